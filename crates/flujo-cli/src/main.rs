@@ -1,0 +1,2 @@
+//! The `flujo` command.
+fn main() {}

@@ -1,0 +1,285 @@
+//! Data between steps: JSON-like values that are cheap to clone, and objects of the host's own language.
+//!
+//! A step hands its output to the next one as it is: values are shared, never serialised on the way. What must be
+//! saved goes through the value's [`TypeCodec`].
+
+mod codec;
+mod json;
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+pub use codec::{CodecError, TypeCodec};
+
+/// An ordered map with string keys; insertion order is kept.
+pub type Map = Vec<(Arc<str>, Value)>;
+
+/// A value that passes between steps. Cloning copies at most a pointer.
+#[derive(Clone, Default)]
+pub enum Value {
+    /// No value. It passes between steps like any other.
+    #[default]
+    Null,
+    /// A truth value.
+    Bool(bool),
+    /// A 64-bit integer.
+    Int(i64),
+    /// A 64-bit float.
+    Float(f64),
+    /// Text.
+    Str(Arc<str>),
+    /// Raw bytes.
+    Bytes(Arc<[u8]>),
+    /// An ordered list.
+    List(Arc<Vec<Value>>),
+    /// An ordered map with string keys.
+    Map(Arc<Map>),
+    /// An object of the host's own language, passed on untouched.
+    Opaque(Opaque),
+}
+
+/// A typed Rust object together with what is needed to save it, if it can be saved.
+#[derive(Clone)]
+pub struct Opaque {
+    object: Arc<dyn Any + Send + Sync>,
+    type_name: &'static str,
+    codec: Option<&'static TypeCodec>,
+}
+
+impl Opaque {
+    /// Wraps an object without a way to save it.
+    pub fn new<T: Any + Send + Sync>(object: T) -> Self {
+        Self { object: Arc::new(object), type_name: std::any::type_name::<T>(), codec: None }
+    }
+
+    /// Wraps an object that `codec` can save and load.
+    pub fn with_codec<T: Any + Send + Sync>(object: T, codec: &'static TypeCodec) -> Self {
+        Self { object: Arc::new(object), type_name: codec.type_name, codec: Some(codec) }
+    }
+
+    /// The object, when it is a `T`.
+    pub fn downcast_ref<T: Any>(&self) -> Option<&T> {
+        self.object.downcast_ref()
+    }
+
+    /// The object behind its shared pointer, when it is a `T`.
+    pub fn downcast_arc<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        Arc::clone(&self.object).downcast().ok()
+    }
+
+    /// The object by value when nobody else holds it, else a clone of it; `Err` gives the wrapper back when it is
+    /// not a `T`.
+    ///
+    /// # Errors
+    /// The wrapper itself, unchanged, when the object has another type.
+    pub fn take<T: Any + Send + Sync + Clone>(self) -> Result<T, Self> {
+        let Self { object, type_name, codec } = self;
+        match object.downcast::<T>() {
+            Ok(typed) => Ok(Arc::try_unwrap(typed).unwrap_or_else(|shared| T::clone(&shared))),
+            Err(object) => Err(Self { object, type_name, codec }),
+        }
+    }
+
+    /// The object itself, for a codec.
+    pub fn as_any(&self) -> &(dyn Any + Send + Sync) {
+        &*self.object
+    }
+
+    /// The type's name, for messages.
+    pub fn type_name(&self) -> &'static str {
+        self.type_name
+    }
+
+    /// How to save the object, if it can be saved.
+    pub fn codec(&self) -> Option<&'static TypeCodec> {
+        self.codec
+    }
+
+    /// Whether both wrap the very same object.
+    pub fn same_object(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.object, &other.object)
+    }
+}
+
+impl Value {
+    /// Text.
+    pub fn str(text: impl Into<Arc<str>>) -> Self {
+        Self::Str(text.into())
+    }
+
+    /// A list.
+    pub fn list(items: impl IntoIterator<Item = Value>) -> Self {
+        Self::List(Arc::new(items.into_iter().collect()))
+    }
+
+    /// A map from names to values, in the given order; a later equal name replaces the earlier value in its place.
+    pub fn map<K: Into<Arc<str>>>(entries: impl IntoIterator<Item = (K, Value)>) -> Self {
+        let mut map = Map::new();
+        let mut places = std::collections::HashMap::new();
+        for (key, value) in entries {
+            let key: Arc<str> = key.into();
+            match places.entry(Arc::clone(&key)) {
+                std::collections::hash_map::Entry::Occupied(place) => {
+                    let place: &usize = place.get();
+                    map[*place].1 = value;
+                }
+                std::collections::hash_map::Entry::Vacant(place) => {
+                    place.insert(map.len());
+                    map.push((key, value));
+                }
+            }
+        }
+        Self::Map(Arc::new(map))
+    }
+
+    /// A typed Rust object.
+    pub fn opaque<T: Any + Send + Sync>(object: T) -> Self {
+        Self::Opaque(Opaque::new(object))
+    }
+
+    /// The text, when the value is text.
+    pub fn as_str(&self) -> Option<&str> {
+        match self {
+            Self::Str(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The integer, when the value is one.
+    pub fn as_int(&self) -> Option<i64> {
+        match self {
+            Self::Int(number) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// The items, when the value is a list.
+    pub fn as_list(&self) -> Option<&[Value]> {
+        match self {
+            Self::List(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// The entries, when the value is a map.
+    pub fn as_map(&self) -> Option<&Map> {
+        match self {
+            Self::Map(entries) => Some(entries),
+            _ => None,
+        }
+    }
+
+    /// The value under `key`, when the value is a map that has it.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.as_map()?.iter().find(|(name, _)| &**name == key).map(|(_, value)| value)
+    }
+
+    /// What kind of value this is, for messages: `null`, `bool`, `int`, `float`, `str`, `bytes`, `list`, `map` or the
+    /// Rust type's name.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool(_) => "bool",
+            Self::Int(_) => "int",
+            Self::Float(_) => "float",
+            Self::Str(_) => "str",
+            Self::Bytes(_) => "bytes",
+            Self::List(_) => "list",
+            Self::Map(_) => "map",
+            Self::Opaque(object) => object.type_name(),
+        }
+    }
+}
+
+impl PartialEq for Value {
+    /// Values are equal when kind and content are: `1` and `1.0` differ. Opaque objects compare with their codec's
+    /// `eq`, without one by identity.
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Null, Self::Null) => true,
+            (Self::Bool(a), Self::Bool(b)) => a == b,
+            (Self::Int(a), Self::Int(b)) => a == b,
+            (Self::Float(a), Self::Float(b)) => a.to_bits() == b.to_bits() || a == b,
+            (Self::Str(a), Self::Str(b)) => a == b,
+            (Self::Bytes(a), Self::Bytes(b)) => a == b,
+            (Self::List(a), Self::List(b)) => Arc::ptr_eq(a, b) || a == b,
+            (Self::Map(a), Self::Map(b)) => {
+                Arc::ptr_eq(a, b)
+                    || (a.len() == b.len()
+                        && a.iter().all(|(key, value)| other.get(key).is_some_and(|theirs| theirs == value)))
+            }
+            (Self::Opaque(a), Self::Opaque(b)) => {
+                a.same_object(b)
+                    || match (a.codec, b.codec) {
+                        (Some(codec), Some(theirs)) if std::ptr::eq(codec, theirs) => {
+                            (codec.eq)(&*a.object, &*b.object)
+                        }
+                        _ => false,
+                    }
+            }
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("null"),
+            Self::Bool(value) => value.fmt(f),
+            Self::Int(value) => value.fmt(f),
+            Self::Float(value) => value.fmt(f),
+            Self::Str(value) => value.fmt(f),
+            Self::Bytes(value) => write!(f, "bytes({})", value.len()),
+            Self::List(items) => f.debug_list().entries(items.iter()).finish(),
+            Self::Map(entries) => f.debug_map().entries(entries.iter().map(|(k, v)| (k, v))).finish(),
+            Self::Opaque(object) => write!(f, "<{}>", object.type_name),
+        }
+    }
+}
+
+impl From<()> for Value {
+    fn from((): ()) -> Self {
+        Self::Null
+    }
+}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Self {
+        Self::Bool(value)
+    }
+}
+
+impl From<i64> for Value {
+    fn from(value: i64) -> Self {
+        Self::Int(value)
+    }
+}
+
+impl From<f64> for Value {
+    fn from(value: f64) -> Self {
+        Self::Float(value)
+    }
+}
+
+impl From<&str> for Value {
+    fn from(value: &str) -> Self {
+        Self::Str(value.into())
+    }
+}
+
+impl From<String> for Value {
+    fn from(value: String) -> Self {
+        Self::Str(value.into())
+    }
+}
+
+impl From<Vec<Value>> for Value {
+    fn from(items: Vec<Value>) -> Self {
+        Self::List(Arc::new(items))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,12 @@
+//! The Python shell of Flujo: conversion and the asyncio host. It decides nothing; the engine is `flujo-core`.
+
+use pyo3::prelude::*;
+
+mod context;
+
+/// The native module behind the `flujo` package. Its names are private; import from `flujo`.
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    context::register(module)?;
+    Ok(())
+}
