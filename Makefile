@@ -1,0 +1,99 @@
+# make test   everything that must hold: formatting, lints, types, dependencies, Rust tests, Python tests
+# make demo   the main job on this repository's own files, from YAML, Rust and Python
+# Both start from a fresh checkout with nothing but Rust and Python 3.11 or newer. CONTRIBUTING.md lists the rest.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+# The first interpreter that is new enough; `make PYTHON=python3.13 test` chooses another.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO := target/demo
+
+# `cargo deny` is found in the environment; PyO3 is built for its interpreter; the lock file is never changed by a test.
+export PATH := $(abspath $(BIN)):$(PATH)
+export PYO3_PYTHON := $(abspath $(BIN)/python)
+export MATURIN_PEP517_ARGS := --locked
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# What the installed package is made of: it is built again when one of these changes.
+SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md \
+	$(shell find crates python -type f \( -name '*.rs' -o -name '*.toml' -o -name '*.py' -o -name '*.pyi' -o -name '*.pth' -o -name py.typed -o -name '*.json' \))
+
+.PHONY: help install lint lint-rust lint-python test test-rust test-python demo demo-model bench soak advisories clean
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+	@echo 'also: install lint demo-model bench soak advisories clean'
+
+# --- environment ---------------------------------------------------------------------------------------------------
+
+$(VENV)/.tools: requirements-dev.txt
+	@test -n '$(PYTHON)' || { echo 'No Python 3.11 or newer on PATH. Install one, or name it: make PYTHON=/path/to/python3.11 …' >&2; exit 1; }
+	@command -v cargo >/dev/null || { echo 'No cargo on PATH. Install Rust: https://rustup.rs' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo '$(PYTHON) has no venv module. On Debian: apt-get install python3-venv' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	@touch $@
+
+# Installed the way a user does it, into an environment that has the build tool already.
+$(VENV)/.flujo: $(VENV)/.tools $(SOURCES)
+	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --force-reinstall .
+	@touch $@
+
+install: $(VENV)/.flujo
+
+# --- checks --------------------------------------------------------------------------------------------------------
+
+lint: lint-rust lint-python
+
+lint-rust: $(VENV)/.tools
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo deny --log-level error --locked check bans licenses sources
+
+lint-python: $(VENV)/.flujo
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/python -m mypy.stubtest flujo._native
+
+test-rust: $(VENV)/.tools
+	cargo test --workspace --locked
+
+test-python: $(VENV)/.flujo
+	$(BIN)/python -m pytest
+
+test: lint test-rust test-python
+	@echo
+	@echo 'make test: everything passed'
+
+# --- the main job --------------------------------------------------------------------------------------------------
+
+demo: $(VENV)/.flujo
+	$(BIN)/python examples/repo_review/demo.py --out $(DEMO)
+
+demo-model: $(VENV)/.flujo
+	$(BIN)/python examples/repo_review/demo.py --out $(DEMO) --model
+
+# --- measures ------------------------------------------------------------------------------------------------------
+
+bench: $(VENV)/.flujo
+	$(BIN)/python benches/report.py --out bench-report.json
+
+# The same tests with a hundred times the generated cases.
+soak: $(VENV)/.flujo
+	PROPTEST_CASES=25600 cargo test --workspace --locked --release
+	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest
+
+advisories: $(VENV)/.tools
+	cargo deny --locked check advisories
+
+clean:
+	cargo clean
+	rm -rf $(VENV) bench-report.json
