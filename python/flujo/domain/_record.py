@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 from _thread import RLock
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pydantic import BaseModel
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Record", "RecordModel"]
+__all__ = ["Record", "RecordField", "RecordModel", "on_record"]
 
 
 class Record(Protocol):
@@ -28,10 +28,11 @@ class Record(Protocol):
         ...
 
 
-_REAL_DICT: Any = BaseModel.__dict__["__dict__"]
+_real_dict: Any = BaseModel.__dict__["__dict__"]
+_read_dict: Callable[[BaseModel], dict[str, Any]] = _real_dict.__get__
 _PYDANTIC_SLOTS = frozenset({"__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"})
 
-# Held only while a fetched dict takes the place of a partial one. A lock of its own for each instance would cost
+# Held only while a complete dict takes the place of a partial one. A lock of its own for each instance would cost
 # more than all the rest; reentrant, because a finaliser may run at any time and look at a result.
 _exchange = RLock()
 os.register_at_fork(after_in_child=_exchange._at_fork_reinit)
@@ -42,47 +43,36 @@ class RecordModel(BaseModel):
 
     __slots__ = ("__flujo_record__",)
 
+    if TYPE_CHECKING:
+        __flujo_record__: Record | None
+
     @classmethod
     def _from_record(cls, record: Record) -> Self:
         """An instance whose fields are `record.field(name)`."""
         model = cls.__new__(cls)
-        _write_record(model, record)
+        object.__setattr__(model, "__flujo_record__", record)
         return model
 
-    if not TYPE_CHECKING:  # static tools would see every unknown attribute as valid
+    if not TYPE_CHECKING:  # static tools would take every unknown attribute for a valid one
 
         @property
         def __dict__(self) -> dict[str, Any]:
-            try:
-                record = _read_record(self)
-            except AttributeError:  # made by pydantic itself
-                _write_record(self, None)
-            else:
-                if record is not None:
-                    _fetch_all(self, record)
+            record = self.__flujo_record__
+            if record is not None:
+                _fetch_all(self, record)
             return _read_dict(self)
 
         @__dict__.setter
         def __dict__(self, values: dict[str, Any]) -> None:
-            _write_dict(self, values)
-            _write_record(self, None)
+            _real_dict.__set__(self, values)
+            object.__setattr__(self, "__flujo_record__", None)
 
         def __getattr__(self, name: str) -> Any:
-            try:
-                record = _read_record(self)
-            except AttributeError:
-                record = None
-            if record is not None:
-                if name in type(self).__pydantic_fields__:
-                    values = _read_dict(self)
-                    if name in values:  # another thread was quicker
-                        return values[name]
-                    return values.setdefault(name, record.field(name))
-                if name in _PYDANTIC_SLOTS:
-                    _fetch_all(self, record)
-                    return object.__getattribute__(self, name)
-            elif name in (values := _read_dict(self)):
-                return values[name]
+            if name == "__flujo_record__":  # never set: pydantic made this instance
+                return None
+            if name in _PYDANTIC_SLOTS and (record := self.__flujo_record__) is not None:
+                _fetch_all(self, record)
+                return object.__getattribute__(self, name)
             return super().__getattr__(name)
 
         def __delattr__(self, name: str) -> None:
@@ -90,13 +80,39 @@ class RecordModel(BaseModel):
             super().__delattr__(name)
 
 
-# `__flujo_record__` is unset on instances that pydantic makes; reading it through the descriptor raises there, and
-# doesn't fall into `__getattr__`.
-_slot: Any = RecordModel.__dict__["__flujo_record__"]
-_read_record: Callable[[RecordModel], Record | None] = _slot.__get__
-_write_record: Callable[[RecordModel, Record | None], None] = _slot.__set__
-_read_dict: Callable[[RecordModel], dict[str, Any]] = _REAL_DICT.__get__
-_write_dict: Callable[[RecordModel, dict[str, Any]], None] = _REAL_DICT.__set__
+class RecordField:
+    """Fetches one field of a `RecordModel` from its record.
+
+    Not a data descriptor, so that it's asked only for what the instance's dict doesn't hold yet. On the class it
+    behaves as if it weren't there: pydantic would take it for the field's default.
+    """
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, model: RecordModel | None, owner: type[RecordModel] | None = None) -> Any:
+        name = self.name
+        if model is None:
+            raise AttributeError(name)
+        record = model.__flujo_record__
+        values = _read_dict(model)
+        if record is None:
+            if name in values:  # another thread has fetched everything meanwhile
+                return values[name]
+            raise AttributeError(name)
+        return values.setdefault(name, record.field(name))
+
+
+ModelT = TypeVar("ModelT", bound=type[RecordModel])
+
+
+def on_record(model: ModelT, field: Callable[[str], Any] = RecordField) -> ModelT:
+    """Let the fields of `model` be fetched one by one, by descriptors that `field(name)` makes."""
+    for name in model.__pydantic_fields__:
+        type.__setattr__(model, name, field(name))
+    return model
 
 
 def _fetch_all(model: RecordModel, record: Record) -> None:
@@ -110,12 +126,12 @@ def _fetch_all(model: RecordModel, record: Record) -> None:
     ordered = {name: values[name] for name in names}
     fields_set = set(names)
     with _exchange:
-        if _read_record(model) is None:
+        if model.__flujo_record__ is None:
             return
         object.__setattr__(model, "__pydantic_fields_set__", fields_set)
         object.__setattr__(model, "__pydantic_extra__", None)
         object.__setattr__(model, "__pydantic_private__", None)
-        _write_dict(model, ordered)
-        _write_record(model, None)
+        _real_dict.__set__(model, ordered)
+        object.__setattr__(model, "__flujo_record__", None)
     if type(model).__pydantic_post_init__:
         model.model_post_init(None)

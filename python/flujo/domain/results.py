@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, cast
 from pydantic import ConfigDict, Field
 from typing_extensions import TypeVar
 
-from flujo.domain._record import RecordModel
+from flujo.domain._record import RecordModel, on_record
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -79,6 +79,7 @@ def _write_error(error: BaseException | None) -> dict[str, str | None] | None:
     return {"type": name, "message": str(error), "traceback": "".join(traceback.format_exception(error))}
 
 
+@on_record
 class StepResult(RecordModel):
     """What one step did, all its attempts together.
 
@@ -133,6 +134,7 @@ class Pause:
     expires_at: datetime | None = None
 
 
+@on_record
 class PipelineResult(RecordModel, Generic[ContextT, OutputT]):
     """What a run did. `status` says how it ended; `success` is true for `completed` alone.
 
