@@ -70,7 +70,9 @@ class RecordModel(BaseModel):
         def __getattr__(self, name: str) -> Any:
             if name == "__flujo_record__":  # never set: pydantic made this instance
                 return None
-            if name in _PYDANTIC_SLOTS and (record := self.__flujo_record__) is not None:
+            record = self.__flujo_record__
+            # The slots of pydantic, and the fields of a subclass that `on_record` hasn't seen.
+            if record is not None and (name in _PYDANTIC_SLOTS or name in type(self).__pydantic_fields__):
                 _fetch_all(self, record)
                 return object.__getattribute__(self, name)
             return super().__getattr__(name)
