@@ -1,11 +1,12 @@
 //! Counts of values by size: a sparse log-linear histogram.
 //!
-//! Each power of two is cut into 64 equal buckets, so a value read back is off by at most 1/128 (0.8 %). Only buckets
-//! that hold something take memory, and there are at most 3,776 of them, however many values are recorded.
+//! Each power of two is cut into 64 equal buckets, so a value read back is off by at most 1/128 (0.8 %). Only powers of
+//! two that hold something take memory, half a kilobyte each, and there are at most 3,776 buckets, however many values
+//! are recorded.
 
-/// Buckets per power of two, as a number of bits.
+/// Buckets per block, as a number of bits. A block covers a power of two; the first two are exact, up to 127.
 const BITS: u32 = 6;
-const BUCKETS_PER_OCTAVE: u64 = 1 << BITS;
+const BUCKETS: usize = 1 << BITS;
 
 /// How often each size of value occurred.
 ///
@@ -13,82 +14,109 @@ const BUCKETS_PER_OCTAVE: u64 = 1 << BITS;
 /// use flujo_core::stats::Histogram;
 ///
 /// let mut histogram = Histogram::default();
-/// (1..=100).for_each(|value| histogram.record(value));
+/// for value in 1..=100 {
+///     histogram.record(value);
+/// }
 /// assert_eq!(histogram.percentiles([50, 100]), [50, 100]); // exact below 128
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Histogram {
-    /// The buckets in use, ascending; beside them, in `counts`, how many values each holds.
-    buckets: Vec<u16>,
-    counts: Vec<u64>,
+    blocks: Vec<Option<Box<Block>>>,
+}
+
+#[derive(Debug, Clone)]
+struct Block {
+    /// The sum over the buckets, so that reading steps over whole blocks.
+    count: u64,
+    buckets: [u64; BUCKETS],
 }
 
 impl Histogram {
     /// Counts one value.
+    #[inline]
     pub fn record(&mut self, value: u64) {
-        let bucket = bucket_of(value);
-        match self.buckets.binary_search(&bucket) {
-            Ok(at) => self.counts[at] += 1,
-            Err(at) => {
-                self.buckets.insert(at, bucket);
-                self.counts.insert(at, 1);
-            }
+        let (at, bucket) = place_of(value);
+        let block = match self.blocks.get_mut(at) {
+            Some(Some(block)) => block,
+            _ => self.add_block(at),
+        };
+        block.count += 1;
+        block.buckets[bucket] += 1;
+    }
+
+    #[cold]
+    fn add_block(&mut self, at: usize) -> &mut Box<Block> {
+        if self.blocks.len() <= at {
+            self.blocks.resize_with(at + 1, || None);
         }
+        self.blocks[at].get_or_insert_with(|| {
+            Box::new(Block {
+                count: 0,
+                buckets: [0; BUCKETS],
+            })
+        })
     }
 
     /// How many values were recorded.
     pub fn count(&self) -> u64 {
-        self.counts.iter().sum()
+        self.blocks.iter().flatten().map(|block| block.count).sum()
     }
 
-    /// How many buckets are in use, which is what reading costs.
+    /// How many buckets there is memory for, which bounds what reading visits.
     pub fn bucket_count(&self) -> usize {
-        self.buckets.len()
+        self.blocks.iter().flatten().count() * BUCKETS
     }
 
-    /// For each percentage, the smallest recorded value that at least this share of the values doesn't exceed
-    /// (nearest rank), off by at most 0.8 %. Percentages are ascending, from 0 to 100. All 0 when nothing was recorded.
+    /// For each percentage from 0 to 100, the smallest recorded value that at least this share of the values doesn't
+    /// exceed (nearest rank), off by at most 0.8 %. All 0 when nothing was recorded.
+    #[allow(clippy::cast_possible_truncation)] // a rank is at most the count for a percentage of at most 100
     pub fn percentiles<const N: usize>(&self, percentages: [u64; N]) -> [u64; N] {
-        let total = u128::from(self.count());
-        let mut values = [0; N];
-        let mut seen: u128 = 0;
-        let mut filled = self.buckets.iter().zip(&self.counts);
-        let mut current = 0;
-        for (value, percentage) in values.iter_mut().zip(percentages) {
-            let rank = (total * u128::from(percentage)).div_ceil(100).max(1);
-            while seen < rank {
-                let Some((bucket, count)) = filled.next() else {
-                    break;
-                };
-                seen += u128::from(*count);
-                current = middle_of(*bucket);
+        let count = u128::from(self.count());
+        percentages.map(|percentage| {
+            let rank = (count * u128::from(percentage.min(100))).div_ceil(100).max(1);
+            self.value_at(rank as u64)
+        })
+    }
+
+    /// The value that is the `rank`th from below, counted from 1.
+    fn value_at(&self, rank: u64) -> u64 {
+        let mut left = rank;
+        for (at, block) in self.blocks.iter().enumerate() {
+            let Some(block) = block else { continue };
+            if block.count < left {
+                left -= block.count;
+                continue;
             }
-            *value = current;
+            for (bucket, count) in block.buckets.iter().enumerate() {
+                if *count >= left {
+                    return middle_of(at, bucket);
+                }
+                left -= count;
+            }
         }
-        values
+        0
     }
 
     /// Forgets every value.
     pub fn clear(&mut self) {
-        self.buckets.clear();
-        self.counts.clear();
+        self.blocks.clear();
     }
 }
 
-/// The bucket a value falls into: the value itself below 128, then 64 to each power of two.
-#[allow(clippy::cast_possible_truncation)] // at most 3,775
-fn bucket_of(value: u64) -> u16 {
-    let shift = (u64::BITS - 1 - (value | BUCKETS_PER_OCTAVE).leading_zeros()) - BITS;
-    ((u64::from(shift) << BITS) + (value >> shift)) as u16
+/// The block and the bucket in it that a value falls into.
+#[inline]
+#[allow(clippy::cast_possible_truncation)] // below 128 after the shift
+fn place_of(value: u64) -> (usize, usize) {
+    let shift = (u64::BITS - 1 - (value | BUCKETS as u64).leading_zeros()) - BITS;
+    let leading = (value >> shift) as usize; // 64 to 127; from 0 where nothing is shifted out
+    (shift as usize + leading / BUCKETS, leading % BUCKETS)
 }
 
 /// The value in the middle of a bucket.
-fn middle_of(bucket: u16) -> u64 {
-    let bucket = u64::from(bucket);
-    if bucket < 2 * BUCKETS_PER_OCTAVE {
-        return bucket;
+fn middle_of(block: usize, bucket: usize) -> u64 {
+    if block < 2 {
+        return (block * BUCKETS + bucket) as u64;
     }
-    let shift = (bucket >> BITS) - 1;
-    let lowest = (bucket % BUCKETS_PER_OCTAVE + BUCKETS_PER_OCTAVE) << shift;
-    lowest + (1 << shift) / 2
+    let shift = block - 1;
+    (((BUCKETS + bucket) as u64) << shift) + (1 << shift) / 2
 }

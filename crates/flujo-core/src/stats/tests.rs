@@ -60,13 +60,6 @@ proptest! {
         let exact = values[usize::try_from(rank).unwrap() - 1];
         let [found] = histogram.percentiles([percentage]);
         prop_assert!(u128::from(found.abs_diff(exact)) * 100 <= u128::from(exact), "{found} instead of {exact}");
-    }
-
-    #[test]
-    fn several_percentiles_at_once_are_those_read_one_by_one(values in durations()) {
-        let histogram = histogram_of(&values);
-        let one_by_one = [0, 50, 50, 99, 100].map(|percentage| histogram.percentiles([percentage])[0]);
-        prop_assert_eq!(histogram.percentiles([0, 50, 50, 99, 100]), one_by_one);
         prop_assert_eq!(histogram.count(), values.len() as u64);
     }
 
