@@ -23,7 +23,7 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 ///
 /// struct Shout;
 /// impl Agent for Shout {
-///     fn run<'a>(&'a self, request: AgentRequest) -> BoxFuture<'a, Result<AgentOutput, AgentError>> {
+///     fn run(&self, request: AgentRequest) -> BoxFuture<'_, Result<AgentOutput, AgentError>> {
 ///         Box::pin(async move {
 ///             let text = request.input.as_str().ok_or_else(|| AgentError::new("the input must be text"))?;
 ///             Ok(Value::from(text.to_uppercase()).into())
@@ -33,7 +33,7 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// ```
 pub trait Agent: Send + Sync + 'static {
     /// Works on one input. Dropping the future cancels the work.
-    fn run<'a>(&'a self, request: AgentRequest) -> BoxFuture<'a, Result<AgentOutput, AgentError>>;
+    fn run(&self, request: AgentRequest) -> BoxFuture<'_, Result<AgentOutput, AgentError>>;
 }
 
 /// What an agent is asked to do, and in which place.
@@ -74,7 +74,11 @@ pub struct AgentOutput {
 
 impl From<Value> for AgentOutput {
     fn from(value: Value) -> Self {
-        Self { value, usage: Usage::ZERO, model: None }
+        Self {
+            value,
+            usage: Usage::ZERO,
+            model: None,
+        }
     }
 }
 
@@ -108,12 +112,20 @@ pub enum Retry {
 impl AgentError {
     /// A failure that another attempt may mend.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), retry: Retry::Allowed, usage: Usage::ZERO, source: None }
+        Self {
+            message: message.into(),
+            retry: Retry::Allowed,
+            usage: Usage::ZERO,
+            source: None,
+        }
     }
 
     /// A failure that would come again on every attempt.
     pub fn permanent(message: impl Into<String>) -> Self {
-        Self { retry: Retry::Never, ..Self::new(message) }
+        Self {
+            retry: Retry::Never,
+            ..Self::new(message)
+        }
     }
 
     /// The same with its cause.

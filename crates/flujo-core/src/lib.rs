@@ -5,5 +5,8 @@
 //! Time enters with events. Hosts (`flujo-tokio`, the Python shell, the simulation in the tests) live in other crates.
 
 pub mod agent;
+pub mod machine;
+pub mod pipeline;
+pub mod plan;
 pub mod usage;
 pub mod value;

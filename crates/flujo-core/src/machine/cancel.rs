@@ -1,0 +1,160 @@
+//! How a run is stopped: what is under way is told to end and awaited, then every frame is taken down. A loop, never a
+//! chain of frames that wait for one another.
+
+use super::cursor::{Cursor, Next, Reply};
+use super::gate::Gate;
+use super::{Answer, Command, Completion, Domain, Frame, Pending, State, Stop, Time, frame, gate};
+use crate::plan::{Kind, NodeId};
+use crate::usage::Usage;
+
+impl<D: Domain> Cursor<'_, D> {
+    /// Begins to stop the run because somebody asked for it.
+    pub(super) fn cancel(&mut self) -> Next<D> {
+        if self.state.stopping.is_some() {
+            return Next::Wait;
+        }
+        self.state.stopping = Some(Stop::Cancelled);
+        match self.state.pending {
+            Pending::Call(call) => self.commands.push_back(Command::CancelCall(call)),
+            Pending::Timer(timer, _) => {
+                self.commands.push_back(Command::CancelSleep(timer));
+                self.state.pending = Pending::Nothing;
+            }
+            Pending::Budget | Pending::Nothing => {}
+        }
+        self.go_on_stopping()
+    }
+
+    /// Takes in the end of a call of a run that is stopping: what it used counts.
+    pub(super) fn reply_while_stopping(&mut self, reply: &Reply<D>) -> Next<D> {
+        let usage = match reply {
+            Reply::Answer(Answer::Value { usage, .. }, _)
+            | Reply::Failed(_, usage)
+            | Reply::TimedOut(usage) => *usage,
+            _ => Usage::ZERO,
+        };
+        if let Some(opened) = self.state.stack.last().and_then(Frame::opened) {
+            self.spend(opened.record, usage);
+            self.release(opened.node, usage);
+        }
+        self.go_on_stopping()
+    }
+
+    /// Gives back what the agent call that ended had reserved. Nothing waits for the answer.
+    fn release(&mut self, node: NodeId, actual: Usage) {
+        let calling = matches!(self.state.stack.last(), Some(Frame::Step(step)) if step.is_calling_agent());
+        if let (true, true, Kind::Step(step)) =
+            (self.state.options.limits, calling, &self.plan.node(node).kind)
+        {
+            self.commands.push_back(Command::Settle {
+                node,
+                estimate: step.estimate,
+                actual,
+            });
+        }
+    }
+
+    /// Waits for what is under way, then takes everything down.
+    pub(super) fn go_on_stopping(&mut self) -> Next<D> {
+        self.cancel_lanes();
+        let lanes_run = self
+            .state
+            .stack
+            .last()
+            .and_then(Frame::lanes)
+            .is_some_and(super::lanes::Lanes::any_running);
+        if lanes_run || self.state.pending != Pending::Nothing {
+            return Next::Wait;
+        }
+        self.take_down()
+    }
+
+    /// Tells the lanes of the frame on top to end.
+    pub(super) fn cancel_lanes(&mut self) {
+        if let Some(lanes) = self.state.stack.last_mut().and_then(Frame::lanes_mut) {
+            for lane in lanes.mark_cancelled() {
+                self.commands.push_back(Command::CancelLane(lane));
+            }
+        }
+    }
+
+    fn take_down(&mut self) -> Next<D> {
+        let stop = self.state.stopping.clone().unwrap_or(Stop::Cancelled);
+        self.state.gate = Gate::Open;
+        while let Some(frame) = self.state.stack.pop() {
+            if let Some(opened) = frame.opened() {
+                self.keep_unfinished(&frame, opened.record);
+                self.close(opened, &Completion::Stopped(stop.clone()));
+            }
+        }
+        gate::after_run(self, Completion::Stopped(stop))
+    }
+
+    /// Keeps in the record what the frame of a stopped node knows.
+    fn keep_unfinished(&mut self, frame: &Frame<D>, record: u32) {
+        if let Some(lanes) = frame.lanes() {
+            let lanes = lanes.records(self.plan);
+            if !lanes.is_empty()
+                && let Some(record) = self.record(record)
+            {
+                record.details_mut().lanes = lanes;
+            }
+        }
+    }
+
+    /// After a restore: asks again for what was under way.
+    pub(super) fn ask_again(&mut self) {
+        if self.state.finished {
+            return;
+        }
+        let pending = std::mem::replace(&mut self.state.pending, Pending::Nothing);
+        let next = match pending {
+            Pending::Timer(timer, until) => {
+                self.state.pending = pending;
+                self.commands.push_back(Command::Sleep { timer, until });
+                Next::Wait
+            }
+            Pending::Call(_) | Pending::Budget if self.state.stopping.is_some() => self.go_on_stopping(),
+            Pending::Call(_) | Pending::Budget if self.state.gate.is_waiting() => gate::ask(self),
+            Pending::Call(_) | Pending::Budget => frame::ask_again(self),
+            Pending::Nothing => Next::Wait,
+        };
+        self.follow(next);
+    }
+}
+
+impl<D: Domain> State<D> {
+    /// Moves every time in it so that what was `self.now` is `now`: timers and deadlines keep what remained of them.
+    pub(super) fn shift_time(&mut self, now: Time) {
+        let (then, shift) = (self.now, |time: &mut Time, then: Time| {
+            *time = now.saturating_add(time.saturating_sub(then));
+        });
+        self.now = now;
+        self.deadline.iter_mut().for_each(|time| shift(time, then));
+        if let Pending::Timer(_, until) = &mut self.pending {
+            shift(until, then);
+        }
+        for frame in &mut self.stack {
+            if let Some(opened) = frame.opened_mut() {
+                opened
+                    .outer_deadline
+                    .iter_mut()
+                    .for_each(|time| shift(time, then));
+            }
+            if let Frame::Step(step) = frame {
+                step.attempt_deadline
+                    .iter_mut()
+                    .for_each(|time| shift(time, then));
+            }
+        }
+        // Records that are under way keep how long they have run.
+        for record in &mut self.history.records {
+            let (begun, ended) = (
+                then.saturating_sub(record.started),
+                then.saturating_sub(record.ended),
+            );
+            record.started = now.saturating_sub(begun);
+            record.ended = now.saturating_sub(ended);
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! What the machine asks of its host, and what the host answers.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Domain, Failure, Finish, LaneRecord, LimitBreach, Machine, Time};
+use crate::plan::NodeId;
+use crate::usage::Usage;
+
+/// Names one call of one machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CallId(pub u64);
+
+/// Names one timer of one machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct TimerId(pub u64);
+
+/// Names one lane of one machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct LaneId(pub u64);
+
+/// What a callable is called for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Prepares the input of an attempt.
+    PromptProcessor,
+    /// Does the step's work.
+    Agent,
+    /// Does the step's work after a plugin asked for another agent.
+    Redirect,
+    /// Works on the output of an attempt.
+    OutputProcessor,
+    /// Accepts, rejects, replaces or redirects.
+    Plugin,
+    /// Accepts or rejects.
+    Validator,
+    /// Merges the output into the context (`updates_context`, `sink_to`).
+    Apply,
+    /// Writes the feedback of a failed step into the context.
+    Persist,
+    /// Chooses a branch.
+    Condition,
+    /// Maps the input of the chosen branch.
+    BranchInput,
+    /// Maps the output of the chosen branch.
+    BranchOutput,
+    /// Gives the items of a map.
+    Items,
+    /// Gives the next item of a lazy collection.
+    NextItem,
+    /// Makes the context that a sub-pipeline starts with.
+    Inherit,
+    /// Merges the contexts of lanes into the context around them.
+    Merge,
+    /// Makes one output of the outputs of lanes.
+    Collect,
+    /// Tells a hook.
+    Hook(HookPoint),
+}
+
+/// When a hook is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HookPoint {
+    /// Before the first step.
+    PreRun,
+    /// Before a step.
+    PreStep,
+    /// After a step that succeeded.
+    PostStep,
+    /// After a step that failed.
+    OnStepFailure,
+    /// After the run.
+    PostRun,
+}
+
+/// What a callable works on.
+#[derive(Debug, Clone)]
+pub enum Input<D: Domain> {
+    /// One value.
+    Value(D::Object),
+    /// One value, for the agent that a plugin asked for.
+    Redirect {
+        /// The agent.
+        agent: D::Object,
+        /// Its input.
+        input: D::Object,
+    },
+    /// The failure that is to be persisted.
+    Failure(Arc<Failure<D>>),
+    /// Lanes that have ended, in declared order.
+    Lanes(Arc<Vec<LaneRecord<D>>>),
+    /// A step's record in the history, with the input the step began with.
+    Record {
+        /// The record; `None` before there is one.
+        record: Option<u32>,
+        /// The step's or run's input.
+        input: Option<D::Object>,
+    },
+}
+
+/// One callable to be called.
+#[derive(Debug, Clone)]
+pub struct Call<D: Domain> {
+    /// Names the call in its answer.
+    pub call: CallId,
+    /// The node that holds the callable.
+    pub node: NodeId,
+    /// What it is called for.
+    pub role: Role,
+    /// Which of the node's callables of that role; the branch for branch roles.
+    pub index: u32,
+    /// What it works on.
+    pub input: Input<D>,
+    /// The context it may see.
+    pub context: D::Context,
+    /// Whether that context is already the attempt's own; else the host forks it before user code sees it.
+    pub isolated: bool,
+    /// The attempt, from 1; 0 outside attempts.
+    pub attempt: u32,
+    /// When the call must have ended; a call that is still running then is cancelled, awaited and answered with
+    /// [`Event::TimedOut`].
+    pub deadline: Option<Time>,
+}
+
+/// What the machine asks of its host. Commands come in order; every one but `CancelCall`, `CancelSleep`, `CancelLane`,
+/// `Notify` and `Finish` is answered by an [`Event`].
+#[derive(Debug)]
+pub enum Command<D: Domain> {
+    /// Call user code.
+    Call(Call<D>),
+    /// End a call early; it is still answered.
+    CancelCall(CallId),
+    /// Wait until this time, then send [`Event::Woke`].
+    Sleep {
+        /// Names the timer.
+        timer: TimerId,
+        /// When.
+        until: Time,
+    },
+    /// The timer is no longer needed.
+    CancelSleep(TimerId),
+    /// Run a lane; its end is sent as [`Event::LaneFinished`].
+    Spawn {
+        /// Names the lane.
+        lane: LaneId,
+        /// The lane, ready to be polled.
+        machine: Box<Machine<D>>,
+    },
+    /// Send [`Event::Cancel`] to a lane; its end is still awaited.
+    CancelLane(LaneId),
+    /// Take an estimate from the run's budget, answered by [`Event::Reserved`] or [`Event::Refused`].
+    Reserve {
+        /// The step that wants to call its agent.
+        node: NodeId,
+        /// What the call is expected to use.
+        estimate: Usage,
+    },
+    /// Replace a reservation by what was used, answered by [`Event::Reserved`] or [`Event::Refused`] when the limit
+    /// has been passed.
+    Settle {
+        /// The step.
+        node: NodeId,
+        /// What had been reserved.
+        estimate: Usage,
+        /// What was used.
+        actual: Usage,
+    },
+    /// Something happened, for whoever listens.
+    Notify(Notice<D>),
+    /// The run or lane has ended; nothing follows.
+    Finish(Box<Finish<D>>),
+}
+
+/// What the host reports. `at` is the run's active time in nanoseconds; it never goes back.
+#[derive(Debug, Clone)]
+pub enum Event<D: Domain> {
+    /// A call ended with an answer.
+    Answered {
+        /// The call.
+        call: CallId,
+        /// The answer.
+        answer: Answer<D>,
+        /// The context the callable worked on, when it was given one.
+        context: Option<D::Context>,
+        /// When.
+        at: Time,
+    },
+    /// A call ended with an error.
+    Failed {
+        /// The call.
+        call: CallId,
+        /// The error; stage, step and attempt are filled in by the machine.
+        failure: Failure<D>,
+        /// What the failed call used.
+        usage: Usage,
+        /// When.
+        at: Time,
+    },
+    /// A call was ended because its deadline passed.
+    TimedOut {
+        /// The call.
+        call: CallId,
+        /// What it used.
+        usage: Usage,
+        /// When.
+        at: Time,
+    },
+    /// A call ended because it was cancelled.
+    CallCancelled {
+        /// The call.
+        call: CallId,
+        /// When.
+        at: Time,
+    },
+    /// A timer fired.
+    Woke {
+        /// The timer.
+        timer: TimerId,
+        /// When.
+        at: Time,
+    },
+    /// A lane ended.
+    LaneFinished {
+        /// The lane.
+        lane: LaneId,
+        /// How.
+        finish: Box<Finish<D>>,
+        /// When.
+        at: Time,
+    },
+    /// The budget allows it.
+    Reserved,
+    /// The budget does not allow it.
+    Refused(LimitBreach),
+    /// Stop as soon as possible.
+    Cancel {
+        /// When.
+        at: Time,
+    },
+}
+
+/// What a callable said.
+#[derive(Debug, Clone)]
+pub enum Answer<D: Domain> {
+    /// A value, and what was used to make it.
+    Value {
+        /// The value.
+        value: D::Object,
+        /// The usage.
+        usage: Usage,
+    },
+    /// Done, with nothing to say; a validator or plugin accepts.
+    Done,
+    /// A validator or plugin rejects.
+    Rejected {
+        /// Why.
+        feedback: Arc<str>,
+    },
+    /// A plugin asks for another agent.
+    Redirect {
+        /// The agent.
+        agent: D::Object,
+        /// Tells agents apart: equal for the very same object only, which the machine keeps alive.
+        identity: u64,
+    },
+    /// A condition chose a branch.
+    Branch {
+        /// The key, as text.
+        key: Arc<str>,
+        /// The branch, `None` when no branch has the key.
+        branch: Option<u32>,
+    },
+    /// All items of a map.
+    Items(Vec<D::Object>),
+    /// A collection that is read item by item.
+    Cursor(D::Object),
+    /// The next item, `None` at the end.
+    Item(Option<D::Object>),
+    /// The run is to end here.
+    Abort(Arc<str>),
+    /// The pipeline cannot work as it is; the run ends here, and nothing catches it.
+    Fatal(Failure<D>),
+}
+
+/// Something that happened, for progress and event streams.
+#[derive(Debug, Clone)]
+pub struct Notice<D: Domain> {
+    /// What.
+    pub kind: NoticeKind<D>,
+    /// Where.
+    pub node: NodeId,
+    /// The step's record in this machine's history.
+    pub record: u32,
+    /// The attempt, from 1; 0 outside attempts.
+    pub attempt: u32,
+    /// When.
+    pub at: Time,
+}
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub enum NoticeKind<D: Domain> {
+    /// A step began.
+    StepStarted,
+    /// An attempt began.
+    AttemptStarted,
+    /// An attempt failed and another one or a fallback follows, or nothing.
+    AttemptFailed(Arc<Failure<D>>),
+    /// The step's fallback begins.
+    FallbackStarted,
+    /// A step succeeded.
+    StepFinished,
+    /// A step failed.
+    StepFailed(Arc<Failure<D>>),
+    /// A step was stopped.
+    StepStopped,
+}

@@ -1,0 +1,434 @@
+//! The hand that moves a machine: it takes an event to the frame that waits for it and follows what comes of it until
+//! something must be awaited again. A loop, so that nesting costs no call stack.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::frame::{self, Frame, Opened};
+use super::{
+    Answer, Call, CallId, Command, Completion, Domain, Event, Failure, FailureKind, Finish, Input, LaneId,
+    LanePlace, Machine, Notice, NoticeKind, Outcome, Pending, Record, Role, State, Status, Stop, Time,
+    TimerId, gate,
+};
+use crate::plan::{NodeId, Plan};
+use crate::usage::Usage;
+
+/// What is to be done next.
+pub(super) enum Next<D: Domain> {
+    /// Begin a node.
+    Enter(NodeId, D::Object),
+    /// The frame on top has ended like this.
+    Return(Completion<D>),
+    /// The same, and whoever wanted to hear of it first has: the frame goes, the one below is told.
+    Leave(Completion<D>),
+    /// Nothing, until the next event.
+    Wait,
+}
+
+/// How a call ended, as a frame sees it.
+pub(super) enum Reply<D: Domain> {
+    Answer(Answer<D>, Option<D::Context>),
+    Failed(Failure<D>, Usage),
+    TimedOut(Usage),
+    Woke,
+    Reserved,
+    Refused(super::LimitBreach),
+    Lane(LaneId, Box<Finish<D>>),
+}
+
+pub(super) struct Cursor<'a, D: Domain> {
+    pub(super) plan: &'a Arc<Plan<D::Callable>>,
+    pub(super) state: &'a mut State<D>,
+    pub(super) commands: &'a mut VecDeque<Command<D>>,
+}
+
+impl<D: Domain> Cursor<'_, D> {
+    /// Begins the run or lane.
+    pub(super) fn begin(&mut self, root: NodeId, input: D::Object, whole_run: bool) {
+        let next = if whole_run && self.state.options.hooks {
+            gate::before_run(self, root, input)
+        } else {
+            Next::Enter(root, input)
+        };
+        self.follow(next);
+    }
+
+    pub(super) fn handle(&mut self, event: Event<D>) {
+        let next = match event {
+            Event::Answered {
+                call,
+                answer,
+                context,
+                at,
+            } => {
+                if !self.take_call(call, at) {
+                    return;
+                }
+                self.reply(Reply::Answer(answer, context))
+            }
+            Event::Failed {
+                call,
+                failure,
+                usage,
+                at,
+            } => {
+                if !self.take_call(call, at) {
+                    return;
+                }
+                self.reply(Reply::Failed(failure, usage))
+            }
+            Event::TimedOut { call, usage, at } => {
+                if !self.take_call(call, at) {
+                    return;
+                }
+                self.reply(Reply::TimedOut(usage))
+            }
+            Event::CallCancelled { call, at } => {
+                if !self.take_call(call, at) {
+                    return;
+                }
+                self.state.stopping.get_or_insert(Stop::Cancelled);
+                self.reply(Reply::TimedOut(Usage::ZERO))
+            }
+            Event::Woke { timer, at } => {
+                if !matches!(self.state.pending, Pending::Timer(waiting, _) if waiting == timer) {
+                    return;
+                }
+                self.state.pending = Pending::Nothing;
+                self.pass_time(at);
+                self.reply(Reply::Woke)
+            }
+            Event::LaneFinished { lane, finish, at } => {
+                self.pass_time(at);
+                frame::replied(self, Reply::Lane(lane, finish))
+            }
+            Event::Reserved | Event::Refused(_) => {
+                if self.state.pending != Pending::Budget {
+                    return;
+                }
+                self.state.pending = Pending::Nothing;
+                match event {
+                    Event::Refused(breach) => self.reply(Reply::Refused(breach)),
+                    _ => self.reply(Reply::Reserved),
+                }
+            }
+            Event::Cancel { at } => {
+                self.pass_time(at);
+                self.cancel()
+            }
+        };
+        self.follow(next);
+    }
+
+    /// Takes a reply to whoever asked: the gate around steps, or the frame on top. A run that is stopping only counts
+    /// what the call used.
+    #[inline]
+    fn reply(&mut self, reply: Reply<D>) -> Next<D> {
+        if let Reply::Answer(Answer::Abort(reason), _) = &reply {
+            self.state
+                .stopping
+                .get_or_insert_with(|| Stop::Aborted(Arc::clone(reason)));
+        }
+        if let Reply::Answer(Answer::Fatal(failure), _) = &reply {
+            let failure = self.placed(failure.clone());
+            self.state
+                .stopping
+                .get_or_insert_with(|| Stop::Fatal(Arc::new(failure)));
+        }
+        if self.state.stopping.is_some() {
+            self.reply_while_stopping(&reply)
+        } else if self.state.gate.is_waiting() {
+            gate::replied(self, reply)
+        } else {
+            frame::replied(self, reply)
+        }
+    }
+
+    pub(super) fn follow(&mut self, mut next: Next<D>) {
+        loop {
+            next = match next {
+                Next::Enter(node, input) => gate::enter(self, node, input),
+                Next::Return(completion) => gate::leave(self, completion),
+                Next::Leave(completion) => {
+                    self.state.stack.pop();
+                    if self.state.stack.is_empty() {
+                        gate::after_run(self, completion)
+                    } else {
+                        frame::child_finished(self, completion)
+                    }
+                }
+                Next::Wait => return,
+            }
+        }
+    }
+
+    /// The end of the run or lane.
+    pub(super) fn conclude(&mut self, completion: Completion<D>) -> Next<D> {
+        let outcome = match completion {
+            Completion::Success(output) => Outcome::Completed(output),
+            Completion::Failed(failure) => Outcome::Failed(failure),
+            Completion::Stopped(stop) => Outcome::Stopped(stop),
+        };
+        self.state.finished = true;
+        let finish = Finish {
+            outcome,
+            context: self.state.context.clone(),
+            history: std::mem::take(&mut self.state.history),
+            usage: self.state.usage,
+        };
+        self.commands.push_back(Command::Finish(Box::new(finish)));
+        Next::Wait
+    }
+
+    /// Asks the host to call user code. The reply goes to the frame on top.
+    #[inline]
+    pub(super) fn call(&mut self, call: Ask<D>) -> Next<D> {
+        let id = CallId(self.next_id());
+        self.state.pending = Pending::Call(id);
+        let (context, isolated) = match call.view {
+            Some(view) => (view, true),
+            None => (self.state.context.clone(), false),
+        };
+        self.commands.push_back(Command::Call(Call {
+            call: id,
+            node: call.node,
+            role: call.role,
+            index: call.index,
+            input: call.input,
+            context,
+            isolated,
+            attempt: call.attempt,
+            deadline: call.deadline,
+        }));
+        Next::Wait
+    }
+
+    pub(super) fn sleep(&mut self, until: Time) -> Next<D> {
+        let timer = TimerId(self.next_id());
+        self.state.pending = Pending::Timer(timer, until);
+        self.commands.push_back(Command::Sleep { timer, until });
+        Next::Wait
+    }
+
+    pub(super) fn spawn(
+        &mut self,
+        place: (NodeId, u32),
+        body: NodeId,
+        input: D::Object,
+        context: D::Context,
+    ) -> LaneId {
+        let lane = LaneId(self.next_id());
+        let (node, index) = place;
+        let place = LanePlace {
+            parent: self.state.lane.clone(),
+            node,
+            index,
+        };
+        let state = State::new(
+            self.state.options,
+            Some(Arc::new(place)),
+            context,
+            self.state.now,
+            self.state.deadline,
+        );
+        let mut machine = Machine {
+            plan: Arc::clone(self.plan),
+            state,
+            commands: VecDeque::new(),
+        };
+        machine.cursor().begin(body, input, false);
+        self.commands.push_back(Command::Spawn {
+            lane,
+            machine: Box::new(machine),
+        });
+        lane
+    }
+
+    #[inline]
+    pub(super) fn next_id(&mut self) -> u64 {
+        self.state.next_id += 1;
+        self.state.next_id
+    }
+
+    #[inline]
+    fn take_call(&mut self, call: CallId, at: Time) -> bool {
+        if self.state.pending != Pending::Call(call) {
+            return false;
+        }
+        self.state.pending = Pending::Nothing;
+        self.pass_time(at);
+        true
+    }
+
+    #[inline]
+    fn pass_time(&mut self, at: Time) {
+        self.state.now = self.state.now.max(at);
+    }
+
+    /// Begins a node: its record, under which the records of its children go, and its deadline.
+    pub(super) fn open(&mut self, node: NodeId) -> Opened {
+        let record = u32::try_from(self.state.history.records.len()).unwrap_or(u32::MAX);
+        let (outer_parent, outer_deadline) = (self.state.parent, self.state.deadline);
+        self.state.history.records.push(Record {
+            node,
+            parent: outer_parent,
+            status: Status::Running,
+            attempts: 0,
+            started: self.state.now,
+            ended: self.state.now,
+            usage: Usage::ZERO,
+            output: None,
+            failure: None,
+            details: None,
+        });
+        self.state.parent = Some(record);
+        if let Some(limit) = self.plan.node(node).deadline {
+            let own = self.state.now.saturating_add(nanoseconds(limit));
+            self.state.deadline = Some(outer_deadline.map_or(own, |outer| outer.min(own)));
+        }
+        self.notify(NoticeKind::StepStarted, node, record, 0);
+        Opened {
+            node,
+            record,
+            outer_parent,
+            outer_deadline,
+        }
+    }
+
+    /// Ends a node as `completion` says. Its usage goes up to the record around it.
+    pub(super) fn close(&mut self, opened: Opened, completion: &Completion<D>) {
+        self.state.parent = opened.outer_parent;
+        self.state.deadline = opened.outer_deadline;
+        let now = self.state.now;
+        let Some(record) = self.state.history.records.get_mut(opened.record as usize) else {
+            return;
+        };
+        record.ended = now;
+        match completion {
+            Completion::Success(output) => {
+                record.status = Status::Succeeded;
+                record.output = Some(output.clone());
+            }
+            Completion::Failed(failure) => {
+                record.status = Status::Failed;
+                record.failure = Some(Arc::clone(failure));
+            }
+            Completion::Stopped(Stop::LimitExceeded(_)) => record.status = Status::LimitExceeded,
+            Completion::Stopped(_) => record.status = Status::Cancelled,
+        }
+        let (usage, attempts) = (record.usage, record.attempts);
+        if let Some(parent) = opened.outer_parent
+            && let Some(parent) = self.state.history.records.get_mut(parent as usize)
+        {
+            parent.usage += usage;
+        }
+        if self.state.options.notices {
+            let kind = match completion {
+                Completion::Success(_) => NoticeKind::StepFinished,
+                Completion::Failed(failure) => NoticeKind::StepFailed(Arc::clone(failure)),
+                Completion::Stopped(_) => NoticeKind::StepStopped,
+            };
+            self.notify(kind, opened.node, opened.record, attempts);
+        }
+    }
+
+    /// Adds usage to a record and to the run.
+    #[inline]
+    pub(super) fn spend(&mut self, record: u32, usage: Usage) {
+        if usage.is_zero() {
+            return;
+        }
+        self.state.usage += usage;
+        if let Some(entry) = self.state.history.records.get_mut(record as usize) {
+            entry.usage += usage;
+        }
+    }
+
+    #[inline]
+    pub(super) fn record(&mut self, record: u32) -> Option<&mut Record<D>> {
+        self.state.history.records.get_mut(record as usize)
+    }
+
+    #[inline]
+    pub(super) fn notify(&mut self, kind: NoticeKind<D>, node: NodeId, record: u32, attempt: u32) {
+        if self.state.options.notices {
+            let at = self.state.now;
+            self.commands.push_back(Command::Notify(Notice {
+                kind,
+                node,
+                record,
+                attempt,
+                at,
+            }));
+        }
+    }
+
+    /// Whether the innermost deadline has passed.
+    pub(super) fn too_late(&self) -> bool {
+        self.state
+            .deadline
+            .is_some_and(|deadline| self.state.now >= deadline)
+    }
+
+    /// The failure of a call, filled in with where it happened.
+    pub(super) fn located(
+        &self,
+        mut failure: Failure<D>,
+        kind: FailureKind,
+        node: NodeId,
+        attempt: u32,
+    ) -> Failure<D> {
+        failure.kind = kind;
+        failure.step = Arc::clone(&self.plan.node(node).name);
+        failure.attempt = attempt;
+        failure
+    }
+
+    /// The failure of whatever the frame on top asked for, filled in with the name of its node.
+    fn placed(&self, mut failure: Failure<D>) -> Failure<D> {
+        if let Some(opened) = self.state.stack.last().and_then(Frame::opened) {
+            failure.step = Arc::clone(&self.plan.node(opened.node).name);
+        }
+        failure
+    }
+
+    /// The failure of a call that ran into its time limit: the attempt's own, or a deadline around it.
+    pub(super) fn late(&self, node: NodeId, attempt: u32) -> Failure<D> {
+        let name = &self.plan.node(node).name;
+        let failure = if self.too_late() {
+            let place = match self.plan.node(node).deadline {
+                Some(limit) => format!("step `{name}` did not end within its deadline of {limit:?}"),
+                None => format!("step `{name}` ran into the deadline around it"),
+            };
+            Failure::new(FailureKind::Deadline, "TimeoutError", place).permanent()
+        } else {
+            let timeout = match &self.plan.node(node).kind {
+                crate::plan::Kind::Step(step) => step.policy.timeout.unwrap_or_default(),
+                _ => std::time::Duration::ZERO,
+            };
+            Failure::new(
+                FailureKind::Timeout,
+                "TimeoutError",
+                format!("attempt {attempt} of step `{name}` took longer than its time limit of {timeout:?}"),
+            )
+        };
+        let kind = failure.kind;
+        self.located(failure, kind, node, attempt)
+    }
+}
+
+/// A call to be made, as a frame describes it.
+pub(super) struct Ask<D: Domain> {
+    pub(super) node: NodeId,
+    pub(super) role: Role,
+    pub(super) index: u32,
+    pub(super) input: Input<D>,
+    pub(super) view: Option<D::Context>,
+    pub(super) attempt: u32,
+    pub(super) deadline: Option<Time>,
+}
+
+/// A duration in nanoseconds, as many as fit.
+pub(super) fn nanoseconds(duration: std::time::Duration) -> Time {
+    Time::try_from(duration.as_nanos()).unwrap_or(Time::MAX)
+}

@@ -1,0 +1,149 @@
+//! One frame for each node that has begun and not ended, and the way from a frame to its construct's functions.
+
+use serde::{Deserialize, Serialize};
+
+use super::conditional::ConditionalFrame;
+use super::cursor::{Cursor, Next, Reply};
+use super::group::GroupFrame;
+use super::lanes::Lanes;
+use super::map::MapFrame;
+use super::parallel::ParallelFrame;
+use super::step::StepFrame;
+use super::{Completion, Domain, Time, conditional, group, map, parallel, step};
+use crate::plan::{Kind, NodeId};
+
+/// A node that has begun: its record, and what is put back when it ends.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Opened {
+    pub(super) node: NodeId,
+    pub(super) record: u32,
+    pub(super) outer_parent: Option<u32>,
+    pub(super) outer_deadline: Option<Time>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(bound(
+    serialize = "D::Object: Serialize, D::Context: Serialize",
+    deserialize = "D::Object: Deserialize<'de>, D::Context: Deserialize<'de>"
+))]
+pub(super) enum Frame<D: Domain> {
+    Sequence { node: NodeId, next: u32 },
+    Step(StepFrame<D>),
+    Conditional(Box<ConditionalFrame<D>>),
+    Parallel(Box<ParallelFrame<D>>),
+    Map(Box<MapFrame<D>>),
+    Group(Box<GroupFrame<D>>),
+}
+
+impl<D: Domain> Frame<D> {
+    /// Its node's record; a sequence has none.
+    pub(super) fn opened(&self) -> Option<Opened> {
+        match self {
+            Self::Sequence { .. } => None,
+            Self::Step(frame) => Some(frame.opened),
+            Self::Conditional(frame) => Some(frame.opened),
+            Self::Parallel(frame) => Some(frame.opened),
+            Self::Map(frame) => Some(frame.opened),
+            Self::Group(frame) => Some(frame.opened),
+        }
+    }
+
+    pub(super) fn opened_mut(&mut self) -> Option<&mut Opened> {
+        match self {
+            Self::Sequence { .. } => None,
+            Self::Step(frame) => Some(&mut frame.opened),
+            Self::Conditional(frame) => Some(&mut frame.opened),
+            Self::Parallel(frame) => Some(&mut frame.opened),
+            Self::Map(frame) => Some(&mut frame.opened),
+            Self::Group(frame) => Some(&mut frame.opened),
+        }
+    }
+
+    pub(super) fn lanes(&self) -> Option<&Lanes<D>> {
+        match self {
+            Self::Parallel(frame) => Some(&frame.lanes),
+            Self::Map(frame) => Some(&frame.lanes),
+            Self::Group(frame) => Some(&frame.lanes),
+            _ => None,
+        }
+    }
+
+    pub(super) fn lanes_mut(&mut self) -> Option<&mut Lanes<D>> {
+        match self {
+            Self::Parallel(frame) => Some(&mut frame.lanes),
+            Self::Map(frame) => Some(&mut frame.lanes),
+            Self::Group(frame) => Some(&mut frame.lanes),
+            _ => None,
+        }
+    }
+}
+
+/// Begins a node.
+#[inline]
+pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: D::Object) -> Next<D> {
+    match &cursor.plan.node(node).kind {
+        Kind::Sequence(children) => {
+            cursor.state.stack.push(Frame::Sequence { node, next: 1 });
+            match children.first() {
+                Some(first) => Next::Enter(*first, input),
+                None => Next::Return(Completion::Success(input)),
+            }
+        }
+        Kind::Step(_) => step::enter(cursor, node, input),
+        Kind::Conditional(_) => conditional::enter(cursor, node, input),
+        Kind::Parallel(_) => parallel::enter(cursor, node, input),
+        Kind::Map(_) => map::enter(cursor, node, input),
+        Kind::Group(_) => group::enter(cursor, node, input),
+    }
+}
+
+/// Tells the frame on top how its child ended.
+#[inline]
+pub(super) fn child_finished<D: Domain>(cursor: &mut Cursor<'_, D>, completion: Completion<D>) -> Next<D> {
+    match cursor.state.stack.last_mut() {
+        Some(Frame::Sequence { node, next }) => {
+            let Completion::Success(output) = completion else {
+                return Next::Return(completion);
+            };
+            let child = match &cursor.plan.node(*node).kind {
+                Kind::Sequence(children) => children.get(*next as usize),
+                _ => None,
+            };
+            *next += 1;
+            match child {
+                Some(child) => Next::Enter(*child, output),
+                None => Next::Return(Completion::Success(output)),
+            }
+        }
+        Some(Frame::Step(_)) => step::child_finished(cursor, completion),
+        Some(Frame::Conditional(_)) => conditional::child_finished(cursor, completion),
+        Some(Frame::Group(_)) => group::child_finished(cursor, completion),
+        // Parallel steps and maps have lanes, never children on their own stack.
+        Some(Frame::Parallel(_) | Frame::Map(_)) | None => Next::Return(completion),
+    }
+}
+
+/// Tells the frame on top what came of what it asked for.
+#[inline]
+pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) -> Next<D> {
+    match cursor.state.stack.last() {
+        Some(Frame::Step(_)) => step::replied(cursor, reply),
+        Some(Frame::Conditional(_)) => conditional::replied(cursor, reply),
+        Some(Frame::Parallel(_)) => parallel::replied(cursor, reply),
+        Some(Frame::Map(_)) => map::replied(cursor, reply),
+        Some(Frame::Group(_)) => group::replied(cursor, reply),
+        Some(Frame::Sequence { .. }) | None => Next::Wait,
+    }
+}
+
+/// Asks again for what the frame on top waits for, after a restore.
+pub(super) fn ask_again<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
+    match cursor.state.stack.last() {
+        Some(Frame::Step(_)) => step::ask(cursor),
+        Some(Frame::Conditional(_)) => conditional::ask(cursor),
+        Some(Frame::Parallel(_)) => parallel::ask(cursor),
+        Some(Frame::Map(_)) => map::ask(cursor),
+        Some(Frame::Group(_)) => group::ask(cursor),
+        Some(Frame::Sequence { .. }) | None => Next::Wait,
+    }
+}

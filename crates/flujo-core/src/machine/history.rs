@@ -1,0 +1,175 @@
+//! The record of a run: one flat list, parents before children.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Domain, Failure, Finish, Outcome, Time};
+use crate::plan::NodeId;
+use crate::usage::Usage;
+
+/// How a step stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// It has begun.
+    Running,
+    /// It succeeded.
+    Succeeded,
+    /// It failed.
+    Failed,
+    /// It was cancelled or aborted.
+    Cancelled,
+    /// A usage limit stopped it.
+    LimitExceeded,
+}
+
+/// What is kept of one step.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(bound(
+    serialize = "D::Object: Serialize, D::Context: Serialize",
+    deserialize = "D::Object: Deserialize<'de>, D::Context: Deserialize<'de>"
+))]
+pub struct Record<D: Domain> {
+    /// The step's node in the plan.
+    pub node: NodeId,
+    /// The record of the step around it, in the same history.
+    pub parent: Option<u32>,
+    /// How it stands.
+    pub status: Status,
+    /// Attempts made so far.
+    pub attempts: u32,
+    /// When it began.
+    pub started: Time,
+    /// When it ended.
+    pub ended: Time,
+    /// What it used, failed attempts and everything below it included.
+    pub usage: Usage,
+    /// Its output; of a failed step the rejected one, when there is one.
+    pub output: Option<D::Object>,
+    /// Why it failed.
+    pub failure: Option<Arc<Failure<D>>>,
+    /// What few steps have.
+    pub details: Option<Box<Details<D>>>,
+}
+
+/// What only some records have.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(bound(
+    serialize = "D::Object: Serialize, D::Context: Serialize",
+    deserialize = "D::Object: Deserialize<'de>, D::Context: Deserialize<'de>"
+))]
+pub struct Details<D: Domain> {
+    /// Why each failed attempt failed, in order, also when a later one succeeded.
+    pub attempt_failures: Vec<Arc<Failure<D>>>,
+    /// The record of the fallback that ran, and why the step itself had failed.
+    pub fallback: Option<(u32, Arc<Failure<D>>)>,
+    /// The branch a conditional took.
+    pub branch: Option<Arc<str>>,
+    /// The lanes of a parallel step or map, in declared order.
+    pub lanes: Arc<Vec<LaneRecord<D>>>,
+}
+
+impl<D: Domain> Default for Details<D> {
+    fn default() -> Self {
+        Self {
+            attempt_failures: Vec::new(),
+            fallback: None,
+            branch: None,
+            lanes: Arc::default(),
+        }
+    }
+}
+
+/// What is kept of one lane.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(bound(
+    serialize = "D::Object: Serialize, D::Context: Serialize",
+    deserialize = "D::Object: Deserialize<'de>, D::Context: Deserialize<'de>"
+))]
+pub struct LaneRecord<D: Domain> {
+    /// The branch's name, or the item's index.
+    pub name: Arc<str>,
+    /// How it ended; `None` when it never started.
+    pub finish: Option<Arc<Finish<D>>>,
+}
+
+impl<D: Domain> LaneRecord<D> {
+    /// The lane's output, when it succeeded.
+    pub fn output(&self) -> Option<&D::Object> {
+        match &self.finish.as_ref()?.outcome {
+            Outcome::Completed(output) => Some(output),
+            _ => None,
+        }
+    }
+}
+
+impl<D: Domain> Record<D> {
+    /// The rare part, made when first needed.
+    pub(super) fn details_mut(&mut self) -> &mut Details<D> {
+        self.details.get_or_insert_with(Box::default)
+    }
+
+    /// Its lanes; empty for a step that has none.
+    pub fn lanes(&self) -> &[LaneRecord<D>] {
+        self.details.as_ref().map_or(&[], |details| &details.lanes)
+    }
+
+    /// Active time from beginning to end, in nanoseconds.
+    pub fn latency(&self) -> Time {
+        self.ended.saturating_sub(self.started)
+    }
+}
+
+/// All records of one run or lane, parents before their children, in the order in which they began.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(bound(
+    serialize = "D::Object: Serialize, D::Context: Serialize",
+    deserialize = "D::Object: Deserialize<'de>, D::Context: Deserialize<'de>"
+))]
+pub struct History<D: Domain> {
+    /// The records.
+    pub records: Vec<Record<D>>,
+}
+
+impl<D: Domain> Default for History<D> {
+    fn default() -> Self {
+        Self { records: Vec::new() }
+    }
+}
+
+impl<D: Domain> History<D> {
+    /// The records directly below `parent` (`None`: the top level), in order, each with its place in the history.
+    pub fn children(&self, parent: Option<u32>) -> impl Iterator<Item = (u32, &Record<D>)> {
+        let first = parent.map_or(0, |parent| parent as usize + 1);
+        (0u32..)
+            .zip(&self.records)
+            .skip(first)
+            .filter(move |(_, record)| record.parent == parent)
+    }
+}
+
+impl<D: Domain> Drop for History<D> {
+    /// Lanes hold histories that hold lanes: nested ones are taken apart in a loop, so that depth costs no call stack.
+    fn drop(&mut self) {
+        let mut waiting: Vec<History<D>> = Vec::new();
+        detach(&mut self.records, &mut waiting);
+        while let Some(mut history) = waiting.pop() {
+            detach(&mut history.records, &mut waiting);
+        }
+    }
+}
+
+fn detach<D: Domain>(records: &mut [Record<D>], waiting: &mut Vec<History<D>>) {
+    for record in records {
+        let lanes = record
+            .details
+            .as_mut()
+            .and_then(|details| Arc::get_mut(&mut details.lanes));
+        for lane in lanes.into_iter().flatten() {
+            if let Some(mut finish) = lane.finish.take().and_then(Arc::into_inner) {
+                waiting.push(std::mem::take(&mut finish.history));
+            }
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! The same body for each item of a collection, each item in a lane of its own. One at a time, an item sees what the
+//! items before it wrote; several at a time, their contexts are merged at the end.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::cursor::{Ask, Cursor, Next, Reply};
+use super::frame::{Frame, Opened};
+use super::lanes::{Joined, Lanes};
+use super::parallel::{JoinStage, lane_failure};
+use super::{Answer, Completion, Domain, Failure, FailureKind, Input, LaneRecord, Outcome, Pending, Role};
+use crate::plan::{Kind, MapNode, NodeId};
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(bound(
+    serialize = "D::Object: Serialize, D::Context: Serialize",
+    deserialize = "D::Object: Deserialize<'de>, D::Context: Deserialize<'de>"
+))]
+pub(super) struct MapFrame<D: Domain> {
+    pub(super) opened: Opened,
+    pub(super) lanes: Lanes<D>,
+    source: Source<D>,
+    stage: JoinStage,
+    ended: Option<Arc<Vec<LaneRecord<D>>>>,
+    /// Why the map fails although every lane may have succeeded: its items or contexts could not be read or merged.
+    broken: Option<Arc<Failure<D>>>,
+}
+
+/// Where the items come from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(bound(
+    serialize = "D::Object: Serialize, D::Context: Serialize",
+    deserialize = "D::Object: Deserialize<'de>, D::Context: Deserialize<'de>"
+))]
+enum Source<D: Domain> {
+    /// The input, from which they are yet to be had.
+    Input(D::Object),
+    /// A collection read item by item, as room comes free.
+    Cursor(D::Object),
+    /// All have been read.
+    Dry,
+}
+
+fn definition<C>(kind: &Kind<C>) -> Option<&MapNode<C>> {
+    match kind {
+        Kind::Map(node) => Some(node),
+        _ => None,
+    }
+}
+
+macro_rules! top {
+    ($cursor:expr) => {{
+        let Some(Frame::Map(frame)) = $cursor.state.stack.last_mut() else {
+            return Next::Wait;
+        };
+        let Some(node) = definition(&$cursor.plan.node(frame.opened.node).kind) else {
+            return Next::Wait;
+        };
+        (frame, node)
+    }};
+}
+
+pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: D::Object) -> Next<D> {
+    let opened = cursor.open(node);
+    let frame = MapFrame {
+        opened,
+        lanes: Lanes::new(node, []),
+        source: Source::Input(input),
+        stage: JoinStage::Run,
+        ended: None,
+        broken: None,
+    };
+    cursor.state.stack.push(Frame::Map(Box::new(frame)));
+    ask(cursor)
+}
+
+pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
+    let deadline = cursor.state.deadline;
+    let (frame, _) = top!(cursor);
+    let (role, input) = match (frame.stage, &frame.source) {
+        (JoinStage::Run, Source::Input(input)) => (Role::Items, Input::Value(input.clone())),
+        (JoinStage::Run, Source::Cursor(items)) => (Role::NextItem, Input::Value(items.clone())),
+        (JoinStage::Run, Source::Dry) => return Next::Wait,
+        (JoinStage::Merge, _) => (Role::Merge, Input::Lanes(frame.ended.clone().unwrap_or_default())),
+        (JoinStage::Collect, _) => (
+            Role::Collect,
+            Input::Lanes(frame.ended.clone().unwrap_or_default()),
+        ),
+    };
+    let node = frame.opened.node;
+    cursor.call(Ask {
+        node,
+        role,
+        index: 0,
+        input,
+        view: None,
+        attempt: 0,
+        deadline,
+    })
+}
+
+/// Starts what may start and reads on as room comes free; when nothing is under way any more, joins.
+fn go_on<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
+    let (frame, node) = top!(cursor);
+    let limit = node.max_concurrency as usize;
+    let mut lanes = std::mem::take(&mut frame.lanes);
+    lanes.start(cursor, limit, |_| Some(node.body));
+    let reads_on = lanes.has_room(limit) && lanes.all_started();
+    let (running, halted) = (lanes.any_running(), lanes.is_halted());
+    let pending = cursor.state.pending != Pending::Nothing;
+    let (frame, _) = top!(cursor);
+    frame.lanes = lanes;
+    if halted {
+        frame.source = Source::Dry;
+    }
+    if matches!(frame.source, Source::Cursor(_)) && reads_on && !pending {
+        return ask(cursor);
+    }
+    if running || pending {
+        Next::Wait
+    } else {
+        join(cursor)
+    }
+}
+
+fn join<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
+    let (frame, node) = top!(cursor);
+    let records = frame.lanes.records(cursor.plan);
+    let (record, stop, broken) = (frame.opened.record, frame.lanes.take_stop(), frame.broken.take());
+    let joined = frame.lanes.joined(node.on_failure);
+    frame.ended = Some(Arc::clone(&records));
+    frame.stage = if node.merge.is_some() && node.max_concurrency > 1 {
+        JoinStage::Merge
+    } else {
+        JoinStage::Collect
+    };
+    if let Some(record) = cursor.record(record) {
+        record.details_mut().lanes = Arc::clone(&records);
+    }
+    if let Some(stop) = stop {
+        return end(cursor, Completion::Stopped(stop));
+    }
+    if let Some(broken) = broken {
+        return end(cursor, Completion::Failed(broken));
+    }
+    match joined {
+        Joined::Failed(place) => {
+            let failure = records
+                .get(place)
+                .map(|lane| lane_failure(FailureKind::Item, "item", lane));
+            let failure = failure.unwrap_or_else(|| Failure::new(FailureKind::Item, "ItemError", "no item"));
+            fail(cursor, failure, FailureKind::Item)
+        }
+        Joined::Succeeded => ask(cursor),
+    }
+}
+
+pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) -> Next<D> {
+    let (frame, _) = top!(cursor);
+    let (record, node, stage) = (frame.opened.record, frame.opened.node, frame.stage);
+    match reply {
+        Reply::Lane(lane, finish) => lane_ended(cursor, lane, finish),
+        Reply::Answer(answer, view) => answered(cursor, answer, view),
+        Reply::Failed(failure, usage) => {
+            cursor.spend(record, usage);
+            let kind = if stage == JoinStage::Run {
+                FailureKind::Items
+            } else {
+                FailureKind::Merge
+            };
+            let failure = cursor.located(failure, kind, node, 0);
+            broken(cursor, failure)
+        }
+        Reply::TimedOut(usage) => {
+            cursor.spend(record, usage);
+            let failure = cursor.late(node, 0);
+            broken(cursor, failure)
+        }
+        Reply::Woke | Reply::Reserved | Reply::Refused(_) => Next::Wait,
+    }
+}
+
+fn lane_ended<D: Domain>(
+    cursor: &mut Cursor<'_, D>,
+    lane: super::LaneId,
+    finish: Box<super::Finish<D>>,
+) -> Next<D> {
+    let (frame, definition) = top!(cursor);
+    let (record, usage) = (frame.opened.record, finish.usage);
+    let Some(place) = frame.lanes.ended(lane, finish, definition.on_failure) else {
+        return Next::Wait;
+    };
+    let halted = frame.lanes.is_halted();
+    let one_at_a_time = definition.max_concurrency == 1;
+    let view = frame
+        .lanes
+        .finish(place)
+        .filter(|finish| matches!(finish.outcome, Outcome::Completed(_)));
+    let view = view
+        .filter(|_| one_at_a_time)
+        .map(|finish| finish.context.clone());
+    cursor.spend(record, usage);
+    if cursor.state.stopping.is_some() {
+        return cursor.go_on_stopping();
+    }
+    if let Some(view) = view
+        && let Err(failure) = D::commit(&mut cursor.state.context, view)
+    {
+        return broken(cursor, failure);
+    }
+    if halted {
+        cursor.cancel_lanes();
+    }
+    go_on(cursor)
+}
+
+fn answered<D: Domain>(cursor: &mut Cursor<'_, D>, answer: Answer<D>, view: Option<D::Context>) -> Next<D> {
+    if let Some(view) = view
+        && let Err(failure) = D::commit(&mut cursor.state.context, view)
+    {
+        return broken(cursor, failure);
+    }
+    let (frame, _) = top!(cursor);
+    let record = frame.opened.record;
+    match (frame.stage, answer) {
+        (JoinStage::Run, Answer::Items(items)) => {
+            frame.source = Source::Dry;
+            frame.lanes = Lanes::new(frame.opened.node, items);
+            go_on(cursor)
+        }
+        (JoinStage::Run, Answer::Cursor(items)) => {
+            frame.source = Source::Cursor(items);
+            go_on(cursor)
+        }
+        (JoinStage::Run, Answer::Item(Some(item))) => {
+            frame.lanes.push(item);
+            go_on(cursor)
+        }
+        (JoinStage::Run, Answer::Item(None)) => {
+            frame.source = Source::Dry;
+            go_on(cursor)
+        }
+        (JoinStage::Merge, _) => {
+            frame.stage = JoinStage::Collect;
+            ask(cursor)
+        }
+        (JoinStage::Collect, Answer::Value { value, usage }) => {
+            cursor.spend(record, usage);
+            end(cursor, Completion::Success(value))
+        }
+        _ => Next::Wait,
+    }
+}
+
+/// The map fails for a reason of its own; lanes that run are ended first.
+fn broken<D: Domain>(cursor: &mut Cursor<'_, D>, failure: Failure<D>) -> Next<D> {
+    let (frame, _) = top!(cursor);
+    frame.source = Source::Dry;
+    if frame.stage != JoinStage::Run {
+        let kind = failure.kind;
+        return fail(cursor, failure, kind);
+    }
+    let node = frame.opened.node;
+    let kind = failure.kind;
+    let failure = Arc::new(cursor.located(failure, kind, node, 0));
+    cursor.cancel_lanes();
+    let (frame, _) = top!(cursor);
+    frame.broken.get_or_insert(failure);
+    go_on(cursor)
+}
+
+fn fail<D: Domain>(cursor: &mut Cursor<'_, D>, failure: Failure<D>, kind: FailureKind) -> Next<D> {
+    let (frame, _) = top!(cursor);
+    let node = frame.opened.node;
+    let failure = cursor.located(failure, kind, node, 0);
+    end(cursor, Completion::Failed(Arc::new(failure)))
+}
+
+fn end<D: Domain>(cursor: &mut Cursor<'_, D>, completion: Completion<D>) -> Next<D> {
+    let (frame, _) = top!(cursor);
+    let opened = frame.opened;
+    cursor.close(opened, &completion);
+    Next::Return(completion)
+}

@@ -1,0 +1,277 @@
+//! How a run advances. A machine walks a plan without doing anything itself: it asks its host with [`Command`]s and is
+//! told with [`Event`]s. The same events give the same run, on every host.
+//!
+//! A run is a stack of small frames, one for each node that has begun and not ended. Each construct is one file with
+//! the same few functions: `enter`, `child_finished`, `answered`. No construct knows another.
+
+mod cancel;
+mod command;
+mod conditional;
+mod cursor;
+mod domain;
+mod failure;
+mod frame;
+mod gate;
+mod group;
+mod history;
+mod lanes;
+mod map;
+mod outcome;
+mod parallel;
+mod retry;
+mod step;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+pub use command::{
+    Answer, Call, CallId, Command, Event, HookPoint, Input, LaneId, Notice, NoticeKind, Role, TimerId,
+};
+pub use domain::Domain;
+pub use failure::{Failure, FailureKind, LimitBreach, LimitKind, RetryAdvice};
+pub use history::{Details, History, LaneRecord, Record, Status};
+pub use outcome::{Finish, Outcome, Stop};
+
+use crate::plan::{NodeId, Plan};
+use crate::usage::Usage;
+use cursor::Cursor;
+use frame::Frame;
+use gate::Gate;
+use outcome::Completion;
+
+/// Active time of a run in nanoseconds. It starts anywhere, never goes back, and stands still while the run is paused.
+pub type Time = u64;
+
+/// What a host wants to be asked and told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Options {
+    /// Whether hooks are called.
+    pub hooks: bool,
+    /// Whether usage is limited, so that each agent call must be reserved first.
+    pub limits: bool,
+    /// Whether anybody listens to notices.
+    pub notices: bool,
+    /// What jitter is derived from; one per run.
+    pub seed: u64,
+}
+
+/// One run, or one lane of one. See the module's documentation.
+#[derive(Debug, Clone)]
+pub struct Machine<D: Domain> {
+    plan: Arc<Plan<D::Callable>>,
+    state: State<D>,
+    commands: VecDeque<Command<D>>,
+}
+
+/// What a run is right now; together with its plan all that is needed to go on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(bound(
+    serialize = "D::Object: Serialize, D::Context: Serialize",
+    deserialize = "D::Object: Deserialize<'de>, D::Context: Deserialize<'de>"
+))]
+pub struct State<D: Domain> {
+    options: Options,
+    lane: Option<Arc<LanePlace>>,
+    stack: Vec<Frame<D>>,
+    gate: Gate<D>,
+    context: D::Context,
+    history: History<D>,
+    /// The record new records are put under.
+    parent: Option<u32>,
+    /// The deadline of the innermost construct that has one.
+    deadline: Option<Time>,
+    usage: Usage,
+    now: Time,
+    next_id: u64,
+    pending: Pending,
+    /// Why the run is being stopped, while what is under way is awaited.
+    stopping: Option<Stop<D>>,
+    finished: bool,
+}
+
+/// Where a lane runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LanePlace {
+    /// The lane around the construct that started this one.
+    pub parent: Option<Arc<LanePlace>>,
+    /// The construct.
+    pub node: NodeId,
+    /// The branch's place in declared order, or the item's.
+    pub index: u32,
+}
+
+/// What the machine waits for, apart from lanes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Pending {
+    Nothing,
+    Call(CallId),
+    Timer(TimerId, Time),
+    Budget,
+}
+
+impl<D: Domain> Clone for Command<D> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Call(call) => Self::Call(call.clone()),
+            Self::CancelCall(call) => Self::CancelCall(*call),
+            Self::Sleep { timer, until } => Self::Sleep {
+                timer: *timer,
+                until: *until,
+            },
+            Self::CancelSleep(timer) => Self::CancelSleep(*timer),
+            Self::Spawn { lane, machine } => Self::Spawn {
+                lane: *lane,
+                machine: machine.clone(),
+            },
+            Self::CancelLane(lane) => Self::CancelLane(*lane),
+            Self::Reserve { node, estimate } => Self::Reserve {
+                node: *node,
+                estimate: *estimate,
+            },
+            Self::Settle {
+                node,
+                estimate,
+                actual,
+            } => Self::Settle {
+                node: *node,
+                estimate: *estimate,
+                actual: *actual,
+            },
+            Self::Notify(notice) => Self::Notify(notice.clone()),
+            Self::Finish(finish) => Self::Finish(finish.clone()),
+        }
+    }
+}
+
+impl<D: Domain> Machine<D> {
+    /// A run of `plan` from its root, begun at `now`, with an optional deadline for the whole run.
+    pub fn start(
+        plan: Arc<Plan<D::Callable>>,
+        options: Options,
+        input: D::Object,
+        context: D::Context,
+        now: Time,
+        deadline: Option<Time>,
+    ) -> Self {
+        let root = plan.root();
+        let state = State::new(options, None, context, now, deadline);
+        let mut machine = Self {
+            plan,
+            state,
+            commands: VecDeque::new(),
+        };
+        machine.cursor().begin(root, input, true);
+        machine
+    }
+
+    /// The next thing to do for the host; `None` when the machine waits for an event, or has ended.
+    #[inline]
+    pub fn poll(&mut self) -> Option<Command<D>> {
+        self.commands.pop_front()
+    }
+
+    /// Takes in what happened. An event that nothing waits for any more (a late timer, the answer to a call that was
+    /// given up) is ignored.
+    pub fn handle(&mut self, event: Event<D>) {
+        if !self.state.finished {
+            self.cursor().handle(event);
+        }
+    }
+
+    /// The plan it walks.
+    pub fn plan(&self) -> &Arc<Plan<D::Callable>> {
+        &self.plan
+    }
+
+    /// Everything recorded so far.
+    pub fn history(&self) -> &History<D> {
+        &self.state.history
+    }
+
+    /// The context as it was committed last.
+    pub fn context(&self) -> &D::Context {
+        &self.state.context
+    }
+
+    /// What has been used so far by finished calls.
+    pub fn usage(&self) -> Usage {
+        self.state.usage
+    }
+
+    /// The lane this machine runs, `None` for the run itself.
+    pub fn lane(&self) -> Option<&Arc<LanePlace>> {
+        self.state.lane.as_ref()
+    }
+
+    /// The time of the last event.
+    pub fn now(&self) -> Time {
+        self.state.now
+    }
+
+    /// What the run is right now, to be saved. Lanes are machines of their own and are saved by their host.
+    pub fn save(&self) -> State<D> {
+        self.state.clone()
+    }
+
+    /// The run that `state` was saved from, which goes on at `now`: what was under way when it was saved is asked for
+    /// again. Timers and deadlines keep what remained of them. Lanes that were running are the host's to restore; the
+    /// machine waits for their end as before.
+    pub fn restore(plan: Arc<Plan<D::Callable>>, mut state: State<D>, now: Time) -> Self {
+        state.shift_time(now);
+        let mut machine = Self {
+            plan,
+            state,
+            commands: VecDeque::new(),
+        };
+        machine.cursor().ask_again();
+        machine
+    }
+
+    /// Lanes under way: whom a host must restore beside this machine.
+    pub fn running_lanes(&self) -> Vec<LaneId> {
+        self.state
+            .stack
+            .iter()
+            .filter_map(Frame::lanes)
+            .flat_map(lanes::Lanes::running)
+            .collect()
+    }
+
+    #[inline]
+    fn cursor(&mut self) -> Cursor<'_, D> {
+        Cursor {
+            plan: &self.plan,
+            state: &mut self.state,
+            commands: &mut self.commands,
+        }
+    }
+}
+
+impl<D: Domain> State<D> {
+    fn new(
+        options: Options,
+        lane: Option<Arc<LanePlace>>,
+        context: D::Context,
+        now: Time,
+        deadline: Option<Time>,
+    ) -> Self {
+        Self {
+            options,
+            lane,
+            stack: Vec::with_capacity(4),
+            gate: Gate::default(),
+            context,
+            history: History::default(),
+            parent: None,
+            deadline,
+            usage: Usage::ZERO,
+            now,
+            next_id: 0,
+            pending: Pending::Nothing,
+            stopping: None,
+            finished: false,
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! How a node, a lane or a run ended.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Domain, Failure, History, LimitBreach};
+use crate::usage::Usage;
+
+/// Why a run stopped without having succeeded or failed. Control flow is never an error value: no retry, no fallback,
+/// no plugin can swallow it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[serde(bound(
+    serialize = "D::Object: Serialize, D::Context: Serialize",
+    deserialize = "D::Object: Deserialize<'de>, D::Context: Deserialize<'de>"
+))]
+pub enum Stop<D: Domain> {
+    /// Cancelled from outside, or by the construct around it.
+    Cancelled,
+    /// A hook or callable asked for the end of the run.
+    Aborted(Arc<str>),
+    /// A usage limit was reached.
+    LimitExceeded(Arc<LimitBreach>),
+    /// Something is wrong with the pipeline itself, so that no attempt could succeed: no agent, no price, agents that
+    /// redirect to one another for ever.
+    Fatal(Arc<Failure<D>>),
+}
+
+/// How a node ended, as its parent sees it.
+#[derive(Debug, Clone)]
+pub(super) enum Completion<D: Domain> {
+    Success(D::Object),
+    Failed(Arc<Failure<D>>),
+    Stopped(Stop<D>),
+}
+
+/// How a run or lane ended.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(bound(
+    serialize = "D::Object: Serialize, D::Context: Serialize",
+    deserialize = "D::Object: Deserialize<'de>, D::Context: Deserialize<'de>"
+))]
+pub enum Outcome<D: Domain> {
+    /// With this output.
+    Completed(D::Object),
+    /// A step failed and nothing caught it.
+    Failed(Arc<Failure<D>>),
+    /// It was stopped.
+    Stopped(Stop<D>),
+}
+
+/// A run or lane that has ended: its outcome, final context, history and usage.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(bound(
+    serialize = "D::Object: Serialize, D::Context: Serialize",
+    deserialize = "D::Object: Deserialize<'de>, D::Context: Deserialize<'de>"
+))]
+pub struct Finish<D: Domain> {
+    /// How it ended.
+    pub outcome: Outcome<D>,
+    /// The context as it was committed last.
+    pub context: D::Context,
+    /// What happened, step by step.
+    pub history: History<D>,
+    /// The sum over all steps and attempts.
+    pub usage: Usage,
+}

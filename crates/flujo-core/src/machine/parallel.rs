@@ -1,0 +1,218 @@
+//! All branches at once, each in a lane with an isolated context; then their contexts are merged and their outputs
+//! collected.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::cursor::{Ask, Cursor, Next, Reply};
+use super::frame::{Frame, Opened};
+use super::lanes::{Joined, Lanes};
+use super::{Answer, Completion, Domain, Failure, FailureKind, Finish, Input, LaneRecord, Outcome, Role};
+use crate::plan::{Kind, NodeId, ParallelNode};
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(bound(
+    serialize = "D::Object: Serialize, D::Context: Serialize",
+    deserialize = "D::Object: Deserialize<'de>, D::Context: Deserialize<'de>"
+))]
+pub(super) struct ParallelFrame<D: Domain> {
+    pub(super) opened: Opened,
+    pub(super) lanes: Lanes<D>,
+    stage: JoinStage,
+    ended: Option<Arc<Vec<LaneRecord<D>>>>,
+}
+
+/// What is done with lanes, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum JoinStage {
+    Run,
+    Merge,
+    Collect,
+}
+
+fn definition<C>(kind: &Kind<C>) -> Option<&ParallelNode<C>> {
+    match kind {
+        Kind::Parallel(node) => Some(node),
+        _ => None,
+    }
+}
+
+macro_rules! top {
+    ($cursor:expr) => {{
+        let Some(Frame::Parallel(frame)) = $cursor.state.stack.last_mut() else {
+            return Next::Wait;
+        };
+        let Some(node) = definition(&$cursor.plan.node(frame.opened.node).kind) else {
+            return Next::Wait;
+        };
+        (frame, node)
+    }};
+}
+
+pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: D::Object) -> Next<D> {
+    let opened = cursor.open(node);
+    let branches = definition(&cursor.plan.node(node).kind).map_or(0, |node| node.branches.len());
+    let lanes = Lanes::new(node, std::iter::repeat_n(input, branches));
+    let frame = ParallelFrame {
+        opened,
+        lanes,
+        stage: JoinStage::Run,
+        ended: None,
+    };
+    cursor.state.stack.push(Frame::Parallel(Box::new(frame)));
+    go_on(cursor)
+}
+
+/// Starts what may start; when nothing runs any more, joins.
+fn go_on<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
+    let (frame, node) = top!(cursor);
+    let limit = node.max_concurrency.map_or(usize::MAX, |limit| limit as usize);
+    let mut lanes = std::mem::take(&mut frame.lanes);
+    lanes.start(cursor, limit, |place| {
+        node.branches.get(place).map(|(_, body)| *body)
+    });
+    let running = lanes.any_running();
+    let (frame, _) = top!(cursor);
+    frame.lanes = lanes;
+    if running { Next::Wait } else { join(cursor) }
+}
+
+fn join<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
+    let (frame, node) = top!(cursor);
+    let records = frame.lanes.records(cursor.plan);
+    let (record, stop) = (frame.opened.record, frame.lanes.take_stop());
+    let joined = frame.lanes.joined(node.on_failure);
+    frame.ended = Some(Arc::clone(&records));
+    frame.stage = if node.merge.is_some() {
+        JoinStage::Merge
+    } else {
+        JoinStage::Collect
+    };
+    if let Some(record) = cursor.record(record) {
+        record.details_mut().lanes = Arc::clone(&records);
+    }
+    if let Some(stop) = stop {
+        return end(cursor, Completion::Stopped(stop));
+    }
+    match joined {
+        Joined::Failed(place) => {
+            let failure = records
+                .get(place)
+                .map(|lane| lane_failure(FailureKind::Branch, "branch", lane));
+            let failure =
+                failure.unwrap_or_else(|| Failure::new(FailureKind::Branch, "BranchError", "no branch"));
+            fail(cursor, failure, FailureKind::Branch)
+        }
+        Joined::Succeeded => ask(cursor),
+    }
+}
+
+pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
+    let deadline = cursor.state.deadline;
+    let (frame, _) = top!(cursor);
+    let role = match frame.stage {
+        JoinStage::Run => return Next::Wait,
+        JoinStage::Merge => Role::Merge,
+        JoinStage::Collect => Role::Collect,
+    };
+    let (node, lanes) = (frame.opened.node, frame.ended.clone().unwrap_or_default());
+    cursor.call(Ask {
+        node,
+        role,
+        index: 0,
+        input: Input::Lanes(lanes),
+        view: None,
+        attempt: 0,
+        deadline,
+    })
+}
+
+pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) -> Next<D> {
+    let (frame, definition) = top!(cursor);
+    let (record, node, stage) = (frame.opened.record, frame.opened.node, frame.stage);
+    match reply {
+        Reply::Lane(lane, finish) => {
+            let usage = finish.usage;
+            if frame.lanes.ended(lane, finish, definition.on_failure).is_none() {
+                return Next::Wait;
+            }
+            let halted = frame.lanes.is_halted();
+            cursor.spend(record, usage);
+            if cursor.state.stopping.is_some() {
+                return cursor.go_on_stopping();
+            }
+            if halted {
+                cursor.cancel_lanes();
+            }
+            go_on(cursor)
+        }
+        Reply::Answer(answer, view) => {
+            if let Some(view) = view
+                && let Err(failure) = D::commit(&mut cursor.state.context, view)
+            {
+                return fail(cursor, failure, FailureKind::Merge);
+            }
+            match (stage, answer) {
+                (JoinStage::Merge, _) => {
+                    let (frame, _) = top!(cursor);
+                    frame.stage = JoinStage::Collect;
+                    ask(cursor)
+                }
+                (JoinStage::Collect, Answer::Value { value, usage }) => {
+                    cursor.spend(record, usage);
+                    end(cursor, Completion::Success(value))
+                }
+                _ => Next::Wait,
+            }
+        }
+        Reply::Failed(failure, usage) => {
+            cursor.spend(record, usage);
+            fail(cursor, failure, FailureKind::Merge)
+        }
+        Reply::TimedOut(usage) => {
+            cursor.spend(record, usage);
+            let failure = cursor.late(node, 0);
+            let kind = failure.kind;
+            fail(cursor, failure, kind)
+        }
+        Reply::Woke | Reply::Reserved | Reply::Refused(_) => Next::Wait,
+    }
+}
+
+fn fail<D: Domain>(cursor: &mut Cursor<'_, D>, failure: Failure<D>, kind: FailureKind) -> Next<D> {
+    let (frame, _) = top!(cursor);
+    let node = frame.opened.node;
+    let failure = cursor.located(failure, kind, node, 0);
+    end(cursor, Completion::Failed(Arc::new(failure)))
+}
+
+fn end<D: Domain>(cursor: &mut Cursor<'_, D>, completion: Completion<D>) -> Next<D> {
+    let (frame, _) = top!(cursor);
+    let opened = frame.opened;
+    cursor.close(opened, &completion);
+    Next::Return(completion)
+}
+
+/// The failure of a step one of whose lanes failed.
+pub(super) fn lane_failure<D: Domain>(kind: FailureKind, what: &str, lane: &LaneRecord<D>) -> Failure<D> {
+    let cause = match lane.finish.as_deref() {
+        Some(Finish {
+            outcome: Outcome::Failed(cause),
+            ..
+        }) => Some(cause),
+        _ => None,
+    };
+    let Some(cause) = cause else {
+        return Failure::new(
+            kind,
+            "CancelledError",
+            format!("{what} '{}' was cancelled", lane.name),
+        )
+        .permanent();
+    };
+    let message = format!("{what} '{}' failed: step '{}': {cause}", lane.name, cause.step);
+    let mut failure = Failure::new(kind, Arc::clone(&cause.error_type), message).permanent();
+    failure.error.clone_from(&cause.error);
+    failure.caused_by(Arc::clone(cause))
+}

@@ -1,0 +1,512 @@
+//! A step's whole life: prompt processors → agent → output processors → plugins → validators → context → success, with
+//! retries, backoff, time limits and a fallback.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::cursor::{Ask, Cursor, Next, Reply, nanoseconds};
+use super::frame::{Frame, Opened};
+use super::{
+    Answer, Command, Completion, Domain, Failure, FailureKind, Input, NoticeKind, Pending, RetryAdvice, Role,
+    Stop, Time, retry,
+};
+use crate::plan::{Kind, NodeId, StepNode};
+use crate::usage::Usage;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(bound(
+    serialize = "D::Object: Serialize, D::Context: Serialize",
+    deserialize = "D::Object: Deserialize<'de>, D::Context: Deserialize<'de>"
+))]
+pub(super) struct StepFrame<D: Domain> {
+    pub(super) opened: Opened,
+    stage: Stage,
+    attempt: u32,
+    pub(super) attempt_deadline: Option<Time>,
+    /// What the step was given; every attempt and the fallback begin with it.
+    input: D::Object,
+    /// What the attempt has made of it so far.
+    value: D::Object,
+    /// The attempt's own context, once a callable has asked for one.
+    view: Option<D::Context>,
+    /// Why validators rejected the attempt's output.
+    rejections: Vec<Arc<str>>,
+    /// Why the attempt failed; while the fallback runs, why the step did.
+    failure: Option<Arc<Failure<D>>>,
+    /// Usage of the agent call that is being settled.
+    spent: Usage,
+    /// The agents that plugins have asked for in this attempt.
+    redirects: Vec<(u64, D::Object)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Stage {
+    Prompt(u32),
+    Reserve,
+    Agent,
+    Settle,
+    Output(u32),
+    Plugin(u32),
+    Validator(u32),
+    Apply,
+    Backoff,
+    /// With the record of the fallback.
+    Fallback(u32),
+    Persist,
+}
+
+impl<D: Domain> StepFrame<D> {
+    /// Whether the call that is under way is the agent's, and so has something reserved.
+    pub(super) fn is_calling_agent(&self) -> bool {
+        self.stage == Stage::Agent
+    }
+}
+
+fn definition<C>(kind: &Kind<C>) -> Option<&StepNode<C>> {
+    match kind {
+        Kind::Step(step) => Some(step),
+        _ => None,
+    }
+}
+
+/// The frame on top and its step, or nothing to do.
+macro_rules! top {
+    ($cursor:expr) => {{
+        let Some(Frame::Step(frame)) = $cursor.state.stack.last_mut() else {
+            return Next::Wait;
+        };
+        let Some(step) = definition(&$cursor.plan.node(frame.opened.node).kind) else {
+            return Next::Wait;
+        };
+        (frame, step)
+    }};
+}
+
+#[inline]
+pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: D::Object) -> Next<D> {
+    let opened = cursor.open(node);
+    cursor.state.stack.push(Frame::Step(StepFrame {
+        opened,
+        stage: Stage::Prompt(0),
+        attempt: 0,
+        attempt_deadline: None,
+        value: input.clone(),
+        input,
+        view: None,
+        rejections: Vec::new(),
+        failure: None,
+        spent: Usage::ZERO,
+        redirects: Vec::new(),
+    }));
+    begin_attempt(cursor)
+}
+
+fn begin_attempt<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
+    let (now, deadline) = (cursor.state.now, cursor.state.deadline);
+    let (frame, step) = top!(cursor);
+    frame.attempt += 1;
+    if frame.attempt > 1 {
+        frame.value = frame.input.clone();
+        frame.view = None;
+        frame.rejections.clear();
+        frame.redirects.clear();
+    }
+    frame.failure = None;
+    frame.attempt_deadline = match step.policy.timeout {
+        Some(timeout) => {
+            let own = now.saturating_add(nanoseconds(timeout));
+            Some(deadline.map_or(own, |deadline| deadline.min(own)))
+        }
+        None => deadline,
+    };
+    let (opened, attempt) = (frame.opened, frame.attempt);
+    if cursor.too_late() {
+        let failure = cursor.late(opened.node, attempt);
+        return attempt_failed(cursor, failure);
+    }
+    if let Some(record) = cursor.record(opened.record) {
+        record.attempts = attempt;
+    }
+    cursor.notify(NoticeKind::AttemptStarted, opened.node, opened.record, attempt);
+    advance(cursor, Stage::Prompt(0))
+}
+
+/// Goes to `stage`, or past it to the first one that has something to do.
+#[inline]
+fn advance<D: Domain>(cursor: &mut Cursor<'_, D>, mut stage: Stage) -> Next<D> {
+    let limits = cursor.state.options.limits;
+    let (frame, step) = top!(cursor);
+    let past = |index: u32, callables: &[D::Callable]| index as usize >= callables.len();
+    loop {
+        stage = match stage {
+            Stage::Prompt(index) if past(index, &step.prompt_processors) => {
+                if limits {
+                    Stage::Reserve
+                } else {
+                    Stage::Agent
+                }
+            }
+            Stage::Output(index) if past(index, &step.output_processors) => Stage::Plugin(0),
+            Stage::Plugin(index) if past(index, &step.plugins) => Stage::Validator(0),
+            Stage::Validator(index) if past(index, &step.validators) => {
+                if frame.rejections.is_empty() {
+                    Stage::Apply
+                } else {
+                    let failure = Failure::new(
+                        FailureKind::Validator,
+                        "ValidationError",
+                        frame.rejections.join("; "),
+                    );
+                    let (node, attempt) = (frame.opened.node, frame.attempt);
+                    let failure = cursor.located(failure, FailureKind::Validator, node, attempt);
+                    return attempt_failed(cursor, failure);
+                }
+            }
+            Stage::Apply if step.apply.is_none() => return succeed(cursor),
+            stage => {
+                frame.stage = stage;
+                return ask(cursor);
+            }
+        }
+    }
+}
+
+/// Asks for what the stage needs.
+#[inline]
+pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
+    let deadline = cursor.state.deadline;
+    let (frame, step) = top!(cursor);
+    let node = frame.opened.node;
+    let value = |frame: &super::step::StepFrame<D>| Input::Value(frame.value.clone());
+    let (role, index, input) = match frame.stage {
+        Stage::Prompt(index) => (Role::PromptProcessor, index, value(frame)),
+        Stage::Agent => match frame.redirects.last() {
+            Some((_, agent)) => {
+                let (agent, input) = (agent.clone(), frame.input.clone());
+                (Role::Redirect, 0, Input::Redirect { agent, input })
+            }
+            None => (Role::Agent, 0, value(frame)),
+        },
+        Stage::Output(index) => (Role::OutputProcessor, index, value(frame)),
+        Stage::Plugin(index) => (Role::Plugin, index, value(frame)),
+        Stage::Validator(index) => (Role::Validator, index, value(frame)),
+        Stage::Apply => (Role::Apply, 0, value(frame)),
+        Stage::Persist => {
+            let Some(failure) = frame.failure.clone() else {
+                return Next::Wait;
+            };
+            let (attempt, input) = (frame.attempt, Input::Failure(failure));
+            return cursor.call(Ask {
+                node,
+                role: Role::Persist,
+                index: 0,
+                input,
+                view: None,
+                attempt,
+                deadline,
+            });
+        }
+        Stage::Reserve => {
+            let estimate = step.estimate;
+            cursor.state.pending = Pending::Budget;
+            cursor.commands.push_back(Command::Reserve { node, estimate });
+            return Next::Wait;
+        }
+        Stage::Settle => {
+            let (estimate, actual) = (step.estimate, frame.spent);
+            cursor.state.pending = Pending::Budget;
+            cursor.commands.push_back(Command::Settle {
+                node,
+                estimate,
+                actual,
+            });
+            return Next::Wait;
+        }
+        Stage::Backoff | Stage::Fallback(_) => return Next::Wait,
+    };
+    let ask = Ask {
+        node,
+        role,
+        index,
+        input,
+        view: frame.view.clone(),
+        attempt: frame.attempt,
+        deadline: frame.attempt_deadline,
+    };
+    cursor.call(ask)
+}
+
+pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) -> Next<D> {
+    let now = cursor.state.now;
+    let (frame, _) = top!(cursor);
+    let (stage, node, record, attempt) = (frame.stage, frame.opened.node, frame.opened.record, frame.attempt);
+    match reply {
+        Reply::Answer(answer, view) => {
+            if view.is_some() {
+                frame.view = view;
+            }
+            if frame.attempt_deadline.is_some_and(|deadline| now > deadline) && stage != Stage::Persist {
+                let usage = match answer {
+                    Answer::Value { usage, .. } => usage,
+                    _ => Usage::ZERO,
+                };
+                return timed_out(cursor, usage);
+            }
+            answered(cursor, stage, answer)
+        }
+        Reply::TimedOut(usage) => timed_out(cursor, usage),
+        Reply::Failed(failure, usage) => {
+            cursor.spend(record, usage);
+            let kind = match stage {
+                Stage::Prompt(_) => FailureKind::PromptProcessor,
+                Stage::Output(_) => FailureKind::OutputProcessor,
+                Stage::Plugin(_) => FailureKind::Plugin,
+                Stage::Validator(_) => FailureKind::Validator,
+                Stage::Apply => FailureKind::Context,
+                Stage::Persist => return fail(cursor),
+                _ => FailureKind::Agent,
+            };
+            let mut failure = cursor.located(failure, kind, node, attempt);
+            if matches!(kind, FailureKind::PromptProcessor | FailureKind::Context) {
+                failure.retry = RetryAdvice::Never;
+            }
+            agent_done(cursor, usage, Some(failure))
+        }
+        Reply::Woke => begin_attempt(cursor),
+        Reply::Reserved => match (stage, frame.failure.take()) {
+            (Stage::Reserve, _) => advance(cursor, Stage::Agent),
+            (_, Some(failure)) => attempt_failed(cursor, Arc::unwrap_or_clone(failure)),
+            (_, None) => advance(cursor, Stage::Output(0)),
+        },
+        Reply::Refused(breach) => {
+            let stop = Completion::Stopped(Stop::LimitExceeded(Arc::new(breach)));
+            let (opened, output) = (frame.opened, frame.value.clone());
+            if stage == Stage::Settle
+                && let Some(record) = cursor.record(record)
+            {
+                record.output = Some(output);
+            }
+            cursor.close(opened, &stop);
+            Next::Return(stop)
+        }
+        Reply::Lane(..) => Next::Wait,
+    }
+}
+
+fn answered<D: Domain>(cursor: &mut Cursor<'_, D>, stage: Stage, answer: Answer<D>) -> Next<D> {
+    let (frame, _) = top!(cursor);
+    let record = frame.opened.record;
+    let usage = match answer {
+        Answer::Value { value, usage } => {
+            frame.value = value;
+            cursor.spend(record, usage);
+            usage
+        }
+        Answer::Rejected { feedback } => {
+            if let Stage::Validator(index) = stage {
+                frame.rejections.push(feedback);
+                return advance(cursor, Stage::Validator(index + 1));
+            } else {
+                let (node, attempt) = (frame.opened.node, frame.attempt);
+                let failure = Failure::new(FailureKind::Plugin, "PluginError", feedback);
+                let failure = cursor.located(failure, FailureKind::Plugin, node, attempt);
+                return attempt_failed(cursor, failure);
+            }
+        }
+        Answer::Redirect { agent, identity } => return redirect(cursor, agent, identity),
+        _ => Usage::ZERO,
+    };
+    match stage {
+        Stage::Prompt(index) => advance(cursor, Stage::Prompt(index + 1)),
+        Stage::Agent => agent_done(cursor, usage, None),
+        Stage::Output(index) => advance(cursor, Stage::Output(index + 1)),
+        Stage::Plugin(index) => advance(cursor, Stage::Plugin(index + 1)),
+        Stage::Validator(index) => advance(cursor, Stage::Validator(index + 1)),
+        Stage::Apply => succeed(cursor),
+        Stage::Persist => {
+            let (frame, _) = top!(cursor);
+            match frame
+                .view
+                .take()
+                .map(|view| D::commit(&mut cursor.state.context, view))
+            {
+                Some(Err(_) | Ok(())) | None => fail(cursor),
+            }
+        }
+        Stage::Reserve | Stage::Settle | Stage::Backoff | Stage::Fallback(_) => Next::Wait,
+    }
+}
+
+/// After a call of the agent: what it used is settled first when usage is limited.
+#[inline]
+fn agent_done<D: Domain>(cursor: &mut Cursor<'_, D>, usage: Usage, failure: Option<Failure<D>>) -> Next<D> {
+    let limits = cursor.state.options.limits;
+    let (frame, _) = top!(cursor);
+    if limits && frame.stage == Stage::Agent {
+        frame.stage = Stage::Settle;
+        frame.spent = usage;
+        frame.failure = failure.map(Arc::new);
+        return ask(cursor);
+    }
+    match failure {
+        Some(failure) => attempt_failed(cursor, failure),
+        None => advance(cursor, Stage::Output(0)),
+    }
+}
+
+fn timed_out<D: Domain>(cursor: &mut Cursor<'_, D>, usage: Usage) -> Next<D> {
+    let (frame, _) = top!(cursor);
+    let (node, record, attempt) = (frame.opened.node, frame.opened.record, frame.attempt);
+    if frame.stage == Stage::Persist {
+        return fail(cursor);
+    }
+    cursor.spend(record, usage);
+    let failure = cursor.late(node, attempt);
+    agent_done(cursor, usage, Some(failure))
+}
+
+/// A plugin asked for another agent. The agents that have been asked for in this attempt are held, so that the same
+/// identity is the same object.
+fn redirect<D: Domain>(cursor: &mut Cursor<'_, D>, agent: D::Object, identity: u64) -> Next<D> {
+    let limits = cursor.state.options.limits;
+    let (frame, _) = top!(cursor);
+    if frame.redirects.iter().any(|(seen, _)| *seen == identity) {
+        let (opened, attempt) = (frame.opened, frame.attempt);
+        let name = &cursor.plan.node(opened.node).name;
+        let message = format!(
+            "a plugin of step `{name}` redirects to an agent that has already run in this attempt: let it redirect to \
+             another agent, or reject the output"
+        );
+        let failure = Failure::new(FailureKind::Plugin, "InfiniteRedirectError", message).permanent();
+        let failure = cursor.located(failure, FailureKind::Plugin, opened.node, attempt);
+        let stop = Completion::Stopped(Stop::Fatal(Arc::new(failure)));
+        cursor.close(opened, &stop);
+        return Next::Return(stop);
+    }
+    frame.redirects.push((identity, agent));
+    advance(cursor, if limits { Stage::Reserve } else { Stage::Agent })
+}
+
+#[inline]
+fn succeed<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
+    let (frame, _) = top!(cursor);
+    let (opened, attempt) = (frame.opened, frame.attempt);
+    if let Some(view) = frame.view.take()
+        && let Err(failure) = D::commit(&mut cursor.state.context, view)
+    {
+        let failure = cursor
+            .located(failure, FailureKind::Context, opened.node, attempt)
+            .permanent();
+        return attempt_failed(cursor, failure);
+    }
+    let (frame, _) = top!(cursor);
+    let completion = Completion::Success(frame.value.clone());
+    cursor.close(opened, &completion);
+    Next::Return(completion)
+}
+
+/// The attempt failed: another one, now or later, else the fallback, else the step has failed.
+fn attempt_failed<D: Domain>(cursor: &mut Cursor<'_, D>, failure: Failure<D>) -> Next<D> {
+    let failure = Arc::new(failure);
+    let (now, deadline, seed) = (cursor.state.now, cursor.state.deadline, cursor.state.options.seed);
+    let (frame, step) = top!(cursor);
+    frame.failure = Some(Arc::clone(&failure));
+    let (opened, attempt) = (frame.opened, frame.attempt);
+    if let Some(record) = cursor.record(opened.record) {
+        record.details_mut().attempt_failures.push(Arc::clone(&failure));
+    }
+    cursor.notify(
+        NoticeKind::AttemptFailed(Arc::clone(&failure)),
+        opened.node,
+        opened.record,
+        attempt,
+    );
+    if failure.retry != RetryAdvice::Never && attempt <= step.policy.max_retries && !cursor.too_late() {
+        let lane = cursor.state.lane.as_deref();
+        let wait = retry::wait(&step.policy, failure.retry, attempt, seed, lane, opened.node);
+        let until = now.saturating_add(wait);
+        if wait == 0 {
+            return begin_attempt(cursor);
+        }
+        if deadline.is_none_or(|deadline| until < deadline) {
+            let (frame, _) = top!(cursor);
+            frame.stage = Stage::Backoff;
+            frame.view = None;
+            return cursor.sleep(until);
+        }
+    }
+    give_up(cursor)
+}
+
+fn give_up<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
+    let too_late = cursor.too_late();
+    let next_record = u32::try_from(cursor.state.history.records.len()).unwrap_or(u32::MAX);
+    let (frame, step) = top!(cursor);
+    frame.view = None;
+    let (opened, attempt) = (frame.opened, frame.attempt);
+    match step.fallback {
+        Some(fallback) if !too_late => {
+            frame.stage = Stage::Fallback(next_record);
+            let input = frame.input.clone();
+            cursor.notify(NoticeKind::FallbackStarted, opened.node, opened.record, attempt);
+            Next::Enter(fallback, input)
+        }
+        _ => persist_then_fail(cursor),
+    }
+}
+
+fn persist_then_fail<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
+    let (frame, step) = top!(cursor);
+    if step.persist.is_none() {
+        return fail(cursor);
+    }
+    frame.stage = Stage::Persist;
+    ask(cursor)
+}
+
+fn fail<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
+    let (frame, _) = top!(cursor);
+    let opened = frame.opened;
+    let Some(failure) = frame.failure.clone() else {
+        return Next::Wait;
+    };
+    let rejected = matches!(failure.root().kind, FailureKind::Validator | FailureKind::Plugin);
+    let output = rejected.then(|| frame.value.clone());
+    if let Some(record) = cursor.record(opened.record) {
+        record.output = output;
+    }
+    let completion = Completion::Failed(failure);
+    cursor.close(opened, &completion);
+    Next::Return(completion)
+}
+
+/// The fallback ended.
+pub(super) fn child_finished<D: Domain>(cursor: &mut Cursor<'_, D>, completion: Completion<D>) -> Next<D> {
+    let (frame, _) = top!(cursor);
+    let (opened, attempt) = (frame.opened, frame.attempt);
+    let (Stage::Fallback(fallback), Some(primary)) = (frame.stage, frame.failure.clone()) else {
+        return Next::Return(completion);
+    };
+    if let Some(record) = cursor.record(opened.record) {
+        record.details_mut().fallback = Some((fallback, Arc::clone(&primary)));
+    }
+    match completion {
+        Completion::Failed(second) => {
+            let message = format!("Original error: {primary}; Fallback error: {second}");
+            let mut failure =
+                Failure::new(FailureKind::Fallback, Arc::clone(&primary.error_type), message).permanent();
+            failure.error.clone_from(&primary.error);
+            failure.step = Arc::clone(&cursor.plan.node(opened.node).name);
+            failure.attempt = attempt;
+            let failure = failure.caused_by(primary).caused_by(second);
+            let (frame, _) = top!(cursor);
+            frame.failure = Some(Arc::new(failure));
+            persist_then_fail(cursor)
+        }
+        completion => {
+            cursor.close(opened, &completion);
+            Next::Return(completion)
+        }
+    }
+}

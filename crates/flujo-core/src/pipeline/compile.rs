@@ -1,0 +1,128 @@
+//! From what the user wrote to a plan: checks, paths, fingerprint. Loops only, so that depth costs no call stack.
+
+use std::sync::Arc;
+
+use super::Pipeline;
+use crate::plan::{Fingerprint, Kind, NodeId, Plan};
+
+/// Why a pipeline cannot run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CompileError {
+    /// Nothing to run.
+    #[error("the pipeline `{0}` has no steps: add at least one")]
+    Empty(Arc<str>),
+    /// A construct without branches.
+    #[error("`{0}` has no branches: add at least one, or leave it out")]
+    NoBranches(Arc<str>),
+    /// Two branches of one name.
+    #[error(
+        "`{node}` has two branches named `{branch}`: rename one, since outputs and keys are found by name"
+    )]
+    DuplicateBranch {
+        /// The construct.
+        node: Arc<str>,
+        /// The name.
+        branch: Arc<str>,
+    },
+    /// A map that may work on no item at all.
+    #[error("`{0}` has max_concurrency 0: it must be at least 1")]
+    NoConcurrency(Arc<str>),
+    /// A node that holds itself or a node held twice.
+    #[error("node {0} of the pipeline is used twice or holds itself: a node belongs in one place")]
+    Shared(u32),
+    /// An id that belongs to no node.
+    #[error("the pipeline names node {0}, which it does not have")]
+    Unknown(u32),
+    /// More nodes than can be counted.
+    #[error("the pipeline has {0} nodes, more than {max} are not supported", max = u32::MAX)]
+    TooLarge(usize),
+}
+
+/// Paths longer than this are shortened, so that deep nesting costs linear, not quadratic, memory.
+const PATH_LIMIT: usize = 256;
+
+impl<C> Pipeline<C> {
+    /// The plan of the pipeline that begins at `root`.
+    ///
+    /// # Errors
+    /// [`CompileError`] names the construct that cannot run and the cure.
+    pub fn compile(mut self, name: impl Into<Arc<str>>, root: NodeId) -> Result<Plan<C>, CompileError> {
+        let name = name.into();
+        if u32::try_from(self.nodes.len()).is_err() {
+            return Err(CompileError::TooLarge(self.nodes.len()));
+        }
+        let mut seen = vec![false; self.nodes.len()];
+        let mut waiting: Vec<(NodeId, Arc<str>)> = vec![(root, Arc::from(""))];
+        while let Some((id, place)) = waiting.pop() {
+            let Some(node) = self.nodes.get_mut(id.0 as usize) else {
+                return Err(CompileError::Unknown(id.0));
+            };
+            if std::mem::replace(&mut seen[id.0 as usize], true) {
+                return Err(CompileError::Shared(id.0));
+            }
+            node.path = join(&place, &node.name);
+            let node = &self.nodes[id.0 as usize];
+            check(&node.kind, &node.path)?;
+            for (label, child) in node.kind.children() {
+                let place = label.map_or_else(|| Arc::clone(&node.path), |label| join(&node.path, label));
+                waiting.push((child, place));
+            }
+        }
+        match self.nodes.get(root.0 as usize).map(|node| &node.kind) {
+            Some(Kind::Sequence(children)) if children.is_empty() => return Err(CompileError::Empty(name)),
+            _ => {}
+        }
+        let fingerprint = Fingerprint::of(&self.nodes, root);
+        Ok(Plan {
+            nodes: self.nodes,
+            root,
+            name,
+            fingerprint,
+        })
+    }
+}
+
+fn join(place: &Arc<str>, name: &str) -> Arc<str> {
+    if name.is_empty() {
+        Arc::clone(place)
+    } else if place.is_empty() {
+        Arc::from(name)
+    } else if place.len() > PATH_LIMIT {
+        Arc::from(format!("…/{name}"))
+    } else {
+        Arc::from(format!("{place}/{name}"))
+    }
+}
+
+fn check<C>(kind: &Kind<C>, path: &Arc<str>) -> Result<(), CompileError> {
+    let branches = match kind {
+        Kind::Conditional(node) => {
+            if node.branches.is_empty() && node.default.is_none() {
+                return Err(CompileError::NoBranches(Arc::clone(path)));
+            }
+            &node.branches
+        }
+        Kind::Parallel(node) => {
+            if node.branches.is_empty() {
+                return Err(CompileError::NoBranches(Arc::clone(path)));
+            }
+            if node.max_concurrency == Some(0) {
+                return Err(CompileError::NoConcurrency(Arc::clone(path)));
+            }
+            &node.branches
+        }
+        Kind::Map(node) if node.max_concurrency == 0 => {
+            return Err(CompileError::NoConcurrency(Arc::clone(path)));
+        }
+        _ => return Ok(()),
+    };
+    let mut names: Vec<&Arc<str>> = branches.iter().map(|(name, _)| name).collect();
+    names.sort_unstable();
+    match names.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(CompileError::DuplicateBranch {
+            node: Arc::clone(path),
+            branch: Arc::clone(pair[0]),
+        }),
+        None => Ok(()),
+    }
+}

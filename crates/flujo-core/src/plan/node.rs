@@ -1,0 +1,221 @@
+//! The nodes of a plan.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::usage::Usage;
+
+/// A node's place in its plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NodeId(pub u32);
+
+/// One node: a step, a construct or a sequence of them.
+#[derive(Debug, Clone)]
+pub struct Node<C> {
+    /// The name as written; empty for a sequence.
+    pub name: Arc<str>,
+    /// Where it stands, for messages and ids: `review/loop/critic`.
+    pub path: Arc<str>,
+    /// The longest time the whole node may take, its retries, backoff, fallback and children included.
+    pub deadline: Option<Duration>,
+    /// What it is.
+    pub kind: Kind<C>,
+}
+
+/// What a node is.
+#[derive(Debug, Clone)]
+pub enum Kind<C> {
+    /// Children one after the other, each fed with the output of the one before.
+    Sequence(Vec<NodeId>),
+    /// A step.
+    Step(Box<StepNode<C>>),
+    /// One of several branches, chosen by a condition.
+    Conditional(Box<ConditionalNode<C>>),
+    /// All branches at once, isolated from one another.
+    Parallel(Box<ParallelNode<C>>),
+    /// The same body for each item of a collection.
+    Map(Box<MapNode<C>>),
+    /// A pipeline as one step.
+    Group(Box<GroupNode<C>>),
+}
+
+/// How often, how long and how patiently a step is tried.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Policy {
+    /// Retries after the first attempt: attempts = 1 + `max_retries`.
+    pub max_retries: u32,
+    /// The longest time one attempt may take.
+    pub timeout: Option<Duration>,
+    /// How long to wait between attempts.
+    pub backoff: Backoff,
+}
+
+impl Default for Policy {
+    /// One retry, no time limit, no wait.
+    fn default() -> Self {
+        Self {
+            max_retries: 1,
+            timeout: None,
+            backoff: Backoff::None,
+        }
+    }
+}
+
+/// How long to wait between attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backoff {
+    /// Not at all.
+    #[default]
+    None,
+    /// Always the same.
+    Fixed(Duration),
+    /// `initial × factorⁿ`, at most `max`, each time changed by up to ± `jitter` of itself.
+    Exponential {
+        /// Before the second attempt.
+        initial: Duration,
+        /// From one wait to the next.
+        factor: f64,
+        /// The longest wait.
+        max: Duration,
+        /// A share of the wait, from 0 to 1.
+        jitter: f64,
+    },
+}
+
+impl Backoff {
+    /// Doubling waits from `initial`, at most 30 seconds, with a tenth of jitter.
+    pub fn exponential(initial: Duration) -> Self {
+        Self::Exponential {
+            initial,
+            factor: 2.0,
+            max: Duration::from_secs(30).max(initial),
+            jitter: 0.1,
+        }
+    }
+
+    /// The longest wait this policy allows, also for a `retry_after` that comes with an error.
+    pub fn longest(&self) -> Option<Duration> {
+        match self {
+            Self::None => None,
+            Self::Fixed(wait) => Some(*wait),
+            Self::Exponential { max, .. } => Some(*max),
+        }
+    }
+}
+
+/// A step: an agent with what goes before and after it.
+#[derive(Debug, Clone)]
+pub struct StepNode<C> {
+    /// Does the work.
+    pub agent: C,
+    /// Prepare the input of each attempt.
+    pub prompt_processors: Vec<C>,
+    /// Work on the output.
+    pub output_processors: Vec<C>,
+    /// Accept, reject, replace or redirect; highest priority first.
+    pub plugins: Vec<C>,
+    /// Accept or reject; all of them are asked.
+    pub validators: Vec<C>,
+    /// Merges the output into the context.
+    pub apply: Option<C>,
+    /// Writes the feedback of a failed step into the context.
+    pub persist: Option<C>,
+    /// How often, how long and how patiently.
+    pub policy: Policy,
+    /// Runs with the original input when all attempts have failed.
+    pub fallback: Option<NodeId>,
+    /// What one attempt is expected to use.
+    pub estimate: Usage,
+}
+
+impl<C> StepNode<C> {
+    /// A step that only runs its agent.
+    pub fn new(agent: C) -> Self {
+        Self {
+            agent,
+            prompt_processors: Vec::new(),
+            output_processors: Vec::new(),
+            plugins: Vec::new(),
+            validators: Vec::new(),
+            apply: None,
+            persist: None,
+            policy: Policy::default(),
+            fallback: None,
+            estimate: Usage::ZERO,
+        }
+    }
+}
+
+/// One of several branches, chosen by a condition.
+#[derive(Debug, Clone)]
+pub struct ConditionalNode<C> {
+    /// Gives the key of the branch.
+    pub condition: C,
+    /// The branches by key, as text.
+    pub branches: Vec<(Arc<str>, NodeId)>,
+    /// Taken when no branch has the key.
+    pub default: Option<NodeId>,
+    /// Maps the input of the branch.
+    pub input_mapper: Option<C>,
+    /// Maps the output of the branch.
+    pub output_mapper: Option<C>,
+}
+
+/// What the failure of one lane means for the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LaneFailure {
+    /// The others are cancelled and awaited, and the step fails.
+    #[default]
+    Propagate,
+    /// The others go on; the step succeeds when at least one lane does.
+    Ignore,
+    /// The others go on; the step succeeds in any case.
+    Tolerate,
+}
+
+/// All branches at once, isolated from one another.
+#[derive(Debug, Clone)]
+pub struct ParallelNode<C> {
+    /// The branches in declared order.
+    pub branches: Vec<(Arc<str>, NodeId)>,
+    /// What a failed branch means.
+    pub on_failure: LaneFailure,
+    /// How many run at the same time, at most.
+    pub max_concurrency: Option<u32>,
+    /// Merges the contexts of the branches; `None` leaves the context as it was.
+    pub merge: Option<C>,
+    /// Makes the output.
+    pub collect: C,
+}
+
+/// The same body for each item of a collection.
+#[derive(Debug, Clone)]
+pub struct MapNode<C> {
+    /// The body.
+    pub body: NodeId,
+    /// Gives the items.
+    pub items: C,
+    /// How many items are worked on at the same time, at least 1. With 1, an item sees what the items before it wrote.
+    pub max_concurrency: u32,
+    /// What a failed item means.
+    pub on_failure: LaneFailure,
+    /// Merges the contexts of items that ran at the same time.
+    pub merge: Option<C>,
+    /// Makes the output.
+    pub collect: C,
+}
+
+/// A pipeline as one step.
+#[derive(Debug, Clone)]
+pub struct GroupNode<C> {
+    /// The pipeline.
+    pub body: NodeId,
+    /// Makes the context it starts with; `None` runs it in the context around it.
+    pub inherit: Option<C>,
+    /// Makes the output from the lane it ran in, and takes its context back; only with `inherit`.
+    pub collect: Option<C>,
+}
