@@ -1,4 +1,4 @@
-"""Two distributions with one package name: whichever came last, `import flujo` says so and how to get out of it."""
+"""Two distributions with one package name: whichever came last, the import says so and names the way out."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def write_wheel(folder: Path, name: str, version: str, files: dict[str, bytes]) 
 
 @pytest.fixture(scope="session")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """`ours` is what is installed in this environment, packed again; `theirs` a stranger's package of the same name."""
+    """`ours`: what is installed here, packed again. `theirs`: a stranger's package of the same name."""
     folder = tmp_path_factory.mktemp("wheels")
     ours = metadata.distribution("flujo-rs")
     installed = {
