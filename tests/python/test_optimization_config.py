@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+
 from flujo._native import OptimizationConfig
 
 DEFAULTS: dict[str, Any] = {
@@ -186,9 +187,8 @@ def test_a_value_that_is_not_a_number_is_refused(name: str, value: object) -> No
 @pytest.mark.parametrize("value", [1.0, 1.5, math.nan, None])
 def test_a_size_that_is_not_a_whole_number_is_refused(name: str, value: float | None) -> None:
     message = refusal(TypeError, **{name: value})
-    assert message == (
-        f"OptimizationConfig.{name} must be a whole number, 0 or more, but is {value!r} ({type(value).__name__})"
-    )
+    assert f"OptimizationConfig.{name} must be a whole number, 0 or more" in message
+    assert message.endswith(f"but is {value!r} ({type(value).__name__})")
 
 
 @pytest.mark.parametrize("name", SIZES)
