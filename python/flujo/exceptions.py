@@ -3,8 +3,8 @@
 A text says what happened, where and why; `suggestion` says what to do about it. `code` is a stable identifier
 for programs and documentation.
 
-Control flow (`PausedException`, `PipelineAbortSignal`, …) has its own branch: no retry, fallback or plugin of a
-pipeline swallows it.
+Control flow (`PausedException`, `PipelineAbortSignal`, …) has its own branch: no retry, fallback or plugin of
+a pipeline swallows it.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ __all__ = [
 class FlujoError(Exception):
     """The base of every error that Flujo raises.
 
-    `str(error)` is the message alone, or, where a suggestion or a code is given, `[Flujo] message` followed by
-    them on lines of their own.
+    `str(error)` is the message alone, or, where a suggestion or a code is given, `[Flujo] message` followed
+    by them on lines of their own.
     """
 
     message: str
@@ -140,8 +140,9 @@ class PricingNotConfiguredError(ConfigurationError):
             name = ":".join(part for part in (provider, model) if part) or "the model in use"
             message = f"no price is configured for {name}, but a cost limit is set"
             suggestion = suggestion or (
-                f"add [cost.providers.{provider or '<provider>'}.{model or '<model>'}] with prompt_tokens_per_1k and "
-                "completion_tokens_per_1k to flujo.toml, or limit tokens or requests in place of cost"
+                f"add [cost.providers.{provider or '<provider>'}.{model or '<model>'}] with "
+                "prompt_tokens_per_1k and completion_tokens_per_1k to flujo.toml, or limit tokens or "
+                "requests in place of cost"
             )
         super().__init__(message, suggestion, code)
         self.provider = provider
@@ -232,7 +233,7 @@ class RunCancelled(ExecutionError):
 
 
 class PipelineFailed(ExecutionError):
-    """Raised by `PipelineResult.raise_for_failure()` and `unwrap()`. Its cause is the failing step's error."""
+    """Raised by `PipelineResult.raise_for_failure()` and `unwrap()`, from the failing step's error."""
 
     result: PipelineResult[Any, Any]
     step: StepResult | None
@@ -254,7 +255,8 @@ class PipelineFailed(ExecutionError):
 class UsageLimitExceededError(ExecutionError):
     """A limit on cost, tokens or requests was passed, or the next step was refused because it would pass it.
 
-    `limit`, `used` and `reserved` count in the unit of the limit that was reached: dollars, tokens or requests.
+    `limit`, `used` and `reserved` count in the unit of the limit that was reached: dollars, tokens or
+    requests.
     """
 
     result: PipelineResult[Any, Any] | None

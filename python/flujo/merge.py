@@ -6,7 +6,8 @@ A field's annotation says it; without one, branches that write different values 
         seen: Annotated[int, merge.Sum()] = 0
         best: Annotated[float, merge.Max()] = 0.0
 
-Each rule is asked with the value at the fork and the values of the branches that changed it, in declared order.
+Each rule is asked with the value at the fork and the values of the branches that changed it, in declared
+order.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class MergeRule(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """The value at the fork plus each branch's difference from it, so that two branches adding 1 to 0 give 2."""
+    """The value at the fork plus each branch's difference from it: two branches adding 1 to 0 give 2."""
 
     def combine(self, base: Any, values: Sequence[Any], /) -> Any:
         """`base + (first - base) + (second - base) + …`; a base of None counts as nothing."""
@@ -79,7 +80,8 @@ def _present(base: Any, values: Sequence[Any]) -> list[Any]:
 class Union:
     """Sets: everything that any branch holds. Dicts: all keys, a later branch winning over an earlier one.
 
-    Lists: the items of the value at the fork, then each branch's items that aren't there yet. Nothing is removed.
+    Lists: the items of the value at the fork, then each branch's items that aren't there yet. Nothing is
+    removed.
     """
 
     def combine(self, base: Any, values: Sequence[Any], /) -> Any:
@@ -99,13 +101,14 @@ class Union:
             return kind(items)
         raise ValueError(f"merge.Union combines sets, dicts or lists, not {', '.join(map(_kind, parts))}")
 
-    def _of_dicts(self, base: Mapping[Any, Any] | None, values: Sequence[Mapping[Any, Any]]) -> dict[Any, Any]:
-        merged = dict(base or {})
+    def _of_dicts(
+        self, base: Mapping[Any, Any] | None, values: Sequence[Mapping[Any, Any]]
+    ) -> dict[Any, Any]:
+        base = base or {}
+        merged = dict(base)
         for value in values:
             # An entry that a branch left as it was is no write, or else it would undo another branch's.
-            merged.update(
-                (key, item) for key, item in value.items() if base is None or key not in base or item != base[key]
-            )
+            merged.update((key, item) for key, item in value.items() if key not in base or item != base[key])
         return merged
 
 
@@ -128,7 +131,9 @@ class Append:
         merged = base[:]
         for value in values:
             if value is None or value[:length] != base:
-                raise ValueError("merge.Append: a branch changed or removed what was there before; it may only append")
+                raise ValueError(
+                    "merge.Append: a branch changed or removed what was there; it may only append"
+                )
             merged = merged + value[length:]
         return merged
 

@@ -127,11 +127,17 @@ WAYS: list[Any] = [
     pytest.param(lambda result: result.model_extra, id="model_extra"),
     pytest.param(lambda result: weakref.ref(result)() is result, id="weakref"),
     pytest.param(lambda result: type(result).model_validate(result) is result, id="validate-itself"),
-    pytest.param(lambda result: type(result).model_validate_json(result.model_dump_json()), id="json-round-trip"),
+    pytest.param(
+        lambda result: type(result).model_validate_json(result.model_dump_json()), id="json-round-trip"
+    ),
     pytest.param(lambda result: class_copy(result)(held=result).held is result, id="field-of-another-model"),
-    pytest.param(lambda result: class_copy(result)(held=result).model_dump(), id="dumped-inside-another-model"),
+    pytest.param(
+        lambda result: class_copy(result)(held=result).model_dump(), id="dumped-inside-another-model"
+    ),
     pytest.param(lambda result: type(result).model_construct(**dict(result)), id="model_construct"),
-    pytest.param(lambda result: (setattr(result, "success", 3), vars(result), result.success)[1:], id="setattr"),
+    pytest.param(
+        lambda result: (setattr(result, "success", 3), vars(result), result.success)[1:], id="setattr"
+    ),
     pytest.param(lambda result: (delattr(result, "success"), hasattr(result, "success"))[1], id="delattr"),
     pytest.param(lambda result: sorted(set(dir(result)) - {"__weakref__"}), id="dir"),
     pytest.param(lambda result: hasattr(result, "no_such_field"), id="unknown-attribute"),
@@ -215,11 +221,11 @@ def test_threads_that_read_at_once_end_with_one_object() -> None:
         start = threading.Barrier(4)
         seen: list[Any] = []
 
-        def read(whole: bool, result: StepResult = result, start: threading.Barrier = start) -> None:
+        def read(whole: bool, into: list[Any], result: StepResult = result, start: Any = start) -> None:
             start.wait()
-            seen.append(vars(result)["metadata_"] if whole else result.metadata_)
+            into.append(vars(result)["metadata_"] if whole else result.metadata_)
 
-        threads = [threading.Thread(target=read, args=(whole,)) for whole in (True, False, True, False)]
+        threads = [threading.Thread(target=read, args=(whole, seen)) for whole in (True, False, True, False)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -236,7 +242,7 @@ def test_users_can_extend_a_result_and_redefine_its_fields() -> None:
 
     assert Graded(name="a").model_dump(include={"grade", "output"}) == {"grade": 1, "output": "none"}
     assert Graded(name="a")._seen == 5
-    record = FakeRecord(**step_values(), grade=lambda: 9)
+    record = FakeRecord(**{**step_values(), "output": lambda: "text", "grade": lambda: 9})
     graded = Graded._from_record(record)
     assert graded.grade == 9
     assert graded.model_dump()["grade"] == 9
@@ -333,7 +339,7 @@ def test_unwrap_of_a_failed_run_raises_from_the_cause_and_names_the_place() -> N
     inner = StepResult(name="fetch", success=False, attempts=2, feedback="agent failed", error=cause)
     outer = StepResult(name="gather", success=False, step_history=[StepResult(name="ok"), inner])
     result = PipelineResult(step_history=[outer], success=False)
-    with pytest.raises(PipelineFailed, match="at step 'gather/fetch' after 2 attempts: agent failed") as caught:
+    with pytest.raises(PipelineFailed, match="'gather/fetch' after 2 attempts: agent failed") as caught:
         result.unwrap()
     assert caught.value.__cause__ is cause
     assert caught.value.result is result
@@ -342,7 +348,11 @@ def test_unwrap_of_a_failed_run_raises_from_the_cause_and_names_the_place() -> N
 
 @pytest.mark.parametrize(
     ("status", "says"),
-    [("paused", "is paused at 'ask'"), ("cancelled", "was cancelled"), ("limit_exceeded", "reached a usage limit")],
+    [
+        ("paused", "is paused at 'ask'"),
+        ("cancelled", "was cancelled"),
+        ("limit_exceeded", "reached a usage limit"),
+    ],
 )
 def test_raise_for_failure_says_how_the_run_ended(status: Any, says: str) -> None:
     pauses = [Pause(id="1", step="ask", path="ask", message="?")] if status == "paused" else []

@@ -1,8 +1,9 @@
 """Pydantic models whose fields come from a native record when they're first read.
 
-A run makes a result per step, and most of them are never looked at. An instance made by `_from_record` holds only
-the record: reading one field fetches that field; whatever needs the whole (`__dict__`, and so dumping, comparing,
-copying, pickling, iterating, assigning) first fetches all of them, and from then on it's an ordinary model.
+A run makes a result per step, and most of them are never looked at. An instance made by `_from_record` holds
+only the record: reading one field fetches that field; whatever needs the whole (`__dict__`, and so dumping,
+comparing, copying, pickling, iterating, assigning) first fetches all of them, and from then on it's an
+ordinary model.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from pydantic import BaseModel
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 __all__ = ["Record", "RecordField", "RecordModel", "on_record"]
 
@@ -32,10 +33,17 @@ _real_dict: Any = BaseModel.__dict__["__dict__"]
 _read_dict: Callable[[BaseModel], dict[str, Any]] = _real_dict.__get__
 _PYDANTIC_SLOTS = frozenset({"__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"})
 
-# Held only while a complete dict takes the place of a partial one. A lock of its own for each instance would cost
-# more than all the rest; reentrant, because a finaliser may run at any time and look at a result.
+# Held only while a complete dict takes the place of a partial one. A lock of its own for each instance would
+# cost more than all the rest; reentrant, because a finaliser may run at any time and look at a result.
 _exchange = RLock()
-os.register_at_fork(after_in_child=_exchange._at_fork_reinit)
+
+
+def _renew_lock() -> None:
+    global _exchange
+    _exchange = RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)  # another thread may have held it
 
 
 class RecordModel(BaseModel):
@@ -85,8 +93,8 @@ class RecordModel(BaseModel):
 class RecordField:
     """Fetches one field of a `RecordModel` from its record.
 
-    Not a data descriptor, so that it's asked only for what the instance's dict doesn't hold yet. On the class it
-    behaves as if it weren't there: pydantic would take it for the field's default.
+    Not a data descriptor, so that it's asked only for what the instance's dict doesn't hold yet. On the class
+    it behaves as if it weren't there: pydantic would take it for the field's default.
     """
 
     __slots__ = ("name",)
@@ -123,8 +131,8 @@ def _fetch_all(model: RecordModel, record: Record) -> None:
     for name in names:
         if name not in values:
             values.setdefault(name, record.field(name))
-    # Dumps and `repr` follow the order of the dict: declared order, whatever was read first. Every thread that
-    # comes here finds the same objects in `values`, so it doesn't matter whose copy stays.
+    # Dumps and `repr` follow the order of the dict: declared order, whatever was read first. Every thread
+    # that comes here finds the same objects in `values`, so it doesn't matter whose copy stays.
     ordered = {name: values[name] for name in names}
     fields_set = set(names)
     with _exchange:

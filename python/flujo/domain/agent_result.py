@@ -14,7 +14,9 @@ OutputT = TypeVar("OutputT", default=Any)
 
 @dataclass(frozen=True, slots=True)
 class FlujoAgentUsage:
-    """Tokens, requests and money of one agent call. `cost_usd` is None where it isn't known, which isn't zero."""
+    """Tokens, requests and money of one agent call. `cost_usd` is None where it isn't known, which isn't
+    zero.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -31,8 +33,8 @@ class FlujoAgentUsage:
 class FlujoAgentResult(Generic[OutputT]):
     """Return it from an agent to report usage; the next step gets `output`.
 
-    `cost_usd` and `token_counts` state the usage outright. Where they're None, `usage()` and the configured prices
-    decide.
+    `cost_usd` and `token_counts` state the usage outright. Where they're None, `usage()` and the configured
+    prices decide.
     """
 
     output: OutputT

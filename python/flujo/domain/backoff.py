@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 __all__ = ["Backoff"]
 
@@ -16,8 +16,8 @@ BackoffKind = Literal["none", "fixed", "exponential"]
 class Backoff:
     """The waits between a step's attempts. Immutable; made by `none()`, `fixed()` or `exponential()`.
 
-    A wait never passes the step's or the run's deadline. Where an error advises a wait (`retry_after`, in seconds)
-    the longer of the two is taken, and never more than `max_s`.
+    A wait never passes the step's or the run's deadline. Where an error advises a wait (`retry_after`, in
+    seconds) the longer of the two is taken, and never more than `max_s`.
 
         StepConfig(max_retries=4, backoff=Backoff.exponential(initial_s=0.5, max_s=10))
     """
@@ -32,8 +32,8 @@ class Backoff:
     max_s: float | None
     """The longest wait, in seconds; None where the engine's own cap on advised waits holds (`none()`)."""
     jitter: float
-    """The share of a wait, from 0 to 1, by which it's made longer or shorter: the same for the same run, step and
-    attempt."""
+    """The share of a wait, from 0 to 1, by which it's made longer or shorter: the same for the same run, step
+    and attempt."""
 
     def __init__(
         self, kind: BackoffKind, initial_s: float, factor: float, max_s: float | None, jitter: float
@@ -102,8 +102,8 @@ class Backoff:
         if self.kind == "fixed":
             return f"Backoff.fixed({self.initial_s!r})"
         return (
-            f"Backoff.exponential(initial_s={self.initial_s!r}, factor={self.factor!r}, max_s={self.max_s!r}, "
-            f"jitter={self.jitter!r})"
+            f"Backoff.exponential(initial_s={self.initial_s!r}, factor={self.factor!r}, "
+            f"max_s={self.max_s!r}, jitter={self.jitter!r})"
         )
 
     def __copy__(self) -> Self:

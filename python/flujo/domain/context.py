@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,7 +15,7 @@ __all__ = ["BaseContext", "ExecutedCommandLog", "HumanInteraction", "PipelineCon
 
 
 def _now() -> datetime:
-    return datetime.now(timezone.utc)
+    return datetime.now(UTC)
 
 
 def _new_run_id() -> str:
@@ -46,17 +46,15 @@ class ExecutedCommandLog(BaseModel):
 class BaseContext(BaseModel):
     """A context without fields of its own. Assignments are validated, unknown fields are kept."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(
-        extra="allow", validate_assignment=True, defer_build=True
-    )
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow", validate_assignment=True, defer_build=True)
 
 
 class PipelineContext(BaseContext):
     """The context of a run for which no other model is given, and a base for own ones.
 
-        class Order(PipelineContext):
-            customer: str = ""
-            lines: list[str] = []
+    class Order(PipelineContext):
+        customer: str = ""
+        lines: list[str] = []
     """
 
     run_id: str = Field(default_factory=_new_run_id)
@@ -110,8 +108,9 @@ _NO_SCRATCHPAD = (
     "are fields of PipelineContext already"
 )
 
-# The schemas of these two are built when first needed, which saves two thirds of the time that importing them takes. Models that
-# users derive keep to pydantic's default: an error in their definition shows where it stands.
+# The schemas of these two are built when first needed, which saves two thirds of the time that importing them
+# takes. Models that users derive keep to pydantic's default: an error in their definition shows where it
+# stands.
 for _model in (BaseContext, PipelineContext):
     del _model.model_config["defer_build"]
 del _model

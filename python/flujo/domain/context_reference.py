@@ -33,8 +33,8 @@ class ContextReference(BaseModel, Generic[T]):
         """
         if not self._value:
             raise ValueError(
-                f"the value of ContextReference(provider_id={self.provider_id!r}, key={self.key!r}) isn't loaded; "
-                "load it from its provider and call set(value)"
+                f"the value of ContextReference(provider_id={self.provider_id!r}, key={self.key!r}) "
+                "isn't loaded; load it from its provider and call set(value)"
             )
         return self._value[0]
 

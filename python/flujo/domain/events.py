@@ -1,7 +1,7 @@
 """What hooks are told.
 
-A hook is a function of one payload. One whose parameter is annotated with a payload class gets that kind only; one
-without an annotation, or with `HookPayload`, gets all.
+A hook is a function of one payload. One whose parameter is annotated with a payload class gets that kind
+only; one without an annotation, or with `HookPayload`, gets all.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The models of the domain, at the path where they're documented. Each is loaded when it's first asked for."""
+"""The models of the domain, at the path where they're documented. Each is loaded when first asked for."""
 
 from __future__ import annotations
 

@@ -25,8 +25,7 @@ def _admit(place: str) -> Callable[[object], object]:
     def check(item: object) -> object:
         if not callable(getattr(item, "process", None)) and not callable(item):
             raise TypeError(
-                f"{place} takes processors, which are objects with process(data, context), or functions of these two; "
-                f"not {item!r}"
+                f"{place} takes objects with process(data, context), or functions of these two, not {item!r}"
             )
         return item
 
@@ -40,7 +39,7 @@ def _processors(place: str, value: object) -> TrackedList[Any]:
 
 
 class AgentProcessors(Definition):
-    """The processors of a step: of its prompt, before the agent, and of its output, after it, each in order."""
+    """The processors of a step: of its prompt, before the agent, and of its output, after it."""
 
     _fields: ClassVar[tuple[str, ...]] = ("prompt_processors", "output_processors")
     _checks: ClassVar[Mapping[str, Callable[[str, object], object]]] = {
@@ -51,9 +50,7 @@ class AgentProcessors(Definition):
     prompt_processors: TrackedList[Any]
     output_processors: TrackedList[Any]
 
-    def __init__(
-        self, prompt_processors: Iterable[Any] = (), output_processors: Iterable[Any] = ()
-    ) -> None:
+    def __init__(self, prompt_processors: Iterable[Any] = (), output_processors: Iterable[Any] = ()) -> None:
         self._fill({"prompt_processors": prompt_processors, "output_processors": output_processors})
 
     def __eq__(self, other: object) -> bool:

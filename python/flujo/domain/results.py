@@ -13,10 +13,11 @@ from typing_extensions import TypeVar
 from flujo.domain._record import RecordModel, on_record
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
     from pydantic.json_schema import JsonSchemaValue
     from pydantic_core import CoreSchema
-    from typing_extensions import Self
 
 __all__ = ["Pause", "PipelineResult", "RunStatus", "StepResult"]
 
@@ -37,7 +38,9 @@ class _ErrorSchema:
             serialization=core_schema.plain_serializer_function_ser_schema(_write_error, when_used="json"),
         )
 
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
         text = {"type": "string"}
         return {
             "anyOf": [
@@ -102,7 +105,9 @@ class StepResult(RecordModel):
     step_history: list[StepResult] = Field(default_factory=list)
     """The results of the steps inside this one, such as a loop's body or a parallel step's branches."""
     error: Annotated[BaseException | None, _ErrorSchema()] = None
-    """The exception that made the step fail, with its traceback; a `RecordedError` where it comes from a store."""
+    """The exception that made the step fail, with its traceback; a `RecordedError` where it comes from a
+    store.
+    """
     items: list[StepResult] = Field(default_factory=list)
     """Of a map: one result for each item, in the items' order."""
     cache_hit: bool = False
@@ -209,7 +214,8 @@ class PipelineResult(RecordModel, Generic[ContextT, OutputT]):
         if step is None:
             return PipelineFailed("the run failed, but none of its recorded steps did", self)
         attempts = f" after {step.attempts} attempts" if step.attempts > 1 else ""
-        reason = step.feedback or (f"{type(step.error).__name__}: {step.error}" if step.error else "no reason given")
+        error = f"{type(step.error).__name__}: {step.error}" if step.error else "no reason given"
+        reason = step.feedback or error
         return PipelineFailed(f"the run failed{place}{attempts}: {reason}", self, step=step)
 
     def _cause(self) -> BaseException | None:

@@ -89,9 +89,9 @@ class _FunctionValidator(BaseValidator):
 def validator(check: Callable[[Any], Verdict | Awaitable[Verdict]]) -> BaseValidator:
     """Make a validator of a function, sync or async, that returns `(valid, feedback)` or just `valid`.
 
-        @validator
-        def is_short(output: str) -> tuple[bool, str | None]:
-            return len(output) < 200, "use fewer than 200 characters"
+    @validator
+    def is_short(output: str) -> tuple[bool, str | None]:
+        return len(output) < 200, "use fewer than 200 characters"
     """
     return _FunctionValidator(check)
 

@@ -35,12 +35,10 @@ class AddContextVariables:
 
 def value_at(context: Any, path: str) -> Any:
     """What stands at the dotted `path` of the context."""
-    value = context
+    value: Any = context
     for part in path.split("."):
-        if isinstance(value, Mapping):
-            value = value.get(part, _MISSING)
-        else:
-            value = getattr(value, part, _MISSING)
+        is_mapping = isinstance(value, Mapping)
+        value = value.get(part, _MISSING) if is_mapping else getattr(value, part, _MISSING)
         if value is _MISSING:
             raise ValueError(
                 f"the context ({type(context).__name__}) has nothing at {path!r}; "

@@ -34,5 +34,7 @@ class DiffProcessor:
                 raise TypeError(f"DiffProcessor compares texts, but {what} is {type(text).__name__}")
         from difflib import unified_diff
 
-        changes = unified_diff(before.splitlines(), data.splitlines(), "before", "after", n=self.lines, lineterm="")
+        changes = unified_diff(
+            before.splitlines(), data.splitlines(), "before", "after", n=self.lines, lineterm=""
+        )
         return "\n".join(changes)

@@ -24,7 +24,9 @@ _WORD = re.compile(r"[A-Za-z_$][\w$-]*")
 
 
 def json_region(text: str) -> str | None:
-    """The longest stretch of `text` that is an object or an array with all its brackets closed; None without one."""
+    """The longest stretch of `text` that is an object or an array with all its brackets closed; None without
+    one.
+    """
     best: str | None = None
     start = 0
     while start < len(text):
@@ -74,9 +76,9 @@ def _string_end(text: str, start: int, quote: str) -> int | None:
 def mend_json(text: str) -> str:
     """`text` as valid JSON, with the mistakes mended that models make.
 
-    Fences and prose around it, comments, single and curly quotes, names without quotes, Python's literals, trailing
-    commas, line breaks within strings, and brackets or strings that were cut off at the end. The same input always
-    gives the same output, and valid JSON comes out as it went in.
+    Fences and prose around it, comments, single and curly quotes, names without quotes, Python's literals,
+    trailing commas, line breaks within strings, and brackets or strings that were cut off at the end. The
+    same input always gives the same output, and valid JSON comes out as it went in.
 
     Raises:
         ValueError: if it still isn't JSON then.
@@ -172,7 +174,9 @@ def _rewrite_string(text: str, start: int) -> tuple[str, int]:
 
 
 class JsonRegionExtractor:
-    """Takes the JSON out of a text with prose around it. A text without any passes unchanged, as do other values."""
+    """Takes the JSON out of a text with prose around it. A text without any passes unchanged, as do other
+    values.
+    """
 
     name = "JsonRegionExtractor"
 

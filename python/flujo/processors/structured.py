@@ -21,10 +21,11 @@ class SerializePydantic:
 
 
 class SmartTypeCoercion:
-    """Turns texts into the numbers, booleans, nulls and containers that a JSON schema or a pydantic model asks for.
+    """Turns texts into the numbers, booleans, nulls and containers that a JSON schema or a pydantic model
+    asks for.
 
-    `"3"` becomes 3 where an integer is expected, `"yes"` true where a boolean is. What doesn't fit is left as it is,
-    for validation to find.
+    `"3"` becomes 3 where an integer is expected, `"yes"` true where a boolean is. What doesn't fit is left as
+    it is, for validation to find.
     """
 
     name = "SmartTypeCoercion"

@@ -9,16 +9,19 @@ __all__ = ["StripMarkdownFences", "fenced_block"]
 
 
 def fenced_block(text: str, language: str | None = None) -> str | None:
-    """What stands in the first Markdown code fence of `language`, or of any; None where there is no such fence."""
+    """What stands in the first Markdown code fence of `language`, or of any; None where there is no such
+    fence.
+    """
     wanted = r"[^\S\n]*" + (re.escape(language) if language else r"[\w+.#-]*")
     # The closing fence is at least as long as the opening one, so that a block may quote shorter ones.
-    fence = re.compile(rf"^[^\S\n]*(?P<fence>`{{3,}}|~{{3,}}){wanted}[^\S\n]*\n(?P<body>.*?)^[^\S\n]*(?P=fence)", re.M | re.S | re.I)
-    found = fence.search(text)
+    opening = rf"^[^\S\n]*(?P<fence>`{{3,}}|~{{3,}}){wanted}[^\S\n]*\n"
+    found = re.search(opening + r"(?P<body>.*?)^[^\S\n]*(?P=fence)", text, re.M | re.S | re.I)
     return found["body"].removesuffix("\n") if found else None
 
 
 class StripMarkdownFences:
-    """Takes a text out of its Markdown code fence. Without such a fence, or if it isn't a text, it passes unchanged.
+    """Takes a text out of its Markdown code fence. Without such a fence, or if it isn't a text, it passes
+    unchanged.
 
     `language` is what stands behind the opening fence; None takes the first fence, whatever its language.
     """

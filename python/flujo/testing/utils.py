@@ -1,0 +1,59 @@
+"""Everything for testing pipelines, at one path."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Awaitable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+from flujo.domain.results import PipelineResult
+from flujo.testing.agents import DummyPlugin, FailingStreamAgent, ReplayAgent, StubAgent
+from flujo.testing.assertions import assert_context_updated, assert_pipeline_result, assert_validator_failed
+from flujo.testing.backends import DummyRemoteBackend
+
+__all__ = [
+    "DummyPlugin",
+    "DummyRemoteBackend",
+    "FailingStreamAgent",
+    "ReplayAgent",
+    "StubAgent",
+    "assert_context_updated",
+    "assert_pipeline_result",
+    "assert_validator_failed",
+    "gather_result",
+    "override_agent",
+    "override_agent_direct",
+]
+
+
+async def gather_result(runner: Any, data: Any, **kwargs: Any) -> PipelineResult[Any, Any]:
+    """Run a pipeline to its end, whether `runner.run_async` is to be awaited or iterated.
+
+    Raises:
+        TypeError: if what comes last isn't a PipelineResult.
+    """
+    run = runner.run_async(data, **kwargs)
+    last: Any = None
+    if isinstance(run, Awaitable):
+        last = await run
+    else:
+        async for item in cast(AsyncIterable[Any], run):
+            last = item
+    if not isinstance(last, PipelineResult):
+        raise TypeError(f"{type(runner).__name__}.run_async ended with {last!r}, not with a PipelineResult")
+    return last
+
+
+@contextmanager
+def override_agent(step: Any, agent: Any) -> Iterator[Any]:
+    """Let `step` use `agent` within the block, and its own again afterwards."""
+    own = step.agent
+    step.agent = agent
+    try:
+        yield agent
+    finally:
+        step.agent = own
+
+
+override_agent_direct = override_agent
+"""The same; older versions had a second way for steps that couldn't be overridden by the first."""
