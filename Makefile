@@ -89,7 +89,7 @@ bench: $(VENV)/.flujo
 # The same tests with a hundred times the generated cases.
 soak: $(VENV)/.flujo
 	PROPTEST_CASES=25600 cargo test --workspace --locked --release
-	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest
+	$(BIN)/python -m pytest --hypothesis-profile=soak
 
 advisories: $(VENV)/.tools
 	cargo deny --locked check advisories
