@@ -1,0 +1,61 @@
+"""What a user writes: steps, pipelines and the constructs that combine them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+# Imported at once, and `step` last: a submodule has the decorator's name and, when it's loaded, takes its place.
+from flujo.domain.dsl.pipeline import Pipeline
+from flujo.domain.dsl.step import Step
+from flujo.domain.dsl.step_config import StepConfig
+
+from flujo.domain.dsl.decorator import adapter_step, blocking, step  # isort: skip
+
+if TYPE_CHECKING:
+    from flujo.domain.backoff import Backoff
+    from flujo.domain.dsl.conditional import BranchKey, ConditionalStep
+    from flujo.domain.dsl.map import MapStep
+    from flujo.domain.dsl.parallel import BranchFailureStrategy, MergeStrategy, ParallelStep
+    from flujo.domain.dsl.sub_pipeline import SubPipelineStep
+
+__all__ = [
+    "Backoff",
+    "BranchFailureStrategy",
+    "BranchKey",
+    "ConditionalStep",
+    "MapStep",
+    "MergeStrategy",
+    "ParallelStep",
+    "Pipeline",
+    "Step",
+    "StepConfig",
+    "SubPipelineStep",
+    "adapter_step",
+    "blocking",
+    "step",
+]
+
+_HOMES = {
+    "Backoff": "flujo.domain.backoff",
+    "BranchFailureStrategy": "flujo.domain.dsl.parallel",
+    "BranchKey": "flujo.domain.dsl.conditional",
+    "ConditionalStep": "flujo.domain.dsl.conditional",
+    "MapStep": "flujo.domain.dsl.map",
+    "MergeStrategy": "flujo.domain.dsl.parallel",
+    "ParallelStep": "flujo.domain.dsl.parallel",
+    "SubPipelineStep": "flujo.domain.dsl.sub_pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,436 @@
+"""A step: the unit that a pipeline runs, retries, checks and records."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, overload
+
+from typing_extensions import TypeVar
+
+from flujo.domain.dsl import _checks
+from flujo.domain.dsl._step_fields import CHECKS, DEFAULTS, NamedStepOptions, StepOptions, merged_config
+from flujo.domain.dsl._tracking import Check, Definition, TrackedDict, TrackedList, _refuse_unknown, shown
+from flujo.domain.dsl.step_config import StepConfig
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+    from flujo.domain.dsl._protocols import AgentLike, Condition
+    from flujo.domain.dsl._signature import CallableFacts
+    from flujo.domain.dsl.conditional import ConditionalStep
+    from flujo.domain.dsl.map import MapStep
+    from flujo.domain.dsl.parallel import BranchFailureStrategy, MergeFunction, MergeStrategy, ParallelStep
+    from flujo.domain.dsl.pipeline import Pipeline
+    from flujo.domain.models import UsageLimits
+    from flujo.domain.processors import AgentProcessors
+
+__all__ = ["Step", "StepOptions"]
+
+InputT = TypeVar("InputT", contravariant=True, default=Any)
+OutputT = TypeVar("OutputT", covariant=True, default=Any)
+In = TypeVar("In")
+Out = TypeVar("Out")
+Next = TypeVar("Next")
+Key = TypeVar("Key", bound=Hashable)
+Item = TypeVar("Item")
+
+
+class Step(Definition, Generic[InputT, OutputT]):
+    """One unit of work: an agent, what surrounds it, and how often and how long it's tried.
+
+    An agent is any object with `run(data, …)`, or any callable, sync or async. `a >> b` makes a pipeline.
+
+    Args:
+        name: Names the step in results, records, events and errors; unique in its pipeline.
+        agent: What does the work.
+        **options: The other fields of the step, and those of its `config`.
+
+    Raises:
+        TypeError: something has a wrong type, or there is no such field.
+        ValueError: something has a value that isn't allowed.
+    """
+
+    kind: ClassVar[str] = "step"
+    """Which construct this is, for the compiler."""
+
+    _fields: ClassVar[tuple[str, ...]] = ("name", "agent", *DEFAULTS)
+    _checks: ClassVar[Mapping[str, Check]] = CHECKS
+
+    name: str
+    agent: Any
+    config: StepConfig
+    plugins: TrackedList[tuple[Any, int]]
+    """Pairs (plugin, priority); the highest priority runs first."""
+    validators: TrackedList[Any]
+    fallback_step: Step[Any, Any] | None
+    """Runs with the original input after the last attempt failed."""
+    usage_limits: UsageLimits | None
+    persist_feedback_to_context: str | None
+    """The context field that feedback of failed attempts is appended to."""
+    persist_validation_results_to: str | None
+    """The context field that results of validators are appended to."""
+    input: str | None
+    """A template that makes the agent's input, such as `"{{ context.topic }}: {{ previous_step }}"`."""
+    updates_context: bool
+    """Merge the output, a dict or a model, into the context."""
+    validate_fields: bool
+    input_keys: TrackedList[str]
+    output_keys: TrackedList[str]
+    sink_to: str | None
+    """The dotted path in the context that the output is written to."""
+    meta: TrackedDict[str, Any]
+    failure_handlers: TrackedList[Callable[..., object]]
+    static_invariants: TrackedList[Any]
+    is_adapter: bool
+    adapter_id: str | None
+    adapter_allow: str | None
+    inline: bool
+    """Run a plain function on the event loop's own thread: for short work that never blocks."""
+
+    @overload
+    def __init__(
+        self: Step[In, Out], name: str, agent: AgentLike[In, Out], **options: Unpack[StepOptions]
+    ) -> None: ...
+    @overload
+    def __init__(self, name: str, agent: object = None, **options: Unpack[StepOptions]) -> None: ...
+    def __init__(self, name: str, agent: object = None, **options: Any) -> None:
+        self._fill(self._values(name, agent, options))
+
+    def _values(self, name: str, agent: object, options: Mapping[str, Any]) -> dict[str, object]:
+        """Every field of a plain step, from what the caller gave; keywords of the config go into the config."""
+        own: dict[str, Any] = {}
+        settings: dict[str, Any] = {}
+        for option, value in options.items():
+            if option in Step._fields:
+                own[option] = value
+            elif option in StepConfig._fields:
+                settings[option] = value
+            else:
+                _refuse_unknown(type(self).__name__, option, (*self._fields, *StepConfig._fields), TypeError)
+        own["config"] = merged_config(own.get("config"), settings, f"{type(self).__name__} {name!r}")
+        return {**DEFAULTS, "name": name, "agent": agent, **own}
+
+    @property
+    def processors(self) -> AgentProcessors:
+        """What changes the prompt before, and the output after the agent. Made when it's first asked for."""
+        held: AgentProcessors | None = self.__dict__.get("processors")
+        if held is None:
+            from flujo.domain.processors import AgentProcessors
+
+            held = self.__dict__["processors"] = AgentProcessors()
+        return held
+
+    @processors.setter
+    def processors(self, value: AgentProcessors | None) -> None:
+        self.__dict__["processors"] = value
+
+    # --- what the compiler and `>>` ask ----------------------------------------------------------------------
+
+    def facts(self) -> CallableFacts | None:
+        """What is known about the agent's entry point; None without an agent. Kept until the agent changes."""
+        agent = self.agent
+        if agent is None:
+            return None
+        kept = self.__dict__.get("_facts")
+        # The kept entry holds the agent itself, so that no other object can take its place unnoticed.
+        if kept is not None and kept[0] is agent and kept[1] == self.inline:
+            facts: CallableFacts | None = kept[2]
+            return facts
+        from flujo.domain.dsl._signature import analyse_agent
+
+        found = analyse_agent(agent, inline=self.inline)
+        self.__dict__["_facts"] = (agent, self.inline, found)
+        return found
+
+    @property
+    def input_type(self) -> Any:
+        """The declared type of the input; `Any` where none is declared. A template makes its own input."""
+        facts = self.facts()
+        return Any if facts is None or self.input is not None else facts.input_type
+
+    @property
+    def output_type(self) -> Any:
+        """The declared type of the output; `Any` where none is declared or a processor may change it."""
+        facts = self.facts()
+        held = self.__dict__.get("processors")
+        changed = bool(self.plugins) or (held is not None and bool(held.output_processors))
+        return Any if facts is None or changed else facts.output_type
+
+    # --- building --------------------------------------------------------------------------------------------
+
+    @overload
+    def __rshift__(self, other: Step[OutputT, Next]) -> Pipeline[InputT, Next]: ...
+    @overload
+    def __rshift__(self, other: Pipeline[OutputT, Next]) -> Pipeline[InputT, Next]: ...
+    def __rshift__(self, other: object) -> Pipeline[InputT, Any]:
+        from flujo.domain.dsl.pipeline import join
+
+        return join(self, other)
+
+    def fallback(self, fallback_step: Step[InputT, OutputT]) -> Self:
+        """Run `fallback_step` with the original input when the last attempt of this one failed."""
+        self.fallback_step = fallback_step
+        return self
+
+    def add_plugin(self, plugin: object, priority: int = 0) -> Self:
+        """Add a plugin that checks the output; the highest priority runs first."""
+        self.plugins.append((plugin, priority))
+        return self
+
+    # --- what a step isn't -----------------------------------------------------------------------------------
+
+    def __call__(self, *args: object, **kwargs: object) -> Any:
+        """Always raises: a step runs in a pipeline.
+
+        Raises:
+            ImproperStepInvocationError: always.
+        """
+        from flujo.exceptions import ImproperStepInvocationError
+
+        raise ImproperStepInvocationError(
+            f"step {self.name!r} was called like a function",
+            suggestion=f"run it with Flujo(step).run(data), or call its agent with await {self.name}.arun(data)",
+        )
+
+    if not TYPE_CHECKING:  # so that type checkers report names that don't exist
+
+        def __getattr__(self, name: str) -> Any:
+            if name in ("run", "stream"):
+                from flujo.exceptions import StepInvocationError
+
+                raise StepInvocationError(
+                    f"step {self.__dict__.get('name')!r} has no .{name}: a step isn't an agent",
+                    suggestion="run it with Flujo(step).run(data), or call its agent with await step.arun(data)",
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+
+    async def arun(self, data: Any, **kwargs: object) -> Any:
+        """Call the agent directly, for tests: no retries, processors, plugins, validators or record.
+
+        Keywords (`context=…`, `resources=…`) go to the agent as they are.
+
+        Raises:
+            MissingAgentError: the step has no agent.
+        """
+        facts = self.facts()
+        if facts is None:
+            from flujo.exceptions import MissingAgentError
+
+            raise MissingAgentError(f"step {self.name!r} has no agent", suggestion="give it one: Step(name, agent)")
+        from inspect import isawaitable
+
+        given = facts.call(data, **kwargs) if facts.accepts_input else facts.call(**kwargs)
+        return await given if isawaitable(given) else given
+
+    def __repr__(self) -> str:
+        stored = self.__dict__
+        parts = [f"name={stored.get('name')!r}"]
+        agent = stored.get("agent")
+        if agent is not None:
+            parts.append(f"agent={getattr(agent, '__qualname__', None) or shown(agent)}")
+        for field in self._fields[2:]:
+            value = stored.get(field)
+            if value and not (field == "config" and value == StepConfig()):
+                parts.append(f"{field}={value!r}")
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+    # --- factories -------------------------------------------------------------------------------------------
+
+    @classmethod
+    def solution(cls, agent: AgentLike[In, Out], **options: Unpack[NamedStepOptions]) -> Step[In, Out]:
+        """A step named "solution"."""
+        return _named("solution", agent, options)
+
+    @classmethod
+    def review(cls, agent: AgentLike[In, Out], **options: Unpack[NamedStepOptions]) -> Step[In, Out]:
+        """A step named "review"."""
+        return _named("review", agent, options)
+
+    @classmethod
+    def validate_step(
+        cls, agent: AgentLike[In, Out], strict: bool = True, **options: Unpack[NamedStepOptions]
+    ) -> Step[In, Out]:
+        """A step named "validate". When a check fails, a strict one fails; another one passes the output on.
+
+        Either way the result's metadata holds `validation_passed`.
+        """
+        made = _named("validate", agent, options)
+        made.meta.update(is_validation_step=True, strict_validation=_checks.boolean("validate_step(strict)", strict))
+        return made
+        return made
+
+    @classmethod
+    def from_callable(
+        cls, callable_: AgentLike[In, Out], name: str | None = None, **options: Unpack[StepOptions]
+    ) -> Step[In, Out]:
+        """A step from a function, method, partial or callable object, sync or async, named after it."""
+        return _named(name or name_of(callable_), callable_, options)
+
+    @classmethod
+    def from_mapper(
+        cls, mapper: Callable[[In], Awaitable[Out] | Out], name: str | None = None, **options: Unpack[StepOptions]
+    ) -> Step[In, Out]:
+        """A step that only reshapes its input. A plain function runs on the loop's thread unless `@blocking`."""
+        made: Step[In, Out] = _named(name or name_of(mapper), mapper, options)
+        facts = made.facts()
+        made.inline = facts is not None and not facts.is_async and not facts.blocking
+        return made
+
+    @classmethod
+    def use_input(cls, key: str, **options: Unpack[NamedStepOptions]) -> Step[Any, Any]:
+        """A step that passes on one entry of its input: a mapping's value, or an object's attribute, of that name."""
+        from flujo.domain.dsl._input_key import InputKey
+
+        return _named(f"use_input:{key}", InputKey(key), {"inline": True, **options})
+
+    @overload
+    @classmethod
+    def parallel(
+        cls,
+        name: str,
+        branches: Mapping[str, Step[In, Out] | Pipeline[In, Out]],
+        *,
+        context_include_keys: Iterable[str] | None = None,
+        merge_strategy: MergeStrategy | MergeFunction | str = ...,
+        on_branch_failure: BranchFailureStrategy | str = ...,
+        field_mapping: Mapping[str, Iterable[str]] | None = None,
+        ignore_branch_names: bool = False,
+        reduce: None = None,
+        max_concurrency: int | None = None,
+        **options: Unpack[StepOptions],
+    ) -> ParallelStep[In, dict[str, Out]]: ...
+    @overload
+    @classmethod
+    def parallel(
+        cls,
+        name: str,
+        branches: Mapping[str, Step[In, Any] | Pipeline[In, Any]],
+        *,
+        context_include_keys: Iterable[str] | None = None,
+        merge_strategy: MergeStrategy | MergeFunction | str = ...,
+        on_branch_failure: BranchFailureStrategy | str = ...,
+        field_mapping: Mapping[str, Iterable[str]] | None = None,
+        ignore_branch_names: bool = False,
+        reduce: Callable[..., Out],
+        max_concurrency: int | None = None,
+        **options: Unpack[StepOptions],
+    ) -> ParallelStep[In, Out]: ...
+    @classmethod
+    def parallel(cls, name: str, branches: Mapping[str, Any], **options: Any) -> Any:
+        """Run branches at the same time on one input, each with its own view of the context.
+
+        The output is a dict of the branches' outputs in declared order, or what `reduce` makes of it. See
+        `ParallelStep` for the keywords.
+        """
+        from flujo.domain.dsl.parallel import ParallelStep
+
+        return ParallelStep(name, branches, **options)
+
+    @overload
+    @classmethod
+    def branch_on(
+        cls,
+        name: str,
+        condition_callable: Condition[In, Key],
+        branches: Mapping[Key, Step[In, Out] | Pipeline[In, Out]],
+        default_branch_pipeline: Step[In, Out] | Pipeline[In, Out] | None = None,
+        branch_input_mapper: None = None,
+        branch_output_mapper: None = None,
+        **options: Unpack[StepOptions],
+    ) -> ConditionalStep[In, Out]: ...
+    @overload
+    @classmethod
+    def branch_on(
+        cls,
+        name: str,
+        condition_callable: Condition[Any, Key],
+        branches: Mapping[Key, Step[Any, Any] | Pipeline[Any, Any]],
+        default_branch_pipeline: Step[Any, Any] | Pipeline[Any, Any] | None = None,
+        branch_input_mapper: Callable[..., object] | None = None,
+        branch_output_mapper: Callable[..., object] | None = None,
+        **options: Unpack[StepOptions],
+    ) -> ConditionalStep[Any, Any]: ...
+    @classmethod
+    def branch_on(cls, name: str, condition_callable: Any, branches: Mapping[Any, Any], *args: Any, **options: Any) -> Any:
+        """Run the branch whose key the condition gives for the last output and the context.
+
+        See `ConditionalStep` for the keywords.
+        """
+        from flujo.domain.dsl.conditional import ConditionalStep
+
+        return ConditionalStep(name, condition_callable, branches, *args, **options)
+
+    @overload
+    @classmethod
+    def map_over(
+        cls,
+        name: str,
+        pipeline: Step[Item, Out] | Pipeline[Item, Out],
+        *,
+        iterable_input: None = None,
+        max_concurrency: int = 1,
+        on_item_failure: Literal["fail", "skip"] = "fail",
+        **options: Unpack[StepOptions],
+    ) -> MapStep[Iterable[Item], list[Out]]: ...
+    @overload
+    @classmethod
+    def map_over(
+        cls,
+        name: str,
+        pipeline: Step[Item, Out] | Pipeline[Item, Out],
+        *,
+        iterable_input: None = None,
+        max_concurrency: int = 1,
+        on_item_failure: Literal["none"],
+        **options: Unpack[StepOptions],
+    ) -> MapStep[Iterable[Item], list[Out | None]]: ...
+    @overload
+    @classmethod
+    def map_over(
+        cls,
+        name: str,
+        pipeline: Step[Any, Out] | Pipeline[Any, Out],
+        *,
+        iterable_input: str | Callable[..., object],
+        max_concurrency: int = 1,
+        on_item_failure: Literal["fail", "skip"] = "fail",
+        **options: Unpack[StepOptions],
+    ) -> MapStep[Any, list[Out]]: ...
+    @overload
+    @classmethod
+    def map_over(
+        cls,
+        name: str,
+        pipeline: Step[Any, Out] | Pipeline[Any, Out],
+        *,
+        iterable_input: str | Callable[..., object],
+        max_concurrency: int = 1,
+        on_item_failure: Literal["none"],
+        **options: Unpack[StepOptions],
+    ) -> MapStep[Any, list[Out | None]]: ...
+    @classmethod
+    def map_over(cls, name: str, pipeline: Any, **options: Any) -> Any:
+        """Run a pipeline once for each item; the output is the list of their outputs in order of the items.
+
+        See `MapStep` for the keywords.
+        """
+        from flujo.domain.dsl.map import MapStep
+
+        return MapStep(name, pipeline, **options)
+
+
+def name_of(callable_: object) -> str:
+    """The name that a step gets from what it calls: a function's own, or that of its class."""
+    body: Any = callable_
+    while isinstance(body, functools.partial):
+        body = body.func
+    name = getattr(body, "__name__", None)
+    if not isinstance(name, str):
+        name = type(body).__name__
+    return "mapper" if name == "<lambda>" else name
+
+
+def _named(name: str, agent: object, options: Mapping[str, Any]) -> Step[Any, Any]:
+    given = dict(options)
+    return Step(given.pop("name", None) or name, agent, **given)

@@ -1,0 +1,173 @@
+"""How a step is to be run: retries, time limits, model settings, estimates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict
+
+from flujo.domain.dsl import _checks
+from flujo.domain.dsl._tracking import Check, Definition, _refuse_unknown
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from flujo.application.core.executor_core import OptimizationConfig
+    from flujo.domain.backoff import Backoff
+
+__all__ = ["ExecutionMode", "StepConfig", "StepConfigOptions"]
+
+ExecutionMode = Literal["sync", "background"]
+
+
+def _backoff() -> type:
+    from flujo.domain.backoff import Backoff
+
+    return Backoff
+
+
+_seconds = _checks.optional(_checks.number("a number of seconds above 0, or None for no limit", lambda s: s > 0))
+
+
+class StepConfigOptions(TypedDict, total=False):
+    """The fields of `StepConfig` as keywords of `@step` and the factories of `Step`."""
+
+    max_retries: int
+    timeout_s: float | None
+    deadline_s: float | None
+    backoff: Backoff | None
+    retry_on: type[Exception] | Iterable[type[Exception]] | None
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+    preserve_fallback_diagnostics: bool
+    execution_mode: ExecutionMode
+    expected_cost_usd: float | Decimal | int | str | None
+    expected_tokens: int | None
+    optimization: OptimizationConfig | None
+
+
+class StepConfig(Definition):
+    """How a step is to be run. Checked at construction and at each assignment.
+
+    Raises:
+        TypeError: a field has a wrong type, or there is no such field.
+        ValueError: a field's value isn't allowed.
+    """
+
+    _fields: ClassVar[tuple[str, ...]] = (
+        "max_retries",
+        "timeout_s",
+        "deadline_s",
+        "backoff",
+        "retry_on",
+        "temperature",
+        "top_k",
+        "top_p",
+        "preserve_fallback_diagnostics",
+        "execution_mode",
+        "expected_cost_usd",
+        "expected_tokens",
+        "optimization",
+    )
+    _checks: ClassVar[Mapping[str, Check]] = {
+        "max_retries": _checks.count(0),
+        "timeout_s": _seconds,
+        "deadline_s": _seconds,
+        "backoff": _checks.optional(
+            _checks.instance_of(_backoff, "a flujo.Backoff, such as Backoff.fixed(0.5), or None for no waiting")
+        ),
+        "retry_on": _checks.optional(_checks.exception_types),
+        "temperature": _checks.optional(_checks.number("a number, 0 or more, or None", lambda t: t >= 0)),
+        "top_k": _checks.optional(_checks.count(1)),
+        "top_p": _checks.optional(_checks.number("a number from 0 to 1, or None", lambda p: 0 <= p <= 1)),
+        "preserve_fallback_diagnostics": _checks.boolean,
+        "execution_mode": _checks.choice(None, "sync", "background"),
+        "expected_cost_usd": _checks.optional(_checks.money),
+        "expected_tokens": _checks.optional(_checks.count(0)),
+        "optimization": _checks.optional(
+            _checks.predicate(
+                lambda value: hasattr(value, "enable_object_pooling"), "an OptimizationConfig, or None for the runner's"
+            )
+        ),
+    }
+
+    max_retries: int
+    """Retries after the first attempt: attempts = 1 + max_retries."""
+    timeout_s: float | None
+    """Seconds of active time for one attempt."""
+    deadline_s: float | None
+    """Seconds of active time for the step with its retries, backoff and fallback."""
+    backoff: Backoff | None
+    """How long to wait between attempts; None waits not at all."""
+    retry_on: tuple[type[Exception], ...] | None
+    """Which errors of the agent are worth another attempt; None means every retryable one."""
+    temperature: float | None
+    """Passed to agents that take it, as are `top_k` and `top_p`."""
+    top_k: int | None
+    top_p: float | None
+    preserve_fallback_diagnostics: bool
+    """Keep the primary's error in the result's feedback when the fallback succeeds."""
+    execution_mode: ExecutionMode
+    expected_cost_usd: float | Decimal | int | str | None
+    """Dollars to reserve before an attempt, where a cost limit is set."""
+    expected_tokens: int | None
+    """Tokens to reserve before an attempt, where a token limit is set."""
+    optimization: OptimizationConfig | None
+    """Which optimisations this step uses; None means the pipeline's or the runner's."""
+
+    def __init__(
+        self,
+        *,
+        max_retries: int = 1,
+        timeout_s: float | None = None,
+        deadline_s: float | None = None,
+        backoff: Backoff | None = None,
+        retry_on: type[Exception] | Iterable[type[Exception]] | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        preserve_fallback_diagnostics: bool = False,
+        execution_mode: ExecutionMode = "sync",
+        expected_cost_usd: float | Decimal | int | str | None = None,
+        expected_tokens: int | None = None,
+        optimization: OptimizationConfig | None = None,
+        **unknown: object,
+    ) -> None:
+        for name in unknown:
+            _refuse_unknown("StepConfig", name, self._fields, TypeError)
+        self._fill(
+            {
+                "max_retries": max_retries,
+                "timeout_s": timeout_s,
+                "deadline_s": deadline_s,
+                "backoff": backoff,
+                "retry_on": retry_on,
+                "temperature": temperature,
+                "top_k": top_k,
+                "top_p": top_p,
+                "preserve_fallback_diagnostics": preserve_fallback_diagnostics,
+                "execution_mode": execution_mode,
+                "expected_cost_usd": expected_cost_usd,
+                "expected_tokens": expected_tokens,
+                "optimization": optimization,
+            }
+        )
+
+    def model_dump(self) -> dict[str, Any]:
+        """The fields by name."""
+        return {name: getattr(self, name) for name in self._fields}
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, StepConfig):
+            return NotImplemented
+        return self.model_dump() == other.model_dump()
+
+    __hash__: ClassVar[Callable[[], int] | None] = None  # type: ignore[assignment]  # fields can change
+
+    def __repr__(self) -> str:
+        default = _DEFAULTS
+        changed = (f"{name}={value!r}" for name, value in self.model_dump().items() if value != default[name])
+        return f"StepConfig({', '.join(changed)})"
+
+
+_DEFAULTS = StepConfig().model_dump()
