@@ -1,7 +1,142 @@
-//! Context views: isolation without copying.
+//! The context view: isolation of a pydantic context without copying it.
+//!
+//! [`view`] gives an instance of the user's own class whose mutable fields are cloned on first access; [`commit`] moves
+//! what changed into the context that it was forked from; [`merge`] combines several such views. Views nest: a lane's
+//! view is forked from the run's, an attempt's from the lane's. See `state` for how isolation holds.
+//!
+//! A context is written only through `commit` and `merge` while views of it exist. The run's own context should itself
+//! be a view of what the caller passed in, which then stays as it was; [`plain`] turns it into an ordinary model at the
+//! end. Contexts that aren't pydantic models are copied whole, by the same clone.
+
+mod attributes;
+mod class;
+mod clone;
+mod held;
+mod kind;
+mod list;
+mod merge;
+mod raw;
+mod same;
+mod state;
 
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
-pub(crate) fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+pub(crate) use merge::MergeStrategy;
+
+/// One attribute to write, or to delete where there is no value.
+type Change<'py> = (Bound<'py, PyString>, Option<Bound<'py, PyAny>>);
+
+/// An isolated view of the context: an instance of its class that sees its present state. Costs the same whatever the
+/// context weighs, except for a context that isn't a pydantic model: that is copied.
+pub(crate) fn view(py: Python<'_>, base: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    let _ = py;
+    match state::fork(base)? {
+        Some(view) => Ok(view.unbind()),
+        None => clone::clone(base).map(Bound::unbind),
+    }
+}
+
+/// Names of the fields, private attributes and extra values that may have changed since the view was made: assigned,
+/// deleted, or handed out in a form that can be changed in place. A plain copy of a context that isn't a model names
+/// all of its attributes.
+pub(crate) fn touched(py: Python<'_>, view: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
+    let _ = py;
+    match state::touched(view)? {
+        Some(names) => Ok(names),
+        None => state::plain_snapshot(view)?
+            .keys()
+            .iter()
+            .map(|name| name.extract())
+            .collect(),
+    }
+}
+
+/// Moves what changed in the view into the context that it was forked from, without validating it again. Equal values
+/// aren't written. The view stays usable and isolated; references that anybody took from it don't reach the context.
+pub(crate) fn commit(py: Python<'_>, view: &Bound<'_, PyAny>, into: &Bound<'_, PyAny>) -> PyResult<()> {
+    merge::commit(py, view, into)
+}
+
+/// Merges the views of lanes, given in declared order with their names, into the context that they were forked from.
+///
+/// Errors: `ContextMergeError` naming path, lanes and values where the strategy allows no decision. The context is
+/// written only if everything could be merged.
+pub(crate) fn merge(
+    py: Python<'_>,
+    base: &Bound<'_, PyAny>,
+    lanes: &[(String, Py<PyAny>)],
+    strategy: MergeStrategy,
+) -> PyResult<()> {
+    merge::merge(py, base, lanes, strategy)
+}
+
+/// The native deep clone: immutable and uncopyable values (locks, clients, iterators, functions) are shared, aliases
+/// inside the value are kept.
+pub(crate) fn clone_value(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    let _ = py;
+    clone::clone(value).map(Bound::unbind)
+}
+
+/// An ordinary instance of the user's class with the view's present state, and independent of it; what isn't a view comes
+/// back as it is.
+pub(crate) fn plain(py: Python<'_>, context: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    let _ = py;
+    if !state::is_view(context)? {
+        return Ok(context.clone().unbind());
+    }
+    let fork = state::fork(context)?;
+    state::plain_model(fork.as_ref().unwrap_or(context)).map(Bound::unbind)
+}
+
+/// The same functions under private names of the native module, for tests and measurements.
+mod exposed {
+    use pyo3::prelude::*;
+
+    use super::MergeStrategy;
+
+    #[pyfunction]
+    pub(super) fn context_view(base: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        super::view(base.py(), base)
+    }
+
+    #[pyfunction]
+    pub(super) fn context_touched(view: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
+        super::touched(view.py(), view)
+    }
+
+    #[pyfunction]
+    pub(super) fn context_commit(view: &Bound<'_, PyAny>, into: &Bound<'_, PyAny>) -> PyResult<()> {
+        super::commit(view.py(), view, into)
+    }
+
+    #[pyfunction]
+    #[pyo3(signature = (base, lanes, strategy = "context_update"))]
+    pub(super) fn context_merge(
+        base: &Bound<'_, PyAny>,
+        lanes: Vec<(String, Py<PyAny>)>,
+        strategy: &str,
+    ) -> PyResult<()> {
+        super::merge(base.py(), base, &lanes, MergeStrategy::from_name(strategy)?)
+    }
+
+    #[pyfunction]
+    pub(super) fn context_plain(context: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        super::plain(context.py(), context)
+    }
+
+    #[pyfunction]
+    pub(super) fn clone_value(value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        super::clone_value(value.py(), value)
+    }
+}
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(exposed::context_view, module)?)?;
+    module.add_function(wrap_pyfunction!(exposed::context_touched, module)?)?;
+    module.add_function(wrap_pyfunction!(exposed::context_commit, module)?)?;
+    module.add_function(wrap_pyfunction!(exposed::context_merge, module)?)?;
+    module.add_function(wrap_pyfunction!(exposed::context_plain, module)?)?;
+    module.add_function(wrap_pyfunction!(exposed::clone_value, module)?)?;
     Ok(())
 }

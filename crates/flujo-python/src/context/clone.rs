@@ -1,0 +1,481 @@
+//! The native deep clone. Immutable values are shared, what can't be copied is shared, aliases inside one value stay
+//! aliases. A container that only its parent refers to can't be met twice, so only the others are remembered: most
+//! data is cloned without one hash look-up.
+//!
+//! Keys and set elements are hashable, hence treated as immutable and shared.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use pyo3::exceptions::{PyException, PyMemoryError, PyRecursionError};
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyDict, PyList, PySet, PyString, PyTuple, PyType};
+
+use super::class::{self, Part};
+use super::kind::{self, Boundary, Instance, Kind};
+use super::raw;
+
+/// Containers nested deeper than this are refused: the walk uses the thread's stack.
+const MAX_DEPTH: u32 = 1500;
+
+/// How long a walk goes on before it lets signal handlers (Ctrl-C) run.
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(4);
+
+/// Containers between two looks at the clock.
+const CLOCK_INTERVAL: u32 = 512;
+
+/// A deep clone of the value; the value itself where nothing in it can change or nothing in it can be copied.
+///
+/// Errors: `RecursionError` past 1,500 levels; whatever a signal handler raises; `MemoryError`. An error from a class's own
+/// copy protocol isn't raised: what can't be copied is shared.
+pub(super) fn clone<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    if immutable(value) {
+        return Ok(value.clone());
+    }
+    let mut cloner = Cloner::new(value.py());
+    match cloner.clone(value, 0) {
+        Ok(cloned) => Ok(cloned),
+        Err(Failure::Uncopyable) => Ok(value.clone()),
+        Err(Failure::Raised(error)) => Err(error),
+    }
+}
+
+/// Whether the value is of one of the immutable types that most values are.
+#[allow(unsafe_code)]
+pub(super) fn immutable(value: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: the value is alive.
+    kind::plainly_immutable(unsafe { ffi::Py_TYPE(value.as_ptr()) })
+}
+
+enum Failure {
+    /// Something inside can't be copied; whoever encloses it decides what is shared.
+    Uncopyable,
+    Raised(PyErr),
+}
+
+impl From<PyErr> for Failure {
+    fn from(error: PyErr) -> Self {
+        Self::Raised(error)
+    }
+}
+
+impl From<pyo3::CastError<'_, '_>> for Failure {
+    fn from(error: pyo3::CastError<'_, '_>) -> Self {
+        Self::Raised(error.into())
+    }
+}
+
+impl From<pyo3::CastIntoError<'_>> for Failure {
+    fn from(error: pyo3::CastIntoError<'_>) -> Self {
+        Self::Raised(error.into())
+    }
+}
+
+type Cloned<'py> = Result<Bound<'py, PyAny>, Failure>;
+
+/// Lets signal handlers run during long work.
+pub(super) struct SignalPoint {
+    count: u32,
+    last: Option<Instant>,
+}
+
+impl SignalPoint {
+    pub(super) fn new() -> Self {
+        Self { count: 0, last: None }
+    }
+
+    /// To be called once per container.
+    pub(super) fn pass(&mut self, py: Python<'_>) -> PyResult<()> {
+        self.count += 1;
+        if self.count < CLOCK_INTERVAL {
+            return Ok(());
+        }
+        self.count = 0;
+        match self.last {
+            Some(last) if last.elapsed() < SIGNAL_INTERVAL => Ok(()),
+            Some(_) => {
+                self.last = Some(Instant::now());
+                py.check_signals()
+            }
+            None => {
+                self.last = Some(Instant::now());
+                Ok(())
+            }
+        }
+    }
+}
+
+struct Cloner<'py> {
+    py: Python<'py>,
+    /// Originals by address, each held by its entry, and their clones.
+    memo: HashMap<usize, (Bound<'py, PyAny>, Bound<'py, PyAny>)>,
+    /// Addresses in the order in which they were remembered, so that an abandoned object's can be forgotten.
+    order: Vec<usize>,
+    /// Inside an object that is copied whole or not at all.
+    inside_whole: bool,
+    depth: u32,
+    signals: SignalPoint,
+    /// What `__deepcopy__` methods of this value share.
+    deepcopy_memo: Option<Bound<'py, PyDict>>,
+}
+
+impl<'py> Cloner<'py> {
+    fn new(py: Python<'py>) -> Self {
+        Self {
+            py,
+            memo: HashMap::new(),
+            order: Vec::new(),
+            inside_whole: false,
+            depth: 0,
+            signals: SignalPoint::new(),
+            deepcopy_memo: None,
+        }
+    }
+
+    /// `expected`: how many references the value has when nothing but its one parent and this walk refer to it.
+    fn clone(&mut self, value: &Bound<'py, PyAny>, expected: isize) -> Cloned<'py> {
+        let kind = kind::of(value)?;
+        match kind {
+            Kind::Immutable => return Ok(value.clone()),
+            Kind::Shared => return self.shared(value),
+            _ => {}
+        }
+        let unique = raw::references(value) <= expected;
+        if !unique && let Some((_, cloned)) = self.memo.get(&(value.as_ptr() as usize)) {
+            return Ok(cloned.clone());
+        }
+        self.signals.pass(self.py)?;
+        if self.depth >= MAX_DEPTH {
+            return Err(Failure::Raised(PyRecursionError::new_err(format!(
+                "a context value is nested deeper than {MAX_DEPTH} levels and can't be isolated; flatten it or keep it \
+                 outside the context"
+            ))));
+        }
+        self.depth += 1;
+        let cloned = self.clone_container(value, kind, unique);
+        self.depth -= 1;
+        cloned
+    }
+
+    fn clone_container(&mut self, value: &Bound<'py, PyAny>, kind: Kind, unique: bool) -> Cloned<'py> {
+        match kind {
+            Kind::Immutable | Kind::Shared => Ok(value.clone()),
+            Kind::List => {
+                let copy = value.cast::<PyList>()?.get_slice(0, usize::MAX >> 1);
+                self.remember(value, copy.as_any(), unique);
+                self.fill_list(&copy)?;
+                Ok(copy.into_any())
+            }
+            Kind::Dict => {
+                let copy = value.cast::<PyDict>()?.copy()?;
+                self.remember(value, copy.as_any(), unique);
+                self.fill_dict(&copy)?;
+                Ok(copy.into_any())
+            }
+            Kind::Set => {
+                let copy = PySet::empty(self.py)?;
+                copy.call_method1(intern!(self.py, "update"), (value,))?;
+                self.remember(value, copy.as_any(), unique);
+                Ok(copy.into_any())
+            }
+            Kind::ByteArray => {
+                let copy = PyByteArray::from(value)?.into_any();
+                self.remember(value, &copy, unique);
+                Ok(copy)
+            }
+            Kind::Tuple => self.clone_tuple(value, unique),
+            Kind::Instance(shape) => self.within(shape.boundary, value, |cloner| {
+                cloner.clone_instance(value, shape, unique)
+            }),
+            Kind::Reduce(boundary) => self.within(boundary, value, |cloner| cloner.rebuild(value, unique)),
+            Kind::DeepCopy => self.within(Boundary::Whole, value, |cloner| {
+                cloner.copy_by_itself(value, unique)
+            }),
+        }
+    }
+
+    fn shared(&self, value: &Bound<'py, PyAny>) -> Cloned<'py> {
+        // A function or module doesn't make its holder uncopyable (as with `copy.deepcopy`); a lock or an iterator does.
+        if self.inside_whole && !value.is_callable() && !value.is_instance_of::<pyo3::types::PyModule>() {
+            Err(Failure::Uncopyable)
+        } else {
+            Ok(value.clone())
+        }
+    }
+
+    /// Runs the copy of one object; the outermost object that must be copied whole is shared if that fails.
+    fn within(
+        &mut self,
+        boundary: Boundary,
+        value: &Bound<'py, PyAny>,
+        copy: impl FnOnce(&mut Self) -> Cloned<'py>,
+    ) -> Cloned<'py> {
+        let outer = self.inside_whole;
+        let remembered = self.order.len();
+        let depth = self.depth;
+        self.inside_whole = outer || boundary == Boundary::Whole;
+        let cloned = copy(self);
+        self.inside_whole = outer;
+        match cloned {
+            Err(Failure::Uncopyable) if !outer => {
+                self.depth = depth;
+                for address in self.order.drain(remembered..) {
+                    self.memo.remove(&address);
+                }
+                self.remember(value, value, false);
+                Ok(value.clone())
+            }
+            other => other,
+        }
+    }
+
+    fn remember(&mut self, value: &Bound<'py, PyAny>, cloned: &Bound<'py, PyAny>, unique: bool) {
+        if !unique {
+            let address = value.as_ptr() as usize;
+            self.memo.insert(address, (value.clone(), cloned.clone()));
+            self.order.push(address);
+        }
+    }
+
+    /// Replaces what isn't immutable in a fresh shallow copy. Each element is referred to by the original, by the copy
+    /// and by this loop.
+    #[allow(unsafe_code)]
+    fn fill_list(&mut self, copy: &Bound<'py, PyList>) -> Result<bool, Failure> {
+        let mut changed = false;
+        for index in 0..copy.len() {
+            // SAFETY: nothing else can reach the copy, so the index is in range and the item alive.
+            let item = unsafe {
+                let item = ffi::PyList_GET_ITEM(copy.as_ptr(), index.cast_signed());
+                if kind::plainly_immutable(ffi::Py_TYPE(item)) {
+                    continue;
+                }
+                Bound::from_borrowed_ptr(self.py, item)
+            };
+            let cloned = self.clone(&item, 3)?;
+            if !cloned.is(&item) {
+                copy.set_item(index, cloned)?;
+                changed = true;
+            }
+        }
+        Ok(changed)
+    }
+
+    /// As `fill_list`, for the values of a dictionary.
+    #[allow(unsafe_code)]
+    fn fill_dict(&mut self, copy: &Bound<'py, PyDict>) -> Result<bool, Failure> {
+        let mut changed = false;
+        let mut position: ffi::Py_ssize_t = 0;
+        loop {
+            let mut key = std::ptr::null_mut();
+            let mut value = std::ptr::null_mut();
+            // SAFETY: nothing else can reach the copy, and only values of present keys are replaced meanwhile, which
+            // `PyDict_Next` allows; key and value are borrowed from the copy.
+            let (key, value) = unsafe {
+                if ffi::PyDict_Next(copy.as_ptr(), &raw mut position, &raw mut key, &raw mut value) == 0 {
+                    return Ok(changed);
+                }
+                if kind::plainly_immutable(ffi::Py_TYPE(value)) {
+                    continue;
+                }
+                (
+                    Bound::from_borrowed_ptr(self.py, key),
+                    Bound::from_borrowed_ptr(self.py, value),
+                )
+            };
+            let cloned = self.clone(&value, 3)?;
+            if !cloned.is(&value) {
+                copy.set_item(key, cloned)?;
+                changed = true;
+            }
+        }
+    }
+
+    fn clone_tuple(&mut self, value: &Bound<'py, PyAny>, unique: bool) -> Cloned<'py> {
+        let tuple = value.cast::<PyTuple>()?;
+        let items = tuple.to_list();
+        if !self.fill_list(&items)? {
+            return Ok(value.clone());
+        }
+        // A list inside may refer back to this tuple: then the tuple has been cloned on the way.
+        if !unique && let Some((_, cloned)) = self.memo.get(&(value.as_ptr() as usize)) {
+            return Ok(cloned.clone());
+        }
+        let cloned = items.to_tuple().into_any();
+        self.remember(value, &cloned, unique);
+        Ok(cloned)
+    }
+
+    fn clone_instance(&mut self, value: &Bound<'py, PyAny>, shape: Instance, unique: bool) -> Cloned<'py> {
+        let class = class::model_of(&value.get_type())?;
+        let cloned = raw::bare_instance(&class)?;
+        self.remember(value, &cloned, unique);
+        let mut changed = false;
+        let mut empty = true;
+        if shape.has_dict {
+            // A context view inside a value hands over its own isolated attributes.
+            let own = if class.is(value.get_type()) {
+                raw::instance_dict(value)?
+            } else {
+                value
+                    .getattr(intern!(self.py, "__dict__"))?
+                    .cast_into::<PyDict>()?
+            };
+            let copy = own.copy()?;
+            empty = copy.is_empty();
+            changed = self.fill_dict(&copy)?;
+            raw::set_instance_dict(&cloned, &copy)?;
+        }
+        if shape.has_slots {
+            changed |= self.clone_slots(value, &cloned, &class)?;
+            empty = false;
+        }
+        if (empty && !shape.has_dict) || (shape.frozen && !changed) {
+            if !unique {
+                self.memo
+                    .insert(value.as_ptr() as usize, (value.clone(), value.clone()));
+            }
+            return Ok(value.clone());
+        }
+        Ok(cloned)
+    }
+
+    fn clone_slots(
+        &mut self,
+        value: &Bound<'py, PyAny>,
+        cloned: &Bound<'py, PyAny>,
+        class: &Bound<'py, PyType>,
+    ) -> Result<bool, Failure> {
+        let mut changed = false;
+        let Some(names) = kind::slot_names(class)? else {
+            return Ok(false);
+        };
+        for name in names.iter() {
+            let name = name.cast_into::<PyString>()?;
+            let Some(item) = raw::get_attribute(value, &name)? else {
+                continue;
+            };
+            // The original's slot and this function.
+            let copy = if immutable(&item) {
+                item.clone()
+            } else {
+                self.clone(&item, 2)?
+            };
+            // pydantic's record of which fields were set is no state that a frozen model could lose.
+            changed |= !copy.is(&item) && Part::of_key(&name) != Some(Part::FieldsSet);
+            raw::set_attribute(cloned, &name, Some(&copy))?;
+        }
+        Ok(changed)
+    }
+
+    /// The protocol of `copy.deepcopy`, with our own clone for the parts.
+    fn rebuild(&mut self, value: &Bound<'py, PyAny>, unique: bool) -> Cloned<'py> {
+        let Some(parts) = self.attempt(reduce(value))? else {
+            return Ok(value.clone());
+        };
+        let part = |index: usize| parts.get_item(index).ok().filter(|part| !part.is_none());
+        let original = parts.get_item(1)?;
+        let arguments = self.clone(&original, 0)?.cast_into::<PyTuple>()?;
+        let (state, items, pairs) = (part(2), part(3), part(4));
+        if arguments.is(&original)
+            && state.is_none()
+            && items.is_none()
+            && pairs.is_none()
+            && value.is_instance_of::<PyTuple>()
+        {
+            return Ok(value.clone());
+        }
+        let made = parts.get_item(0)?.call1(&arguments);
+        let cloned = self.attempt(made.map(Some))?.ok_or(Failure::Uncopyable)?;
+        self.remember(value, &cloned, unique);
+        if let Some(state) = state {
+            let state = self.clone(&state, 0)?;
+            let restored = match part(5) {
+                Some(setter) => setter.call1((&cloned, &state)).map(drop),
+                None => restore(&cloned, &state),
+            };
+            self.attempt(restored.map(Some))?;
+        }
+        if let Some(items) = items {
+            for item in items.try_iter()? {
+                // The item may have any number of holders that this walk can't tell.
+                let item = self.clone(&item?, 0)?;
+                cloned.call_method1(intern!(self.py, "append"), (item,))?;
+            }
+        }
+        if let Some(pairs) = pairs {
+            for pair in pairs.try_iter()? {
+                let (key, item) = pair?.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
+                let item = self.clone(&item, 0)?;
+                cloned.set_item(key, item)?;
+            }
+        }
+        Ok(cloned)
+    }
+
+    fn copy_by_itself(&mut self, value: &Bound<'py, PyAny>, unique: bool) -> Cloned<'py> {
+        let memo = self
+            .deepcopy_memo
+            .get_or_insert_with(|| PyDict::new(self.py))
+            .clone();
+        let copied = value.call_method1(intern!(self.py, "__deepcopy__"), (memo,));
+        let cloned = self.attempt(copied.map(Some))?.ok_or(Failure::Uncopyable)?;
+        self.remember(value, &cloned, unique);
+        Ok(cloned)
+    }
+
+    /// An error of a class's own copy protocol means "can't be copied"; what isn't about the class goes up.
+    fn attempt<T>(&self, result: PyResult<Option<T>>) -> Result<Option<T>, Failure> {
+        match result {
+            Ok(value) => Ok(value),
+            Err(error)
+                if error.is_instance_of::<PyException>(self.py)
+                    && !error.is_instance_of::<PyMemoryError>(self.py)
+                    && !error.is_instance_of::<PyRecursionError>(self.py) =>
+            {
+                Err(Failure::Uncopyable)
+            }
+            Err(error) => Err(Failure::Raised(error)),
+        }
+    }
+}
+
+/// The object's own description of how to rebuild it; `None` where it stands for itself (a global singleton).
+pub(super) fn reduce<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+    let py = value.py();
+    let parts = match kind::registered_reducer(&value.get_type())? {
+        Some(reducer) => reducer.call1((value,))?,
+        None => value.call_method1(intern!(py, "__reduce_ex__"), (4,))?,
+    };
+    if parts.is_instance_of::<PyString>() {
+        Ok(None)
+    } else {
+        Ok(Some(parts.cast_into::<PyTuple>()?))
+    }
+}
+
+/// Puts a reduced state back, as `copy` and `pickle` do.
+fn restore(object: &Bound<'_, PyAny>, state: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = object.py();
+    if let Some(setter) = object.getattr_opt(intern!(py, "__setstate__"))? {
+        return setter.call1((state,)).map(drop);
+    }
+    let (attributes, slots) = match state.cast::<PyTuple>() {
+        Ok(pair) if pair.len() == 2 => (pair.get_item(0)?, Some(pair.get_item(1)?)),
+        _ => (state.clone(), None),
+    };
+    if !attributes.is_none() {
+        object
+            .getattr(intern!(py, "__dict__"))?
+            .call_method1(intern!(py, "update"), (attributes,))?;
+    }
+    if let Some(slots) = slots
+        && let Ok(slots) = slots.cast_into::<PyDict>()
+    {
+        for (name, value) in slots.iter() {
+            object.setattr(name.cast_into::<PyString>()?, value)?;
+        }
+    }
+    Ok(())
+}

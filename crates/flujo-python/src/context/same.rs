@@ -1,0 +1,236 @@
+//! Whether two values are the same state: same types, same contents, no user code's idea of equality. `1`, `1.0` and
+//! `True` differ. When in doubt the answer is no, which costs a write and loses nothing.
+
+use std::collections::{HashMap, HashSet};
+
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyAnyMethods, PyDict, PyFloat, PyList, PyString, PyTuple};
+
+use super::clone::{SignalPoint, reduce};
+use super::kind::{self, Instance, Kind};
+use super::{class, raw};
+
+const MAX_DEPTH: u32 = 1000;
+
+/// Whether both values are the same state.
+pub(super) fn same(left: &Bound<'_, PyAny>, right: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Comparison {
+        assumed: HashMap::new(),
+        depth: 0,
+        signals: SignalPoint::new(),
+    }
+    .same(left, right)
+}
+
+struct Comparison {
+    /// Pairs of objects with several holders that are being or have been compared, held by their entry: an
+    /// alias or a cycle meets them again.
+    assumed: HashMap<(usize, usize), (Py<PyAny>, Py<PyAny>)>,
+    depth: u32,
+    signals: SignalPoint,
+}
+
+#[derive(Clone, Copy)]
+enum Order {
+    Matters,
+    IsIrrelevant,
+}
+
+impl Comparison {
+    fn same(&mut self, left: &Bound<'_, PyAny>, right: &Bound<'_, PyAny>) -> PyResult<bool> {
+        if left.is(right) {
+            return Ok(true);
+        }
+        let (left_class, right_class) = (left.get_type(), right.get_type());
+        if !left_class.is(&right_class) && !class::model_of(&left_class)?.is(class::model_of(&right_class)?) {
+            return Ok(false);
+        }
+        let kind = kind::of(left)?;
+        if kind == Kind::Immutable {
+            return same_immutable(left, right);
+        }
+        self.signals.pass(left.py())?;
+        // Two: the parent and this function's reference.
+        if raw::references(left) > 2 {
+            let pair = (left.as_ptr() as usize, right.as_ptr() as usize);
+            if self
+                .assumed
+                .insert(pair, (left.clone().unbind(), right.clone().unbind()))
+                .is_some()
+            {
+                return Ok(true);
+            }
+        }
+        if self.depth >= MAX_DEPTH {
+            return Ok(false);
+        }
+        self.depth += 1;
+        let same = self.same_container(left, right, kind);
+        self.depth -= 1;
+        same
+    }
+
+    fn same_container(
+        &mut self,
+        left: &Bound<'_, PyAny>,
+        right: &Bound<'_, PyAny>,
+        kind: Kind,
+    ) -> PyResult<bool> {
+        match kind {
+            Kind::List => self.same_list(left.cast()?, right.cast()?),
+            Kind::Tuple => self.same_list(
+                &left.cast::<PyTuple>()?.to_list(),
+                &right.cast::<PyTuple>()?.to_list(),
+            ),
+            Kind::Dict => self.same_dict(left.cast()?, right.cast()?, Order::Matters),
+            Kind::Set => self.same_set(left, right),
+            Kind::ByteArray => left.eq(right),
+            Kind::Instance(shape) => self.same_instance(left, right, shape),
+            Kind::Reduce(_) => self.same_reduced(left, right),
+            Kind::Immutable | Kind::Shared | Kind::DeepCopy => Ok(false),
+        }
+    }
+
+    #[allow(unsafe_code)]
+    fn same_list(&mut self, left: &Bound<'_, PyList>, right: &Bound<'_, PyList>) -> PyResult<bool> {
+        if left.len() != right.len() {
+            return Ok(false);
+        }
+        for (index, item) in left.iter().enumerate() {
+            // Both lists are walked by position; a list that user code shortened meanwhile differs.
+            if index >= right.len() || !self.same(&item, &right.get_item(index)?)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn same_dict(
+        &mut self,
+        left: &Bound<'_, PyDict>,
+        right: &Bound<'_, PyDict>,
+        order: Order,
+    ) -> PyResult<bool> {
+        if left.len() != right.len() {
+            return Ok(false);
+        }
+        if matches!(order, Order::Matters) {
+            return self
+                .same_list(&left.keys(), &right.keys())
+                .and_then(|keys| Ok(keys && self.same_list(&left.values(), &right.values())?));
+        }
+        for (key, value) in left.iter() {
+            match right.get_item(key)? {
+                Some(other) if self.same(&value, &other)? => {}
+                _ => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Same elements, also by type: `{1}` and `{True}` are equal, but not the same.
+    fn same_set(&mut self, left: &Bound<'_, PyAny>, right: &Bound<'_, PyAny>) -> PyResult<bool> {
+        if !left.eq(right).unwrap_or(false) {
+            return Ok(false);
+        }
+        let elements = |set: &Bound<'_, PyAny>| -> PyResult<HashSet<(usize, usize)>> {
+            set.try_iter()?
+                .map(|item| {
+                    item.map(|item| {
+                        (
+                            item.get_type().as_ptr() as usize,
+                            item.hash().unwrap_or(0).cast_unsigned(),
+                        )
+                    })
+                })
+                .collect()
+        };
+        Ok(elements(left)? == elements(right)?)
+    }
+
+    fn same_instance(
+        &mut self,
+        left: &Bound<'_, PyAny>,
+        right: &Bound<'_, PyAny>,
+        shape: Instance,
+    ) -> PyResult<bool> {
+        let py = left.py();
+        if shape.has_dict {
+            let attributes = |object: &Bound<'_, PyAny>| -> PyResult<Py<PyDict>> {
+                Ok(object
+                    .getattr(intern!(py, "__dict__"))?
+                    .cast_into::<PyDict>()?
+                    .unbind())
+            };
+            let (left, right) = (attributes(left)?, attributes(right)?);
+            if !self.same_dict(left.bind(py), right.bind(py), Order::IsIrrelevant)? {
+                return Ok(false);
+            }
+        }
+        if !shape.has_slots {
+            return Ok(true);
+        }
+        let Some(names) = kind::slot_names(&class::model_of(&left.get_type())?)? else {
+            return Ok(true);
+        };
+        for name in names.iter() {
+            let name = name.cast_into::<PyString>()?;
+            let equal = match (
+                raw::get_attribute(left, &name)?,
+                raw::get_attribute(right, &name)?,
+            ) {
+                (Some(left), Some(right)) => self.same(&left, &right)?,
+                (None, None) => true,
+                _ => false,
+            };
+            if !equal {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Compares what both say about how to rebuild them.
+    fn same_reduced(&mut self, left: &Bound<'_, PyAny>, right: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let (Ok(Some(left)), Ok(Some(right))) = (reduce(left), reduce(right)) else {
+            return Ok(false);
+        };
+        if left.len() != right.len() {
+            return Ok(false);
+        }
+        for (index, (left, right)) in left.iter().zip(right.iter()).enumerate() {
+            let equal = if index >= 3 && index <= 4 && !left.is_none() && !right.is_none() {
+                let listed = |parts: &Bound<'_, PyAny>| -> PyResult<Vec<Py<PyAny>>> {
+                    parts.try_iter()?.map(|part| part.map(Bound::unbind)).collect()
+                };
+                let py = left.py();
+                self.same_list(
+                    &PyList::new(py, listed(&left)?)?,
+                    &PyList::new(py, listed(&right)?)?,
+                )?
+            } else {
+                self.same(&left, &right)?
+            };
+            if !equal {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+#[allow(unsafe_code)]
+fn same_immutable(left: &Bound<'_, PyAny>, right: &Bound<'_, PyAny>) -> PyResult<bool> {
+    if let (Ok(left), Ok(right)) = (left.cast_exact::<PyFloat>(), right.cast_exact::<PyFloat>()) {
+        return Ok(left.value().to_bits() == right.value().to_bits());
+    }
+    // SAFETY: the value is alive.
+    let plain = kind::plainly_immutable(unsafe { ffi::Py_TYPE(left.as_ptr()) });
+    if !left.eq(right).unwrap_or(false) {
+        return Ok(false);
+    }
+    // Decimal("1.0") equals Decimal("1.00"), but isn't the same value.
+    Ok(plain || left.repr()?.as_any().eq(right.repr()?)?)
+}

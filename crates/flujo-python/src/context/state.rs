@@ -1,0 +1,554 @@
+//! The state of one view, and how a fork, an access and a commit change it.
+//!
+//! A view consists of a **snapshot** and **loose** attributes. The snapshot is a dictionary from attribute to value
+//! that is never changed, only replaced, and whose values nobody changes in place: any number of views share it, so a
+//! fork costs the same whatever the context weighs. Loose attributes live in the instance's own `__dict__` and slots:
+//! what was assigned, and the clones that were handed out on first access. Only they can be changed by user code.
+//!
+//! **Settling** takes loose values that differ from the snapshot into a new one. A value that nobody else refers to is
+//! moved (the next access clones it again); one that somebody still holds (a local of running code, an output, a global)
+//! stays loose, and a clone of it goes into the snapshot. Hence a reference that leaks from a step never reaches what
+//! later forks see. Forking, committing and merging all start from a settled view.
+
+use std::sync::{Mutex, PoisonError};
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+
+use super::class::{self, Part, ViewClass};
+use super::clone::{clone, immutable};
+use super::held::held_elsewhere;
+use super::same::same;
+use super::{kind, raw};
+
+/// References to a loose value that are accounted for: its dictionary or slot, and the variable that looks at it.
+const OWN_REFERENCES: isize = 2;
+
+/// What a view carries in its hidden slot.
+#[pyclass(frozen, module = "flujo._native")]
+pub(super) struct ViewState {
+    cells: Mutex<Cells>,
+}
+
+struct Cells {
+    /// The snapshot at the fork: the common ancestor of a three-way merge.
+    origin: Py<PyDict>,
+    /// The snapshot now.
+    current: Py<PyDict>,
+    /// Every attribute is loose, so one that is missing there was deleted.
+    complete: bool,
+    /// Which parts are loose, in the order of `Part::ALL`.
+    loose_parts: [bool; 3],
+}
+
+#[pymethods]
+impl ViewState {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // The lock is never held while Python runs, so the collector always finds it free.
+        if let Ok(cells) = self.cells.try_lock() {
+            visit.call(&cells.origin)?;
+            visit.call(&cells.current)?;
+        }
+        Ok(())
+    }
+}
+
+impl ViewState {
+    /// Looks at or changes the cells. No Python code may run inside; what is dropped must be returned.
+    fn with<T>(&self, act: impl FnOnce(&mut Cells) -> T) -> T {
+        act(&mut self.cells.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn current<'py>(&self, py: Python<'py>) -> (Bound<'py, PyDict>, bool) {
+        self.with(|cells| (cells.current.clone_ref(py).into_bound(py), cells.complete))
+    }
+
+    fn origin<'py>(&self, py: Python<'py>) -> Bound<'py, PyDict> {
+        self.with(|cells| cells.origin.clone_ref(py).into_bound(py))
+    }
+
+    fn replace_current(&self, current: &Bound<'_, PyDict>) {
+        let new = current.clone().unbind();
+        let old = self.with(|cells| std::mem::replace(&mut cells.current, new));
+        drop(old);
+    }
+}
+
+/// The snapshots of one context: what it was forked from and what it is now.
+pub(super) struct Snapshots<'py> {
+    pub(super) origin: Bound<'py, PyDict>,
+    pub(super) current: Bound<'py, PyDict>,
+}
+
+fn state_in<'py>(instance: &Bound<'py, PyAny>, class: &ViewClass) -> PyResult<Option<Bound<'py, ViewState>>> {
+    match raw::slot(class.state_slot(instance.py())?, instance)? {
+        Some(state) => Ok(Some(state.cast_into::<ViewState>()?)),
+        None => Ok(None),
+    }
+}
+
+/// The state of the instance, if it is a view.
+fn state_of<'py>(
+    instance: &Bound<'py, PyAny>,
+) -> PyResult<Option<(Bound<'py, ViewClass>, Bound<'py, ViewState>)>> {
+    let Some(class) = class::view_class_of(instance)? else {
+        return Ok(None);
+    };
+    let state = state_in(instance, class.get())?;
+    Ok(state.map(|state| (class, state)))
+}
+
+/// Whether the object is a view.
+pub(super) fn is_view(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(state_of(object)?.is_some())
+}
+
+/// A view of a pydantic model or of another view; `None` where the class admits none.
+pub(super) fn fork<'py>(base: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = base.py();
+    let Some(found) = class::view_class(&base.get_type())? else {
+        return Ok(None);
+    };
+    let class = found.get();
+    let snapshot = match state_in_base(base, class)? {
+        Some(state) => settle(base, class, state.get())?,
+        None => model_snapshot(base)?,
+    };
+    let view = raw::bare_instance(class.class(py)?)?;
+    let extra_keys = snapshot.len() > class.field_count(py) + Part::ALL.len();
+    let shared = snapshot.clone().unbind();
+    let cells = Cells {
+        origin: shared.clone_ref(py),
+        current: shared,
+        complete: false,
+        loose_parts: [false; 3],
+    };
+    let state = Bound::new(
+        py,
+        ViewState {
+            cells: Mutex::new(cells),
+        },
+    )?;
+    raw::set_slot(class.state_slot(py)?, &view, Some(state.as_any()))?;
+    if extra_keys {
+        // Cached properties and the like have no descriptor of ours: they must be in place.
+        let attributes = raw::instance_dict(&view)?;
+        for (name, value) in snapshot.iter() {
+            let name = name.cast_into::<PyString>()?;
+            if !class.is_field(&name)? && Part::of_key(&name).is_none() {
+                attributes.set_item(name, clone(&value)?)?;
+            }
+        }
+    }
+    Ok(Some(view))
+}
+
+fn state_in_base<'py>(
+    base: &Bound<'py, PyAny>,
+    class: &ViewClass,
+) -> PyResult<Option<Bound<'py, ViewState>>> {
+    if base.get_type().is(class.class(base.py())?) {
+        state_in(base, class)
+    } else {
+        Ok(None)
+    }
+}
+
+/// The attributes of a plain model, under the names that snapshots use.
+fn model_snapshot<'py>(model: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+    let py = model.py();
+    let snapshot = raw::instance_dict(model)?.copy()?;
+    for part in Part::ALL {
+        if let Some(value) = raw::slot(part.slot(py)?, model)? {
+            snapshot.set_item(part.name(py), value)?;
+        }
+    }
+    Ok(snapshot)
+}
+
+/// A field's value; mutable ones are cloned on first access. `None`: the field isn't there.
+pub(super) fn field<'py>(
+    instance: &Bound<'py, PyAny>,
+    class: &ViewClass,
+    name: &Bound<'py, PyString>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let loose = raw::instance_dict(instance)?;
+    if let Some(value) = loose.get_item(name)? {
+        return Ok(Some(value));
+    }
+    let Some(state) = state_in(instance, class)? else {
+        return Ok(None);
+    };
+    let (current, complete) = state.get().current(instance.py());
+    if complete {
+        return Ok(None);
+    }
+    match current.get_item(name)? {
+        Some(value) if immutable(&value) => Ok(Some(value)),
+        Some(value) => hand_out(&loose, name, &value).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Puts a clone of the value among the loose attributes, unless another thread was faster.
+fn hand_out<'py>(
+    loose: &Bound<'py, PyDict>,
+    name: &Bound<'py, PyString>,
+    value: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let cloned = clone(value)?;
+    if let Some(present) = loose.get_item(name)? {
+        return Ok(present);
+    }
+    loose.set_item(name, &cloned)?;
+    Ok(cloned)
+}
+
+/// The instance's `__dict__` with every attribute in it.
+pub(super) fn all_attributes<'py>(instance: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+    let loose = raw::instance_dict(instance)?;
+    let Some((_, state)) = state_of(instance)? else {
+        return Ok(loose);
+    };
+    let (current, complete) = state.get().current(instance.py());
+    if complete {
+        return Ok(loose);
+    }
+    // In the order of the snapshot, which is that of the fields: dumps and iteration follow it.
+    let assigned = loose.copy()?;
+    for (name, value) in current.iter() {
+        let name = name.cast_into::<PyString>()?;
+        if Part::of_key(&name).is_none() && !assigned.contains(&name)? {
+            hand_out(&loose, &name, &value)?;
+        }
+    }
+    if !assigned.is_empty() {
+        let values = loose.copy()?;
+        loose.clear();
+        for name in current.keys() {
+            if let Some(value) = values.get_item(&name)? {
+                loose.set_item(&name, value)?;
+            }
+        }
+        loose.update(values.as_mapping())?;
+    }
+    state.get().with(|cells| cells.complete = true);
+    Ok(loose)
+}
+
+/// A part of the model that isn't a field. `None`: the model has none.
+pub(super) fn part<'py>(instance: &Bound<'py, PyAny>, part: Part) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = instance.py();
+    let slot = part.slot(py)?;
+    let Some((_, state)) = state_of(instance)? else {
+        return raw::slot(slot, instance);
+    };
+    if state.get().with(|cells| cells.loose_parts[part as usize]) {
+        return raw::slot(slot, instance);
+    }
+    let Some(value) = state.get().current(py).0.get_item(part.name(py))? else {
+        return Ok(None);
+    };
+    if value.is_none() {
+        return Ok(Some(value));
+    }
+    let cloned = clone(&value)?;
+    if state.get().with(|cells| cells.loose_parts[part as usize]) {
+        return raw::slot(slot, instance);
+    }
+    raw::set_slot(slot, instance, Some(&cloned))?;
+    state.get().with(|cells| cells.loose_parts[part as usize] = true);
+    Ok(Some(cloned))
+}
+
+pub(super) fn set_part(instance: &Bound<'_, PyAny>, part: Part, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    raw::set_slot(part.slot(instance.py())?, instance, Some(value))?;
+    if let Some((_, state)) = state_of(instance)? {
+        state.get().with(|cells| cells.loose_parts[part as usize] = true);
+    }
+    Ok(())
+}
+
+/// Takes what is loose and differs into the snapshot, and returns that.
+fn settle<'py>(
+    view: &Bound<'py, PyAny>,
+    class: &ViewClass,
+    state: &ViewState,
+) -> PyResult<Bound<'py, PyDict>> {
+    let py = view.py();
+    let loose = raw::instance_dict(view)?;
+    let (current, complete) = state.current(py);
+    let loose_parts = state.with(|cells| cells.loose_parts);
+    if loose.is_empty() && !complete && loose_parts == [false; 3] {
+        return Ok(current);
+    }
+    // The instance and this variable; more means that user code holds `vars(context)`.
+    let escaped = raw::references(loose.as_any()) > 2;
+    let next = current.copy()?;
+    let mut changed = false;
+    let mut moved = Vec::new();
+    let names = loose.keys();
+    for name in names.iter() {
+        let name = name.cast_into::<PyString>()?;
+        let Some(value) = loose.get_item(&name)? else {
+            continue;
+        };
+        let before = current.get_item(&name)?;
+        if let Some(before) = &before
+            && same(before, &value)?
+        {
+            continue;
+        }
+        changed = true;
+        let movable = !escaped && class.is_field(&name)?;
+        let free = immutable(&value)
+            || (kind::of(&value)? != kind::Kind::DeepCopy && !held_elsewhere(&value, OWN_REFERENCES));
+        if movable && free {
+            next.set_item(&name, &value)?;
+            moved.push(name);
+        } else {
+            next.set_item(&name, clone(&value)?)?;
+        }
+    }
+    if complete {
+        for name in current.keys() {
+            let name = name.cast_into::<PyString>()?;
+            if Part::of_key(&name).is_none() && !loose.contains(&name)? {
+                next.del_item(&name)?;
+                changed = true;
+            }
+        }
+    }
+    for part in Part::ALL {
+        if !loose_parts[part as usize] {
+            continue;
+        }
+        let name = part.name(py);
+        let Some(value) = raw::slot(part.slot(py)?, view)? else {
+            continue;
+        };
+        let unchanged = match current.get_item(name)? {
+            Some(before) => same(&before, &value)?,
+            None => false,
+        };
+        if !unchanged {
+            changed = true;
+            next.set_item(name, clone(&value)?)?;
+        }
+    }
+    if !changed {
+        return Ok(current);
+    }
+    state.replace_current(&next);
+    for name in &moved {
+        loose.del_item(name)?;
+    }
+    if !moved.is_empty() {
+        state.with(|cells| cells.complete = false);
+    }
+    Ok(next)
+}
+
+/// The snapshots of a settled view; `None` where the object isn't one.
+pub(super) fn snapshots<'py>(view: &Bound<'py, PyAny>) -> PyResult<Option<Snapshots<'py>>> {
+    let Some((class, state)) = state_of(view)? else {
+        return Ok(None);
+    };
+    let current = settle(view, class.get(), state.get())?;
+    Ok(Some(Snapshots {
+        origin: state.get().origin(view.py()),
+        current,
+    }))
+}
+
+/// From here on the view's present state counts as the one that it was forked from.
+pub(super) fn rebase(view: &Bound<'_, PyAny>) -> PyResult<()> {
+    if let Some((_, state)) = state_of(view)? {
+        let current = state.get().current(view.py()).0.unbind();
+        let old = state
+            .get()
+            .with(|cells| std::mem::replace(&mut cells.origin, current));
+        drop(old);
+    }
+    Ok(())
+}
+
+/// Writes to a view from outside: `None` deletes. What the view had loose under these names is dropped.
+pub(super) fn write_view<'py>(
+    view: &Bound<'py, PyAny>,
+    changes: &[(Bound<'py, PyString>, Option<Bound<'py, PyAny>>)],
+) -> PyResult<bool> {
+    let py = view.py();
+    let Some((class, state)) = state_of(view)? else {
+        return Ok(false);
+    };
+    let (current, complete) = state.get().current(py);
+    let next = current.copy()?;
+    let loose = raw::instance_dict(view)?;
+    for (name, value) in changes {
+        match value {
+            Some(value) => next.set_item(name, value)?,
+            None if next.contains(name)? => next.del_item(name)?,
+            None => {}
+        }
+        if let Some(part) = Part::of_key(name) {
+            state.get().with(|cells| cells.loose_parts[part as usize] = false);
+            if raw::slot(part.slot(py)?, view)?.is_some() {
+                raw::set_slot(part.slot(py)?, view, None)?;
+            }
+            continue;
+        }
+        // A complete dictionary must stay complete, and what has no descriptor must be in it.
+        match value {
+            Some(value) if complete || !class.get().is_field(name)? => loose.set_item(name, clone(value)?)?,
+            _ if loose.contains(name)? => loose.del_item(name)?,
+            _ => {}
+        }
+    }
+    state.get().replace_current(&next);
+    Ok(true)
+}
+
+/// A plain instance of the user's class with the view's present attributes, which it shares with the view.
+pub(super) fn plain_model<'py>(instance: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = instance.py();
+    let model = raw::bare_instance(&class::model_of(&instance.get_type())?)?;
+    raw::set_instance_dict(&model, &all_attributes(instance)?.copy()?)?;
+    for part_of in Part::ALL {
+        if let Some(value) = part(instance, part_of)? {
+            raw::set_slot(part_of.slot(py)?, &model, Some(&value))?;
+        }
+    }
+    if let Some(names) = kind::slot_names(&model.get_type())? {
+        for name in names.iter() {
+            let name = name.cast_into::<PyString>()?;
+            if Part::of_key(&name).is_none()
+                && let Some(value) = raw::get_attribute(instance, &name)?
+            {
+                raw::set_attribute(&model, &name, Some(&value))?;
+            }
+        }
+    }
+    Ok(model)
+}
+
+/// Names whose values may have changed since the fork, without settling: fields, private attributes, extra values.
+pub(super) fn touched(view: &Bound<'_, PyAny>) -> PyResult<Option<Vec<String>>> {
+    let py = view.py();
+    let Some((_, state)) = state_of(view)? else {
+        return Ok(None);
+    };
+    let origin = state.get().origin(py);
+    let (current, complete) = state.get().current(py);
+    let loose = raw::instance_dict(view)?;
+    let mut names = Vec::new();
+    for name in current.keys() {
+        let name = name.cast_into::<PyString>()?;
+        if Part::of_key(&name).is_some() {
+            continue;
+        }
+        let now = match loose.get_item(&name)? {
+            Some(value) => Some(value),
+            None if complete => None,
+            None => current.get_item(&name)?,
+        };
+        if !identical(origin.get_item(&name)?, now) {
+            names.push(name.to_string_lossy().into_owned());
+        }
+    }
+    for name in loose.keys() {
+        if !current.contains(&name)? {
+            names.push(name.extract()?);
+        }
+    }
+    for name in origin.keys() {
+        if !current.contains(&name)? && !loose.contains(&name)? {
+            names.push(name.extract()?);
+        }
+    }
+    for part_of in [Part::Private, Part::Extra] {
+        let before = origin.get_item(part_of.name(py))?;
+        let now = if state.get().with(|cells| cells.loose_parts[part_of as usize]) {
+            raw::slot(part_of.slot(py)?, view)?
+        } else {
+            current.get_item(part_of.name(py))?
+        };
+        let (before, now) = (as_dict(before, py), as_dict(now, py));
+        for (name, value) in now.iter() {
+            if !identical(before.get_item(&name)?, Some(value)) {
+                names.push(name.extract()?);
+            }
+        }
+        for name in before.keys() {
+            if !now.contains(&name)? {
+                names.push(name.extract()?);
+            }
+        }
+    }
+    Ok(Some(names))
+}
+
+fn identical(left: Option<Bound<'_, PyAny>>, right: Option<Bound<'_, PyAny>>) -> bool {
+    match (left, right) {
+        (Some(left), Some(right)) => left.is(&right),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+fn as_dict<'py>(value: Option<Bound<'py, PyAny>>, py: Python<'py>) -> Bound<'py, PyDict> {
+    value
+        .and_then(|value| value.cast_into::<PyDict>().ok())
+        .unwrap_or_else(|| PyDict::new(py))
+}
+
+/// The attributes of any other object that can serve as a context: a dictionary itself, else `__dict__`, else slots.
+pub(super) fn plain_snapshot<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+    let py = object.py();
+    if let Ok(entries) = object.cast::<PyDict>() {
+        return entries.copy();
+    }
+    if object.is_instance(kind::base_model(py)?)? {
+        return model_snapshot(object);
+    }
+    let snapshot = match object.getattr_opt(intern!(py, "__dict__"))? {
+        Some(attributes) => attributes.cast_into::<PyDict>()?.copy()?,
+        None => PyDict::new(py),
+    };
+    if let Some(names) = kind::slot_names(&object.get_type())? {
+        for name in names.iter() {
+            let name = name.cast_into::<PyString>()?;
+            if let Some(value) = raw::get_attribute(object, &name)? {
+                snapshot.set_item(&name, value)?;
+            }
+        }
+    }
+    Ok(snapshot)
+}
+
+/// Writes to a context that isn't a view. `None` deletes.
+pub(super) fn write_plain<'py>(
+    object: &Bound<'py, PyAny>,
+    changes: &[(Bound<'py, PyString>, Option<Bound<'py, PyAny>>)],
+) -> PyResult<()> {
+    let py = object.py();
+    let entries = object.cast::<PyDict>().ok();
+    let is_model = object.is_instance(kind::base_model(py)?)?;
+    for (name, value) in changes {
+        match (entries, value) {
+            (Some(entries), Some(value)) => entries.set_item(name, value)?,
+            (Some(entries), None) => entries.del_item(name)?,
+            (None, value) if is_model && Part::of_key(name).is_none() => {
+                let attributes = raw::instance_dict(object)?;
+                match value {
+                    Some(value) => attributes.set_item(name, value)?,
+                    None => attributes.del_item(name)?,
+                }
+            }
+            (None, value) => raw::set_attribute(object, name, value.as_ref())?,
+        }
+    }
+    Ok(())
+}
