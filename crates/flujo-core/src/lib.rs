@@ -5,8 +5,11 @@
 //! Time enters with events. Hosts (`flujo-tokio`, the Python shell, the simulation in the tests) live in other crates.
 
 pub mod agent;
+pub mod config;
+pub mod context;
 pub mod machine;
 pub mod pipeline;
 pub mod plan;
+pub mod stats;
 pub mod usage;
 pub mod value;

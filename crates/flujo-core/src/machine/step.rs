@@ -307,12 +307,11 @@ fn answered<D: Domain>(cursor: &mut Cursor<'_, D>, stage: Stage, answer: Answer<
             if let Stage::Validator(index) = stage {
                 frame.rejections.push(feedback);
                 return advance(cursor, Stage::Validator(index + 1));
-            } else {
-                let (node, attempt) = (frame.opened.node, frame.attempt);
-                let failure = Failure::new(FailureKind::Plugin, "PluginError", feedback);
-                let failure = cursor.located(failure, FailureKind::Plugin, node, attempt);
-                return attempt_failed(cursor, failure);
             }
+            let (node, attempt) = (frame.opened.node, frame.attempt);
+            let failure = Failure::new(FailureKind::Plugin, "PluginError", feedback);
+            let failure = cursor.located(failure, FailureKind::Plugin, node, attempt);
+            return attempt_failed(cursor, failure);
         }
         Answer::Redirect { agent, identity } => return redirect(cursor, agent, identity),
         _ => Usage::ZERO,

@@ -1,0 +1,158 @@
+//! The state of a run: an ordered, persistent map from field names to values.
+//!
+//! Isolation costs nothing: a fork shares everything with its origin, and a write copies only the way to the field that
+//! was written. Branches are [merged](Context::merge) three-way against the context at the fork, at a cost that grows
+//! with what they wrote, not with what there is.
+
+mod merge;
+mod path;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use serde::de::Error;
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+pub use merge::{MergeConflict, MergeRule, MergeStrategy};
+pub use path::{PathError, PathErrorKind};
+
+use crate::value::Value;
+
+/// How concurrent writes to certain fields combine, by field name.
+pub type MergeRules = BTreeMap<Arc<str>, MergeRule>;
+
+/// The fields of a run's state. Cloning shares them; a write to a clone is not seen by the original.
+///
+/// ```
+/// use flujo_core::context::Context;
+/// use flujo_core::value::Value;
+///
+/// let mut context = Context::new();
+/// context.set("seen", Value::from(1));
+/// let fork = context.clone();
+/// context.set("seen", Value::from(2));
+/// assert_eq!(fork.get("seen"), Some(&Value::from(1)));
+/// ```
+#[derive(Clone, Default)]
+pub struct Context {
+    fields: OrdMap<Arc<str>, Value>,
+    rules: Option<Arc<MergeRules>>,
+}
+
+impl Context {
+    /// No fields, no merge rules.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The same fields, whose concurrent writes combine as `rules` say.
+    #[must_use]
+    pub fn with_rules(mut self, rules: impl Into<Arc<MergeRules>>) -> Self {
+        self.rules = Some(rules.into());
+        self
+    }
+
+    /// A field's value.
+    pub fn get(&self, field: &str) -> Option<&Value> {
+        self.fields.get(field)
+    }
+
+    /// Writes a field.
+    pub fn set(&mut self, field: impl Into<Arc<str>>, value: Value) {
+        self.fields.insert(field.into(), value);
+    }
+
+    /// Removes a field and gives what it held.
+    pub fn remove(&mut self, field: &str) -> Option<Value> {
+        self.fields.remove(field)
+    }
+
+    /// All fields in the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Value)> {
+        self.fields.iter()
+    }
+
+    /// How many fields there are.
+    pub fn len(&self) -> usize {
+        self.fields.len()
+    }
+
+    /// Whether there are no fields.
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
+    /// Whether both share the very same fields, so that neither has been written since they were one.
+    pub fn same(&self, other: &Self) -> bool {
+        self.fields.ptr_eq(&other.fields)
+    }
+
+    /// The fields as one map value.
+    pub fn to_value(&self) -> Value {
+        let entries = self.fields.iter();
+        Value::Map(Arc::new(
+            entries
+                .map(|(name, value)| (Arc::clone(name), value.clone()))
+                .collect(),
+        ))
+    }
+
+    /// Writes every entry of a map value into the field of that name; `None` when `update` is not a map, and nothing
+    /// is written.
+    pub fn update(&mut self, update: &Value) -> Option<()> {
+        for (name, value) in update.as_map()? {
+            self.set(Arc::clone(name), value.clone());
+        }
+        Some(())
+    }
+}
+
+impl FromIterator<(Arc<str>, Value)> for Context {
+    fn from_iter<I: IntoIterator<Item = (Arc<str>, Value)>>(fields: I) -> Self {
+        Self {
+            fields: fields.into_iter().collect(),
+            rules: None,
+        }
+    }
+}
+
+impl PartialEq for Context {
+    /// Contexts are equal when their fields are.
+    fn eq(&self, other: &Self) -> bool {
+        self.same(other) || self.fields == other.fields
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.fields.iter()).finish()
+    }
+}
+
+impl Serialize for Context {
+    /// The fields; merge rules belong to the pipeline's definition and are not saved.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.fields.len()))?;
+        for (name, value) in &self.fields {
+            map.serialize_entry(&**name, value)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Context {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::Map(entries) => Ok(Arc::unwrap_or_clone(entries).into_iter().collect()),
+            other => Err(D::Error::custom(format!(
+                "a context must be a map, not {}",
+                other.kind()
+            ))),
+        }
+    }
+}
