@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, cast, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 __all__ = [
     "BaseValidator",
@@ -75,7 +75,7 @@ class _FunctionValidator(BaseValidator):
 
     async def validate(self, output_to_check: Any, *, context: Any = None) -> ValidationResult:
         answer = self._check(output_to_check)
-        verdict = cast(Verdict, await answer if isinstance(answer, Awaitable) else answer)
+        verdict = await answer if isinstance(answer, Awaitable) else answer
         valid, feedback = verdict if isinstance(verdict, tuple) else (verdict, None)
         if not isinstance(valid, bool):
             raise TypeError(

@@ -20,6 +20,15 @@ __all__ = [
 _CLOSES = {"{": "}", "[": "]"}
 _LITERALS = {"True": "true", "False": "false", "None": "null", "undefined": "null", "NaN": "null"}
 _OPENING_QUOTES = {'"': '"', "'": "'", "“": "”", "„": "“"}
+_STRINGS = {
+    quote: re.compile(rf"{opening}[^{quote}\\]*+(?:\\.[^{quote}\\]*+)*+{quote}", re.S)
+    for quote, opening in (('"', '"'), ("'", "'"), ("”", "[“„]"))
+}
+_MARK = re.compile(r'["{}\[\]]')
+_NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][-+]?\d+)?")
+# Within a string: an escape, or a character that must be one.
+_IN_STRING = re.compile(r'\\u[0-9a-fA-F]{4}|\\.|\\|["\x00-\x1f]', re.S)
+_ESCAPED = '"\\/bfnrt'
 _WORD = re.compile(r"[A-Za-z_$][\w$-]*")
 
 
@@ -27,50 +36,32 @@ def json_region(text: str) -> str | None:
     """The longest stretch of `text` that is an object or an array with all its brackets closed; None without
     one.
     """
-    best: str | None = None
-    start = 0
-    while start < len(text):
-        if text[start] not in _CLOSES or (end := _region_end(text, start)) is None:
-            start += 1
-            continue
-        if best is None or end - start > len(best):
-            best = text[start:end]
-        start = end
-    return best
-
-
-def _region_end(text: str, start: int) -> int | None:
-    expected: list[str] = []
-    at = start
-    while at < len(text):
-        char = text[at]
+    best_start = best_end = 0
+    unclosed: list[tuple[int, str]] = []
+    strings_end = True
+    at = 0
+    while found := _MARK.search(text, at):
+        at = found.end()
+        char = found[0]
         if char == '"':
-            closing = _string_end(text, at, '"')
-            if closing is None:
-                return None
-            at = closing
-            continue
-        if char in _CLOSES:
-            expected.append(_CLOSES[char])
-        elif char in "}]":
-            if not expected or expected.pop() != char:
-                return None
-            if not expected:
-                return at + 1
-        at += 1
-    return None
+            if unclosed and strings_end:
+                end = _string_end(text, found.start(), char)
+                strings_end = end is not None  # looking again from each later quote would be quadratic
+                at = end or at
+        elif char in _CLOSES:
+            unclosed.append((found.start(), _CLOSES[char]))
+        elif unclosed and unclosed[-1][1] == char:
+            start, _ = unclosed.pop()
+            if at - start > best_end - best_start:
+                best_start, best_end = start, at
+        else:
+            unclosed.clear()
+    return text[best_start:best_end] if best_end else None
 
 
 def _string_end(text: str, start: int, quote: str) -> int | None:
-    at = start + 1
-    while at < len(text):
-        if text[at] == "\\":
-            at += 2
-        elif text[at] == quote:
-            return at + 1
-        else:
-            at += 1
-    return None
+    found = _STRINGS[quote].match(text, start)
+    return found.end() if found else None
 
 
 def mend_json(text: str) -> str:
@@ -95,6 +86,8 @@ def mend_json(text: str) -> str:
     region = json_region(candidate)
     if region is not None and candidate.startswith(region):
         candidate = region
+        if _is_json(region):
+            return region
     mended = _rewrite(candidate)
     try:
         json.loads(mended)
@@ -140,6 +133,9 @@ def _rewrite(text: str) -> str:
                 _close(out, open_brackets.pop())
                 if not open_brackets:
                     break
+        elif number := _NUMBER.match(text, at):
+            out.append(number[0])
+            at = number.end()
         elif word := _WORD.match(text, at):
             at = word.end()
             plain = _LITERALS.get(word[0], word[0])
@@ -164,13 +160,18 @@ def _rewrite_string(text: str, start: int) -> tuple[str, int]:
     quote = _OPENING_QUOTES[text[start]]
     end = _string_end(text, start, quote)
     body = text[start + 1 :] if end is None else text[start + 1 : end - 1]
-    if end is None and body.endswith("\\"):
-        body = body[:-1]
-    body = body.replace("\\'", "'") if quote == "'" else body
-    body = re.sub(r'(?<!\\)((?:\\\\)*)"', r'\1\\"', body)
-    body = body.replace("\r", "\\r").replace("\n", "\\n").replace("\t", "\\t")
-    body = re.sub(r'\\(?!["\\/bfnrtu])', r"\\\\", body)
+    body = _IN_STRING.sub(_escape, body)
     return f'"{body}"', len(text) if end is None else end
+
+
+def _escape(found: re.Match[str]) -> str:
+    text = found[0]
+    if len(text) == 1:
+        # The lone backslash is where the text was cut off.
+        return "" if text == "\\" else json.dumps(text)[1:-1]
+    if text[1] in _ESCAPED or len(text) > 2:
+        return text
+    return text[1] if text[1] == "'" else "\\\\" + json.dumps(text[1])[1:-1]
 
 
 class JsonRegionExtractor:

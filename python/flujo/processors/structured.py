@@ -96,10 +96,10 @@ _KINDS: dict[str, tuple[type, ...]] = {
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
-def _is(value: Any, kind: Any) -> bool:
+def _is(value: object, kind: object) -> bool:
     if isinstance(value, bool):
         return kind == "boolean"
-    return isinstance(value, _KINDS.get(kind, ()))
+    return isinstance(value, _KINDS.get(str(kind), ()))
 
 
 def _from_text(text: str, kind: Any) -> Any:

@@ -25,7 +25,7 @@ def assert_pipeline_result(
     __tracebackhide__ = True
     if result.success != success:
         failed = "; ".join(
-            f"{step.name!r}: {step.feedback or step.error!r}"
+            f"{step.name!r}: {step.feedback or repr(step.error)}"
             for step in all_steps(result.step_history)
             if not step.success
         )

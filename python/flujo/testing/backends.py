@@ -64,9 +64,10 @@ def through_json(value: T, what: str = "the value") -> T:
         ValueError: if it can't go through JSON. The text says what and why.
     """
     try:
-        return _through_json(value)
+        sent: T = _through_json(value)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{what} ({type(value).__name__}) can't be sent as JSON: {error}") from error
+    return sent
 
 
 def _through_json(value: Any) -> Any:
