@@ -1,12 +1,13 @@
 """The checks of the fields of definitions: each returns the value to store, or raises one clear error.
 
-A wrong type is a TypeError, a value that isn't allowed a ValueError. The text names the field, the value and what
-is allowed.
+A wrong type is a TypeError, a value that isn't allowed a ValueError. The text names the field, the value and
+what is allowed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from math import isfinite
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ __all__ = [
     "money",
     "name",
     "number",
+    "optimization",
     "optional",
     "predicate",
     "text",
@@ -61,7 +63,9 @@ def name(where: str, value: object) -> object:
     if not isinstance(value, str):
         raise wrong_type(where, value, "a text, such as 'summarise'")
     if not value.strip():
-        raise wrong_value(where, value, "a text that isn't blank; results, records and errors name steps by it")
+        raise wrong_value(
+            where, value, "a text that isn't blank; results, records and errors name steps by it"
+        )
     return value
 
 
@@ -166,6 +170,13 @@ def instance_of(find: Callable[[], type], allowed: str) -> Check:
     return checked
 
 
+def optimization(where: str, value: object) -> object:
+    """An OptimizationConfig, known by a field of it, so that the engine needn't be loaded for this."""
+    if not hasattr(value, "enable_object_pooling"):
+        raise wrong_type(where, value, "an OptimizationConfig, or None for the one around it")
+    return value
+
+
 def predicate(fits: Callable[[object], bool], allowed: str) -> Check:
     """A value that `fits`; `allowed` says so in words."""
 
@@ -185,21 +196,17 @@ def list_of(item: Check | None, allowed: str) -> Check:
             value = ()
         if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
             raise wrong_type(where, value, allowed)
-        admit: Callable[[object], object] | None = None
-        if item is not None:
-
-            def admit(one: object) -> object:
-                return item(f"{where}[…]", one)
-
-        return TrackedList[object](value, admit)
+        return TrackedList[object](value, item and partial(item, f"{where}[…]"))
 
     return checked
 
 
 def mapping(
-    item: Callable[[str, object, object], object] | None, allowed: str, empty: Literal["allowed"] | str = "allowed"
+    item: Callable[[str, object, object], object] | None,
+    allowed: str,
+    empty: Literal["allowed"] | str = "allowed",
 ) -> Check:
-    """A dict whose changes are tracked. `item` sees where, key and value; `empty` says why it may not be empty."""
+    """A dict whose changes are tracked. `empty` says why it may not be empty."""
 
     def checked(where: str, value: object) -> object:
         if value is None and empty == "allowed":
@@ -208,12 +215,6 @@ def mapping(
             raise wrong_type(where, value, allowed)
         if not value and empty != "allowed":
             raise ValueError(f"{where} is empty: {empty}")
-        admit: Callable[[object, object], object] | None = None
-        if item is not None:
-
-            def admit(key: object, one: object) -> object:
-                return item(where, key, one)
-
-        return TrackedDict[object, object](value, admit)
+        return TrackedDict[object, object](value, item and partial(item, where))
 
     return checked

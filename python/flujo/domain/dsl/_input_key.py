@@ -31,7 +31,9 @@ class InputKey:
                 raise KeyError(f"the input has no key {key!r}; it has {', '.join(map(repr, data)) or 'none'}")
             return data[key]
         if not hasattr(data, key):
-            raise AttributeError(f"the input, a {type(data).__name__}, is no mapping and has no attribute {key!r}")
+            raise AttributeError(
+                f"the input, a {type(data).__name__}, is no mapping and has no attribute {key!r}"
+            )
         return getattr(data, key)
 
     def __repr__(self) -> str:

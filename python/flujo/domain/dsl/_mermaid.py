@@ -3,81 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from itertools import count
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from flujo.domain.dsl.conditional import ConditionalStep
-from flujo.domain.dsl.map import MapStep
-from flujo.domain.dsl.parallel import ParallelStep
-from flujo.domain.dsl.sub_pipeline import SubPipelineStep
+from flujo.domain.dsl._graph_rules import bodies
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from flujo.domain.dsl.pipeline import Pipeline
     from flujo.domain.dsl.step import Step
 
 __all__ = ["flowchart"]
 
 
+Entry: TypeAlias = "str | tuple[Pipeline[Any, Any], str | None, str] | Pipeline[Any, Any]"
+"""A line; a pipeline to draw after a node, with the arrow's text; or a pipeline whose drawing ends."""
+
+
 def flowchart(pipeline: Pipeline[Any, Any]) -> str:
     """The mermaid text; each construct is a subgraph. Nested as deep as it goes, without recursion."""
     lines = ["flowchart TD"]
-    numbers: Iterator[int] = iter(range(10**9))
-
-    def add(text: str, depth: int) -> None:
-        lines.append("    " * (depth + 1) + text)
-
-    # Work still to do, last first: a line to write, or a pipeline to draw from a node on, and under which label.
-    todo: list[tuple[str, int] | tuple[Pipeline[Any, Any], int, str | None, str]] = [(pipeline, 0, None, "")]
+    numbers = count()
+    enclosing: set[int] = set()
+    todo: list[tuple[int, Entry]] = [(1, (pipeline, None, ""))]
     while todo:
-        entry = todo.pop()
-        if len(entry) == 2:
-            add(entry[0], entry[1])
+        depth, entry = todo.pop()
+        if isinstance(entry, str):
+            lines.append("    " * depth + entry)
             continue
-        body, depth, previous, label = entry
-        later: list[tuple[str, int] | tuple[Pipeline[Any, Any], int, str | None, str]] = []
+        if not isinstance(entry, tuple):
+            enclosing.discard(id(entry))
+            continue
+        body, previous, label = entry
+        if id(body) in enclosing:
+            continue  # a pipeline that contains itself, which `validate_graph` reports
+        enclosing.add(id(body))
+        later: list[tuple[int, Entry]] = []
         for step in body.steps:
             node = f"n{next(numbers)}"
-            later.append((f"{node}{_shape(step)}", depth))
+            later.append((depth, node + _shape(step)))
             if previous is not None:
-                arrow = f"-->|{_text(label)}|" if label else "-->"
-                later.append((f"{previous} {arrow} {node}", depth))
+                later.append((depth, f"{previous} {f'-->|{_text(label)}|' if label else '-->'} {node}"))
             previous, label = node, ""
-            if step.fallback_step is not None:
-                fallback = f"n{next(numbers)}"
-                later.append((f"{fallback}{_shape(step.fallback_step)}", depth))
-                later.append((f"{node} -.->|fallback| {fallback}", depth))
-            inner = list(_bodies(step))
+            later.extend((depth, line) for line in _fallbacks(step, node, numbers))
+            inner = [("each item" if step.kind == "map" else key, nested) for key, nested in bodies(step)]
             if inner:
-                later.append((f"subgraph g{node}[{_text(step.name)}]", depth))
-                later.extend((nested, depth + 1, node, title) for title, nested in inner)
-                later.append(("end", depth))
+                later.append((depth, f"subgraph g{node}[{_text(step.name)}]"))
+                later.extend((depth + 1, (nested, node, title)) for title, nested in inner)
+                later.append((depth, "end"))
+        later.append((depth, body))
         todo.extend(reversed(later))
     return "\n".join(lines) + "\n"
 
 
-def _bodies(step: Step[Any, Any]) -> Iterator[tuple[str, Pipeline[Any, Any]]]:
-    if isinstance(step, ParallelStep):
-        yield from step.branches.items()
-    elif isinstance(step, ConditionalStep):
-        yield from ((str(key), branch) for key, branch in step.branches.items())
-        if step.default_branch_pipeline is not None:
-            yield "default", step.default_branch_pipeline
-    elif isinstance(step, MapStep):
-        yield "each item", step.pipeline
-    elif isinstance(step, SubPipelineStep):
-        yield "", step.pipeline
+def _fallbacks(step: Step[Any, Any], node: str, numbers: count[int]) -> Iterator[str]:
+    drawn = [step]
+    following = step.fallback_step
+    while following is not None and all(following is not one for one in drawn):
+        fallback = f"n{next(numbers)}"
+        yield fallback + _shape(following)
+        yield f"{node} -.->|fallback| {fallback}"
+        drawn.append(following)
+        node, following = fallback, following.fallback_step
+
+
+_SHAPES = {"conditional": "{%s}", "parallel": "[/%s/]", "map": "[/%s/]", "sub_pipeline": "[[%s]]"}
 
 
 def _shape(step: Step[Any, Any]) -> str:
-    label = _text(step.name)
-    if isinstance(step, ConditionalStep):
-        return f"{{{label}}}"
-    if isinstance(step, ParallelStep | MapStep):
-        return f"[/{label}/]"
-    if isinstance(step, SubPipelineStep):
-        return f"[[{label}]]"
-    return f"[{label}]"
+    return _SHAPES.get(step.kind, "[%s]") % _text(step.name)
 
 
 def _text(label: str) -> str:

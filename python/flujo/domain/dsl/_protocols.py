@@ -24,7 +24,7 @@ class HasOutput(Protocol[O_co]):
 
 
 class Runnable(Protocol[I_contra, O_co]):
-    """An agent as an object: `run` takes the input by position, the rest by keyword where it has the names."""
+    """An agent as an object. `run` takes the input by position, the rest by keyword where it names them."""
 
     def run(self, data: I_contra, /) -> Awaitable[O_co] | O_co:
         """Do the work."""
@@ -32,7 +32,7 @@ class Runnable(Protocol[I_contra, O_co]):
 
 
 class TakesContext(Protocol[I_contra, O_co]):
-    """A callable that asks for the run's context by name. Its class is the run's, which a step doesn't know."""
+    """A callable that asks for the run's context by name; its class is the run's, unknown to a step."""
 
     def __call__(self, data: I_contra, /, *, context: Any) -> Awaitable[O_co] | O_co:
         """Do the work."""
@@ -75,7 +75,5 @@ Function = (
 )
 """What `@step` takes: a function of the input, which may ask for context and resources by name."""
 
-Method = (
-    Callable[[Any, In], Awaitable[Out] | Out]
-)
+Method = Callable[[Any, In], Awaitable[Out] | Out]
 """A function in the body of a class."""

@@ -1,11 +1,11 @@
 """What can be known about a callable before it is called.
 
-The compiler asks once per callable of a definition and keeps the answer beside the callable itself. Nothing is
-remembered here: an answer found by an address could belong to another object.
+The compiler asks once per callable of a definition and keeps the answer beside the callable itself. Nothing
+is remembered here: an answer found by an address could belong to another object.
 
 How a callable gets its arguments is decided here, too: the input by position, `context`, `resources` and an
-agent's settings by the names of its parameters. A plain function gets what it names; an agent whose `run` takes
-`**kwargs` gets everything.
+agent's settings by the names of its parameters. A plain function gets what it names; an agent whose `run`
+takes `**kwargs` gets everything.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class CallableFacts(NamedTuple):
     is_generator: bool = False
     is_async_generator: bool = False
     positional_count: int = 1
-    """How many arguments it takes by position, the injected ones included. Beyond it `accepts_varargs` tells."""
+    """How many arguments it takes by position, the injected ones included, `*args` not."""
     accepts_varargs: bool = False
     accepts_input: bool = True
     """It has a place for the input: a positional parameter that isn't injected."""
@@ -92,11 +92,14 @@ def analyse_agent(agent: object, *, inline: bool = False) -> CallableFacts | Non
     if facts.output_type is Any and isinstance(declared, type):
         facts = facts._replace(output_type=declared)
     return facts._replace(
-        name=f"{type(agent).__qualname__}.run", blocking=facts.blocking or _is_marked(agent, "__flujo_blocking__")
+        name=f"{type(agent).__qualname__}.run",
+        blocking=facts.blocking or _is_marked(agent, "__flujo_blocking__"),
     )
 
 
-def analyse_callable(fn: Callable[..., Any], *, inline: bool = False, is_agent: bool = False) -> CallableFacts:
+def analyse_callable(
+    fn: Callable[..., Any], *, inline: bool = False, is_agent: bool = False
+) -> CallableFacts:
     """Find out what `fn` takes and gives: a function, method, partial, callable object, class or builtin.
 
     Args:
@@ -186,9 +189,9 @@ def resolve_hints(fn: object) -> dict[str, Any]:
 
     holder: Any = fn
     if isinstance(fn, type):
-        holder = fn.__init__
+        holder = vars(fn).get("__init__", fn)
     elif not (inspect.isroutine(fn) or inspect.isfunction(fn)):
-        holder = getattr(type(fn), "__call__", fn)
+        holder = type(fn).__call__
     holder = inspect.unwrap(getattr(holder, "__func__", holder))
     try:
         hints = typing.get_type_hints(holder)
@@ -205,7 +208,7 @@ def _resolve_one_by_one(holder: Any) -> dict[str, Any]:
     hints: dict[str, Any] = {}
     names = getattr(holder, "__globals__", {})
     try:
-        annotations = dict(getattr(holder, "__annotations__", {}))
+        annotations: dict[str, Any] = dict(holder.__annotations__)
     except Exception:  # from 3.14 on annotations are evaluated when they're read
         return hints
     for name, annotation in annotations.items():
@@ -234,9 +237,10 @@ def _known(declared: Any) -> Any:
     # A type with free type variables says nothing that could be checked.
     import typing
 
-    if isinstance(declared, typing.TypeVar) or getattr(declared, "__parameters__", ()):
-        return Any if not isinstance(declared, type) else declared
-    return declared
+    if isinstance(declared, typing.TypeVar):
+        return Any
+    free = not isinstance(declared, type) and bool(getattr(declared, "__parameters__", None))
+    return Any if free else declared
 
 
 def _takes_any_keyword(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> bool:
@@ -247,7 +251,10 @@ def _takes_any_keyword(parameter: inspect.Parameter, hints: Mapping[str, Any]) -
         return False
     # `**_deprecated: Never` is how some agents refuse unknown keywords.
     declared = hints.get(parameter.name, parameter.annotation)
-    refuses = declared in (typing.Never, typing.NoReturn) or str(declared).rpartition(".")[2] in ("Never", "NoReturn")
+    refuses = declared in (typing.Never, typing.NoReturn) or str(declared).rpartition(".")[2] in (
+        "Never",
+        "NoReturn",
+    )
     return not refuses
 
 
@@ -275,7 +282,7 @@ def _has_kind(body: Any, is_kind: Callable[[Any], bool]) -> bool:
         return True
     if isinstance(body, type):
         return False
-    return is_kind(getattr(type(body), "__call__", None))
+    return is_kind(getattr(type(body), "__call__", None))  # noqa: B004 - the function itself is asked
 
 
 def _is_marked(holder: Any, mark: str) -> bool:

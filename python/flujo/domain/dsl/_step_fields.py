@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from flujo.domain.dsl import _checks
 from flujo.domain.dsl._tracking import Check
@@ -11,8 +11,8 @@ from flujo.domain.dsl.step_config import StepConfig, StepConfigOptions
 
 if TYPE_CHECKING:
     from flujo.domain.dsl.step import Step
-    from flujo.domain.models import UsageLimits
     from flujo.domain.processors import AgentProcessors
+    from flujo.domain.usage import UsageLimits
 
 __all__ = ["CHECKS", "DEFAULTS", "NamedStepOptions", "StepOptions", "merged_config"]
 
@@ -53,7 +53,7 @@ def _agent(where: str, value: object) -> object:
 
     if isinstance(value, Step):
         raise TypeError(
-            f"{where} = {value!r}: a step isn't an agent; chain steps with >>, or give step.agent to share its agent"
+            f"{where} = {value!r}: a step isn't an agent; chain steps with >>, or give step.agent"
         )
     if value is not None and agent_entry_point(value) is None:
         raise _checks.wrong_type(where, value, "an object with a run method, a callable, or None")
@@ -66,7 +66,9 @@ def _plugin(where: str, value: object) -> object:
     if not (callable(plugin) or callable(getattr(plugin, "validate", None))):
         raise _checks.wrong_type(where, value, allowed)
     if isinstance(priority, bool) or not isinstance(priority, int):
-        raise _checks.wrong_type(where, priority, "a whole number as the plugin's priority; higher runs first")
+        raise _checks.wrong_type(
+            where, priority, "a whole number as the plugin's priority; higher runs first"
+        )
     return (plugin, priority)
 
 
@@ -86,7 +88,9 @@ def _fallback(where: str, value: object) -> object:
     from flujo.domain.dsl.step import Step
 
     if not isinstance(value, Step):
-        raise _checks.wrong_type(where, value, "a Step or None; a whole pipeline goes in by pipeline.as_step(name)")
+        raise _checks.wrong_type(
+            where, value, "a Step or None; a whole pipeline goes in by pipeline.as_step(name)"
+        )
     return value
 
 
@@ -97,7 +101,7 @@ def _processors() -> type:
 
 
 def _usage_limits() -> type:
-    from flujo.domain.models import UsageLimits
+    from flujo.domain.usage import UsageLimits
 
     return UsageLimits
 

@@ -1,9 +1,9 @@
 """How a definition tells the engine that it changed.
 
-A pipeline is compiled once and its plan is used until the definition changes. So that a run needn't compare the
-whole definition, every change to a step, a pipeline, a configuration, or a list or dict that one of them holds,
-raises one global counter in the engine (`definition_changed`): as long as it stands still, every plan is valid.
-Beside it each object carries `_revision`, by which the engine finds out which objects changed.
+A pipeline is compiled once and its plan is used until the definition changes. So that a run needn't compare
+the whole definition, every change to a step, a pipeline, a configuration, or a list or dict that one of them
+holds, raises one global counter in the engine (`definition_changed`): as long as it stands still, every plan
+is valid. Beside it each object carries `_revision`, by which the engine finds out which objects changed.
 
 Revisions are drawn from one sequence of the process, so that two states never share one, not even by way of a
 copy. Writing through `obj.__dict__` or `list.append(steps, …)` goes past all this and isn't supported.
@@ -17,7 +17,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, SupportsIndex, TypeVar
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 __all__ = ["Definition", "Tracked", "TrackedDict", "TrackedList", "definition_changed", "next_revision"]
 
@@ -44,11 +44,13 @@ def definition_changed() -> None:
 
 def _find_engine() -> Callable[[], object]:
     # Deferred, so that a definition can be written, read and checked without loading the engine.
+    from importlib import import_module
+
     try:
-        from flujo import _native
+        native = import_module("flujo._native")
     except ImportError:
         return next_revision
-    tell: Callable[[], object] = _native.definition_changed
+    tell: Callable[[], object] = native.definition_changed
     return tell
 
 
@@ -73,8 +75,8 @@ class Tracked:
 class Definition(Tracked):
     """A tracked object whose fields are checked, at construction and at each assignment.
 
-    A subclass lists its fields in `_fields`, in the order in which they're shown, and the checks of those that
-    have one in `_checks`. Both are inherited.
+    A subclass lists its fields in `_fields`, in the order in which they're shown, and the checks of those
+    that have one in `_checks`. Both are inherited.
     """
 
     _fields: ClassVar[tuple[str, ...]] = ()
@@ -95,7 +97,7 @@ class Definition(Tracked):
         if check is not None:
             value = check(f"{type(self).__name__}.{name}", value)
         elif name not in self._fields and not name.startswith("_") and not _is_declared(type(self), name):
-            _refuse_unknown(type(self).__name__, name, self._fields, AttributeError)
+            refuse_unknown(type(self).__name__, name, self._fields, AttributeError)
         super().__setattr__(name, value)
 
     @classmethod
@@ -146,7 +148,7 @@ def _is_declared(cls: type, name: str) -> bool:
     return hasattr(cls, name) or any(name in vars(base).get("__annotations__", ()) for base in cls.__mro__)
 
 
-def _refuse_unknown(owner: str, name: str, known: Iterable[str], error: type[Exception]) -> NoReturn:
+def refuse_unknown(owner: str, name: str, known: Iterable[str], error: type[Exception]) -> NoReturn:
     from difflib import get_close_matches
 
     known = list(known)
@@ -262,7 +264,7 @@ class TrackedList(list[T]):
         return new
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The check belongs to the holder, which sets it again.
+        # The check is a closure, which can't be pickled: a list read back from bytes takes any item.
         return type(self), (list(self),)
 
 

@@ -1,7 +1,7 @@
 """Whether a value of one declared type can be given where another is declared.
 
-Only what surely can't fit is refused: an annotation says less than a value, and a step that declares a base class
-may well give the subclass that the next one takes. Type checkers are stricter.
+Only what surely can't fit is refused: an annotation says less than a value, and a step that declares a base
+class may well give the subclass that the next one takes. Type checkers are stricter.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def _plain(declared: Any) -> Any:
         return kinds.pop() if len(kinds) == 1 else Any
     if typing.is_typeddict(declared):
         return dict
-    if isinstance(declared, typing.TypeVar | str | typing.ForwardRef) or getattr(declared, "_is_protocol", False):
+    if isinstance(declared, typing.TypeVar | str | typing.ForwardRef) or getattr(
+        declared, "_is_protocol", False
+    ):
         return Any
     return declared
 
@@ -80,7 +82,9 @@ def _classes_fit(given: type, taken: type) -> bool:
         return True  # a class that can't be asked, such as a protocol with attributes
 
 
-def _arguments_fit(given: type, given_args: tuple[Any, ...], taken: type, taken_args: tuple[Any, ...]) -> bool:
+def _arguments_fit(
+    given: type, given_args: tuple[Any, ...], taken: type, taken_args: tuple[Any, ...]
+) -> bool:
     """Compare what containers hold, where both say it in the same way."""
     if not (given_args and taken_args):
         return True
@@ -88,6 +92,22 @@ def _arguments_fit(given: type, given_args: tuple[Any, ...], taken: type, taken_
         if Ellipsis in given_args or Ellipsis in taken_args:
             return fits(given_args[0], taken_args[0])
         return len(given_args) == len(taken_args) and all(map(fits, given_args, taken_args))
-    if not (issubclass(given, Iterable) and issubclass(taken, Iterable) and len(given_args) == len(taken_args)):
+    if not (
+        issubclass(given, Iterable) and issubclass(taken, Iterable) and len(given_args) == len(taken_args)
+    ):
         return True
     return all(map(fits, given_args, taken_args))
+
+
+def every_value(declared: Any) -> list[Any] | None:
+    """Every value of a type that has only a few: bool, an enum, `Literal`; None for any other type."""
+    import enum
+    import typing
+
+    if typing.get_origin(declared) is typing.Literal:
+        return list(typing.get_args(declared))
+    if declared is bool:
+        return [True, False]
+    if isinstance(declared, type) and issubclass(declared, enum.Enum) and not issubclass(declared, enum.Flag):
+        return list(declared)
+    return None

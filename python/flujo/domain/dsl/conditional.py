@@ -102,20 +102,16 @@ class ConditionalStep(Step[InputT, OutputT]):
         default = self.default_branch_pipeline
         return [*self.branches.values(), *([] if default is None else [default])]
 
-    @property
-    def input_type(self) -> Any:
-        """The type that every branch declares; `Any` where they differ or a mapper makes the branch's input."""
+    def _input_type(self, levels: int) -> Any:
         from flujo.domain.dsl._types import common_type
 
         if self.branch_input_mapper is not None:
             return Any
-        return common_type(branch.input_type for branch in self._every_branch())
+        return common_type(branch._input_type(levels - 1) for branch in self._every_branch())
 
-    @property
-    def output_type(self) -> Any:
-        """The type that every branch declares; `Any` where they differ or a mapper makes the output."""
+    def _output_type(self, levels: int) -> Any:
         from flujo.domain.dsl._types import common_type
 
         if self.branch_output_mapper is not None:
             return Any
-        return common_type(branch.output_type for branch in self._every_branch())
+        return common_type(branch._output_type(levels - 1) for branch in self._every_branch())

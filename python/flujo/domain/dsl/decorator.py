@@ -1,4 +1,4 @@
-"""`@step`, which makes a step of a function, and `@blocking`, which marks one that waits or computes for long."""
+"""`@step`, which makes a step of a function, and `@blocking`, which marks one that takes long."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ def step(function: None = None, /, **options: Unpack[NamedStepOptions]) -> StepD
 def step(function: Any = None, /, **options: Any) -> Any:
     """Make a step of a function, method or other callable, sync or async: `@step` or `@step(timeout_s=5)`.
 
-    Its first parameter is the input. Parameters named `context` and `resources` are filled with the run's context
-    and the runner's resources. A plain function runs in a worker thread, or with `inline=True` on the event loop's
-    own thread, which suits short work that never blocks.
+    Its first parameter is the input. Parameters named `context` and `resources` are filled with the run's
+    context and the runner's resources. A plain function runs in a worker thread, or with `inline=True` on
+    the event loop's own thread, which suits short work that never blocks.
 
-    The keywords are the fields of `Step` (`name` defaults to the function's) and those of its `StepConfig`. Given
-    both `config=` and fields of it, the latter win, with a warning.
+    The keywords are the fields of `Step` (`name` defaults to the function's) and those of its `StepConfig`.
+    Given both `config=` and fields of it, the latter win, with a warning.
 
     Raises:
-        TypeError: there's no such keyword, a value has a wrong type, or the function has a parameter that nothing
-            fills.
+        TypeError: there's no such keyword, a value has a wrong type, or the function has a parameter that
+            nothing fills.
         ValueError: a value isn't allowed.
     """
     if function is None:
@@ -61,24 +61,24 @@ def step(function: Any = None, /, **options: Any) -> Any:
 
 
 def adapter_step(function: Any = None, /, *, adapter_id: str, adapter_allow: str, **options: Any) -> Any:
-    """`@step` for a function that only converts between two steps; `adapter_id` and `adapter_allow` say which."""
+    """`@step` for a function that only converts; `adapter_id` and `adapter_allow` name its purpose."""
     return step(function, is_adapter=True, adapter_id=adapter_id, adapter_allow=adapter_allow, **options)
 
 
 def blocking(function: F) -> F:
     """Mark a plain function that waits or computes for long, so that it runs in a worker thread.
 
-    Conditions, mappers, validators, processors and hooks otherwise run on the event loop's own thread, as does a
-    step with `inline=True`.
+    Conditions, mappers, validators, processors and hooks otherwise run on the event loop's own thread, as
+    does a step with `inline=True`.
     """
     if not callable(function):
         raise TypeError(f"@blocking marks a callable, not {shown(function)}")
-    body = getattr(function, "__func__", function)
+    body: object = getattr(function, "__func__", function)
     try:
-        body.__flujo_blocking__ = True
+        setattr(body, "__flujo_blocking__", True)  # noqa: B010 - the attribute isn't declared on functions
     except AttributeError:
         raise TypeError(
-            f"@blocking can't mark {shown(function)}, which takes no attributes; wrap it in a function of your own"
+            f"@blocking can't mark {shown(function)}, which takes no attributes; wrap it in a function"
         ) from None
     return function
 
@@ -89,12 +89,8 @@ def _step_of(function: Any, options: dict[str, Any]) -> Step[Any, Any]:
     if isinstance(function, Step):
         raise TypeError(f"{function!r} is a step already; give the keywords where it was made")
     if isinstance(function, staticmethod | classmethod) or not callable(function):
-        raise TypeError(
-            f"@step takes a function or another callable, not {shown(function)}; "
-            "put @staticmethod above @step, not below it"
-            if isinstance(function, staticmethod | classmethod)
-            else f"@step takes a function or another callable, not {shown(function)}"
-        )
+        order = "; put it above @step, not below" if isinstance(function, staticmethod | classmethod) else ""
+        raise TypeError(f"@step takes a function or another callable, not {shown(function)}{order}")
     given = dict(options)
     name = given.pop("name", None)
     made = DecoratedStep(name if name is not None else name_of(function), function, **given)
@@ -114,7 +110,10 @@ class DecoratedStep(Step[Any, Any]):
 
     def __set_name__(self, owner: type, name: str) -> None:
         # A step that was made elsewhere and is only kept by a class isn't a method of it.
-        if getattr(self.agent, "__qualname__", None) == f"{owner.__qualname__}.{getattr(self.agent, '__name__', '')}":
+        if (
+            getattr(self.agent, "__qualname__", None)
+            == f"{owner.__qualname__}.{getattr(self.agent, '__name__', '')}"
+        ):
             self.__dict__["_method_of"] = owner
             self.__dict__["_bound_name"] = name
 
@@ -125,7 +124,8 @@ class DecoratedStep(Step[Any, Any]):
         bound.__dict__.update(agent=self.agent.__get__(instance, owner), _method_of=None)
         own = getattr(instance, "__dict__", None)
         if isinstance(own, dict):
-            # Kept as functools.cached_property does, so that `self.a` is one step however often it's asked for.
+            # Kept as functools.cached_property does, so that `self.a` is one step however often it's asked
+            # for.
             own[self.__dict__["_bound_name"]] = bound
         return bound
 
@@ -141,7 +141,7 @@ class DecoratedStep(Step[Any, Any]):
         if facts.positional_count > 1 and "." in facts.name.rpartition("<locals>.")[2]:
             return  # `self` comes first: a method of a class whose body is being run
         raise TypeError(
-            f"step {self.name!r}: nothing fills the parameter {facts.unfilled[0]!r} of {facts.name}; a step function "
-            "takes its input first, then context and resources by these names; give other parameters a default or "
-            "bind them with functools.partial"
+            f"step {self.name!r}: nothing fills the parameter {facts.unfilled[0]!r} of {facts.name}; "
+            "a step function takes its input first, then context and resources by these names; "
+            "give other parameters a default or bind them with functools.partial"
         )

@@ -34,7 +34,7 @@ def _iterable_input(where: str, value: object) -> object:
         raise _checks.wrong_type(
             where,
             value,
-            "the name of a context field, a callable of the input and the context, or None for the step's input",
+            "a context field's name, a callable of input and context, or None for the step's input",
         )
     return value
 
@@ -45,11 +45,11 @@ class MapStep(Step[InputT, OutputT]):
     Args:
         name: Names the step.
         pipeline: Runs for each item; a step or a pipeline.
-        iterable_input: Where the items come from: a context field's name, a callable of the input and the context,
-            or None for the step's own input. Lazy and async iterables are read as they're needed.
+        iterable_input: Where the items come from: a context field's name, a callable of the input and the
+            context, or None for the step's own input. Lazy and async iterables are read as they're needed.
         max_concurrency: How many items run at once.
-        on_item_failure: "fail" fails the step with the record of every item, "skip" leaves the item out, "none"
-            puts None in its place.
+        on_item_failure: "fail" fails the step with the record of every item, "skip" leaves the item out,
+            "none" puts None in its place.
         **options: The fields of every step, and those of its config.
     """
 
@@ -94,18 +94,14 @@ class MapStep(Step[InputT, OutputT]):
             }
         )
 
-    @property
-    def input_type(self) -> Any:
-        """Items of the pipeline's input type, where the step's own input is mapped over; sync or async."""
+    def _input_type(self, levels: int) -> Any:
         from collections.abc import AsyncIterable
 
         if self.iterable_input is not None:
             return Any
-        item = self.pipeline.input_type
+        item = self.pipeline._input_type(levels - 1)
         return Iterable[item] | AsyncIterable[item]  # type: ignore[valid-type]
 
-    @property
-    def output_type(self) -> Any:
-        """A list of the pipeline's output type."""
-        item = self.pipeline.output_type
-        return list[item | None] if self.on_item_failure == "none" and item is not Any else list[item]  # type: ignore[valid-type]
+    def _output_type(self, levels: int) -> Any:
+        item = self.pipeline._output_type(levels - 1)
+        return list[Any] if self.on_item_failure == "none" else list[item]  # type: ignore[valid-type]

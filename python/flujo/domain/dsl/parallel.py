@@ -30,7 +30,7 @@ class MergeStrategy(Enum):
     OVERWRITE = "overwrite"
     """The last declared branch that wrote a path wins."""
     CONTEXT_UPDATE = "context_update"
-    """Different places combine, appends to one list follow in declared order, different values are an error."""
+    """Different paths combine, appends to a list follow in declared order, different values are an error."""
     ERROR_ON_CONFLICT = "error_on_conflict"
     """A path written by two branches is an error."""
     KEEP_FIRST = "keep_first"
@@ -77,7 +77,8 @@ class ParallelStep(Step[InputT, OutputT]):
         name: Names the step.
         branches: The branches by name, each a step or a pipeline; at least one.
         context_include_keys: The context fields that the branches see; None for all.
-        merge_strategy: How the branches' writes are joined; a function takes the context and the branches' by name.
+        merge_strategy: How the branches' writes are joined; a function takes the context and the branches'
+            by name.
         on_branch_failure: What a failing branch means.
         field_mapping: By branch, the context fields of which its writes are kept; None for all.
         ignore_branch_names: Don't count a branch's name as part of what is merged.
@@ -112,7 +113,9 @@ class ParallelStep(Step[InputT, OutputT]):
             _checks.mapping(_fields_of_branch, "a mapping of branch names to lists of context fields")
         ),
         "ignore_branch_names": _checks.boolean,
-        "reduce": _checks.optional(_checks.predicate(callable, "a callable of the outputs by branch, or None")),
+        "reduce": _checks.optional(
+            _checks.predicate(callable, "a callable of the outputs by branch, or None")
+        ),
         "max_concurrency": _checks.optional(_checks.count(1)),
     }
 
@@ -159,19 +162,15 @@ class ParallelStep(Step[InputT, OutputT]):
                 f"branches: {', '.join(map(repr, self.branches))}"
             )
 
-    @property
-    def input_type(self) -> Any:
-        """The type that every branch declares; `Any` where they differ."""
+    def _input_type(self, levels: int) -> Any:
         from flujo.domain.dsl._types import common_type
 
-        return common_type(branch.input_type for branch in self.branches.values())
+        return common_type(branch._input_type(levels - 1) for branch in self.branches.values())
 
-    @property
-    def output_type(self) -> Any:
-        """A dict by branch name, or what `reduce` declares."""
+    def _output_type(self, levels: int) -> Any:
         from flujo.domain.dsl._signature import analyse_callable
         from flujo.domain.dsl._types import common_type
 
         if self.reduce is not None:
             return analyse_callable(self.reduce).output_type
-        return dict[str, common_type(branch.output_type for branch in self.branches.values())]  # type: ignore[misc]
+        return dict[str, common_type(branch._output_type(levels - 1) for branch in self.branches.values())]  # type: ignore[misc]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, overload
 
 from typing_extensions import TypeVar
 
 from flujo.domain.dsl import _checks
 from flujo.domain.dsl._tracking import Check, Definition, TrackedList, shown
-from flujo.domain.dsl.step import InputT, OutputT, Step
+from flujo.domain.dsl.step import _TYPE_LEVELS, InputT, OutputT, Step
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -77,11 +78,7 @@ class Pipeline(Definition, Generic[InputT, OutputT]):
         "name": _checks.optional(_checks.name),
         "hooks": _callables,
         "on_finish": _callables,
-        "optimization": _checks.optional(
-            _checks.predicate(
-                lambda value: hasattr(value, "enable_object_pooling"), "an OptimizationConfig, or None for the runner's"
-            )
-        ),
+        "optimization": _checks.optional(_checks.optimization),
     }
 
     steps: TrackedList[Step[Any, Any]]
@@ -100,7 +97,13 @@ class Pipeline(Definition, Generic[InputT, OutputT]):
         optimization: OptimizationConfig | None = None,
     ) -> None:
         self._fill(
-            {"steps": steps, "name": name, "hooks": hooks, "on_finish": on_finish, "optimization": optimization}
+            {
+                "steps": steps,
+                "name": name,
+                "hooks": hooks,
+                "on_finish": on_finish,
+                "optimization": optimization,
+            }
         )
 
     @classmethod
@@ -115,19 +118,26 @@ class Pipeline(Definition, Generic[InputT, OutputT]):
     @property
     def input_type(self) -> Any:
         """The declared input type of the first step."""
-        return self.steps[0].input_type if self.steps else Any
+        return self._input_type(_TYPE_LEVELS)
 
     @property
     def output_type(self) -> Any:
         """The declared output type of the last step."""
-        return self.steps[-1].output_type if self.steps else Any
+        return self._output_type(_TYPE_LEVELS)
+
+    def _input_type(self, levels: int) -> Any:
+        return self.steps[0]._input_type(levels) if self.steps and levels > 0 else Any
+
+    def _output_type(self, levels: int) -> Any:
+        return self.steps[-1]._output_type(levels) if self.steps and levels > 0 else Any
 
     @overload
     def __rshift__(self, other: Step[OutputT, Next]) -> Pipeline[InputT, Next]: ...
     @overload
     def __rshift__(self, other: Pipeline[OutputT, Next]) -> Pipeline[InputT, Next]: ...
     def __rshift__(self, other: object) -> Pipeline[InputT, Any]:
-        return join(self, other)
+        joined: Pipeline[InputT, Any] = join(self, other)
+        return joined
 
     def as_step(
         self, name: str, inherit_context: bool = True, **options: Unpack[StepOptions]
@@ -136,8 +146,8 @@ class Pipeline(Definition, Generic[InputT, OutputT]):
 
         Args:
             name: Names the step.
-            inherit_context: The nested pipeline starts with the context of the outer one, and its writes go back.
-            **options: The fields of every step, and those of its config.
+            inherit_context: The nested pipeline starts with the context of the outer one, and its writes go
+            back. **options: The fields of every step, and those of its config.
         """
         from flujo.domain.dsl.sub_pipeline import SubPipelineStep
 
@@ -176,8 +186,8 @@ def as_pipeline(where: str, value: object) -> Pipeline[Any, Any]:
     raise _checks.wrong_type(where, value, allowed)
 
 
-def join(left: Step[Any, Any] | Pipeline[Any, Any], right: object) -> Pipeline[Any, Any]:
-    """`left >> right`, flat; NotImplemented where `right` is neither a step nor a pipeline.
+def join(left: Step[Any, Any] | Pipeline[Any, Any], right: object) -> Any:
+    """`left >> right`, flat: a pipeline, or NotImplemented where `right` is nothing that could be joined.
 
     Raises:
         ValueError: two steps share a name, or the types at the joint can't fit.
@@ -209,13 +219,13 @@ def _check_joints(steps: list[Step[Any, Any]], where: str) -> None:
     for step in steps:
         if by_name.setdefault(step.name, step) is not step:
             raise ValueError(
-                f"{where}: two different steps are named {step.name!r}; results and records are found by name, "
+                f"{where}: two different steps are named {step.name!r}; results are found by name, "
                 "so rename one of them"
             )
-    for before, after in zip(steps, steps[1:], strict=False):
+    for before, after in pairwise(steps):
         given, taken = before.output_type, after.input_type
         if not fits(given, taken):
             raise ValueError(
-                f"{where}: step {before.name!r} gives {type_name(given)}, but the next step {after.name!r} takes "
-                f"{type_name(taken)}; change one of the annotations, or put a step between them that converts"
+                f"{where}: step {before.name!r} gives {type_name(given)}, but the next step {after.name!r} "
+                f"takes {type_name(taken)}; change an annotation, or put a step between that converts"
             )

@@ -10,11 +10,13 @@ from typing_extensions import TypeVar
 
 from flujo.domain.dsl import _checks
 from flujo.domain.dsl._step_fields import CHECKS, DEFAULTS, NamedStepOptions, StepOptions, merged_config
-from flujo.domain.dsl._tracking import Check, Definition, TrackedDict, TrackedList, _refuse_unknown, shown
+from flujo.domain.dsl._tracking import Check, Definition, TrackedDict, TrackedList, refuse_unknown, shown
 from flujo.domain.dsl.step_config import StepConfig
 
 if TYPE_CHECKING:
-    from typing_extensions import Self, Unpack
+    from typing import Self
+
+    from typing_extensions import Unpack
 
     from flujo.domain.dsl._protocols import AgentLike, Condition
     from flujo.domain.dsl._signature import CallableFacts
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
     from flujo.domain.dsl.map import MapStep
     from flujo.domain.dsl.parallel import BranchFailureStrategy, MergeFunction, MergeStrategy, ParallelStep
     from flujo.domain.dsl.pipeline import Pipeline
-    from flujo.domain.models import UsageLimits
     from flujo.domain.processors import AgentProcessors
+    from flujo.domain.usage import UsageLimits
 
 __all__ = ["Step", "StepOptions"]
 
@@ -34,6 +36,12 @@ Out = TypeVar("Out")
 Next = TypeVar("Next")
 Key = TypeVar("Key", bound=Hashable)
 Item = TypeVar("Item")
+
+
+_TYPE_LEVELS = 8
+"""How far inside of nested constructs a declared type is looked for; beyond it counts as not declared."""
+
+_INSTEAD = "run it with Flujo(step).run(data), or call its agent with await step.arun(data)"
 
 
 class Step(Definition, Generic[InputT, OutputT]):
@@ -98,7 +106,7 @@ class Step(Definition, Generic[InputT, OutputT]):
         self._fill(self._values(name, agent, options))
 
     def _values(self, name: str, agent: object, options: Mapping[str, Any]) -> dict[str, object]:
-        """Every field of a plain step, from what the caller gave; keywords of the config go into the config."""
+        """Every field of a plain step, from what the caller gave; what belongs to the config goes there."""
         own: dict[str, Any] = {}
         settings: dict[str, Any] = {}
         for option, value in options.items():
@@ -107,7 +115,7 @@ class Step(Definition, Generic[InputT, OutputT]):
             elif option in StepConfig._fields:
                 settings[option] = value
             else:
-                _refuse_unknown(type(self).__name__, option, (*self._fields, *StepConfig._fields), TypeError)
+                refuse_unknown(type(self).__name__, option, (*self._fields, *StepConfig._fields), TypeError)
         own["config"] = merged_config(own.get("config"), settings, f"{type(self).__name__} {name!r}")
         return {**DEFAULTS, "name": name, "agent": agent, **own}
 
@@ -125,10 +133,11 @@ class Step(Definition, Generic[InputT, OutputT]):
     def processors(self, value: AgentProcessors | None) -> None:
         self.__dict__["processors"] = value
 
-    # --- what the compiler and `>>` ask ----------------------------------------------------------------------
+    # --- what the compiler and `>>` ask
+    # ----------------------------------------------------------------------
 
     def facts(self) -> CallableFacts | None:
-        """What is known about the agent's entry point; None without an agent. Kept until the agent changes."""
+        """What is known about the agent's entry point; None without one. Kept until the agent changes."""
         agent = self.agent
         if agent is None:
             return None
@@ -145,19 +154,28 @@ class Step(Definition, Generic[InputT, OutputT]):
 
     @property
     def input_type(self) -> Any:
-        """The declared type of the input; `Any` where none is declared. A template makes its own input."""
-        facts = self.facts()
-        return Any if facts is None or self.input is not None else facts.input_type
+        """The input's declared type; `Any` where none is declared, or processors or a template make it."""
+        return self._input_type(_TYPE_LEVELS)
 
     @property
     def output_type(self) -> Any:
-        """The declared type of the output; `Any` where none is declared or a processor may change it."""
+        """The output's declared type; `Any` where none is declared, or processors or plugins change it."""
+        return self._output_type(_TYPE_LEVELS)
+
+    def _input_type(self, levels: int) -> Any:
+        facts = self.facts()
+        held = self.__dict__.get("processors")
+        made = self.input is not None or (held is not None and bool(held.prompt_processors))
+        return Any if facts is None or made else facts.input_type
+
+    def _output_type(self, levels: int) -> Any:
         facts = self.facts()
         held = self.__dict__.get("processors")
         changed = bool(self.plugins) or (held is not None and bool(held.output_processors))
         return Any if facts is None or changed else facts.output_type
 
-    # --- building --------------------------------------------------------------------------------------------
+    # --- building
+    # --------------------------------------------------------------------------------------------
 
     @overload
     def __rshift__(self, other: Step[OutputT, Next]) -> Pipeline[InputT, Next]: ...
@@ -166,7 +184,8 @@ class Step(Definition, Generic[InputT, OutputT]):
     def __rshift__(self, other: object) -> Pipeline[InputT, Any]:
         from flujo.domain.dsl.pipeline import join
 
-        return join(self, other)
+        joined: Pipeline[InputT, Any] = join(self, other)
+        return joined
 
     def fallback(self, fallback_step: Step[InputT, OutputT]) -> Self:
         """Run `fallback_step` with the original input when the last attempt of this one failed."""
@@ -178,7 +197,8 @@ class Step(Definition, Generic[InputT, OutputT]):
         self.plugins.append((plugin, priority))
         return self
 
-    # --- what a step isn't -----------------------------------------------------------------------------------
+    # --- what a step isn't
+    # -----------------------------------------------------------------------------------
 
     def __call__(self, *args: object, **kwargs: object) -> Any:
         """Always raises: a step runs in a pipeline.
@@ -190,7 +210,7 @@ class Step(Definition, Generic[InputT, OutputT]):
 
         raise ImproperStepInvocationError(
             f"step {self.name!r} was called like a function",
-            suggestion=f"run it with Flujo(step).run(data), or call its agent with await {self.name}.arun(data)",
+            suggestion=_INSTEAD,
         )
 
     if not TYPE_CHECKING:  # so that type checkers report names that don't exist
@@ -201,9 +221,11 @@ class Step(Definition, Generic[InputT, OutputT]):
 
                 raise StepInvocationError(
                     f"step {self.__dict__.get('name')!r} has no .{name}: a step isn't an agent",
-                    suggestion="run it with Flujo(step).run(data), or call its agent with await step.arun(data)",
+                    suggestion=_INSTEAD,
                 )
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self
+            )
 
     async def arun(self, data: Any, **kwargs: object) -> Any:
         """Call the agent directly, for tests: no retries, processors, plugins, validators or record.
@@ -217,7 +239,9 @@ class Step(Definition, Generic[InputT, OutputT]):
         if facts is None:
             from flujo.exceptions import MissingAgentError
 
-            raise MissingAgentError(f"step {self.name!r} has no agent", suggestion="give it one: Step(name, agent)")
+            raise MissingAgentError(
+                f"step {self.name!r} has no agent", suggestion="give it one: Step(name, agent)"
+            )
         from inspect import isawaitable
 
         given = facts.call(data, **kwargs) if facts.accepts_input else facts.call(**kwargs)
@@ -232,10 +256,11 @@ class Step(Definition, Generic[InputT, OutputT]):
         for field in self._fields[2:]:
             value = stored.get(field)
             if value and not (field == "config" and value == StepConfig()):
-                parts.append(f"{field}={value!r}")
+                parts.append(f"{field}={value.name!r}" if isinstance(value, Step) else f"{field}={value!r}")
         return f"{type(self).__name__}({', '.join(parts)})"
 
-    # --- factories -------------------------------------------------------------------------------------------
+    # --- factories
+    # -------------------------------------------------------------------------------------------
 
     @classmethod
     def solution(cls, agent: AgentLike[In, Out], **options: Unpack[NamedStepOptions]) -> Step[In, Out]:
@@ -256,8 +281,9 @@ class Step(Definition, Generic[InputT, OutputT]):
         Either way the result's metadata holds `validation_passed`.
         """
         made = _named("validate", agent, options)
-        made.meta.update(is_validation_step=True, strict_validation=_checks.boolean("validate_step(strict)", strict))
-        return made
+        made.meta.update(
+            is_validation_step=True, strict_validation=_checks.boolean("validate_step(strict)", strict)
+        )
         return made
 
     @classmethod
@@ -269,9 +295,12 @@ class Step(Definition, Generic[InputT, OutputT]):
 
     @classmethod
     def from_mapper(
-        cls, mapper: Callable[[In], Awaitable[Out] | Out], name: str | None = None, **options: Unpack[StepOptions]
+        cls,
+        mapper: Callable[[In], Awaitable[Out] | Out],
+        name: str | None = None,
+        **options: Unpack[StepOptions],
     ) -> Step[In, Out]:
-        """A step that only reshapes its input. A plain function runs on the loop's thread unless `@blocking`."""
+        """A step that only reshapes its input; a plain function runs on the loop's thread."""
         made: Step[In, Out] = _named(name or name_of(mapper), mapper, options)
         facts = made.facts()
         made.inline = facts is not None and not facts.is_async and not facts.blocking
@@ -279,7 +308,7 @@ class Step(Definition, Generic[InputT, OutputT]):
 
     @classmethod
     def use_input(cls, key: str, **options: Unpack[NamedStepOptions]) -> Step[Any, Any]:
-        """A step that passes on one entry of its input: a mapping's value, or an object's attribute, of that name."""
+        """A step that passes on one entry of its input: a mapping's value or an object's attribute."""
         from flujo.domain.dsl._input_key import InputKey
 
         return _named(f"use_input:{key}", InputKey(key), {"inline": True, **options})
@@ -352,7 +381,9 @@ class Step(Definition, Generic[InputT, OutputT]):
         **options: Unpack[StepOptions],
     ) -> ConditionalStep[Any, Any]: ...
     @classmethod
-    def branch_on(cls, name: str, condition_callable: Any, branches: Mapping[Any, Any], *args: Any, **options: Any) -> Any:
+    def branch_on(
+        cls, name: str, condition_callable: Any, branches: Mapping[Any, Any], *args: Any, **options: Any
+    ) -> Any:
         """Run the branch whose key the condition gives for the last output and the context.
 
         See `ConditionalStep` for the keywords.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict
 
 from flujo.domain.dsl import _checks
-from flujo.domain.dsl._tracking import Check, Definition, _refuse_unknown
+from flujo.domain.dsl._tracking import Check, Definition, refuse_unknown
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -25,7 +25,7 @@ def _backoff() -> type:
     return Backoff
 
 
-_seconds = _checks.optional(_checks.number("a number of seconds above 0, or None for no limit", lambda s: s > 0))
+_seconds = _checks.optional(_checks.number("a number of seconds above 0, or None for none", lambda s: s > 0))
 
 
 class StepConfigOptions(TypedDict, total=False):
@@ -74,7 +74,7 @@ class StepConfig(Definition):
         "timeout_s": _seconds,
         "deadline_s": _seconds,
         "backoff": _checks.optional(
-            _checks.instance_of(_backoff, "a flujo.Backoff, such as Backoff.fixed(0.5), or None for no waiting")
+            _checks.instance_of(_backoff, "a Backoff, such as Backoff.fixed(0.5), or None for no waiting")
         ),
         "retry_on": _checks.optional(_checks.exception_types),
         "temperature": _checks.optional(_checks.number("a number, 0 or more, or None", lambda t: t >= 0)),
@@ -84,11 +84,7 @@ class StepConfig(Definition):
         "execution_mode": _checks.choice(None, "sync", "background"),
         "expected_cost_usd": _checks.optional(_checks.money),
         "expected_tokens": _checks.optional(_checks.count(0)),
-        "optimization": _checks.optional(
-            _checks.predicate(
-                lambda value: hasattr(value, "enable_object_pooling"), "an OptimizationConfig, or None for the runner's"
-            )
-        ),
+        "optimization": _checks.optional(_checks.optimization),
     }
 
     max_retries: int
@@ -134,7 +130,7 @@ class StepConfig(Definition):
         **unknown: object,
     ) -> None:
         for name in unknown:
-            _refuse_unknown("StepConfig", name, self._fields, TypeError)
+            refuse_unknown("StepConfig", name, self._fields, TypeError)
         self._fill(
             {
                 "max_retries": max_retries,

@@ -57,12 +57,8 @@ class SubPipelineStep(Step[InputT, OutputT]):
             {**self._values(name, None, options), "pipeline": pipeline, "inherit_context": inherit_context}
         )
 
-    @property
-    def input_type(self) -> Any:
-        """The pipeline's input type."""
-        return self.pipeline.input_type
+    def _input_type(self, levels: int) -> Any:
+        return self.pipeline._input_type(levels - 1)
 
-    @property
-    def output_type(self) -> Any:
-        """The pipeline's output type."""
-        return self.pipeline.output_type
+    def _output_type(self, levels: int) -> Any:
+        return self.pipeline._output_type(levels - 1)
