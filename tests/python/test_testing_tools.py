@@ -193,3 +193,33 @@ def test_a_copy_through_json_shares_nothing() -> None:
 def test_what_json_cannot_hold_is_named() -> None:
     with pytest.raises(ValueError, match="the input"):
         through_json([object()], "the input")
+
+
+async def test_a_remote_step_works_on_copies_and_sends_its_result_back() -> None:
+    pytest.importorskip("flujo.application.runner")
+    from flujo.domain.backends import StepExecutionRequest
+    from flujo.domain.context import PipelineContext
+    from flujo.domain.dsl import step
+    from flujo.testing.utils import DummyRemoteBackend
+
+    seen: list[Any] = []
+
+    @step
+    async def grow(data: list[Inner], *, context: PipelineContext) -> Inner:
+        seen.append(data)
+        data.append(Inner(words={"far"}))
+        context.call_count += 1
+        return data[-1]
+
+    given = [Inner(words={"near"})]
+    context = PipelineContext()
+    backend = DummyRemoteBackend()
+    result = await backend.execute_step(StepExecutionRequest(step=grow, input_data=given, context=context))
+    assert result.success
+    assert result.output == Inner(words={"far"})
+    assert seen[0] is not given
+    assert given == [Inner(words={"near"})]
+    assert (context.call_count, result.branch_context.call_count) == (0, 1)
+    assert backend.call_counter == 1
+    with pytest.raises(ValueError, match="the input"):
+        await backend.execute_step(StepExecutionRequest(step=grow, input_data=object()))
