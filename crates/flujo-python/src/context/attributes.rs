@@ -67,7 +67,14 @@ impl FieldAttribute {
 }
 
 fn absent(of: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> PyErr {
-    PyAttributeError::new_err(format!("{of:?} has no attribute {:?}", name.to_string_lossy()))
+    let class = match of.cast::<PyType>() {
+        Ok(class) => class.clone(),
+        Err(_) => of.get_type(),
+    };
+    match class.name() {
+        Ok(class) => PyAttributeError::new_err(format!("{class:?} object has no attribute {name:?}")),
+        Err(error) => error,
+    }
 }
 
 /// `__dict__`: whoever asks for it can reach everything, so everything is isolated first.

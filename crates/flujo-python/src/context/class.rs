@@ -189,6 +189,13 @@ fn make<'py>(model: &Bound<'py, PyType>) -> PyResult<Bound<'py, ViewClass>> {
     for name in ["__module__", "__qualname__", "__doc__"] {
         namespace.set_item(name, model.getattr(name)?)?;
     }
+    if model.getattr("__pydantic_complete__")?.is_truthy()? {
+        // pydantic looks for these in the class's own namespace only, where a `TypeAdapter` is made of `type(context)`.
+        for name in ["core_schema", "validator", "serializer", "complete"] {
+            let name = format!("__pydantic_{name}__");
+            namespace.set_item(&name, model.getattr(&name)?)?;
+        }
+    }
     namespace.set_item(key(py), &record)?;
     for (name, field) in fields.iter() {
         let name = name.cast_into::<PyString>()?;

@@ -88,8 +88,8 @@ impl Comparison {
             Kind::Set => self.same_set(left, right),
             Kind::ByteArray => left.eq(right),
             Kind::Instance(shape) => self.same_instance(left, right, shape),
-            Kind::Reduce(_) => self.same_reduced(left, right),
-            Kind::Immutable | Kind::Shared | Kind::DeepCopy => Ok(false),
+            Kind::Reduce(_) | Kind::DeepCopy => self.same_reduced(left, right),
+            Kind::Immutable | Kind::Shared => Ok(false),
         }
     }
 

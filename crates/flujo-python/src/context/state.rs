@@ -303,8 +303,7 @@ fn settle<'py>(
         }
         changed = true;
         let movable = !escaped && class.is_field(&name)?;
-        let free = immutable(&value)
-            || (kind::of(&value)? != kind::Kind::DeepCopy && !held_elsewhere(&value, OWN_REFERENCES));
+        let free = immutable(&value) || !held_elsewhere(&value, OWN_REFERENCES);
         if movable && free {
             next.set_item(&name, &value)?;
             moved.push(name);
