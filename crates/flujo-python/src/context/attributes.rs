@@ -82,6 +82,7 @@ fn absent(of: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> PyErr {
 struct AttributeDict;
 
 #[pymethods]
+#[allow(clippy::unused_self)] // a descriptor's methods take the descriptor
 impl AttributeDict {
     fn __get__<'py>(
         &self,
@@ -132,6 +133,7 @@ impl PartAttribute {
 struct ClassAttribute;
 
 #[pymethods]
+#[allow(clippy::unused_self)] // a descriptor's methods take the descriptor
 impl ClassAttribute {
     fn __get__<'py>(
         &self,

@@ -3,6 +3,8 @@
 //! (`__init_subclass__`, `__pydantic_init_subclass__`, the metaclass's `__new__`), and kept in the model class's own
 //! namespace, so it dies with it.
 
+use std::sync::OnceLock;
+
 use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -34,7 +36,7 @@ impl Part {
     }
 
     /// `BaseModel`'s slot for it.
-    pub(super) fn slot<'py>(self, py: Python<'py>) -> PyResult<&'py Bound<'py, PyAny>> {
+    pub(super) fn slot(self, py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
         static SLOTS: PyOnceLock<[Py<PyAny>; 3]> = PyOnceLock::new();
         let slots = SLOTS.get_or_try_init(py, || -> PyResult<_> {
             let namespace = kind::base_model(py)?.getattr("__dict__")?;
@@ -59,7 +61,7 @@ pub(super) struct ViewClass {
     model: Py<PyType>,
     fields: Py<PyFrozenSet>,
     /// Set once, right after the class was made from this very object.
-    made: PyOnceLock<Made>,
+    made: OnceLock<Made>,
     /// Assignment to a field is a plain write: no validation, no freezing, no `__setattr__` of the user's.
     pub(super) assigns_directly: bool,
 }
@@ -73,7 +75,12 @@ struct Made {
 impl ViewClass {
     #[allow(clippy::needless_pass_by_value)]
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.model)
+        visit.call(&self.model)?;
+        if let Some(made) = self.made.get() {
+            visit.call(&made.class)?;
+            visit.call(&made.state)?;
+        }
+        Ok(())
     }
 }
 
@@ -91,21 +98,21 @@ impl ViewClass {
         self.fields.bind(py).len()
     }
 
-    fn made(&self, py: Python<'_>) -> PyResult<&Made> {
+    fn made(&self) -> PyResult<&Made> {
         self.made
-            .get(py)
+            .get()
             .ok_or_else(|| PyTypeError::new_err("the context view's class isn't complete yet"))
     }
 
     /// The class of the views.
     pub(super) fn class<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyType>> {
-        Ok(self.made(py)?.class.bind(py))
+        Ok(self.made()?.class.bind(py))
     }
 
     /// The slot that holds a view's state. An instance without one was made by user code (`type(context)(…)`) and
     /// behaves as an ordinary model.
     pub(super) fn state_slot<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
-        Ok(self.made(py)?.state.bind(py))
+        Ok(self.made()?.state.bind(py))
     }
 }
 
@@ -122,11 +129,7 @@ fn recorded<'py>(class: &Bound<'py, PyType>) -> PyResult<Option<Bound<'py, ViewC
     let found = found.cast_into::<ViewClass>()?;
     let about_this = {
         let known = found.get();
-        class.is(known.model(py))
-            || known
-                .made
-                .get(py)
-                .is_some_and(|made| class.is(made.class.bind(py)))
+        class.is(known.model(py)) || known.made.get().is_some_and(|made| class.is(made.class.bind(py)))
     };
     Ok(about_this.then_some(found))
 }
@@ -179,7 +182,7 @@ fn make<'py>(model: &Bound<'py, PyType>) -> PyResult<Bound<'py, ViewClass>> {
         ViewClass {
             model: model.clone().unbind(),
             fields: PyFrozenSet::new(py, fields.keys().iter())?.unbind(),
-            made: PyOnceLock::new(),
+            made: OnceLock::new(),
             assigns_directly: assigns_directly(model)?,
         },
     )?;
@@ -219,7 +222,7 @@ fn make<'py>(model: &Bound<'py, PyType>) -> PyResult<Bound<'py, ViewClass>> {
     record
         .get()
         .made
-        .set(py, made)
+        .set(made)
         .map_err(|_| PyTypeError::new_err("the view class was made twice"))?;
     raw::set_class_attribute(model, key(py), record.as_any())?;
     Ok(record)

@@ -34,9 +34,8 @@ pub(super) fn clone<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny
     if immutable(value) {
         return Ok(value.clone());
     }
-    let mut cloner = Cloner::new(value.py());
-    match cloner.clone(value, 0) {
-        Ok(cloned) => Ok(cloned),
+    match Cloner::new(value.py()).clone(value, 0) {
+        Ok(copy) => Ok(copy),
         Err(Failure::Uncopyable) => Ok(value.clone()),
         Err(Failure::Raised(error)) => Err(error),
     }

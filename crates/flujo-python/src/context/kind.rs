@@ -172,7 +172,7 @@ struct Names {
     base_model: Py<PyType>,
     object: Py<PyAny>,
     dispatch: Py<PyDict>,
-    slot_names: Py<PyAny>,
+    slots_of: Py<PyAny>,
 }
 
 static NAMES: PyOnceLock<Names> = PyOnceLock::new();
@@ -237,7 +237,7 @@ fn names(py: Python<'_>) -> PyResult<&'static Names> {
                 .unbind(),
             object: py.import("builtins")?.getattr("object")?.unbind(),
             dispatch: copyreg.getattr("dispatch_table")?.cast_into::<PyDict>()?.unbind(),
-            slot_names: copyreg.getattr("_slotnames")?.unbind(),
+            slots_of: copyreg.getattr("_slotnames")?.unbind(),
         })
     })
 }
@@ -249,7 +249,7 @@ pub(super) fn base_model(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
 
 /// Names of the slots that instances of the class have besides `__dict__` and `__weakref__`, mangled.
 pub(super) fn slot_names<'py>(class: &Bound<'py, PyType>) -> PyResult<Option<Bound<'py, PyList>>> {
-    let found = names(class.py())?.slot_names.bind(class.py()).call1((class,))?;
+    let found = names(class.py())?.slots_of.bind(class.py()).call1((class,))?;
     if found.is_none() {
         Ok(None)
     } else {

@@ -61,7 +61,7 @@ pub(super) fn edits<'py>(before: &Bound<'py, PyList>, after: &Bound<'py, PyList>
         .map(|(old, new)| (old + prefix, new + prefix))
         .chain([(old_end, new_end)])
     {
-        result.stretch(&old, &new, from_old..kept_old, from_new..kept_new)?;
+        result.stretch(&old, &new, from_old..kept_old, from_new..kept_new);
         (from_old, from_new) = (kept_old + 1, kept_new + 1);
     }
     Ok(result)
@@ -75,7 +75,7 @@ impl<'py> Edits<'py> {
         new: &[Bound<'py, PyAny>],
         old_range: std::ops::Range<usize>,
         new_range: std::ops::Range<usize>,
-    ) -> PyResult<()> {
+    ) {
         let end = old_range.end;
         let mut replacements = new_range;
         for index in old_range {
@@ -94,7 +94,6 @@ impl<'py> Edits<'py> {
                 .or_default()
                 .extend(new[replacements].iter().cloned());
         }
-        Ok(())
     }
 }
 

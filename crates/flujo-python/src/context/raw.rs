@@ -1,4 +1,4 @@
-//! The few interpreter calls that PyO3 has no safe name for: an instance's own dictionary and slots past any
+//! The few interpreter calls that `PyO3` has no safe name for: an instance's own dictionary and slots past any
 //! override, a bare instance of a class, reference counts. Nothing here knows what a context is.
 
 use std::ptr;
@@ -39,7 +39,7 @@ pub(super) fn set_attribute(
     name: &Bound<'_, PyString>,
     value: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<()> {
-    let raw = value.map_or(ptr::null_mut(), |value| value.as_ptr());
+    let raw = value.map_or(ptr::null_mut(), Bound::as_ptr);
     // SAFETY: all objects are alive; a null value asks for deletion.
     let failed = unsafe { ffi::PyObject_GenericSetAttr(object.as_ptr(), name.as_ptr(), raw) } != 0;
     if failed {
@@ -148,7 +148,7 @@ pub(super) fn set_slot(
     object: &Bound<'_, PyAny>,
     value: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<()> {
-    let raw = value.map_or(ptr::null_mut(), |value| value.as_ptr());
+    let raw = value.map_or(ptr::null_mut(), Bound::as_ptr);
     // SAFETY: as in `slot`; a null value asks for deletion.
     let failed = unsafe {
         let Some(set) = (*ffi::Py_TYPE(descriptor.as_ptr())).tp_descr_set else {

@@ -85,7 +85,7 @@ impl Comparison {
                 &right.cast::<PyTuple>()?.to_list(),
             ),
             Kind::Dict => self.same_dict(left.cast()?, right.cast()?, Order::Matters),
-            Kind::Set => self.same_set(left, right),
+            Kind::Set => same_set(left, right),
             Kind::ByteArray => left.eq(right),
             Kind::Instance(shape) => self.same_instance(left, right, shape),
             Kind::Reduce(_) | Kind::DeepCopy => self.same_reduced(left, right),
@@ -128,26 +128,6 @@ impl Comparison {
             }
         }
         Ok(true)
-    }
-
-    /// Same elements, also by type: `{1}` and `{True}` are equal, but not the same.
-    fn same_set(&mut self, left: &Bound<'_, PyAny>, right: &Bound<'_, PyAny>) -> PyResult<bool> {
-        if !left.eq(right).unwrap_or(false) {
-            return Ok(false);
-        }
-        let elements = |set: &Bound<'_, PyAny>| -> PyResult<HashSet<(usize, usize)>> {
-            set.try_iter()?
-                .map(|item| {
-                    item.map(|item| {
-                        (
-                            item.get_type().as_ptr() as usize,
-                            item.hash().unwrap_or(0).cast_unsigned(),
-                        )
-                    })
-                })
-                .collect()
-        };
-        Ok(elements(left)? == elements(right)?)
     }
 
     fn same_instance(
@@ -201,7 +181,7 @@ impl Comparison {
             return Ok(false);
         }
         for (index, (left, right)) in left.iter().zip(right.iter()).enumerate() {
-            let equal = if index >= 3 && index <= 4 && !left.is_none() && !right.is_none() {
+            let equal = if (3..=4).contains(&index) && !left.is_none() && !right.is_none() {
                 let listed = |parts: &Bound<'_, PyAny>| -> PyResult<Vec<Py<PyAny>>> {
                     parts.try_iter()?.map(|part| part.map(Bound::unbind)).collect()
                 };
@@ -233,4 +213,24 @@ fn same_immutable(left: &Bound<'_, PyAny>, right: &Bound<'_, PyAny>) -> PyResult
     }
     // Decimal("1.0") equals Decimal("1.00"), but isn't the same value.
     Ok(plain || left.repr()?.as_any().eq(right.repr()?)?)
+}
+
+/// Same elements, also by type: `{1}` and `{True}` are equal, but not the same.
+fn same_set(left: &Bound<'_, PyAny>, right: &Bound<'_, PyAny>) -> PyResult<bool> {
+    if !left.eq(right).unwrap_or(false) {
+        return Ok(false);
+    }
+    let elements = |set: &Bound<'_, PyAny>| -> PyResult<HashSet<(usize, usize)>> {
+        set.try_iter()?
+            .map(|item| {
+                item.map(|item| {
+                    (
+                        item.get_type().as_ptr() as usize,
+                        item.hash().unwrap_or(0).cast_unsigned(),
+                    )
+                })
+            })
+            .collect()
+    };
+    Ok(elements(left)? == elements(right)?)
 }
