@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from flujo.domain.dsl._types import fits, type_name
 
 if TYPE_CHECKING:
+    from flujo.domain.dsl._composable import Composable
     from flujo.domain.dsl.conditional import ConditionalStep
     from flujo.domain.dsl.pipeline import Pipeline
     from flujo.domain.dsl.step import Step
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["bodies", "validate"]
 
-Visit: TypeAlias = "tuple[Step[Any, Any] | Pipeline[Any, Any], str, Any, bool]"
+Visit: TypeAlias = "tuple[Composable[Any, Any], str, Any, bool]"
 """A pipeline or a fallback, its place, its input's type, and whether the walk enters or leaves it."""
 
 
@@ -67,6 +68,7 @@ class _Walk:
 
     def run(self, pipeline: Pipeline[Any, Any]) -> None:
         from flujo.domain.dsl.pipeline import Pipeline
+        from flujo.domain.dsl.step import Step
 
         todo: list[Visit] = [(pipeline, "", Any, True)]
         while todo:
@@ -81,7 +83,7 @@ class _Walk:
                     self.active.add(id(node))
                     todo.append((node, path, None, False))
                     todo.extend(reversed(self._sequence(node, path, given)))
-            elif id(node) not in self.done:
+            elif isinstance(node, Step) and id(node) not in self.done:
                 todo.extend(reversed(self._step(node, path, given)))
 
     def _sequence(self, pipeline: Pipeline[Any, Any], path: str, given: Any) -> list[Visit]:

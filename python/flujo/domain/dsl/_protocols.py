@@ -1,17 +1,64 @@
-"""What users may hand to a step, as types."""
+"""What users may hand to a step, as types.
+
+Sync and async forms are apart, and the async one is asked first: type checkers can't tell `Awaitable[T] | T`
+apart inside of a larger union. A context's class is the run's and unknown to a step, so it's `Any` here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-__all__ = ["AgentLike", "Condition", "HasOutput", "Runnable"]
+__all__ = [
+    "AsyncAgent",
+    "AsyncMethod",
+    "Condition",
+    "Method",
+    "SyncAgent",
+    "TakesBoth",
+    "TakesContext",
+    "TakesResources",
+    "WrappingAgent",
+]
 
 I_contra = TypeVar("I_contra", contravariant=True)
 O_co = TypeVar("O_co", covariant=True)
 In = TypeVar("In")
 Out = TypeVar("Out")
 Key = TypeVar("Key")
+P = ParamSpec("P")
+
+
+class TakesContext(Protocol[I_contra, O_co]):
+    """A callable that asks for the run's context by name."""
+
+    def __call__(self, data: I_contra, /, *, context: Any) -> O_co:
+        """Do the work."""
+        ...
+
+
+class TakesResources(Protocol[I_contra, O_co]):
+    """A callable that asks for the runner's resources by name."""
+
+    def __call__(self, data: I_contra, /, *, resources: Any) -> O_co:
+        """Do the work."""
+        ...
+
+
+class TakesBoth(Protocol[I_contra, O_co]):
+    """A callable that asks for context and resources by name."""
+
+    def __call__(self, data: I_contra, /, *, context: Any, resources: Any) -> O_co:
+        """Do the work."""
+        ...
+
+
+class HasRun(Protocol[I_contra, O_co]):
+    """An agent as an object: `run` takes the input by position, the rest by keyword where it names it."""
+
+    def run(self, data: I_contra, /) -> O_co:
+        """Do the work."""
+        ...
 
 
 class HasOutput(Protocol[O_co]):
@@ -23,57 +70,30 @@ class HasOutput(Protocol[O_co]):
         ...
 
 
-class Runnable(Protocol[I_contra, O_co]):
-    """An agent as an object. `run` takes the input by position, the rest by keyword where it names them."""
+Method = Callable[Concatenate[Any, In, P], Out]
+"""A function in the body of a class."""
 
-    def run(self, data: I_contra, /) -> Awaitable[O_co] | O_co:
-        """Do the work."""
-        ...
+AsyncMethod = Callable[Concatenate[Any, In, P], Awaitable[Out]]
 
-
-class TakesContext(Protocol[I_contra, O_co]):
-    """A callable that asks for the run's context by name; its class is the run's, unknown to a step."""
-
-    def __call__(self, data: I_contra, /, *, context: Any) -> Awaitable[O_co] | O_co:
-        """Do the work."""
-        ...
-
-
-class TakesResources(Protocol[I_contra, O_co]):
-    """A callable that asks for the runner's resources by name."""
-
-    def __call__(self, data: I_contra, /, *, resources: Any) -> Awaitable[O_co] | O_co:
-        """Do the work."""
-        ...
-
-
-class TakesBoth(Protocol[I_contra, O_co]):
-    """A callable that asks for context and resources by name."""
-
-    def __call__(self, data: I_contra, /, *, context: Any, resources: Any) -> Awaitable[O_co] | O_co:
-        """Do the work."""
-        ...
-
-
-AgentLike = (
-    Callable[[In], Awaitable[Out] | Out]
+SyncAgent = (
+    Callable[[In], Out]
     | TakesContext[In, Out]
     | TakesResources[In, Out]
     | TakesBoth[In, Out]
-    | Runnable[In, Out]
+    | HasRun[In, Out]
 )
-"""A callable, or an object with `run`, sync or async."""
+"""A callable, or an object with `run`."""
+
+AsyncAgent = (
+    Callable[[In], Awaitable[Out]]
+    | TakesContext[In, Awaitable[Out]]
+    | TakesResources[In, Awaitable[Out]]
+    | TakesBoth[In, Awaitable[Out]]
+    | HasRun[In, Awaitable[Out]]
+)
+
+WrappingAgent = HasRun[In, Awaitable[HasOutput[Out]]] | HasRun[In, HasOutput[Out]]
+"""An agent that returns its output in a wrapper."""
 
 Condition = Callable[[In, Any], Key | Awaitable[Key]] | Callable[[In], Key | Awaitable[Key]]
 """A function of the last output and the context (or of the output alone)."""
-
-Function = (
-    Callable[[In], Awaitable[Out] | Out]
-    | TakesContext[In, Out]
-    | TakesResources[In, Out]
-    | TakesBoth[In, Out]
-)
-"""What `@step` takes: a function of the input, which may ask for context and resources by name."""
-
-Method = Callable[[Any, In], Awaitable[Out] | Out]
-"""A function in the body of a class."""

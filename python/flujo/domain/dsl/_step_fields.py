@@ -46,6 +46,8 @@ class StepOptions(StepConfigOptions, total=False):
 class NamedStepOptions(StepOptions, total=False):
     """`StepOptions` of a factory that knows a name by itself."""
 
+    name: str | None
+
 
 def _agent(where: str, value: object) -> object:
     from flujo.domain.dsl._signature import agent_entry_point

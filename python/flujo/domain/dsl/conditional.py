@@ -6,8 +6,9 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from flujo.domain.dsl import _checks
+from flujo.domain.dsl._composable import Composable, InputT, OutputT
 from flujo.domain.dsl._tracking import Check, TrackedDict
-from flujo.domain.dsl.step import InputT, OutputT, Step
+from flujo.domain.dsl.step import Step
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -81,8 +82,8 @@ class ConditionalStep(Step[InputT, OutputT]):
         self,
         name: str,
         condition_callable: Callable[..., Any],
-        branches: Mapping[Any, Step[Any, Any] | Pipeline[Any, Any]],
-        default_branch_pipeline: Step[Any, Any] | Pipeline[Any, Any] | None = None,
+        branches: Mapping[Any, Composable[Any, Any]],
+        default_branch_pipeline: Composable[Any, Any] | None = None,
         branch_input_mapper: Callable[..., Any] | None = None,
         branch_output_mapper: Callable[..., Any] | None = None,
         **options: Unpack[StepOptions],

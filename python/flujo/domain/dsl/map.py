@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from flujo.domain.dsl import _checks
+from flujo.domain.dsl._composable import Composable, InputT, OutputT
 from flujo.domain.dsl._tracking import Check
-from flujo.domain.dsl.step import InputT, OutputT, Step
+from flujo.domain.dsl.step import Step
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -77,7 +78,7 @@ class MapStep(Step[InputT, OutputT]):
     def __init__(
         self,
         name: str,
-        pipeline: Step[Any, Any] | Pipeline[Any, Any],
+        pipeline: Composable[Any, Any],
         *,
         iterable_input: str | Callable[..., Any] | None = None,
         max_concurrency: int = 1,

@@ -7,8 +7,9 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from flujo.domain.dsl import _checks
+from flujo.domain.dsl._composable import Composable, InputT, OutputT
 from flujo.domain.dsl._tracking import Check, TrackedDict, TrackedList
-from flujo.domain.dsl.step import InputT, OutputT, Step
+from flujo.domain.dsl.step import Step
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -131,7 +132,7 @@ class ParallelStep(Step[InputT, OutputT]):
     def __init__(
         self,
         name: str,
-        branches: Mapping[str, Step[Any, Any] | Pipeline[Any, Any]],
+        branches: Mapping[str, Composable[Any, Any]],
         *,
         context_include_keys: Iterable[str] | None = None,
         merge_strategy: MergeStrategy | MergeFunction | str = MergeStrategy.CONTEXT_UPDATE,

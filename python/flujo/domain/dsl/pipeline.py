@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, overload
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import TypeVar
 
 from flujo.domain.dsl import _checks
-from flujo.domain.dsl._tracking import Check, Definition, TrackedList, shown
-from flujo.domain.dsl.step import _TYPE_LEVELS, InputT, OutputT, Step
+from flujo.domain.dsl._composable import Composable, InputT, OutputT
+from flujo.domain.dsl._tracking import Check, TrackedList, shown
+from flujo.domain.dsl.step import Step
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -24,7 +25,6 @@ __all__ = ["Pipeline", "as_pipeline", "join"]
 
 In = TypeVar("In")
 Out = TypeVar("Out")
-Next = TypeVar("Next")
 
 
 def _steps(where: str, value: object) -> object:
@@ -54,7 +54,7 @@ _list_of_steps = _checks.list_of(_step, "a list of steps")
 _callables = _checks.list_of(_callable, "a list of callables")
 
 
-class Pipeline(Definition, Generic[InputT, OutputT]):
+class Pipeline(Composable[InputT, OutputT]):
     """Steps in order, each fed with the output of the one before.
 
     Args:
@@ -70,7 +70,6 @@ class Pipeline(Definition, Generic[InputT, OutputT]):
     """
 
     kind: ClassVar[str] = "sequence"
-    """Which construct this is, for the compiler."""
 
     _fields: ClassVar[tuple[str, ...]] = ("steps", "name", "hooks", "on_finish", "optimization")
     _checks: ClassVar[Mapping[str, Check]] = {
@@ -115,29 +114,11 @@ class Pipeline(Definition, Generic[InputT, OutputT]):
         """The steps in order; what is inside of parallel, conditional and other constructs isn't visited."""
         return iter(self.steps)
 
-    @property
-    def input_type(self) -> Any:
-        """The declared input type of the first step."""
-        return self._input_type(_TYPE_LEVELS)
-
-    @property
-    def output_type(self) -> Any:
-        """The declared output type of the last step."""
-        return self._output_type(_TYPE_LEVELS)
-
     def _input_type(self, levels: int) -> Any:
         return self.steps[0]._input_type(levels) if self.steps and levels > 0 else Any
 
     def _output_type(self, levels: int) -> Any:
         return self.steps[-1]._output_type(levels) if self.steps and levels > 0 else Any
-
-    @overload
-    def __rshift__(self, other: Step[OutputT, Next]) -> Pipeline[InputT, Next]: ...
-    @overload
-    def __rshift__(self, other: Pipeline[OutputT, Next]) -> Pipeline[InputT, Next]: ...
-    def __rshift__(self, other: object) -> Pipeline[InputT, Any]:
-        joined: Pipeline[InputT, Any] = join(self, other)
-        return joined
 
     def as_step(
         self, name: str, inherit_context: bool = True, **options: Unpack[StepOptions]
@@ -186,7 +167,7 @@ def as_pipeline(where: str, value: object) -> Pipeline[Any, Any]:
     raise _checks.wrong_type(where, value, allowed)
 
 
-def join(left: Step[Any, Any] | Pipeline[Any, Any], right: object) -> Any:
+def join(left: Composable[Any, Any], right: object) -> Any:
     """`left >> right`, flat: a pipeline, or NotImplemented where `right` is nothing that could be joined.
 
     Raises:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 from typing_extensions import TypeVar
 
 from flujo.domain.dsl import _checks
+from flujo.domain.dsl._composable import Composable, InputT, OutputT
 from flujo.domain.dsl._step_fields import CHECKS, DEFAULTS, NamedStepOptions, StepOptions, merged_config
-from flujo.domain.dsl._tracking import Check, Definition, TrackedDict, TrackedList, refuse_unknown, shown
+from flujo.domain.dsl._tracking import Check, TrackedDict, TrackedList, refuse_unknown, shown
 from flujo.domain.dsl.step_config import StepConfig
 
 if TYPE_CHECKING:
@@ -18,33 +19,26 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from flujo.domain.dsl._protocols import AgentLike, Condition
+    from flujo.domain.dsl._protocols import AsyncAgent, Condition, SyncAgent, WrappingAgent
     from flujo.domain.dsl._signature import CallableFacts
     from flujo.domain.dsl.conditional import ConditionalStep
     from flujo.domain.dsl.map import MapStep
     from flujo.domain.dsl.parallel import BranchFailureStrategy, MergeFunction, MergeStrategy, ParallelStep
-    from flujo.domain.dsl.pipeline import Pipeline
     from flujo.domain.processors import AgentProcessors
     from flujo.domain.usage import UsageLimits
 
 __all__ = ["Step", "StepOptions"]
 
-InputT = TypeVar("InputT", contravariant=True, default=Any)
-OutputT = TypeVar("OutputT", covariant=True, default=Any)
 In = TypeVar("In")
 Out = TypeVar("Out")
-Next = TypeVar("Next")
 Key = TypeVar("Key", bound=Hashable)
 Item = TypeVar("Item")
 
 
-_TYPE_LEVELS = 8
-"""How far inside of nested constructs a declared type is looked for; beyond it counts as not declared."""
-
 _INSTEAD = "run it with Flujo(step).run(data), or call its agent with await step.arun(data)"
 
 
-class Step(Definition, Generic[InputT, OutputT]):
+class Step(Composable[InputT, OutputT]):
     """One unit of work: an agent, what surrounds it, and how often and how long it's tried.
 
     An agent is any object with `run(data, …)`, or any callable, sync or async. `a >> b` makes a pipeline.
@@ -60,7 +54,6 @@ class Step(Definition, Generic[InputT, OutputT]):
     """
 
     kind: ClassVar[str] = "step"
-    """Which construct this is, for the compiler."""
 
     _fields: ClassVar[tuple[str, ...]] = ("name", "agent", *DEFAULTS)
     _checks: ClassVar[Mapping[str, Check]] = CHECKS
@@ -98,7 +91,15 @@ class Step(Definition, Generic[InputT, OutputT]):
 
     @overload
     def __init__(
-        self: Step[In, Out], name: str, agent: AgentLike[In, Out], **options: Unpack[StepOptions]
+        self: Step[In, Out], name: str, agent: WrappingAgent[In, Out], **options: Unpack[StepOptions]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Step[In, Out], name: str, agent: AsyncAgent[In, Out], **options: Unpack[StepOptions]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Step[In, Out], name: str, agent: SyncAgent[In, Out], **options: Unpack[StepOptions]
     ) -> None: ...
     @overload
     def __init__(self, name: str, agent: object = None, **options: Unpack[StepOptions]) -> None: ...
@@ -152,16 +153,6 @@ class Step(Definition, Generic[InputT, OutputT]):
         self.__dict__["_facts"] = (agent, self.inline, found)
         return found
 
-    @property
-    def input_type(self) -> Any:
-        """The input's declared type; `Any` where none is declared, or processors or a template make it."""
-        return self._input_type(_TYPE_LEVELS)
-
-    @property
-    def output_type(self) -> Any:
-        """The output's declared type; `Any` where none is declared, or processors or plugins change it."""
-        return self._output_type(_TYPE_LEVELS)
-
     def _input_type(self, levels: int) -> Any:
         facts = self.facts()
         held = self.__dict__.get("processors")
@@ -176,16 +167,6 @@ class Step(Definition, Generic[InputT, OutputT]):
 
     # --- building
     # --------------------------------------------------------------------------------------------
-
-    @overload
-    def __rshift__(self, other: Step[OutputT, Next]) -> Pipeline[InputT, Next]: ...
-    @overload
-    def __rshift__(self, other: Pipeline[OutputT, Next]) -> Pipeline[InputT, Next]: ...
-    def __rshift__(self, other: object) -> Pipeline[InputT, Any]:
-        from flujo.domain.dsl.pipeline import join
-
-        joined: Pipeline[InputT, Any] = join(self, other)
-        return joined
 
     def fallback(self, fallback_step: Step[InputT, OutputT]) -> Self:
         """Run `fallback_step` with the original input when the last attempt of this one failed."""
@@ -262,20 +243,53 @@ class Step(Definition, Generic[InputT, OutputT]):
     # --- factories
     # -------------------------------------------------------------------------------------------
 
+    @overload
     @classmethod
-    def solution(cls, agent: AgentLike[In, Out], **options: Unpack[NamedStepOptions]) -> Step[In, Out]:
+    def solution(
+        cls, agent: WrappingAgent[In, Out], **options: Unpack[NamedStepOptions]
+    ) -> Step[In, Out]: ...
+    @overload
+    @classmethod
+    def solution(cls, agent: AsyncAgent[In, Out], **options: Unpack[NamedStepOptions]) -> Step[In, Out]: ...
+    @overload
+    @classmethod
+    def solution(cls, agent: SyncAgent[In, Out], **options: Unpack[NamedStepOptions]) -> Step[In, Out]: ...
+    @classmethod
+    def solution(cls, agent: Any, **options: Any) -> Any:
         """A step named "solution"."""
         return _named("solution", agent, options)
 
+    @overload
     @classmethod
-    def review(cls, agent: AgentLike[In, Out], **options: Unpack[NamedStepOptions]) -> Step[In, Out]:
+    def review(cls, agent: WrappingAgent[In, Out], **options: Unpack[NamedStepOptions]) -> Step[In, Out]: ...
+    @overload
+    @classmethod
+    def review(cls, agent: AsyncAgent[In, Out], **options: Unpack[NamedStepOptions]) -> Step[In, Out]: ...
+    @overload
+    @classmethod
+    def review(cls, agent: SyncAgent[In, Out], **options: Unpack[NamedStepOptions]) -> Step[In, Out]: ...
+    @classmethod
+    def review(cls, agent: Any, **options: Any) -> Any:
         """A step named "review"."""
         return _named("review", agent, options)
 
+    @overload
     @classmethod
     def validate_step(
-        cls, agent: AgentLike[In, Out], strict: bool = True, **options: Unpack[NamedStepOptions]
-    ) -> Step[In, Out]:
+        cls, agent: WrappingAgent[In, Out], strict: bool = True, **options: Unpack[NamedStepOptions]
+    ) -> Step[In, Out]: ...
+    @overload
+    @classmethod
+    def validate_step(
+        cls, agent: AsyncAgent[In, Out], strict: bool = True, **options: Unpack[NamedStepOptions]
+    ) -> Step[In, Out]: ...
+    @overload
+    @classmethod
+    def validate_step(
+        cls, agent: SyncAgent[In, Out], strict: bool = True, **options: Unpack[NamedStepOptions]
+    ) -> Step[In, Out]: ...
+    @classmethod
+    def validate_step(cls, agent: Any, strict: bool = True, **options: Any) -> Any:
         """A step named "validate". When a check fails, a strict one fails; another one passes the output on.
 
         Either way the result's metadata holds `validation_passed`.
@@ -286,22 +300,40 @@ class Step(Definition, Generic[InputT, OutputT]):
         )
         return made
 
+    @overload
     @classmethod
     def from_callable(
-        cls, callable_: AgentLike[In, Out], name: str | None = None, **options: Unpack[StepOptions]
-    ) -> Step[In, Out]:
+        cls, callable_: WrappingAgent[In, Out], name: str | None = None, **options: Unpack[StepOptions]
+    ) -> Step[In, Out]: ...
+    @overload
+    @classmethod
+    def from_callable(
+        cls, callable_: AsyncAgent[In, Out], name: str | None = None, **options: Unpack[StepOptions]
+    ) -> Step[In, Out]: ...
+    @overload
+    @classmethod
+    def from_callable(
+        cls, callable_: SyncAgent[In, Out], name: str | None = None, **options: Unpack[StepOptions]
+    ) -> Step[In, Out]: ...
+    @classmethod
+    def from_callable(cls, callable_: Any, name: str | None = None, **options: Any) -> Any:
         """A step from a function, method, partial or callable object, sync or async, named after it."""
         return _named(name or name_of(callable_), callable_, options)
 
+    @overload
     @classmethod
     def from_mapper(
-        cls,
-        mapper: Callable[[In], Awaitable[Out] | Out],
-        name: str | None = None,
-        **options: Unpack[StepOptions],
-    ) -> Step[In, Out]:
+        cls, mapper: Callable[[In], Awaitable[Out]], name: str | None = None, **options: Unpack[StepOptions]
+    ) -> Step[In, Out]: ...
+    @overload
+    @classmethod
+    def from_mapper(
+        cls, mapper: Callable[[In], Out], name: str | None = None, **options: Unpack[StepOptions]
+    ) -> Step[In, Out]: ...
+    @classmethod
+    def from_mapper(cls, mapper: Any, name: str | None = None, **options: Any) -> Any:
         """A step that only reshapes its input; a plain function runs on the loop's thread."""
-        made: Step[In, Out] = _named(name or name_of(mapper), mapper, options)
+        made = _named(name or name_of(mapper), mapper, options)
         facts = made.facts()
         made.inline = facts is not None and not facts.is_async and not facts.blocking
         return made
@@ -318,7 +350,7 @@ class Step(Definition, Generic[InputT, OutputT]):
     def parallel(
         cls,
         name: str,
-        branches: Mapping[str, Step[In, Out] | Pipeline[In, Out]],
+        branches: Mapping[str, Composable[In, Out]],
         *,
         context_include_keys: Iterable[str] | None = None,
         merge_strategy: MergeStrategy | MergeFunction | str = ...,
@@ -334,7 +366,7 @@ class Step(Definition, Generic[InputT, OutputT]):
     def parallel(
         cls,
         name: str,
-        branches: Mapping[str, Step[In, Any] | Pipeline[In, Any]],
+        branches: Mapping[str, Composable[In, Any]],
         *,
         context_include_keys: Iterable[str] | None = None,
         merge_strategy: MergeStrategy | MergeFunction | str = ...,
@@ -362,8 +394,8 @@ class Step(Definition, Generic[InputT, OutputT]):
         cls,
         name: str,
         condition_callable: Condition[In, Key],
-        branches: Mapping[Key, Step[In, Out] | Pipeline[In, Out]],
-        default_branch_pipeline: Step[In, Out] | Pipeline[In, Out] | None = None,
+        branches: Mapping[Key, Composable[In, Out]],
+        default_branch_pipeline: Composable[In, Out] | None = None,
         branch_input_mapper: None = None,
         branch_output_mapper: None = None,
         **options: Unpack[StepOptions],
@@ -374,8 +406,8 @@ class Step(Definition, Generic[InputT, OutputT]):
         cls,
         name: str,
         condition_callable: Condition[Any, Key],
-        branches: Mapping[Key, Step[Any, Any] | Pipeline[Any, Any]],
-        default_branch_pipeline: Step[Any, Any] | Pipeline[Any, Any] | None = None,
+        branches: Mapping[Key, Composable[Any, Any]],
+        default_branch_pipeline: Composable[Any, Any] | None = None,
         branch_input_mapper: Callable[..., object] | None = None,
         branch_output_mapper: Callable[..., object] | None = None,
         **options: Unpack[StepOptions],
@@ -397,7 +429,7 @@ class Step(Definition, Generic[InputT, OutputT]):
     def map_over(
         cls,
         name: str,
-        pipeline: Step[Item, Out] | Pipeline[Item, Out],
+        pipeline: Composable[Item, Out],
         *,
         iterable_input: None = None,
         max_concurrency: int = 1,
@@ -409,7 +441,7 @@ class Step(Definition, Generic[InputT, OutputT]):
     def map_over(
         cls,
         name: str,
-        pipeline: Step[Item, Out] | Pipeline[Item, Out],
+        pipeline: Composable[Item, Out],
         *,
         iterable_input: None = None,
         max_concurrency: int = 1,
@@ -421,7 +453,7 @@ class Step(Definition, Generic[InputT, OutputT]):
     def map_over(
         cls,
         name: str,
-        pipeline: Step[Any, Out] | Pipeline[Any, Out],
+        pipeline: Composable[Any, Out],
         *,
         iterable_input: str | Callable[..., object],
         max_concurrency: int = 1,
@@ -433,7 +465,7 @@ class Step(Definition, Generic[InputT, OutputT]):
     def map_over(
         cls,
         name: str,
-        pipeline: Step[Any, Out] | Pipeline[Any, Out],
+        pipeline: Composable[Any, Out],
         *,
         iterable_input: str | Callable[..., object],
         max_concurrency: int = 1,

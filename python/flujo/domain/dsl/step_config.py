@@ -11,6 +11,8 @@ from flujo.domain.dsl._tracking import Check, Definition, refuse_unknown
 if TYPE_CHECKING:
     from decimal import Decimal
 
+    from typing_extensions import Unpack
+
     from flujo.application.core.executor_core import OptimizationConfig
     from flujo.domain.backoff import Backoff
 
@@ -46,6 +48,23 @@ class StepConfigOptions(TypedDict, total=False):
     optimization: OptimizationConfig | None
 
 
+_DEFAULTS: Mapping[str, object] = {
+    "max_retries": 1,
+    "timeout_s": None,
+    "deadline_s": None,
+    "backoff": None,
+    "retry_on": None,
+    "temperature": None,
+    "top_k": None,
+    "top_p": None,
+    "preserve_fallback_diagnostics": False,
+    "execution_mode": "sync",
+    "expected_cost_usd": None,
+    "expected_tokens": None,
+    "optimization": None,
+}
+
+
 class StepConfig(Definition):
     """How a step is to be run. Checked at construction and at each assignment.
 
@@ -54,21 +73,7 @@ class StepConfig(Definition):
         ValueError: a field's value isn't allowed.
     """
 
-    _fields: ClassVar[tuple[str, ...]] = (
-        "max_retries",
-        "timeout_s",
-        "deadline_s",
-        "backoff",
-        "retry_on",
-        "temperature",
-        "top_k",
-        "top_p",
-        "preserve_fallback_diagnostics",
-        "execution_mode",
-        "expected_cost_usd",
-        "expected_tokens",
-        "optimization",
-    )
+    _fields: ClassVar[tuple[str, ...]] = tuple(_DEFAULTS)
     _checks: ClassVar[Mapping[str, Check]] = {
         "max_retries": _checks.count(0),
         "timeout_s": _seconds,
@@ -111,43 +116,11 @@ class StepConfig(Definition):
     optimization: OptimizationConfig | None
     """Which optimisations this step uses; None means the pipeline's or the runner's."""
 
-    def __init__(
-        self,
-        *,
-        max_retries: int = 1,
-        timeout_s: float | None = None,
-        deadline_s: float | None = None,
-        backoff: Backoff | None = None,
-        retry_on: type[Exception] | Iterable[type[Exception]] | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        preserve_fallback_diagnostics: bool = False,
-        execution_mode: ExecutionMode = "sync",
-        expected_cost_usd: float | Decimal | int | str | None = None,
-        expected_tokens: int | None = None,
-        optimization: OptimizationConfig | None = None,
-        **unknown: object,
-    ) -> None:
-        for name in unknown:
-            refuse_unknown("StepConfig", name, self._fields, TypeError)
-        self._fill(
-            {
-                "max_retries": max_retries,
-                "timeout_s": timeout_s,
-                "deadline_s": deadline_s,
-                "backoff": backoff,
-                "retry_on": retry_on,
-                "temperature": temperature,
-                "top_k": top_k,
-                "top_p": top_p,
-                "preserve_fallback_diagnostics": preserve_fallback_diagnostics,
-                "execution_mode": execution_mode,
-                "expected_cost_usd": expected_cost_usd,
-                "expected_tokens": expected_tokens,
-                "optimization": optimization,
-            }
-        )
+    def __init__(self, **fields: Unpack[StepConfigOptions]) -> None:
+        for name in fields:
+            if name not in _DEFAULTS:
+                refuse_unknown("StepConfig", name, self._fields, TypeError)
+        self._fill({**_DEFAULTS, **fields})
 
     def model_dump(self) -> dict[str, Any]:
         """The fields by name."""
@@ -161,9 +134,7 @@ class StepConfig(Definition):
     __hash__: ClassVar[Callable[[], int] | None] = None  # type: ignore[assignment]  # fields can change
 
     def __repr__(self) -> str:
-        default = _DEFAULTS
-        changed = (f"{name}={value!r}" for name, value in self.model_dump().items() if value != default[name])
+        changed = (
+            f"{name}={value!r}" for name, value in self.model_dump().items() if value != _DEFAULTS[name]
+        )
         return f"StepConfig({', '.join(changed)})"
-
-
-_DEFAULTS = StepConfig().model_dump()

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from flujo.domain.dsl import _checks
+from flujo.domain.dsl._composable import Composable, InputT, OutputT
 from flujo.domain.dsl._tracking import Check
-from flujo.domain.dsl.step import InputT, OutputT, Step
+from flujo.domain.dsl.step import Step
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -48,7 +49,7 @@ class SubPipelineStep(Step[InputT, OutputT]):
     def __init__(
         self,
         name: str,
-        pipeline: Step[InputT, OutputT] | Pipeline[InputT, OutputT],
+        pipeline: Composable[InputT, OutputT],
         *,
         inherit_context: bool = True,
         **options: Unpack[StepOptions],
