@@ -35,6 +35,7 @@ help:
 $(VENV)/.tools: requirements-dev.txt
 	@test -n '$(PYTHON)' || { echo 'No Python 3.11 or newer on PATH. Install one, or name it: make PYTHON=/path/to/python3.11 …' >&2; exit 1; }
 	@command -v cargo >/dev/null || { echo 'No cargo on PATH. Install Rust: https://rustup.rs' >&2; exit 1; }
+	@cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 || rustup component add rustfmt clippy
 	@$(PYTHON) -c 'import ensurepip, venv' || { echo '$(PYTHON) has no venv module. On Debian: apt-get install python3-venv' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt

@@ -31,7 +31,7 @@ LAYERS = {
 OUTSIDE_CRATES = {
     *("async-std", "smol", "tokio", "futures-executor", "rayon", "crossbeam-channel"),
     *("hyper", "mio", "reqwest", "socket2", "ureq"),
-    *("fastrand", "getrandom", "rand", "rand_core"),
+    *("fastrand", "getrandom", "rand"),
     *("chrono", "jiff", "time"),
     *("libc", "pyo3", "rusqlite", "rustix"),
 }
