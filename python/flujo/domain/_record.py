@@ -32,6 +32,7 @@ class Record(Protocol):
 _real_dict: Any = BaseModel.__dict__["__dict__"]
 _read_dict: Callable[[BaseModel], dict[str, Any]] = _real_dict.__get__
 _PYDANTIC_SLOTS = frozenset({"__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"})
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 
 # Held only while a complete dict takes the place of a partial one. A lock of its own for each instance would
 # cost more than all the rest; reentrant, because a finaliser may run at any time and look at a result.
@@ -107,12 +108,17 @@ class RecordField:
         if model is None:
             raise AttributeError(name)
         record = model.__flujo_record__
-        values = _read_dict(model)
         if record is None:
+            values = _read_dict(model)
             if name in values:  # another thread has fetched everything meanwhile
                 return values[name]
             raise AttributeError(name)
-        return values.setdefault(name, record.field(name))
+        value = record.field(name)
+        if (
+            type(value) in _PLAIN
+        ):  # any equal object will do, and making the dict costs more than fetching again
+            return value
+        return _read_dict(model).setdefault(name, value)
 
 
 ModelT = TypeVar("ModelT", bound=type[RecordModel])
