@@ -2,7 +2,7 @@
 //! chain of frames that wait for one another.
 
 use super::cursor::{Cursor, Next, Reply};
-use super::gate::Gate;
+use super::gate::{Ended, Gate};
 use super::{Answer, Command, Completion, Domain, Frame, Pending, State, Stop, Time, frame, gate};
 use crate::plan::{Kind, NodeId};
 use crate::usage::Usage;
@@ -35,16 +35,20 @@ impl<D: Domain> Cursor<'_, D> {
         };
         if let Some(opened) = self.state.stack.last().and_then(Frame::opened) {
             self.spend(opened.record, usage);
-            self.release(opened.node, usage);
+            self.release(opened.node, reply, usage);
         }
         self.go_on_stopping()
     }
 
-    /// Gives back what the agent call that ended had reserved. Nothing waits for the answer.
-    fn release(&mut self, node: NodeId, actual: Usage) {
-        let calling = matches!(self.state.stack.last(), Some(Frame::Step(step)) if step.is_calling_agent());
+    /// Gives back what had been reserved for the agent's call, which has ended or will not be made. Nothing waits for
+    /// the answer.
+    fn release(&mut self, node: NodeId, reply: &Reply<D>, actual: Usage) {
+        let reserved = match self.state.stack.last() {
+            Some(Frame::Step(step)) => step.holds_reservation(matches!(reply, Reply::Reserved)),
+            _ => false,
+        };
         if let (true, true, Kind::Step(step)) =
-            (self.state.options.limits, calling, &self.plan.node(node).kind)
+            (self.state.options.limits, reserved, &self.plan.node(node).kind)
         {
             self.commands.push_back(Command::Settle {
                 node,
@@ -80,14 +84,20 @@ impl<D: Domain> Cursor<'_, D> {
 
     fn take_down(&mut self) -> Next<D> {
         let stop = self.state.stopping.clone().unwrap_or(Stop::Cancelled);
-        self.state.gate = Gate::Open;
+        self.state.begin = None;
+        let gate = std::mem::take(&mut self.state.gate);
         while let Some(frame) = self.state.stack.pop() {
             if let Some(opened) = frame.opened() {
                 self.keep_unfinished(&frame, opened.record);
                 self.close(opened, &Completion::Stopped(stop.clone()));
             }
         }
-        gate::after_run(self, Completion::Stopped(stop))
+        match gate {
+            // The last hook was being told: it is not told again, and why the run had ended stays.
+            Gate::AfterRun(Ended::Success(_)) => self.conclude(Completion::Stopped(stop)),
+            Gate::AfterRun(ended) => self.conclude(ended.into()),
+            _ => gate::after_run(self, Completion::Stopped(stop)),
+        }
     }
 
     /// Keeps in the record what the frame of a stopped node knows.

@@ -99,6 +99,8 @@ pub enum Input<D: Domain> {
         /// The step's or run's input.
         input: Option<D::Object>,
     },
+    /// How the run ended.
+    Outcome(Box<super::Outcome<D>>),
 }
 
 /// One callable to be called.

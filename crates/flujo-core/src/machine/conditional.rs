@@ -135,14 +135,14 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
             frame.value = value;
             frame.stage = Stage::Branch(branch);
             cursor.spend(record, usage);
-            match commit(cursor, view) {
+            match commit(cursor, node, view) {
                 Ok(()) => enter_branch(cursor),
                 Err(failure) => end(cursor, Completion::Failed(failure)),
             }
         }
         (Stage::Output(_), Answer::Value { value, usage }) => {
             cursor.spend(record, usage);
-            match commit(cursor, view) {
+            match commit(cursor, node, view) {
                 Ok(()) => end(cursor, Completion::Success(value)),
                 Err(failure) => end(cursor, Completion::Failed(failure)),
             }
@@ -180,9 +180,14 @@ pub(super) fn child_finished<D: Domain>(cursor: &mut Cursor<'_, D>, completion: 
 }
 
 /// Takes over what a mapper wrote into the context.
-fn commit<D: Domain>(cursor: &mut Cursor<'_, D>, view: Option<D::Context>) -> Result<(), Arc<Failure<D>>> {
+fn commit<D: Domain>(
+    cursor: &mut Cursor<'_, D>,
+    node: NodeId,
+    view: Option<D::Context>,
+) -> Result<(), Arc<Failure<D>>> {
     match view {
-        Some(view) => D::commit(&mut cursor.state.context, view).map_err(Arc::new),
+        Some(view) => D::commit(&mut cursor.state.context, view)
+            .map_err(|failure| Arc::new(cursor.located(failure, FailureKind::Context, node, 0))),
         None => Ok(()),
     }
 }

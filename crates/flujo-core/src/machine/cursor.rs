@@ -43,9 +43,13 @@ pub(super) struct Cursor<'a, D: Domain> {
 }
 
 impl<D: Domain> Cursor<'_, D> {
-    /// Begins the run or lane.
-    pub(super) fn begin(&mut self, root: NodeId, input: D::Object, whole_run: bool) {
-        let next = if whole_run && self.state.options.hooks {
+    /// Begins the run or lane. Only when it is polled, never from within the machine that started it: lanes in lanes
+    /// cost no call stack.
+    pub(super) fn begin(&mut self) {
+        let Some((root, input)) = self.state.begin.take() else {
+            return;
+        };
+        let next = if self.state.lane.is_none() && self.state.options.hooks {
             gate::before_run(self, root, input)
         } else {
             Next::Enter(root, input)
@@ -164,11 +168,7 @@ impl<D: Domain> Cursor<'_, D> {
 
     /// The end of the run or lane.
     pub(super) fn conclude(&mut self, completion: Completion<D>) -> Next<D> {
-        let outcome = match completion {
-            Completion::Success(output) => Outcome::Completed(output),
-            Completion::Failed(failure) => Outcome::Failed(failure),
-            Completion::Stopped(stop) => Outcome::Stopped(stop),
-        };
+        let outcome = Outcome::from(completion);
         self.state.finished = true;
         let finish = Finish {
             outcome,
@@ -227,16 +227,16 @@ impl<D: Domain> Cursor<'_, D> {
         let state = State::new(
             self.state.options,
             Some(Arc::new(place)),
+            (body, input),
             context,
             self.state.now,
             self.state.deadline,
         );
-        let mut machine = Machine {
+        let machine = Machine {
             plan: Arc::clone(self.plan),
             state,
             commands: VecDeque::new(),
         };
-        machine.cursor().begin(body, input, false);
         self.commands.push_back(Command::Spawn {
             lane,
             machine: Box::new(machine),
@@ -310,6 +310,10 @@ impl<D: Domain> Cursor<'_, D> {
                 record.output = Some(output.clone());
             }
             Completion::Failed(failure) => {
+                record.status = Status::Failed;
+                record.failure = Some(Arc::clone(failure));
+            }
+            Completion::Stopped(Stop::Fatal(failure)) => {
                 record.status = Status::Failed;
                 record.failure = Some(Arc::clone(failure));
             }

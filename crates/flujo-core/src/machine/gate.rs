@@ -146,17 +146,11 @@ pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
             )
         }
         Gate::AfterRun(ended) => {
-            let output = match ended {
-                Ended::Success(output) => Some(output.clone()),
-                _ => None,
-            };
+            let outcome = Completion::from(ended.clone()).into();
             (
                 cursor.plan.root(),
                 HookPoint::PostRun,
-                Input::Record {
-                    record: None,
-                    input: output,
-                },
+                Input::Outcome(Box::new(outcome)),
             )
         }
     };

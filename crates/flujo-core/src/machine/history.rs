@@ -66,7 +66,8 @@ pub struct Details<D: Domain> {
     pub fallback: Option<(u32, Arc<Failure<D>>)>,
     /// The branch a conditional took.
     pub branch: Option<Arc<str>>,
-    /// The lanes of a parallel step or map, in declared order.
+    /// The lanes of a parallel step or map, in declared order. They are saved with the history they belong to.
+    #[serde(skip)]
     pub lanes: Arc<Vec<LaneRecord<D>>>,
 }
 
@@ -122,11 +123,7 @@ impl<D: Domain> Record<D> {
 }
 
 /// All records of one run or lane, parents before their children, in the order in which they began.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(bound(
-    serialize = "D::Object: Serialize, D::Context: Serialize",
-    deserialize = "D::Object: Deserialize<'de>, D::Context: Deserialize<'de>"
-))]
+#[derive(Debug, Clone)]
 pub struct History<D: Domain> {
     /// The records.
     pub records: Vec<Record<D>>,

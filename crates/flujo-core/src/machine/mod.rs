@@ -19,6 +19,7 @@ mod map;
 mod outcome;
 mod parallel;
 mod retry;
+mod saved;
 mod step;
 
 use std::collections::VecDeque;
@@ -86,13 +87,15 @@ pub struct State<D: Domain> {
     now: Time,
     next_id: u64,
     pending: Pending,
+    /// Where the run or lane begins, until it is polled for the first time.
+    begin: Option<(NodeId, D::Object)>,
     /// Why the run is being stopped, while what is under way is awaited.
     stopping: Option<Stop<D>>,
     finished: bool,
 }
 
 /// Where a lane runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone)]
 pub struct LanePlace {
     /// The lane around the construct that started this one.
     pub parent: Option<Arc<LanePlace>>,
@@ -100,6 +103,31 @@ pub struct LanePlace {
     pub node: NodeId,
     /// The branch's place in declared order, or the item's.
     pub index: u32,
+}
+
+impl PartialEq for LanePlace {
+    fn eq(&self, other: &Self) -> bool {
+        let (mut left, mut right) = (self, other);
+        while (left.node, left.index) == (right.node, right.index) {
+            match (&left.parent, &right.parent) {
+                (Some(one), Some(two)) if !Arc::ptr_eq(one, two) => (left, right) = (one, two),
+                (one, two) => return one.is_some() == two.is_some(),
+            }
+        }
+        false
+    }
+}
+
+impl Eq for LanePlace {}
+
+impl Drop for LanePlace {
+    /// Places hold the places around them: taken apart in a loop, so that depth costs no call stack.
+    fn drop(&mut self) {
+        let mut around = self.parent.take();
+        while let Some(place) = around {
+            around = Arc::into_inner(place).and_then(|mut place| place.parent.take());
+        }
+    }
 }
 
 /// What the machine waits for, apart from lanes.
@@ -155,21 +183,25 @@ impl<D: Domain> Machine<D> {
         now: Time,
         deadline: Option<Time>,
     ) -> Self {
-        let root = plan.root();
-        let state = State::new(options, None, context, now, deadline);
-        let mut machine = Self {
+        let begin = (plan.root(), input);
+        let state = State::new(options, None, begin, context, now, deadline);
+        Self {
             plan,
             state,
             commands: VecDeque::new(),
-        };
-        machine.cursor().begin(root, input, true);
-        machine
+        }
     }
 
     /// The next thing to do for the host; `None` when the machine waits for an event, or has ended.
     #[inline]
     pub fn poll(&mut self) -> Option<Command<D>> {
-        self.commands.pop_front()
+        match self.commands.pop_front() {
+            None if self.state.begin.is_some() => {
+                self.cursor().begin();
+                self.commands.pop_front()
+            }
+            command => command,
+        }
     }
 
     /// Takes in what happened. An event that nothing waits for any more (a late timer, the answer to a call that was
@@ -210,9 +242,13 @@ impl<D: Domain> Machine<D> {
         self.state.now
     }
 
-    /// What the run is right now, to be saved. Lanes are machines of their own and are saved by their host.
-    pub fn save(&self) -> State<D> {
-        self.state.clone()
+    /// What the run is at time `at`, to be saved once [`Machine::poll`] has given `None`: what has been asked for and
+    /// not been answered is part of it, what has not been polled is not. Lanes are machines of their own and are saved
+    /// by their host.
+    pub fn save(&self, at: Time) -> State<D> {
+        let mut state = self.state.clone();
+        state.now = state.now.max(at);
+        state
     }
 
     /// The run that `state` was saved from, which goes on at `now`: what was under way when it was saved is asked for
@@ -253,6 +289,7 @@ impl<D: Domain> State<D> {
     fn new(
         options: Options,
         lane: Option<Arc<LanePlace>>,
+        begin: (NodeId, D::Object),
         context: D::Context,
         now: Time,
         deadline: Option<Time>,
@@ -270,6 +307,7 @@ impl<D: Domain> State<D> {
             now,
             next_id: 0,
             pending: Pending::Nothing,
+            begin: Some(begin),
             stopping: None,
             finished: false,
         }

@@ -66,3 +66,13 @@ pub struct Finish<D: Domain> {
     /// The sum over all steps and attempts.
     pub usage: Usage,
 }
+
+impl<D: Domain> From<Completion<D>> for Outcome<D> {
+    fn from(completion: Completion<D>) -> Self {
+        match completion {
+            Completion::Success(output) => Self::Completed(output),
+            Completion::Failed(failure) => Self::Failed(failure),
+            Completion::Stopped(stop) => Self::Stopped(stop),
+        }
+    }
+}

@@ -211,6 +211,12 @@ pub(super) fn lane_failure<D: Domain>(kind: FailureKind, what: &str, lane: &Lane
         )
         .permanent();
     };
+    // What failed in a lane of a lane is named itself, not through every construct around it: the records tell those,
+    // and depth costs neither long texts nor long chains.
+    let cause = match (cause.kind, cause.causes.first()) {
+        (FailureKind::Branch | FailureKind::Item, Some(inner)) => inner,
+        _ => cause,
+    };
     let message = format!("{what} '{}' failed: step '{}': {cause}", lane.name, cause.step);
     let mut failure = Failure::new(kind, Arc::clone(&cause.error_type), message).permanent();
     failure.error.clone_from(&cause.error);

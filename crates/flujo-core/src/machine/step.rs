@@ -57,9 +57,10 @@ enum Stage {
 }
 
 impl<D: Domain> StepFrame<D> {
-    /// Whether the call that is under way is the agent's, and so has something reserved.
-    pub(super) fn is_calling_agent(&self) -> bool {
-        self.stage == Stage::Agent
+    /// Whether something is reserved for the agent's call: while it is under way, and when the budget has just granted
+    /// it.
+    pub(super) fn holds_reservation(&self, granted: bool) -> bool {
+        self.stage == Stage::Agent || (self.stage == Stage::Reserve && granted)
     }
 }
 
@@ -281,11 +282,15 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
         },
         Reply::Refused(breach) => {
             let stop = Completion::Stopped(Stop::LimitExceeded(Arc::new(breach)));
-            let (opened, output) = (frame.opened, frame.value.clone());
+            let (opened, failure) = (frame.opened, frame.failure.take());
+            let output = frame.value.clone();
             if stage == Stage::Settle
                 && let Some(record) = cursor.record(record)
             {
-                record.output = Some(output);
+                match failure {
+                    Some(failure) => record.details_mut().attempt_failures.push(failure),
+                    None => record.output = Some(output),
+                }
             }
             cursor.close(opened, &stop);
             Next::Return(stop)

@@ -1,0 +1,198 @@
+//! What a call gives back: a script's act seen in the light of the call's role.
+
+use std::sync::Arc;
+
+use flujo_core::machine::{
+    Answer, Call, Failure, FailureKind, Input, LaneRecord, Outcome, RetryAdvice, Role,
+};
+use flujo_core::plan::{Kind, LaneFailure, Node};
+use flujo_core::usage::Usage;
+
+use crate::script::{Act, Write};
+use crate::{Callable, Context, Does, Object, Simulated};
+
+/// The end of a call that was left alone.
+#[derive(Debug, Clone)]
+pub(crate) enum Result {
+    Answer(Answer<Simulated>, Option<Context>),
+    Failure(Failure<Simulated>),
+}
+
+/// What comes of the `nth` call (from 0) of a callable at `node`.
+pub(crate) fn result(call: &Call<Simulated>, node: &Node<Callable>, act: &Act, nth: usize) -> Result {
+    let mut view = call.context.clone();
+    for (field, write) in &act.writes {
+        view.write(field, write);
+    }
+    let input = value(&call.input);
+    let usage = act.usage;
+    let with = |value: Object| Answer::Value { value, usage };
+    let answer = match &act.does {
+        Does::Natural => match natural(call, node, nth, input, &mut view, usage) {
+            Ok(answer) => answer,
+            Err(message) => return Result::Failure(Failure::new(FailureKind::Host, "ValueError", message)),
+        },
+        Does::Return(value) => with(value.clone()),
+        Does::Add(number) => with(Object::Int(input.as_int().unwrap_or(0).wrapping_add(*number))),
+        Does::Fail {
+            permanent,
+            retry_after,
+        } => {
+            let message = format!("call {} fails as written", nth + 1);
+            let mut failure = Failure::new(FailureKind::Host, "ScriptedError", message);
+            failure.retry = match (permanent, retry_after) {
+                (true, _) => RetryAdvice::Never,
+                (false, Some(wait)) => RetryAdvice::After(*wait),
+                (false, None) => RetryAdvice::Allowed,
+            };
+            return Result::Failure(failure);
+        }
+        Does::Reject => Answer::Rejected {
+            feedback: Arc::from(format!("call {} rejects as written", nth + 1)),
+        },
+        Does::Redirect(identity) => {
+            let number = i64::try_from(*identity).unwrap_or(i64::MAX);
+            Answer::Redirect {
+                agent: Object::Int(number),
+                identity: *identity,
+            }
+        }
+        Does::Choose(key) => choice(node, key),
+        Does::Items(items) => Answer::Items(items.clone()),
+        Does::Cursor(items) => Answer::Cursor(Object::Int(i64::from(*items))),
+        Does::Abort => Answer::Abort(Arc::from("as written")),
+        Does::Fatal => Answer::Fatal(Failure::new(
+            FailureKind::Host,
+            "ConfigurationError",
+            "as written",
+        )),
+        Does::Hang => Answer::Done,
+    };
+    let wrote = view != call.context;
+    Result::Answer(answer, wrote.then_some(view))
+}
+
+fn value(input: &Input<Simulated>) -> Object {
+    match input {
+        Input::Value(value) => value.clone(),
+        Input::Redirect { agent, input } => Object::List(vec![agent.clone(), input.clone()]),
+        _ => Object::Null,
+    }
+}
+
+fn natural(
+    call: &Call<Simulated>,
+    node: &Node<Callable>,
+    nth: usize,
+    input: Object,
+    view: &mut Context,
+    usage: Usage,
+) -> std::result::Result<Answer<Simulated>, String> {
+    Ok(match call.role {
+        Role::PromptProcessor
+        | Role::Agent
+        | Role::Redirect
+        | Role::OutputProcessor
+        | Role::BranchInput
+        | Role::BranchOutput => Answer::Value { value: input, usage },
+        Role::Plugin | Role::Validator | Role::Inherit | Role::Hook(_) => Answer::Done,
+        Role::Apply => {
+            view.write(&node.name, &Write::Set(input));
+            Answer::Done
+        }
+        Role::Persist => {
+            if let Input::Failure(failure) = &call.input {
+                view.write(
+                    &format!("{}.feedback", node.name),
+                    &Write::Set(failure.to_string().into()),
+                );
+            }
+            Answer::Done
+        }
+        Role::Condition => match &node.kind {
+            Kind::Conditional(conditional) => match conditional.branches.first() {
+                Some((key, _)) => choice(node, key),
+                None => choice(node, "none"),
+            },
+            _ => Answer::Done,
+        },
+        Role::Items => match input {
+            Object::List(items) => Answer::Items(items),
+            other => return Err(format!("{other} is not a list")),
+        },
+        Role::NextItem => {
+            let (nth, items) = (
+                i64::try_from(nth).unwrap_or(i64::MAX),
+                input.as_int().unwrap_or(0),
+            );
+            Answer::Item((nth < items).then_some(Object::Int(nth)))
+        }
+        Role::Merge => {
+            *view = view.merge(lanes(call).iter().filter_map(finished))?;
+            Answer::Done
+        }
+        Role::Collect => {
+            if let Kind::Group(_) = node.kind
+                && let Some((_, context)) = lanes(call).first().and_then(finished)
+            {
+                *view = context.clone();
+            }
+            Answer::Value {
+                value: collected(lanes(call), node),
+                usage,
+            }
+        }
+    })
+}
+
+fn lanes(call: &Call<Simulated>) -> &[LaneRecord<Simulated>] {
+    match &call.input {
+        Input::Lanes(lanes) => lanes,
+        _ => &[],
+    }
+}
+
+/// The name and context of a lane that succeeded.
+fn finished(lane: &LaneRecord<Simulated>) -> Option<(&str, &Context)> {
+    let finish = lane.finish.as_deref()?;
+    matches!(finish.outcome, Outcome::Completed(_)).then_some((&*lane.name, &finish.context))
+}
+
+/// Branches by name, failed ones named as such; items in order, failed ones left out or null.
+fn collected(lanes: &[LaneRecord<Simulated>], node: &Node<Callable>) -> Object {
+    match &node.kind {
+        Kind::Parallel(_) => {
+            let failed = || Object::from("failed");
+            let entry = |lane: &LaneRecord<Simulated>| {
+                (
+                    Arc::clone(&lane.name),
+                    lane.output().cloned().unwrap_or_else(failed),
+                )
+            };
+            Object::Record(lanes.iter().map(entry).collect())
+        }
+        Kind::Map(map) if map.on_failure == LaneFailure::Tolerate => Object::List(
+            lanes
+                .iter()
+                .map(|lane| lane.output().cloned().unwrap_or_default())
+                .collect(),
+        ),
+        Kind::Map(_) => Object::List(lanes.iter().filter_map(|lane| lane.output().cloned()).collect()),
+        _ => lanes
+            .first()
+            .and_then(LaneRecord::output)
+            .cloned()
+            .unwrap_or_default(),
+    }
+}
+
+fn choice(node: &Node<Callable>, key: &str) -> Answer<Simulated> {
+    let branch = match &node.kind {
+        Kind::Conditional(conditional) => conditional.branches.iter().position(|(name, _)| &**name == key),
+        _ => None,
+    };
+    Answer::Branch {
+        key: Arc::from(key),
+        branch: branch.and_then(|branch| u32::try_from(branch).ok()),
+    }
+}

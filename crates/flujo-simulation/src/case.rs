@@ -1,0 +1,307 @@
+//! Everything a run depends on, as plain data that another host can read too.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use flujo_core::pipeline::{CompileError, Pipeline};
+use flujo_core::plan::{
+    Backoff, ConditionalNode, GroupNode, LaneFailure, MapNode, NodeId, ParallelNode, Plan, Policy, StepNode,
+};
+use flujo_core::usage::{Usage, UsageLimits};
+use serde::{Deserialize, Serialize};
+
+use crate::{Callable, Context, Object, Script};
+
+/// One run: what is run, on what, under which limits, in which order.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Case {
+    /// The pipeline.
+    pub pipeline: Spec,
+    /// Its input.
+    pub input: Object,
+    /// The context it starts with.
+    pub context: Context,
+    /// Whether hooks are told.
+    pub hooks: bool,
+    /// What the hooks do; all points share one script.
+    pub hook: Script,
+    /// The most the run may use.
+    pub limits: UsageLimits,
+    /// The deadline of the whole run, in nanoseconds from its beginning.
+    pub deadline: Option<u64>,
+    /// In which order things happen.
+    pub schedule: Schedule,
+}
+
+/// In which order things happen that may happen in any order, and what comes from outside.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// Which of the events that are due at the same time comes first, and which machine is polled first.
+    pub seed: u64,
+    /// The run is cancelled after this many commands.
+    pub cancel_after: Option<u32>,
+    /// The run is saved, dropped and restored after each of these numbers of commands.
+    pub save_after: Vec<u32>,
+}
+
+/// A pipeline or a part of one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Spec {
+    /// One part after the other.
+    Sequence(Vec<Spec>),
+    /// A step.
+    Step(Box<StepSpec>),
+    /// One of several branches.
+    Conditional(Box<ConditionalSpec>),
+    /// All branches at once.
+    Parallel(Box<ParallelSpec>),
+    /// The same body for each item.
+    Map(Box<MapSpec>),
+    /// A pipeline as one step.
+    Group(Box<GroupSpec>),
+}
+
+/// A step.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StepSpec {
+    /// Its name.
+    pub name: String,
+    /// Its agent.
+    pub agent: Script,
+    /// Prompt processors.
+    pub prompt: Vec<Script>,
+    /// Output processors.
+    pub output: Vec<Script>,
+    /// Plugins.
+    pub plugins: Vec<Script>,
+    /// Validators.
+    pub validators: Vec<Script>,
+    /// Writes the output into the context.
+    pub apply: Option<Script>,
+    /// Writes the feedback of a failure into the context.
+    pub persist: Option<Script>,
+    /// Retries, time limit and backoff.
+    pub policy: Policy,
+    /// The deadline in nanoseconds.
+    pub deadline: Option<u64>,
+    /// The fallback.
+    pub fallback: Option<Box<Spec>>,
+    /// What a call of the agent is expected to use.
+    pub estimate: Usage,
+}
+
+/// One of several branches.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConditionalSpec {
+    /// Its name.
+    pub name: String,
+    /// Chooses.
+    pub condition: Script,
+    /// The branches.
+    pub branches: Vec<(String, Spec)>,
+    /// Taken when none is chosen.
+    pub default: Option<Spec>,
+    /// Maps the branch's input.
+    pub input_mapper: Option<Script>,
+    /// Maps the branch's output.
+    pub output_mapper: Option<Script>,
+    /// The deadline in nanoseconds.
+    pub deadline: Option<u64>,
+}
+
+/// All branches at once.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ParallelSpec {
+    /// Its name.
+    pub name: String,
+    /// The branches.
+    pub branches: Vec<(String, Spec)>,
+    /// What a failed branch means.
+    pub on_failure: LaneFailure,
+    /// How many run at once.
+    pub max_concurrency: Option<u32>,
+    /// Merges their contexts.
+    pub merge: Option<Script>,
+    /// Makes the output.
+    pub collect: Script,
+    /// The deadline in nanoseconds.
+    pub deadline: Option<u64>,
+}
+
+/// The same body for each item.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MapSpec {
+    /// Its name.
+    pub name: String,
+    /// The body.
+    pub body: Spec,
+    /// Gives the items.
+    pub items: Script,
+    /// How many items at once.
+    pub max_concurrency: u32,
+    /// What a failed item means.
+    pub on_failure: LaneFailure,
+    /// Merges the contexts of items.
+    pub merge: Option<Script>,
+    /// Makes the output.
+    pub collect: Script,
+    /// The deadline in nanoseconds.
+    pub deadline: Option<u64>,
+}
+
+/// A pipeline as one step.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct GroupSpec {
+    /// Its name.
+    pub name: String,
+    /// The pipeline.
+    pub body: Spec,
+    /// Makes its context; without one it runs in the context around it.
+    pub inherit: Option<Script>,
+    /// Takes its output and context back.
+    pub collect: Option<Script>,
+    /// The deadline in nanoseconds.
+    pub deadline: Option<u64>,
+}
+
+impl Case {
+    /// A run of `pipeline` on `input` without limits, hooks or surprises.
+    pub fn new(pipeline: impl Into<Spec>, input: impl Into<Object>) -> Self {
+        Self {
+            pipeline: pipeline.into(),
+            input: input.into(),
+            context: Context::default(),
+            hooks: false,
+            hook: Script::default(),
+            limits: UsageLimits::default(),
+            deadline: None,
+            schedule: Schedule::default(),
+        }
+    }
+
+    /// The plan.
+    ///
+    /// # Errors
+    /// What the compiler says of the pipeline.
+    pub fn plan(&self) -> Result<Plan<Callable>, CompileError> {
+        let mut pipeline = Pipeline::new();
+        let root = self.pipeline.add_to(&mut pipeline);
+        pipeline.compile("case", root)
+    }
+}
+
+fn callable(script: &Script) -> Callable {
+    Arc::new(script.clone())
+}
+
+fn callables(scripts: &[Script]) -> Vec<Callable> {
+    scripts.iter().map(callable).collect()
+}
+
+impl Spec {
+    /// The part's name; empty for a sequence.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Sequence(_) => "",
+            Self::Step(step) => &step.name,
+            Self::Conditional(node) => &node.name,
+            Self::Parallel(node) => &node.name,
+            Self::Map(node) => &node.name,
+            Self::Group(node) => &node.name,
+        }
+    }
+
+    fn deadline(&self) -> Option<u64> {
+        match self {
+            Self::Sequence(_) => None,
+            Self::Step(step) => step.deadline,
+            Self::Conditional(node) => node.deadline,
+            Self::Parallel(node) => node.deadline,
+            Self::Map(node) => node.deadline,
+            Self::Group(node) => node.deadline,
+        }
+    }
+
+    /// Adds the part to a pipeline.
+    pub fn add_to(&self, pipeline: &mut Pipeline<Callable>) -> NodeId {
+        let named = |pipeline: &mut Pipeline<Callable>, branches: &[(String, Spec)]| {
+            branches
+                .iter()
+                .map(|(name, spec)| (Arc::from(name.as_str()), spec.add_to(pipeline)))
+                .collect()
+        };
+        let node = match self {
+            Self::Sequence(parts) => {
+                let children = parts.iter().map(|part| part.add_to(pipeline)).collect();
+                pipeline.sequence(children)
+            }
+            Self::Step(step) => {
+                let mut node = StepNode::new(callable(&step.agent));
+                node.prompt_processors = callables(&step.prompt);
+                node.output_processors = callables(&step.output);
+                node.plugins = callables(&step.plugins);
+                node.validators = callables(&step.validators);
+                node.apply = step.apply.as_ref().map(callable);
+                node.persist = step.persist.as_ref().map(callable);
+                node.policy = step.policy.clone();
+                node.fallback = step.fallback.as_ref().map(|fallback| fallback.add_to(pipeline));
+                node.estimate = step.estimate;
+                pipeline.step(step.name.as_str(), node)
+            }
+            Self::Conditional(spec) => {
+                let node = ConditionalNode {
+                    condition: callable(&spec.condition),
+                    branches: named(pipeline, &spec.branches),
+                    default: spec.default.as_ref().map(|default| default.add_to(pipeline)),
+                    input_mapper: spec.input_mapper.as_ref().map(callable),
+                    output_mapper: spec.output_mapper.as_ref().map(callable),
+                };
+                pipeline.conditional(spec.name.as_str(), node)
+            }
+            Self::Parallel(spec) => {
+                let node = ParallelNode {
+                    branches: named(pipeline, &spec.branches),
+                    on_failure: spec.on_failure,
+                    max_concurrency: spec.max_concurrency,
+                    merge: spec.merge.as_ref().map(callable),
+                    collect: callable(&spec.collect),
+                };
+                pipeline.parallel(spec.name.as_str(), node)
+            }
+            Self::Map(spec) => {
+                let node = MapNode {
+                    body: spec.body.add_to(pipeline),
+                    items: callable(&spec.items),
+                    max_concurrency: spec.max_concurrency,
+                    on_failure: spec.on_failure,
+                    merge: spec.merge.as_ref().map(callable),
+                    collect: callable(&spec.collect),
+                };
+                pipeline.map(spec.name.as_str(), node)
+            }
+            Self::Group(spec) => {
+                let node = GroupNode {
+                    body: spec.body.add_to(pipeline),
+                    inherit: spec.inherit.as_ref().map(callable),
+                    collect: spec.collect.as_ref().map(callable),
+                };
+                pipeline.group(spec.name.as_str(), node)
+            }
+        };
+        pipeline.set_deadline(node, self.deadline().map(Duration::from_nanos));
+        node
+    }
+}
+
+/// A policy of this many retries without waits or time limits.
+pub(crate) fn retries(max_retries: u32) -> Policy {
+    Policy {
+        max_retries,
+        timeout: None,
+        backoff: Backoff::None,
+    }
+}

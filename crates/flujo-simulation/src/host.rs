@@ -1,0 +1,682 @@
+//! The simulation itself: machines that are polled, calls that take virtual time, and one queue of what is due, from
+//! which the seed draws what comes first among things due at the same time.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+
+use flujo_core::machine::{
+    Answer, Call, CallId, Command, Event, Finish, LaneId, LanePlace, Machine, Options, Role, Time, TimerId,
+};
+use flujo_core::plan::{Kind, NodeId, Plan};
+use flujo_core::usage::Usage;
+
+use crate::behaviour::{self, Result as Written};
+use crate::budget::Budget;
+use crate::random::{Random, mix};
+use crate::script::{Act, Does, OnCancel};
+use crate::trace::{CallEnd, CallTrace, NoticeTrace, Ran, Trace};
+use crate::{Callable, Case, Context, Object, Schedule, Script, Simulated};
+
+/// More commands than any sensible case gives: a machine that goes round in circles.
+const ENDLESS: u64 = 20_000_000;
+
+/// Why a run did not end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stuck {
+    /// Nothing is due any more, although the run has not ended.
+    Waiting(String),
+    /// It gives commands for ever.
+    Endless,
+    /// A restored machine did not ask again for what was under way, or asked for something else.
+    Forgot(String),
+    /// The pipeline could not be compiled, or a state could not be written or read.
+    Unusable(String),
+}
+
+impl fmt::Display for Stuck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Waiting(what) => write!(f, "the run waits for something that never comes: {what}"),
+            Self::Endless => write!(f, "the run gave {ENDLESS} commands and goes on"),
+            Self::Forgot(what) => write!(f, "after a restore: {what}"),
+            Self::Unusable(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for Stuck {}
+
+/// A run and everything around it.
+pub struct Simulation {
+    pub(crate) plan: Arc<Plan<Callable>>,
+    /// What hooks do: they share one script, whose acts go by the number of hook calls of the whole run.
+    hook: Script,
+    hook_calls: usize,
+    pub(crate) schedule: Schedule,
+    random: Random,
+    pub(crate) now: Time,
+    pub(crate) lanes: Vec<Option<Lane>>,
+    /// Where each lane that has not been taken over by its parent is.
+    pub(crate) ids: HashMap<(usize, LaneId), usize>,
+    ready: Vec<usize>,
+    pub(crate) flights: HashMap<(usize, CallId), Flight>,
+    pub(crate) queue: BTreeMap<(Time, u64), Due>,
+    sequence: u64,
+    /// How often each callable has been called to the end, per lane.
+    counts: HashMap<(u64, NodeId, Role, u32), usize>,
+    budget: Budget,
+    pub(crate) trace: Trace,
+    finished: Option<Box<Finish<Simulated>>>,
+    /// What restored machines have yet to ask for again.
+    pub(crate) orphans: HashSet<(usize, Orphan)>,
+    pub(crate) dead_timers: HashSet<(usize, TimerId)>,
+}
+
+/// One machine under way.
+pub(crate) struct Lane {
+    pub(crate) machine: Machine<Simulated>,
+    parent: Option<(usize, LaneId)>,
+    /// Tells lanes apart by where they stand, not by when they began.
+    key: u64,
+}
+
+/// One call under way.
+pub(crate) struct Flight {
+    trace: usize,
+    pub(crate) node: NodeId,
+    role: Role,
+    index: u32,
+    attempt: u32,
+    act: Act,
+    /// Where in the queue its end is.
+    due: Option<(Time, u64)>,
+    /// Whether it has been told to end.
+    pub(crate) cancelled: bool,
+}
+
+/// Something of a saved machine that must be asked for again, as far as it can be told before it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Orphan {
+    Call(CallId),
+    Timer(TimerId, Time),
+    Budget(u64),
+}
+
+/// Something that is to happen.
+#[derive(Debug, Clone)]
+pub(crate) enum Due {
+    CallEnds {
+        lane: usize,
+        call: CallId,
+        end: End,
+    },
+    /// A call that was given up answers after all.
+    Late {
+        lane: usize,
+        call: CallId,
+        written: Box<Written>,
+        usage: Usage,
+    },
+    Woke {
+        lane: usize,
+        timer: TimerId,
+    },
+    LaneFinished {
+        parent: usize,
+        lane: LaneId,
+        finish: Box<Finish<Simulated>>,
+    },
+    Budget {
+        lane: usize,
+        node: NodeId,
+        estimate: Usage,
+        actual: Option<Usage>,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum End {
+    Written(Box<Written>),
+    TimedOut(Usage),
+    Cancelled,
+}
+
+impl Simulation {
+    /// A run of a case, about to begin at time 0.
+    ///
+    /// # Errors
+    /// [`Stuck::Unusable`] when the pipeline does not compile.
+    pub fn new(case: &Case) -> Result<Self, Stuck> {
+        let plan = case.plan().map_err(|error| Stuck::Unusable(error.to_string()))?;
+        let mut simulation = Self::of(Arc::new(plan), case.input.clone(), case.context.clone(), case);
+        simulation.hook = case.hook.clone();
+        Ok(simulation)
+    }
+
+    /// A run of a plan that was made elsewhere; hooks, limits, deadline and schedule are those of `case`.
+    pub fn of(plan: Arc<Plan<Callable>>, input: Object, context: Context, case: &Case) -> Self {
+        let options = Options {
+            hooks: case.hooks,
+            limits: !case.limits.is_unlimited(),
+            notices: true,
+            seed: case.schedule.seed,
+        };
+        let machine = Machine::start(Arc::clone(&plan), options, input, context, 0, case.deadline);
+        Self {
+            plan,
+            hook: Script::default(),
+            hook_calls: 0,
+            schedule: case.schedule.clone(),
+            random: Random::new(case.schedule.seed),
+            now: 0,
+            lanes: vec![Some(Lane {
+                machine,
+                parent: None,
+                key: 0,
+            })],
+            ids: HashMap::new(),
+            ready: vec![0],
+            flights: HashMap::new(),
+            queue: BTreeMap::new(),
+            sequence: 0,
+            counts: HashMap::new(),
+            budget: Budget {
+                limits: case.limits,
+                ..Budget::default()
+            },
+            trace: Trace::default(),
+            finished: None,
+            orphans: HashSet::new(),
+            dead_timers: HashSet::new(),
+        }
+    }
+
+    /// Runs to the end.
+    ///
+    /// # Errors
+    /// [`Stuck`] when the run does not end.
+    pub fn run(mut self) -> Result<Ran, Stuck> {
+        loop {
+            self.poll_all()?;
+            if let Some(finish) = self.finished.take() {
+                return Ok(self.end(*finish));
+            }
+            if self.wants_save() {
+                self.save_and_restore()?;
+                continue;
+            }
+            let Some(due) = self.take_due() else {
+                return Err(Stuck::Waiting(self.describe()));
+            };
+            self.happen(due);
+        }
+    }
+
+    fn describe(&self) -> String {
+        let lanes = self.lanes.iter().flatten().count();
+        format!(
+            "{lanes} lanes and {} calls are under way at {} ns",
+            self.flights.len(),
+            self.now
+        )
+    }
+
+    fn end(mut self, finish: Finish<Simulated>) -> Ran {
+        self.trace.left_calls += self.flights.len();
+        self.trace.left_lanes += self.lanes.iter().flatten().count();
+        // Reservations that were given back in the last moment.
+        for due in std::mem::take(&mut self.queue).into_values() {
+            if let Due::Budget {
+                node,
+                estimate,
+                actual,
+                ..
+            } = due
+            {
+                let _ = self.ask_budget(node, estimate, actual);
+            }
+        }
+        Ran {
+            finish,
+            trace: self.trace,
+            budget: self.budget,
+            ended: self.now,
+        }
+    }
+
+    /// Polls machines until all of them wait.
+    pub(crate) fn poll_all(&mut self) -> Result<(), Stuck> {
+        while !self.ready.is_empty() {
+            let place = self.random.below(self.ready.len());
+            let lane = self.ready[place];
+            let command = self.lanes[lane].as_mut().and_then(|lane| lane.machine.poll());
+            let Some(command) = command else {
+                self.ready.swap_remove(place);
+                continue;
+            };
+            self.carry_out(lane, command)?;
+            self.trace.commands += 1;
+            if self.trace.commands > ENDLESS {
+                return Err(Stuck::Endless);
+            }
+            if self
+                .schedule
+                .cancel_after
+                .is_some_and(|after| self.trace.commands >= u64::from(after))
+            {
+                self.schedule.cancel_after = None;
+                if self.finished.is_none() {
+                    self.trace.cancelled_at = Some(self.now);
+                    self.tell(0, Event::Cancel { at: self.now });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, lane: usize, event: Event<Simulated>) {
+        if let Some(running) = self.lanes.get_mut(lane).and_then(Option::as_mut) {
+            running.machine.handle(event);
+            self.wake(lane);
+        }
+    }
+
+    pub(crate) fn wake(&mut self, lane: usize) {
+        if !self.ready.contains(&lane) {
+            self.ready.push(lane);
+        }
+    }
+
+    fn push(&mut self, at: Time, due: Due) -> (Time, u64) {
+        self.sequence += 1;
+        let key = (at.max(self.now), self.sequence);
+        self.queue.insert(key, due);
+        key
+    }
+
+    /// The next thing to happen: any of those that are due first.
+    fn take_due(&mut self) -> Option<Due> {
+        let (first, _) = *self.queue.first_key_value()?.0;
+        let together = self.queue.range((first, 0)..=(first, u64::MAX)).count();
+        let chosen = self.random.below(together);
+        let key = *self.queue.range((first, 0)..).nth(chosen)?.0;
+        self.now = first;
+        self.queue.remove(&key)
+    }
+
+    fn happen(&mut self, due: Due) {
+        let at = self.now;
+        match due {
+            Due::CallEnds { lane, call, end } => self.call_ends(lane, call, end),
+            Due::Late {
+                lane,
+                call,
+                written,
+                usage,
+            } => {
+                self.tell(lane, written_event(call, *written, usage, at));
+            }
+            Due::Woke { lane, timer } => self.tell(lane, Event::Woke { timer, at }),
+            Due::LaneFinished { parent, lane, finish } => {
+                self.ids.remove(&(parent, lane));
+                self.tell(parent, Event::LaneFinished { lane, finish, at });
+            }
+            Due::Budget {
+                lane,
+                node,
+                estimate,
+                actual,
+            } => {
+                let event = self.ask_budget(node, estimate, actual);
+                self.tell(lane, event);
+            }
+        }
+    }
+
+    fn ask_budget(&mut self, node: NodeId, estimate: Usage, actual: Option<Usage>) -> Event<Simulated> {
+        let step = Arc::clone(&self.plan.node(node).name);
+        let answer = match actual {
+            None => self.budget.reserve(&step, estimate),
+            Some(actual) => self.budget.settle(&step, estimate, actual),
+        };
+        match answer {
+            Ok(()) => Event::Reserved,
+            Err(breach) => Event::Refused(breach),
+        }
+    }
+
+    fn call_ends(&mut self, lane: usize, call: CallId, end: End) {
+        let Some(flight) = self.flights.remove(&(lane, call)) else {
+            return;
+        };
+        if let Some(key) = self.lanes[lane].as_ref().map(|lane| lane.key) {
+            *self
+                .counts
+                .entry((key, flight.node, flight.role, flight.index))
+                .or_default() += 1;
+        }
+        let at = self.now;
+        let (event, how, usage) = match end {
+            End::TimedOut(usage) => (Event::TimedOut { call, usage, at }, CallEnd::TimedOut, usage),
+            End::Cancelled => (Event::CallCancelled { call, at }, CallEnd::Cancelled, Usage::ZERO),
+            End::Written(written) => {
+                let (how, usage) = match &*written {
+                    Written::Failure(_) => (CallEnd::Failed, flight.act.usage),
+                    Written::Answer(Answer::Value { usage, .. }, _) => (CallEnd::Answered, *usage),
+                    Written::Answer(..) => (CallEnd::Answered, Usage::ZERO),
+                };
+                (written_event(call, *written, usage, at), how, usage)
+            }
+        };
+        if let Some(trace) = self.trace.calls.get_mut(flight.trace) {
+            (trace.ended, trace.end, trace.usage) = (Some(at), Some(how), usage);
+        }
+        self.tell(lane, event);
+    }
+
+    fn carry_out(&mut self, lane: usize, command: Command<Simulated>) -> Result<(), Stuck> {
+        match command {
+            Command::Call(call) => return self.begin_call(lane, call),
+            Command::CancelCall(call) => self.cancel_call(lane, call),
+            Command::Sleep { timer, until } => {
+                if self.orphans.remove(&(lane, Orphan::Timer(timer, until))) {
+                    return Ok(());
+                }
+                self.push(until, Due::Woke { lane, timer });
+            }
+            // A timer that fires nevertheless must do nothing, so it is left to fire.
+            Command::CancelSleep(timer) => {
+                self.dead_timers.insert((lane, timer));
+            }
+            Command::Notify(notice) => {
+                let place = self.place(lane);
+                self.trace.notices.push(NoticeTrace { lane: place, notice });
+            }
+            Command::Spawn { lane: id, machine } => self.spawn(lane, id, *machine),
+            Command::CancelLane(id) => {
+                if let Some(child) = self.ids.get(&(lane, id)).copied() {
+                    if let Some(place) = self.place(child) {
+                        self.trace.cancelled_lanes.push(place);
+                    }
+                    self.tell(child, Event::Cancel { at: self.now });
+                }
+            }
+            Command::Reserve { node, estimate } => self.budget_due(lane, node, estimate, None),
+            Command::Settle {
+                node,
+                estimate,
+                actual,
+            } => {
+                self.budget_due(lane, node, estimate, Some(actual));
+            }
+            Command::Finish(finish) => self.finish(lane, finish),
+        }
+        Ok(())
+    }
+
+    fn place(&self, lane: usize) -> Option<Arc<LanePlace>> {
+        self.lanes[lane].as_ref()?.machine.lane().cloned()
+    }
+
+    fn spawn(&mut self, parent: usize, id: LaneId, machine: Machine<Simulated>) {
+        let around = self.lanes[parent].as_ref().map_or(0, |lane| lane.key);
+        let key = machine.lane().map_or(0, |place| {
+            mix(around.wrapping_add(0x9e37_79b9_7f4a_7c15)
+                ^ (u64::from(place.node.0) << 32 | u64::from(place.index)))
+        });
+        let lane = self.lanes.len();
+        self.lanes.push(Some(Lane {
+            machine,
+            parent: Some((parent, id)),
+            key,
+        }));
+        self.ids.insert((parent, id), lane);
+        self.ready.push(lane);
+        self.trace.most_lanes = self.trace.most_lanes.max(self.ids.len());
+    }
+
+    fn finish(&mut self, lane: usize, finish: Box<Finish<Simulated>>) {
+        let left = self.flights.keys().filter(|(of, _)| *of == lane).count();
+        self.trace.left_calls += left;
+        match self.lanes[lane].take().and_then(|lane| lane.parent) {
+            Some((parent, id)) => {
+                self.push(
+                    self.now,
+                    Due::LaneFinished {
+                        parent,
+                        lane: id,
+                        finish,
+                    },
+                );
+            }
+            None => self.finished = Some(finish),
+        }
+    }
+
+    fn budget_due(&mut self, lane: usize, node: NodeId, estimate: Usage, actual: Option<Usage>) {
+        let waiting = self.orphans.iter().find_map(|orphan| match orphan {
+            (of, Orphan::Budget(sequence)) if *of == lane => Some(*sequence),
+            _ => None,
+        });
+        if let Some(sequence) = waiting {
+            self.orphans.remove(&(lane, Orphan::Budget(sequence)));
+            return;
+        }
+        self.push(
+            self.now,
+            Due::Budget {
+                lane,
+                node,
+                estimate,
+                actual,
+            },
+        );
+    }
+
+    fn begin_call(&mut self, lane: usize, call: Call<Simulated>) -> Result<(), Stuck> {
+        if self
+            .orphans
+            .iter()
+            .any(|(of, orphan)| *of == lane && matches!(orphan, Orphan::Call(_)))
+        {
+            return self.resume_call(lane, &call);
+        }
+        let Some(key) = self.lanes[lane].as_ref().map(|lane| lane.key) else {
+            return Ok(());
+        };
+        let hook = matches!(call.role, Role::Hook(_));
+        let nth = self
+            .counts
+            .get(&(key, call.node, call.role, call.index))
+            .copied()
+            .unwrap_or(0);
+        let node = self.plan.node(call.node);
+        let act = if hook {
+            self.hook_calls += 1;
+            self.hook.act(self.hook_calls - 1)
+        } else {
+            script_of(&node.kind, call.role, call.index).map_or_else(Act::default, |script| script.act(nth))
+        };
+        let written = behaviour::result(&call, node, &act, nth);
+        let trace = self.trace.calls.len();
+        self.trace.calls.push(CallTrace {
+            lane: self.place(lane),
+            node: call.node,
+            role: call.role,
+            index: call.index,
+            attempt: call.attempt,
+            call: call.call,
+            started: self.now,
+            ended: None,
+            end: None,
+            usage: Usage::ZERO,
+        });
+        let (at, end) = self.end_of(lane, &call, &act, written);
+        let due = at.map(|at| {
+            self.push(
+                at,
+                Due::CallEnds {
+                    lane,
+                    call: call.call,
+                    end,
+                },
+            )
+        });
+        let flight = Flight {
+            trace,
+            node: call.node,
+            role: call.role,
+            index: call.index,
+            attempt: call.attempt,
+            act,
+            due,
+            cancelled: false,
+        };
+        self.flights.insert((lane, call.call), flight);
+        Ok(())
+    }
+
+    /// When and how a call ends that is not cancelled: by itself, or at its deadline.
+    fn end_of(
+        &mut self,
+        lane: usize,
+        call: &Call<Simulated>,
+        act: &Act,
+        written: Written,
+    ) -> (Option<Time>, End) {
+        let by_itself = (act.does != Does::Hang).then(|| self.now.saturating_add(act.takes));
+        let written = Box::new(written);
+        let deadline = call
+            .deadline
+            .filter(|deadline| !act.inline && by_itself.is_none_or(|end| end > *deadline));
+        let Some(deadline) = deadline.map(|deadline| deadline.max(self.now)) else {
+            return (by_itself, End::Written(written));
+        };
+        match act.on_cancel {
+            OnCancel::Linger(more) => (Some(deadline.saturating_add(more)), End::TimedOut(act.usage)),
+            OnCancel::Ignore if by_itself.is_some() => (by_itself, End::Written(written)),
+            OnCancel::Abandon => {
+                if let Some(late) = by_itself {
+                    self.push(
+                        late,
+                        Due::Late {
+                            lane,
+                            call: call.call,
+                            written,
+                            usage: act.usage,
+                        },
+                    );
+                }
+                (Some(deadline), End::TimedOut(Usage::ZERO))
+            }
+            OnCancel::Obey | OnCancel::Ignore => (Some(deadline), End::TimedOut(act.usage)),
+        }
+    }
+
+    fn cancel_call(&mut self, lane: usize, call: CallId) {
+        let Some(flight) = self.flights.get_mut(&(lane, call)) else {
+            return;
+        };
+        flight.cancelled = true;
+        let after = match flight.act.on_cancel {
+            _ if flight.act.inline => return,
+            OnCancel::Ignore if flight.act.does != Does::Hang => return,
+            OnCancel::Linger(more) => more,
+            _ => 0,
+        };
+        let due = flight.due.take();
+        let was = due.and_then(|key| self.queue.remove(&key));
+        let at = self.now.saturating_add(after);
+        // A call that is being ended by its deadline already ends no later for being cancelled.
+        let (at, end) = match (due, was) {
+            (
+                Some((at, _)),
+                Some(Due::CallEnds {
+                    end: End::TimedOut(usage),
+                    ..
+                }),
+            ) if at <= self.now.saturating_add(after) => (at, End::TimedOut(usage)),
+            _ => (at, End::Cancelled),
+        };
+        let key = self.push(at, Due::CallEnds { lane, call, end });
+        if let Some(flight) = self.flights.get_mut(&(lane, call)) {
+            flight.due = Some(key);
+        }
+    }
+
+    /// A restored machine asks again for the call that was under way: it goes on under its new name.
+    fn resume_call(&mut self, lane: usize, call: &Call<Simulated>) -> Result<(), Stuck> {
+        let old = self.orphans.iter().find_map(|orphan| match orphan {
+            (of, Orphan::Call(old)) if *of == lane => Some(*old),
+            _ => None,
+        });
+        let Some((old, mut flight)) = old.and_then(|old| Some((old, self.flights.remove(&(lane, old))?)))
+        else {
+            return Err(Stuck::Forgot(format!(
+                "nothing is known of the call of {:?}",
+                call.node
+            )));
+        };
+        self.orphans.remove(&(lane, Orphan::Call(old)));
+        let same = (flight.node, flight.role, flight.index, flight.attempt)
+            == (call.node, call.role, call.index, call.attempt);
+        if !same {
+            return Err(Stuck::Forgot(format!(
+                "{:?} {:?} was under way, but {:?} {:?} is asked for",
+                flight.node, flight.role, call.node, call.role
+            )));
+        }
+        if let Some(Due::CallEnds { call: name, .. }) = flight.due.and_then(|key| self.queue.get_mut(&key)) {
+            *name = call.call;
+        }
+        if let Some(trace) = self.trace.calls.get_mut(flight.trace) {
+            trace.call = call.call;
+        }
+        flight.cancelled = false;
+        self.flights.insert((lane, call.call), flight);
+        Ok(())
+    }
+}
+
+fn written_event(call: CallId, written: Written, usage: Usage, at: Time) -> Event<Simulated> {
+    match written {
+        Written::Answer(answer, context) => Event::Answered {
+            call,
+            answer,
+            context,
+            at,
+        },
+        Written::Failure(failure) => Event::Failed {
+            call,
+            failure,
+            usage,
+            at,
+        },
+    }
+}
+
+/// The script behind a role of a node; a redirected agent has none of its own and does what is natural.
+fn script_of(kind: &Kind<Callable>, role: Role, index: u32) -> Option<&Callable> {
+    let at = index as usize;
+    match (kind, role) {
+        (Kind::Step(step), Role::PromptProcessor) => step.prompt_processors.get(at),
+        (Kind::Step(step), Role::Agent) => Some(&step.agent),
+        (Kind::Step(step), Role::OutputProcessor) => step.output_processors.get(at),
+        (Kind::Step(step), Role::Plugin) => step.plugins.get(at),
+        (Kind::Step(step), Role::Validator) => step.validators.get(at),
+        (Kind::Step(step), Role::Apply) => step.apply.as_ref(),
+        (Kind::Step(step), Role::Persist) => step.persist.as_ref(),
+        (Kind::Conditional(node), Role::Condition) => Some(&node.condition),
+        (Kind::Conditional(node), Role::BranchInput) => node.input_mapper.as_ref(),
+        (Kind::Conditional(node), Role::BranchOutput) => node.output_mapper.as_ref(),
+        (Kind::Parallel(node), Role::Merge) => node.merge.as_ref(),
+        (Kind::Parallel(node), Role::Collect) => Some(&node.collect),
+        (Kind::Map(node), Role::Items) => Some(&node.items),
+        (Kind::Map(node), Role::Merge) => node.merge.as_ref(),
+        (Kind::Map(node), Role::Collect) => Some(&node.collect),
+        (Kind::Group(node), Role::Inherit) => node.inherit.as_ref(),
+        (Kind::Group(node), Role::Collect) => node.collect.as_ref(),
+        _ => None,
+    }
+}

@@ -1,0 +1,102 @@
+//! Saving and restoring in the middle of a run: every machine becomes text, is dropped, and goes on from the text.
+//! Calls, timers and reservations that were under way go on as soon as the restored machine asks for them again; a
+//! machine that forgets one, or asks for another, is found out.
+
+use std::sync::Arc;
+
+use flujo_core::machine::{Finish, LaneId, Machine, State};
+
+use crate::Simulated;
+use crate::host::{Due, Orphan, Simulation, Stuck};
+
+impl Simulation {
+    /// Whether it is time to save. A run that waits for cancelled calls is not saved: they would be gone.
+    pub(crate) fn wants_save(&self) -> bool {
+        let due = self
+            .schedule
+            .save_after
+            .iter()
+            .any(|after| u64::from(*after) <= self.trace.commands);
+        due && !self.flights.values().any(|flight| flight.cancelled)
+    }
+
+    /// Saves everything, drops it and goes on from what was saved.
+    pub(crate) fn save_and_restore(&mut self) -> Result<(), Stuck> {
+        let commands = self.trace.commands;
+        self.schedule
+            .save_after
+            .retain(|after| u64::from(*after) > commands);
+        self.trace.saves += 1;
+        self.note_orphans();
+        for lane in 0..self.lanes.len() {
+            self.restore_lane(lane)?;
+        }
+        for due in self.queue.values_mut() {
+            if let Due::LaneFinished { finish, .. } = due {
+                let text = written(&**finish)?;
+                **finish = read::<Finish<Simulated>>(&text)?;
+            }
+        }
+        self.poll_all()?;
+        // A reservation that was given back unasked is answered to nobody; all else must have been asked for again.
+        self.orphans
+            .retain(|(_, orphan)| !matches!(orphan, Orphan::Budget(_)));
+        match self.orphans.iter().next() {
+            Some((lane, orphan)) => Err(Stuck::Forgot(format!(
+                "machine {lane} did not ask again for {orphan:?}"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    fn note_orphans(&mut self) {
+        for (lane, call) in self.flights.keys() {
+            self.orphans.insert((*lane, Orphan::Call(*call)));
+        }
+        for (at, due) in &self.queue {
+            match due {
+                Due::Woke { lane, timer }
+                    if self.lanes[*lane].is_some() && !self.dead_timers.contains(&(*lane, *timer)) =>
+                {
+                    self.orphans.insert((*lane, Orphan::Timer(*timer, at.0)));
+                }
+                Due::Budget { lane, .. } if self.lanes[*lane].is_some() => {
+                    self.orphans.insert((*lane, Orphan::Budget(at.1)));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn restore_lane(&mut self, lane: usize) -> Result<(), Stuck> {
+        let Some(running) = self.lanes[lane].as_mut() else {
+            return Ok(());
+        };
+        let text = written(&running.machine.save(self.now))?;
+        let state: State<Simulated> = read(&text)?;
+        running.machine = Machine::restore(Arc::clone(&self.plan), state, self.now);
+        let mut expected: Vec<LaneId> = self
+            .ids
+            .keys()
+            .filter(|(parent, _)| *parent == lane)
+            .map(|(_, id)| *id)
+            .collect();
+        expected.sort_unstable();
+        let known = running.machine.running_lanes();
+        if known != expected {
+            return Err(Stuck::Forgot(format!(
+                "machine {lane} waits for lanes {known:?}, not {expected:?}"
+            )));
+        }
+        self.wake(lane);
+        Ok(())
+    }
+}
+
+fn written<T: serde::Serialize>(value: &T) -> Result<String, Stuck> {
+    serde_json::to_string(value).map_err(|error| Stuck::Unusable(format!("cannot be saved: {error}")))
+}
+
+fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Stuck> {
+    serde_json::from_str(text).map_err(|error| Stuck::Unusable(format!("cannot be restored: {error}")))
+}

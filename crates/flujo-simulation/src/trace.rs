@@ -1,0 +1,127 @@
+//! What the simulation saw of a run.
+
+use std::sync::Arc;
+
+use flujo_core::machine::{CallId, Finish, LanePlace, Notice, Role, Time};
+use flujo_core::plan::NodeId;
+use flujo_core::usage::Usage;
+
+use crate::Simulated;
+use crate::budget::Budget;
+
+/// How a call ended, as the machine was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallEnd {
+    /// With an answer.
+    Answered,
+    /// With an error.
+    Failed,
+    /// Its deadline passed.
+    TimedOut,
+    /// It was cancelled.
+    Cancelled,
+}
+
+/// One call.
+#[derive(Debug, Clone)]
+pub struct CallTrace {
+    /// The lane it was made in.
+    pub lane: Option<Arc<LanePlace>>,
+    /// The node that holds the callable.
+    pub node: NodeId,
+    /// What it was called for.
+    pub role: Role,
+    /// Which of the node's callables of that role.
+    pub index: u32,
+    /// The attempt.
+    pub attempt: u32,
+    /// What the machine calls it.
+    pub call: CallId,
+    /// When it began.
+    pub started: Time,
+    /// When the machine was told of its end.
+    pub ended: Option<Time>,
+    /// How it ended.
+    pub end: Option<CallEnd>,
+    /// What the machine was told that it used.
+    pub usage: Usage,
+}
+
+/// One notice, with the lane it came from.
+#[derive(Debug, Clone)]
+pub struct NoticeTrace {
+    /// The lane.
+    pub lane: Option<Arc<LanePlace>>,
+    /// The notice.
+    pub notice: Notice<Simulated>,
+}
+
+/// Everything the simulation saw.
+#[derive(Debug, Clone, Default)]
+pub struct Trace {
+    /// Calls in the order in which they began.
+    pub calls: Vec<CallTrace>,
+    /// Notices in the order in which they came.
+    pub notices: Vec<NoticeTrace>,
+    /// How many commands there were.
+    pub commands: u64,
+    /// How many of them only go on after a restore.
+    pub saves: u32,
+    /// How many lanes ran at the same time, at most.
+    pub most_lanes: usize,
+    /// Which lanes were told to end.
+    pub cancelled_lanes: Vec<Arc<LanePlace>>,
+    /// Calls that were under way when the run ended.
+    pub left_calls: usize,
+    /// Lanes that were under way when the run ended.
+    pub left_lanes: usize,
+    /// When the run was cancelled from outside.
+    pub cancelled_at: Option<Time>,
+}
+
+/// A run that has ended.
+#[derive(Debug, Clone)]
+pub struct Ran {
+    /// How it ended.
+    pub finish: Finish<Simulated>,
+    /// What was seen of it.
+    pub trace: Trace,
+    /// Its budget at the end.
+    pub budget: Budget,
+    /// When it ended.
+    pub ended: Time,
+}
+
+impl Ran {
+    /// Everything in the result as text; equal for equal results.
+    pub fn text(&self) -> String {
+        serde_json::to_string(&self.finish).unwrap_or_else(|error| error.to_string())
+    }
+
+    /// The notices of each lane in order, as text; equal for runs that went the same way.
+    pub fn notices_text(&self) -> Vec<String> {
+        self.trace
+            .notices
+            .iter()
+            .map(|told| {
+                let notice = &told.notice;
+                let lane = place(told.lane.as_deref());
+                format!(
+                    "{lane} {:?} {} {} at {}",
+                    notice.node, notice.record, notice.attempt, notice.at
+                ) + &format!(" {:?}", notice.kind)
+            })
+            .collect()
+    }
+}
+
+/// A lane's place as text, from the outermost construct to the innermost.
+pub fn place(mut lane: Option<&LanePlace>) -> String {
+    let mut parts = Vec::new();
+    while let Some(place) = lane {
+        parts.push(format!("{}[{}]", place.node.0, place.index));
+        lane = place.parent.as_deref();
+    }
+    parts.reverse();
+    parts.join("/")
+}
