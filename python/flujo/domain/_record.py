@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from _thread import RLock
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from pydantic import BaseModel
 
@@ -53,7 +53,8 @@ class RecordModel(BaseModel):
     __slots__ = ("__flujo_record__",)
 
     if TYPE_CHECKING:
-        __flujo_record__: Record | None
+        # Not a class variable in truth, but anything else would be a parameter of the constructor.
+        __flujo_record__: ClassVar[Record | None]
 
     @classmethod
     def _from_record(cls, record: Record) -> Self:
