@@ -1,1 +1,18 @@
-//! Part of Flujo.
+//! Flujo on tokio: a runner that drives the machine on the caller's own task, lanes as tokio tasks on all cores.
+//!
+//! A sequential step costs no spawn, no channel and no thread hop: the user's future is polled in place. Dropping a run
+//! cancels everything it started. The typed API stands on this crate (`flujo`); blueprints build [`Pipeline`]s directly.
+
+mod build;
+mod domain;
+mod handler;
+mod run;
+mod runner;
+mod scope;
+
+pub use build::{BranchFailure, Conditional, ItemFailure, MapOver, Parallel, Pipeline, Step};
+pub use domain::{BoxError, Raised, Tokio, UserError, user_error};
+pub use handler::{Decision, Handler, Reply};
+pub use run::{Canceller, Done, Event, EventKind, Events, Run, RunId};
+pub use runner::{BuildError, Runner, RunnerBuilder};
+pub use scope::{Place, Resources, Scope};

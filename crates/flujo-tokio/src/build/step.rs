@@ -1,0 +1,159 @@
+//! One step under construction.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use flujo_core::agent::Agent;
+use flujo_core::plan::{Backoff, StepNode};
+use flujo_core::usage::Usage;
+use flujo_core::value::Value;
+
+use super::Pipeline;
+use crate::Handler;
+
+/// A step: a handler with what goes before and after it.
+#[derive(Debug, Clone)]
+pub struct Step {
+    name: Arc<str>,
+    node: StepNode<Handler>,
+    deadline: Option<Duration>,
+    fallback: Option<Pipeline>,
+}
+
+impl Step {
+    /// A step whose work `handler` does.
+    pub fn new(name: impl Into<Arc<str>>, handler: Handler) -> Self {
+        Self {
+            name: name.into(),
+            node: StepNode::new(handler),
+            deadline: None,
+            fallback: None,
+        }
+    }
+
+    /// A step whose work an agent does.
+    pub fn agent(name: impl Into<Arc<str>>, agent: Arc<dyn Agent>) -> Self {
+        Self::new(name, Handler::Agent(agent))
+    }
+
+    /// Retries after the first attempt; 1 without this.
+    #[must_use]
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.node.policy.max_retries = retries;
+        self
+    }
+
+    /// How long to wait between attempts; not at all without this.
+    #[must_use]
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.node.policy.backoff = backoff;
+        self
+    }
+
+    /// The longest time one attempt may take.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.node.policy.timeout = Some(timeout);
+        self
+    }
+
+    /// The longest time the step may take with its retries, waits and fallback.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// What one attempt is expected to use; it is reserved before the attempt when usage is limited.
+    #[must_use]
+    pub fn estimate(mut self, estimate: Usage) -> Self {
+        self.node.estimate = estimate;
+        self
+    }
+
+    /// Prepares the input of each attempt, after the processors added before.
+    #[must_use]
+    pub fn prompt_processor(mut self, processor: Handler) -> Self {
+        self.node.prompt_processors.push(processor);
+        self
+    }
+
+    /// Works on the output of each attempt, after the processors added before.
+    #[must_use]
+    pub fn output_processor(mut self, processor: Handler) -> Self {
+        self.node.output_processors.push(processor);
+        self
+    }
+
+    /// Accepts, rejects, replaces or redirects, after the plugins added before.
+    #[must_use]
+    pub fn plugin(mut self, plugin: Handler) -> Self {
+        self.node.plugins.push(plugin);
+        self
+    }
+
+    /// Accepts or rejects the output; all validators are asked.
+    #[must_use]
+    pub fn validator(mut self, validator: Handler) -> Self {
+        self.node.validators.push(validator);
+        self
+    }
+
+    /// Writes the output of a successful attempt into the context, in place of what was said before.
+    #[must_use]
+    pub fn apply(mut self, apply: Handler) -> Self {
+        self.node.apply = Some(apply);
+        self
+    }
+
+    /// Writes each entry of an output that is a map into the context's field of that name.
+    #[must_use]
+    pub fn updates_context(self) -> Self {
+        self.apply(Handler::apply(|output, context| {
+            context.update(output).ok_or_else(|| {
+                format!(
+                    "the output must be a map of context fields, but is a {}",
+                    output.kind()
+                )
+            })?;
+            Ok(())
+        }))
+    }
+
+    /// Writes the output into the context at a dotted path.
+    #[must_use]
+    pub fn sink_to(self, path: impl Into<String>) -> Self {
+        let path = path.into();
+        self.apply(Handler::apply(move |output, context| {
+            Ok(context.set_path(&path, output.clone())?)
+        }))
+    }
+
+    /// Writes why the step failed into the context at a dotted path.
+    #[must_use]
+    pub fn persist_feedback_to(mut self, path: impl Into<String>) -> Self {
+        let path = path.into();
+        self.node.persist = Some(Handler::persist(move |failure, context| {
+            Ok(context.set_path(&path, Value::from(failure.to_string()))?)
+        }));
+        self
+    }
+
+    /// Runs with the step's input when all attempts have failed.
+    #[must_use]
+    pub fn fallback(mut self, fallback: impl Into<Pipeline>) -> Self {
+        self.fallback = Some(fallback.into());
+        self
+    }
+}
+
+impl From<Step> for Pipeline {
+    fn from(step: Step) -> Self {
+        let mut nodes = None;
+        let mut node = step.node;
+        node.fallback = step.fallback.map(|fallback| fallback.place_in(&mut nodes));
+        let mut nodes = nodes.unwrap_or_default();
+        let id = nodes.step(step.name, node);
+        Pipeline::of(nodes, id, step.deadline)
+    }
+}

@@ -1,0 +1,209 @@
+//! The callables of a plan on tokio: asynchronous functions, agents, and small decisions that are made in place.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use flujo_core::agent::{Agent, BoxFuture};
+use flujo_core::context::{Context, MergeStrategy};
+use flujo_core::machine::{Answer, Failure, Input, LaneRecord, Outcome};
+use flujo_core::usage::Usage;
+use flujo_core::value::Value;
+
+use crate::domain::{Raised, Tokio};
+use crate::scope::Scope;
+
+/// What an asynchronous function gives in the end.
+pub type Reply = Result<Value, Raised>;
+
+type Plain = dyn Fn(Value) -> BoxFuture<'static, Reply> + Send + Sync;
+type Scoped = dyn Fn(Value, Scope) -> BoxFuture<'static, Reply> + Send + Sync;
+type Inline = dyn Fn(Decision<'_>) -> Result<Answer<Tokio>, Raised> + Send + Sync;
+
+/// Something a plan holds to be called. Cloning shares it.
+#[derive(Clone)]
+pub enum Handler {
+    /// An asynchronous function of its input.
+    Plain(Arc<Plain>),
+    /// An asynchronous function of its input and the place it runs in.
+    Scoped(Arc<Scoped>),
+    /// An agent.
+    Agent(Arc<dyn Agent>),
+    /// A decision made in place, without waiting.
+    Inline(Arc<Inline>),
+}
+
+/// What a decision is made on.
+#[derive(Debug)]
+pub struct Decision<'a> {
+    /// What it works on.
+    pub input: &'a Input<Tokio>,
+    /// The context; what is written counts when the step succeeds.
+    pub context: &'a mut Context,
+}
+
+impl<'a> Decision<'a> {
+    /// The value it works on; null when it works on something else.
+    pub fn value(&self) -> &'a Value {
+        match self.input {
+            Input::Value(value) | Input::Redirect { input: value, .. } => value,
+            _ => &Value::Null,
+        }
+    }
+
+    /// The lanes it works on, in declared order; none when it works on something else.
+    pub fn lanes(&self) -> &'a [LaneRecord<Tokio>] {
+        match self.input {
+            Input::Lanes(lanes) => lanes,
+            _ => &[],
+        }
+    }
+}
+
+impl fmt::Debug for Handler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Plain(_) => "Plain",
+            Self::Scoped(_) => "Scoped",
+            Self::Agent(_) => "Agent",
+            Self::Inline(_) => "Inline",
+        })
+    }
+}
+
+/// An answer that is a value and used nothing.
+fn answer(value: Value) -> Answer<Tokio> {
+    Answer::Value {
+        value,
+        usage: Usage::ZERO,
+    }
+}
+
+impl Handler {
+    /// An agent.
+    pub fn agent(agent: impl Agent) -> Self {
+        Self::Agent(Arc::new(agent))
+    }
+
+    /// An asynchronous function of a value.
+    pub fn function<F, R>(function: F) -> Self
+    where
+        F: Fn(Value) -> R + Send + Sync + 'static,
+        R: Future<Output = Reply> + Send + 'static,
+    {
+        Self::Plain(Arc::new(move |input| Box::pin(function(input))))
+    }
+
+    /// An asynchronous function of a value that reads or writes the context, or asks where it runs.
+    pub fn scoped<F, R>(function: F) -> Self
+    where
+        F: Fn(Value, Scope) -> R + Send + Sync + 'static,
+        R: Future<Output = Reply> + Send + 'static,
+    {
+        Self::Scoped(Arc::new(move |input, scope| Box::pin(function(input, scope))))
+    }
+
+    /// Any decision made in place.
+    pub fn inline<F>(decide: F) -> Self
+    where
+        F: Fn(Decision<'_>) -> Result<Answer<Tokio>, Raised> + Send + Sync + 'static,
+    {
+        Self::Inline(Arc::new(decide))
+    }
+
+    /// A processor or mapper: a value from a value and the context.
+    pub fn processor<F>(process: F) -> Self
+    where
+        F: Fn(&Value, &Context) -> Result<Value, Raised> + Send + Sync + 'static,
+    {
+        Self::inline(move |decision| process(decision.value(), decision.context).map(answer))
+    }
+
+    /// A validator: accepts a value, or rejects it with the reason.
+    pub fn validator<F>(validate: F) -> Self
+    where
+        F: Fn(&Value, &Context) -> Result<(), String> + Send + Sync + 'static,
+    {
+        Self::inline(move |decision| {
+            Ok(match validate(decision.value(), decision.context) {
+                Ok(()) => Answer::Done,
+                Err(feedback) => Answer::Rejected {
+                    feedback: feedback.into(),
+                },
+            })
+        })
+    }
+
+    /// Writes a step's output into the context.
+    pub fn apply<F>(apply: F) -> Self
+    where
+        F: Fn(&Value, &mut Context) -> Result<(), Raised> + Send + Sync + 'static,
+    {
+        Self::inline(move |decision| {
+            apply(decision.value(), decision.context)?;
+            Ok(Answer::Done)
+        })
+    }
+
+    /// Writes the failure of a step into the context.
+    pub fn persist<F>(persist: F) -> Self
+    where
+        F: Fn(&Failure<Tokio>, &mut Context) -> Result<(), Raised> + Send + Sync + 'static,
+    {
+        Self::inline(move |decision| {
+            if let Input::Failure(failure) = decision.input {
+                persist(failure, decision.context)?;
+            }
+            Ok(Answer::Done)
+        })
+    }
+
+    /// The items of a map, from its input and the context.
+    pub fn items<F>(items: F) -> Self
+    where
+        F: Fn(&Value, &Context) -> Result<Vec<Value>, Raised> + Send + Sync + 'static,
+    {
+        Self::inline(move |decision| items(decision.value(), decision.context).map(Answer::Items))
+    }
+
+    /// The key of a branch, from the input and the context. `branches` are the keys in declared order.
+    pub(crate) fn condition<F>(choose: F, branches: Vec<Arc<str>>) -> Self
+    where
+        F: Fn(&Value, &Context) -> Result<String, Raised> + Send + Sync + 'static,
+    {
+        Self::inline(move |decision| {
+            let key: Arc<str> = choose(decision.value(), decision.context)?.into();
+            let branch = branches.iter().position(|branch| *branch == key);
+            Ok(Answer::Branch {
+                key,
+                branch: branch.and_then(|branch| u32::try_from(branch).ok()),
+            })
+        })
+    }
+
+    /// One output from the lanes, in declared order.
+    pub fn collect<F>(collect: F) -> Self
+    where
+        F: Fn(&[LaneRecord<Tokio>]) -> Result<Value, Raised> + Send + Sync + 'static,
+    {
+        Self::inline(move |decision| collect(decision.lanes()).map(answer))
+    }
+
+    /// Merges what the lanes that succeeded wrote into the context.
+    pub(crate) fn merge(strategy: MergeStrategy) -> Self {
+        Self::inline(move |decision| {
+            let lanes = decision.lanes();
+            let mut branches = Vec::with_capacity(lanes.len());
+            for lane in lanes {
+                if let Some(finish) = &lane.finish
+                    && matches!(finish.outcome, Outcome::Completed(_))
+                {
+                    branches.push((Arc::clone(&lane.name), &finish.context));
+                }
+            }
+            let merged = decision.context.merge(&branches, strategy)?;
+            *decision.context = merged;
+            Ok(Answer::Done)
+        })
+    }
+}

@@ -1,0 +1,146 @@
+//! What a run tells while it goes on.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flujo_core::machine::{Failure, LanePlace, Notice, NoticeKind};
+use flujo_core::value::Value;
+
+use super::{RunId, Shared};
+use crate::domain::Tokio;
+use crate::scope::{Place, lane_name};
+
+/// Something that happened in a run. Shown as one line of text without inputs or outputs.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Where.
+    pub place: Place,
+    /// What.
+    pub kind: EventKind,
+    /// When, as the run's active time.
+    pub at: Duration,
+}
+
+/// What happened.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// A step began.
+    StepStarted,
+    /// An attempt began.
+    AttemptStarted,
+    /// A piece of a streamed answer came.
+    Chunk(Value),
+    /// An attempt failed.
+    AttemptFailed(Arc<Failure<Tokio>>),
+    /// All attempts failed, and the fallback begins.
+    FallbackStarted,
+    /// A step succeeded.
+    StepFinished,
+    /// A step failed.
+    StepFailed(Arc<Failure<Tokio>>),
+    /// A step was stopped.
+    StepStopped,
+    /// The run ended; nothing follows. Says how: `completed`, `failed`, `cancelled` or `limit_exceeded`.
+    RunFinished(&'static str),
+}
+
+impl Event {
+    pub(super) fn of(shared: &Shared, lane: Option<&LanePlace>, notice: Notice<Tokio>) -> Self {
+        Self {
+            place: shared.place(notice.node, lane, notice.attempt),
+            kind: match notice.kind {
+                NoticeKind::StepStarted => EventKind::StepStarted,
+                NoticeKind::AttemptStarted => EventKind::AttemptStarted,
+                NoticeKind::AttemptFailed(failure) => EventKind::AttemptFailed(failure),
+                NoticeKind::FallbackStarted => EventKind::FallbackStarted,
+                NoticeKind::StepFinished => EventKind::StepFinished,
+                NoticeKind::StepFailed(failure) => EventKind::StepFailed(failure),
+                NoticeKind::StepStopped => EventKind::StepStopped,
+            },
+            at: Duration::from_nanos(notice.at),
+        }
+    }
+
+    pub(super) fn finished(shared: &Shared, how: &'static str) -> Self {
+        Self {
+            place: Place {
+                run: shared.id,
+                step: Arc::clone(shared.plan.name()),
+                path: Arc::from(""),
+                lane: String::new(),
+                attempt: 0,
+            },
+            kind: EventKind::RunFinished(how),
+            at: Duration::from_nanos(shared.now()),
+        }
+    }
+
+    /// The run.
+    pub fn run(&self) -> RunId {
+        self.place.run
+    }
+}
+
+impl EventKind {
+    /// The event's name, as in logs: `step_started`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::StepStarted => "step_started",
+            Self::AttemptStarted => "attempt_started",
+            Self::Chunk(_) => "chunk",
+            Self::AttemptFailed(_) => "attempt_failed",
+            Self::FallbackStarted => "fallback_started",
+            Self::StepFinished => "step_finished",
+            Self::StepFailed(_) => "step_failed",
+            Self::StepStopped => "step_stopped",
+            Self::RunFinished(_) => "run_finished",
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{:>8.3}s] ", self.at.as_secs_f64())?;
+        if !self.place.lane.is_empty() {
+            write!(f, "{} ", self.place.lane)?;
+        }
+        write!(f, "{}: {}", self.place.step, self.kind.name().replace('_', " "))?;
+        if self.place.attempt > 0 {
+            write!(f, " (attempt {})", self.place.attempt)?;
+        }
+        match &self.kind {
+            EventKind::AttemptFailed(failure) | EventKind::StepFailed(failure) => {
+                write!(f, ": {}", failure.error_type)
+            }
+            EventKind::RunFinished(how) => write!(f, ": {how}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Writes a notice as a `tracing` event.
+pub(super) fn trace(shared: &Shared, lane: Option<&LanePlace>, notice: &Notice<Tokio>) {
+    let node = shared.plan.node(notice.node);
+    let (run, lane, attempt) = (shared.id, lane_name(&shared.plan, lane), notice.attempt);
+    macro_rules! emit {
+        ($level:ident, $message:literal $(, $field:ident = $value:expr)*) => {
+            tracing::$level!(
+                target: "flujo::run", run = %run, step = &*node.path, lane = lane, attempt = attempt,
+                $($field = $value,)* $message
+            )
+        };
+    }
+    match &notice.kind {
+        NoticeKind::StepStarted => emit!(debug, "step started"),
+        NoticeKind::AttemptStarted => emit!(debug, "attempt started"),
+        NoticeKind::AttemptFailed(failure) => {
+            emit!(debug, "attempt failed", error_type = &*failure.error_type);
+        }
+        NoticeKind::FallbackStarted => emit!(debug, "fallback started"),
+        NoticeKind::StepFinished => emit!(debug, "step finished"),
+        NoticeKind::StepFailed(failure) => emit!(warn, "step failed", error_type = &*failure.error_type),
+        NoticeKind::StepStopped => emit!(debug, "step stopped"),
+    }
+}

@@ -1,0 +1,95 @@
+//! One run: the handle that its caller holds, the driver that does what the machine asks, and the events it sends.
+
+mod call;
+mod driver;
+mod event;
+mod handle;
+mod lanes;
+mod outputs;
+mod signal;
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use flujo_core::machine::{LanePlace, Time};
+use flujo_core::plan::{NodeId, Plan};
+use flujo_core::usage::UsagePool;
+use tokio::sync::mpsc::Sender;
+use tokio::time::Instant;
+
+pub use event::{Event, EventKind};
+pub use handle::{Canceller, Done, Events, Run};
+
+use crate::Handler;
+use crate::scope::{Place, Resources, lane_name};
+
+/// Names a run, differently from every other run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RunId {
+    process: u64,
+    serial: u64,
+}
+
+impl RunId {
+    /// A new id: a number drawn at random once per process, and a serial number.
+    pub(crate) fn new() -> Self {
+        static PROCESS: OnceLock<u64> = OnceLock::new();
+        static SERIAL: AtomicU64 = AtomicU64::new(1);
+        Self {
+            process: *PROCESS.get_or_init(|| RandomState::new().hash_one("process")),
+            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    /// What jitter is derived from.
+    pub(crate) fn seed(self) -> u64 {
+        self.process ^ self.serial.rotate_left(32)
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{:x}", self.process, self.serial)
+    }
+}
+
+/// What all lanes of a run share.
+pub(crate) struct Shared {
+    pub(crate) id: RunId,
+    pub(crate) plan: Arc<Plan<Handler>>,
+    pub(crate) resources: Arc<Resources>,
+    pub(crate) pool: Option<UsagePool>,
+    pub(crate) events: Option<Sender<Event>>,
+    /// Whether somebody collects `tracing` events of runs.
+    pub(crate) traced: bool,
+    /// Whether some step of the plan is an agent, which is told the outputs of earlier steps.
+    pub(crate) has_agents: bool,
+    /// When the run began.
+    pub(crate) origin: Instant,
+}
+
+impl Shared {
+    /// The run's time now.
+    pub(crate) fn now(&self) -> Time {
+        let elapsed = Instant::now().saturating_duration_since(self.origin);
+        Time::try_from(elapsed.as_nanos()).unwrap_or(Time::MAX)
+    }
+
+    /// The instant of a time of the run; `None` when it lies further ahead than can be waited for.
+    pub(crate) fn instant(&self, time: Time) -> Option<Instant> {
+        self.origin.checked_add(std::time::Duration::from_nanos(time))
+    }
+
+    pub(crate) fn place(&self, node: NodeId, lane: Option<&LanePlace>, attempt: u32) -> Place {
+        let definition = self.plan.node(node);
+        Place {
+            run: self.id,
+            step: Arc::clone(&definition.name),
+            path: Arc::clone(&definition.path),
+            lane: lane_name(&self.plan, lane),
+            attempt,
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! A compiled pipeline with everything its runs share: limits, resources, statistics.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use flujo_core::config::{OptimizationConfig, OptimizationConfigError, Twin};
+use flujo_core::context::{Context, MergeRules};
+use flujo_core::machine::{Finish, Outcome, Record, Status, Stop};
+use flujo_core::pipeline::CompileError;
+use flujo_core::plan::{Kind, Plan};
+use flujo_core::stats::{PartStatistics, PerformanceStatistics, RunFacts, Statistics, StepFact, StepSlot};
+use flujo_core::usage::UsageLimits;
+use flujo_core::value::Value;
+
+use crate::domain::Tokio;
+use crate::run::Run;
+use crate::scope::Resources;
+use crate::{Handler, Pipeline};
+
+/// Why a runner could not be built.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum BuildError {
+    /// The pipeline cannot run.
+    #[error(transparent)]
+    Pipeline(#[from] CompileError),
+    /// The optimization config holds what it must not.
+    #[error(transparent)]
+    Optimization(#[from] OptimizationConfigError),
+}
+
+/// Runs one pipeline, any number of times at once. Cloning shares it.
+#[derive(Clone)]
+pub struct Runner(Arc<Running>);
+
+/// What the runs of a runner share.
+pub(crate) struct Running {
+    pub(crate) plan: Arc<Plan<Handler>>,
+    pub(crate) limits: UsageLimits,
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) resources: Arc<Resources>,
+    pub(crate) event_buffer: usize,
+    pub(crate) has_agents: bool,
+    rules: Option<Arc<MergeRules>>,
+    statistics: Statistics,
+    /// By node; sequences have none.
+    slots: Vec<Option<StepSlot>>,
+    optimization: Mutex<Optimization>,
+}
+
+#[derive(Clone)]
+struct Optimization {
+    config: OptimizationConfig,
+    runner: Twin,
+}
+
+/// A runner under construction.
+pub struct RunnerBuilder {
+    pipeline: Pipeline,
+    name: Arc<str>,
+    limits: UsageLimits,
+    deadline: Option<Duration>,
+    resources: Resources,
+    event_buffer: usize,
+    rules: Option<Arc<MergeRules>>,
+    optimization: Optimization,
+}
+
+impl RunnerBuilder {
+    /// The pipeline's name, for records and messages; `pipeline` without this.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// The most that one run may use; nothing is limited without this.
+    #[must_use]
+    pub fn usage_limits(mut self, limits: UsageLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The longest time one run may take.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// An object for the steps, found by its type; it replaces another one of the same type.
+    #[must_use]
+    pub fn resource<R: Send + Sync + 'static>(mut self, resource: R) -> Self {
+        self.resources.insert(resource);
+        self
+    }
+
+    /// How concurrent writes to certain context fields combine.
+    #[must_use]
+    pub fn merge_rules(mut self, rules: MergeRules) -> Self {
+        self.rules = (!rules.is_empty()).then(|| Arc::new(rules));
+        self
+    }
+
+    /// How many events may be unread before the run waits, at least 1; 64 without this.
+    #[must_use]
+    pub fn event_buffer(mut self, events: usize) -> Self {
+        self.event_buffer = events.max(1);
+        self
+    }
+
+    /// Whether optimised parts are used at all; they are without this. Results are the same.
+    #[must_use]
+    pub fn optimizations(mut self, enabled: bool) -> Self {
+        self.optimization.runner = twin(enabled);
+        self
+    }
+
+    /// Which optimised parts are used, and their sizes and thresholds.
+    #[must_use]
+    pub fn optimization_config(mut self, config: OptimizationConfig) -> Self {
+        self.optimization.config = config;
+        self
+    }
+
+    /// The runner.
+    ///
+    /// # Errors
+    /// [`BuildError`] says which part of the pipeline cannot run, or which field of a config is wrong, and the cure.
+    pub fn build(self) -> Result<Runner, BuildError> {
+        self.optimization.config.validate()?;
+        let plan = Arc::new(self.pipeline.compile(self.name)?);
+        let statistics = Statistics::default();
+        let named: Vec<bool> = plan
+            .nodes()
+            .map(|(_, node)| !matches!(node.kind, Kind::Sequence(_)))
+            .collect();
+        let names = plan.nodes().map(|(_, node)| &node.name);
+        let names = names
+            .zip(&named)
+            .filter(|(_, named)| **named)
+            .map(|(name, _)| name);
+        let mut slots = statistics.slots(names).into_vec().into_iter();
+        let slots = named.iter().map(|named| if *named { slots.next() } else { None });
+        let slots = slots.collect();
+        let has_agents = plan.nodes().any(|(_, node)| match &node.kind {
+            Kind::Step(step) => matches!(step.agent, Handler::Agent(_)) || !step.plugins.is_empty(),
+            _ => false,
+        });
+        Ok(Runner(Arc::new(Running {
+            plan,
+            limits: self.limits,
+            deadline: self.deadline,
+            resources: Arc::new(self.resources),
+            event_buffer: self.event_buffer,
+            has_agents,
+            rules: self.rules,
+            statistics,
+            slots,
+            optimization: Mutex::new(self.optimization),
+        })))
+    }
+}
+
+fn twin(enabled: bool) -> Twin {
+    if enabled { Twin::Optimized } else { Twin::Plain }
+}
+
+impl Runner {
+    /// A runner for `pipeline`.
+    pub fn builder(pipeline: impl Into<Pipeline>) -> RunnerBuilder {
+        RunnerBuilder {
+            pipeline: pipeline.into(),
+            name: Arc::from("pipeline"),
+            limits: UsageLimits::default(),
+            deadline: None,
+            resources: Resources::default(),
+            event_buffer: 64,
+            rules: None,
+            optimization: Optimization {
+                config: OptimizationConfig::default(),
+                runner: Twin::Optimized,
+            },
+        }
+    }
+
+    /// A run on `input` that begins when it is first polled. `context` is not changed; the run has its own.
+    pub fn run(&self, input: Value, context: Context) -> Run {
+        let context = match &self.0.rules {
+            Some(rules) => context.with_rules(Arc::clone(rules)),
+            None => context,
+        };
+        Run::new(Arc::clone(&self.0), input, context)
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Arc<Plan<Handler>> {
+        &self.0.plan
+    }
+
+    /// Turns the optimised parts on. Runs under way keep what they have.
+    pub fn enable_optimizations(&self) {
+        self.switch(Twin::Optimized);
+    }
+
+    /// Turns the optimised parts off. Runs under way keep what they have.
+    pub fn disable_optimizations(&self) {
+        self.switch(Twin::Plain);
+    }
+
+    fn switch(&self, runner: Twin) {
+        let mut optimization = self.0.optimization.lock().unwrap_or_else(PoisonError::into_inner);
+        optimization.runner = runner;
+    }
+
+    /// What the runs so far used and how long they took.
+    pub fn performance_statistics(&self) -> PerformanceStatistics {
+        let Optimization { config, runner } = {
+            let optimization = self.0.optimization.lock().unwrap_or_else(PoisonError::into_inner);
+            optimization.clone()
+        };
+        self.0.statistics.snapshot(PartStatistics {
+            optimizations: config.in_use(runner),
+            ..PartStatistics::default()
+        })
+    }
+}
+
+impl Running {
+    /// Counts a run that has ended, with the steps of all its lanes.
+    pub(crate) fn record(&self, finish: &Finish<Tokio>) {
+        let ended_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let records = &finish.history.records;
+        let begun = records.iter().map(|record| record.started).min().unwrap_or(0);
+        let ended = records.iter().map(|record| record.ended).max().unwrap_or(0);
+        let failed = records.iter().any(|record| record.status == Status::Failed);
+        let error = match &finish.outcome {
+            Outcome::Completed(_) => None,
+            Outcome::Failed(failure) => (!failed).then_some(&*failure.error_type),
+            Outcome::Stopped(Stop::LimitExceeded(_)) => Some("UsageLimitExceeded"),
+            Outcome::Stopped(Stop::Fatal(failure)) => Some(&*failure.error_type),
+            Outcome::Stopped(Stop::Cancelled | Stop::Aborted(_)) => None,
+        };
+        let facts = RunFacts {
+            latency_ns: ended.saturating_sub(begun),
+            usage: finish.usage,
+            error,
+            ended_at,
+        };
+        let steps = Records {
+            open: vec![records.iter()],
+        };
+        let steps = steps.filter(|record| matches!(record.status, Status::Succeeded | Status::Failed));
+        self.statistics.record_run(
+            &facts,
+            steps.filter_map(|record| {
+                let slot = *self.slots.get(record.node.0 as usize)?;
+                Some(StepFact {
+                    slot: slot?,
+                    latency_ns: record.latency(),
+                    error: record.failure.as_ref().map(|failure| &*failure.error_type),
+                })
+            }),
+        );
+    }
+}
+
+/// All records of a history and of the lanes in it.
+struct Records<'a> {
+    open: Vec<std::slice::Iter<'a, Record<Tokio>>>,
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = &'a Record<Tokio>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.open.last_mut()?.next() {
+                None => drop(self.open.pop()),
+                Some(record) => {
+                    let lanes = record.lanes().iter().filter_map(|lane| lane.finish.as_ref());
+                    self.open
+                        .extend(lanes.map(|finish| finish.history.records.iter()));
+                    return Some(record);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Where a function runs: its view of the context, the run's resources, and the names of the place.
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use flujo_core::context::Context;
+use flujo_core::machine::LanePlace;
+use flujo_core::plan::{Kind, NodeId, Plan};
+use flujo_core::usage::Usage;
+
+use crate::Handler;
+use crate::run::{RunId, Shared};
+
+/// Objects that a runner gives to its steps, at most one of each type.
+#[derive(Clone, Default)]
+pub struct Resources(HashMap<TypeId, Arc<dyn Any + Send + Sync>>);
+
+impl Resources {
+    /// Adds an object, instead of another one of its type.
+    pub fn insert<R: Any + Send + Sync>(&mut self, resource: R) {
+        self.0.insert(TypeId::of::<R>(), Arc::new(resource));
+    }
+
+    /// The object of a type.
+    pub fn get<R: Any + Send + Sync>(&self) -> Option<Arc<R>> {
+        Arc::clone(self.0.get(&TypeId::of::<R>())?).downcast().ok()
+    }
+}
+
+impl fmt::Debug for Resources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Resources({})", self.0.len())
+    }
+}
+
+/// The place in which one call of a function runs. Cloning shares it; it may outlive the call, but what is written or
+/// reported after the call has ended reaches nothing.
+#[derive(Clone)]
+pub struct Scope(Arc<Cell>);
+
+pub(crate) struct Cell {
+    state: Mutex<State>,
+    shared: Arc<Shared>,
+    lane: Option<Arc<LanePlace>>,
+    node: NodeId,
+    attempt: u32,
+}
+
+struct State {
+    context: Context,
+    usage: Usage,
+}
+
+/// Names of the place in which a function runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The run.
+    pub run: RunId,
+    /// The step's name.
+    pub step: Arc<str>,
+    /// The step's path in the pipeline, such as `review/critic`.
+    pub path: Arc<str>,
+    /// The branch or item around it, such as `split.left` or `each[3]`; empty outside of them.
+    pub lane: String,
+    /// The attempt, from 1; 0 outside attempts.
+    pub attempt: u32,
+}
+
+impl Place {
+    /// A key that is the same for every attempt at this step, branch and item in this run, and for no other; for
+    /// services that de-duplicate by such a key.
+    pub fn idempotency_key(&self) -> String {
+        format!("{}/{}/{}", self.run, self.lane, self.path)
+    }
+}
+
+impl Scope {
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        context: Context,
+        lane: Option<&Arc<LanePlace>>,
+        node: NodeId,
+        attempt: u32,
+    ) -> Self {
+        let usage = Usage::ZERO;
+        Self(Arc::new(Cell {
+            state: Mutex::new(State { context, usage }),
+            shared: Arc::clone(shared),
+            lane: lane.cloned(),
+            node,
+            attempt,
+        }))
+    }
+
+    /// The context as this attempt sees it.
+    pub fn context(&self) -> Context {
+        self.state().context.clone()
+    }
+
+    /// Changes the context; the changes are kept when the attempt succeeds.
+    pub fn update<R>(&self, change: impl FnOnce(&mut Context) -> R) -> R {
+        change(&mut self.state().context)
+    }
+
+    /// Adds to what this call has used; it counts also when the attempt fails.
+    pub fn add_usage(&self, usage: Usage) {
+        self.state().usage += usage;
+    }
+
+    /// The runner's resource of a type.
+    pub fn resource<R: Any + Send + Sync>(&self) -> Option<Arc<R>> {
+        self.0.shared.resources.get()
+    }
+
+    /// Where this call runs.
+    pub fn place(&self) -> Place {
+        self.0
+            .shared
+            .place(self.0.node, self.0.lane.as_deref(), self.0.attempt)
+    }
+
+    /// What the call has made of the context, and what it used; later writes reach nothing.
+    pub(crate) fn close(&self) -> (Context, Usage) {
+        let mut state = self.state();
+        (state.context.clone(), std::mem::take(&mut state.usage))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Whole values are put in place, so the state is good also after a panic in a change.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Scope").field(&self.place()).finish()
+    }
+}
+
+/// The names of the lanes around a place, outermost first.
+pub(crate) fn lane_name(plan: &Plan<Handler>, lane: Option<&LanePlace>) -> String {
+    let mut places = Vec::new();
+    let mut next = lane;
+    while let Some(place) = next {
+        places.push(place);
+        next = place.parent.as_deref();
+    }
+    let name = |place: &&LanePlace| {
+        let node = plan.node(place.node);
+        match &node.kind {
+            Kind::Parallel(parallel) => {
+                let branch = parallel.branches.get(place.index as usize);
+                let branch = branch.map_or("", |(name, _)| name);
+                format!("{}.{branch}", node.name)
+            }
+            _ => format!("{}[{}]", node.name, place.index),
+        }
+    };
+    places.iter().rev().map(name).collect::<Vec<_>>().join("/")
+}
