@@ -47,10 +47,9 @@ def _find_engine() -> Callable[[], object]:
     from importlib import import_module
 
     try:
-        native = import_module("flujo._native")
-    except ImportError:
-        return next_revision
-    tell: Callable[[], object] = native.definition_changed
+        tell: Callable[[], object] = import_module("flujo._native").definition_changed
+    except (ImportError, AttributeError):
+        return next_revision  # no engine, so no plan that could be out of date
     return tell
 
 
