@@ -4,7 +4,7 @@ use pyo3::exceptions::PyAttributeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PySet, PyString, PyTuple, PyType};
 
 use super::class::{self, Part, ViewClass};
 use super::{raw, state};
@@ -14,19 +14,16 @@ use super::{raw, state};
 struct FieldAttribute {
     name: Py<PyString>,
     class: Py<ViewClass>,
-    frozen: bool,
 }
 
-/// The descriptor of a field; `frozen`: the field refuses assignment.
+/// The descriptor of a field.
 pub(super) fn field<'py>(
     name: &Bound<'py, PyString>,
     class: &Bound<'py, ViewClass>,
-    frozen: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
     let attribute = FieldAttribute {
         name: name.clone().unbind(),
         class: class.clone().unbind(),
-        frozen,
     };
     Ok(Bound::new(name.py(), attribute)?.into_any())
 }
@@ -185,24 +182,14 @@ fn bind<'py>(function: &Bound<'py, PyAny>, instance: &Bound<'py, PyAny>) -> PyRe
 #[pyfunction]
 fn assign(context: &Bound<'_, PyAny>, name: &Bound<'_, PyString>, value: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = context.py();
-    if let Some(found) = class::view_class_of(context)? {
-        let class = found.get();
-        if class.assigns_directly
-            && class.is_field(name)?
-            && !class
-                .class(py)?
-                .getattr("__dict__")?
-                .get_item(name)?
-                .cast::<FieldAttribute>()?
-                .get()
-                .frozen
-        {
-            raw::instance_dict(context)?.set_item(name, value)?;
-            if let Some(fields_set) = state::part(context, Part::FieldsSet)? {
-                fields_set.call_method1(intern!(py, "add"), (name,))?;
-            }
-            return Ok(());
+    if let Some(class) = class::view_class_of(context)?
+        && class.get().is_assignable(name)?
+    {
+        raw::instance_dict(context)?.set_item(name, value)?;
+        if let Some(fields_set) = state::part(context, Part::FieldsSet)? {
+            fields_set.cast_into::<PySet>()?.add(name)?;
         }
+        return Ok(());
     }
     let model = class::model_of(&context.get_type())?;
     model

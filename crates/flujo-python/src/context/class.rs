@@ -10,7 +10,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyDict, PyFrozenSet, PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyFrozenSet, PyString, PyTuple, PyType};
 
 use super::attributes;
 use super::{kind, raw};
@@ -46,12 +46,9 @@ impl Part {
         Ok(slots[self as usize].bind(py))
     }
 
-    /// The part that a snapshot's key stands for.
+    /// The part that a snapshot's key stands for. Snapshots hold the very string that `name` gives.
     pub(super) fn of_key(key: &Bound<'_, PyString>) -> Option<Self> {
-        Self::ALL.into_iter().find(|part| {
-            let name = part.name(key.py());
-            key.is(name) || key.as_any().eq(name).unwrap_or(false)
-        })
+        Self::ALL.into_iter().find(|part| key.is(part.name(key.py())))
     }
 }
 
@@ -62,8 +59,8 @@ pub(super) struct ViewClass {
     fields: Py<PyFrozenSet>,
     /// Set once, right after the class was made from this very object.
     made: OnceLock<Made>,
-    /// Assignment to a field is a plain write: no validation, no freezing, no `__setattr__` of the user's.
-    pub(super) assigns_directly: bool,
+    /// Fields to which an assignment is a plain write: no validation, no freezing, no `__setattr__` of the user's.
+    assignable: Py<PyFrozenSet>,
 }
 
 struct Made {
@@ -92,6 +89,11 @@ impl ViewClass {
     /// Whether the name is one of the model's fields.
     pub(super) fn is_field(&self, name: &Bound<'_, PyString>) -> PyResult<bool> {
         self.fields.bind(name.py()).contains(name)
+    }
+
+    /// Whether the name is that of a field to which an assignment is a plain write.
+    pub(super) fn is_assignable(&self, name: &Bound<'_, PyString>) -> PyResult<bool> {
+        self.assignable.bind(name.py()).contains(name)
     }
 
     pub(super) fn field_count(&self, py: Python<'_>) -> usize {
@@ -134,22 +136,28 @@ fn recorded<'py>(class: &Bound<'py, PyType>) -> PyResult<Option<Bound<'py, ViewC
     Ok(about_this.then_some(found))
 }
 
+/// Whether the class is a view class.
+pub(super) fn is_view_class(class: &Bound<'_, PyType>) -> PyResult<bool> {
+    let behaviour = behaviour(class.py())?;
+    Ok(class.mro().get_item(1).is_ok_and(|second| second.is(behaviour)))
+}
+
 /// The view class's record where the object's class is one.
 pub(super) fn view_class_of<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, ViewClass>>> {
     let class = object.get_type();
-    Ok(recorded(&class)?.filter(|known| !class.is(known.get().model(object.py()))))
+    if is_view_class(&class)? {
+        recorded(&class)
+    } else {
+        Ok(None)
+    }
 }
 
 /// The user's class: the model of a view class, any other class itself.
 pub(super) fn model_of<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyType>> {
-    let py = class.py();
-    if class.as_any().is_instance_of::<PyType>() && class.mro().contains(behaviour(py)?)? {
-        for base in class.mro().iter() {
-            let base = base.cast_into::<PyType>()?;
-            if let Some(known) = recorded(&base)? {
-                return Ok(known.get().model(py).clone());
-            }
-        }
+    if is_view_class(class)?
+        && let Some(known) = recorded(class)?
+    {
+        return Ok(known.get().model(class.py()).clone());
     }
     Ok(class.clone())
 }
@@ -183,7 +191,7 @@ fn make<'py>(model: &Bound<'py, PyType>) -> PyResult<Bound<'py, ViewClass>> {
             model: model.clone().unbind(),
             fields: PyFrozenSet::new(py, fields.keys().iter())?.unbind(),
             made: OnceLock::new(),
-            assigns_directly: assigns_directly(model)?,
+            assignable: PyFrozenSet::new(py, assignable(model, &fields)?)?.unbind(),
         },
     )?;
     let namespace = PyDict::new(py);
@@ -200,13 +208,9 @@ fn make<'py>(model: &Bound<'py, PyType>) -> PyResult<Bound<'py, ViewClass>> {
         }
     }
     namespace.set_item(key(py), &record)?;
-    for (name, field) in fields.iter() {
+    for name in fields.keys() {
         let name = name.cast_into::<PyString>()?;
-        let frozen = field
-            .getattr("frozen")?
-            .extract::<Option<bool>>()?
-            .unwrap_or(false);
-        namespace.set_item(&name, attributes::field(&name, &record, frozen)?)?;
+        namespace.set_item(&name, attributes::field(&name, &record)?)?;
     }
     let arguments = (model.getattr("__name__")?, (behaviour(py)?, model), namespace).into_pyobject(py)?;
     let class = raw::bare_class(&model.get_type(), &arguments)?;
@@ -228,16 +232,23 @@ fn make<'py>(model: &Bound<'py, PyType>) -> PyResult<Bound<'py, ViewClass>> {
     Ok(record)
 }
 
-fn assigns_directly(model: &Bound<'_, PyType>) -> PyResult<bool> {
-    let py = model.py();
-    let plain = kind::base_model(py)?.getattr("__setattr__")?;
+/// Names of the fields that may be assigned without asking pydantic or the user's own `__setattr__`.
+fn assignable<'py>(
+    model: &Bound<'py, PyType>,
+    fields: &Bound<'py, PyDict>,
+) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    let plain = kind::base_model(model.py())?.getattr("__setattr__")?;
     let config = model.getattr("model_config")?;
-    let enabled = |name: &str| {
-        config
-            .call_method1("get", (name, PyBool::new(py, false)))?
-            .is_truthy()
-    };
-    Ok(model.getattr("__setattr__")?.is(&plain) && !enabled("validate_assignment")? && !enabled("frozen")?)
+    let enabled = |name: &str| config.call_method1("get", (name, false))?.is_truthy();
+    let mut names = Vec::new();
+    if model.getattr("__setattr__")?.is(&plain) && !enabled("validate_assignment")? && !enabled("frozen")? {
+        for (name, field) in fields.iter() {
+            if !field.getattr("frozen")?.is_truthy()? {
+                names.push(name);
+            }
+        }
+    }
+    Ok(names)
 }
 
 /// The first base of every view class. It carries what is the same for all of them, and by coming before the model in

@@ -4,18 +4,17 @@
 //!
 //! Keys and set elements are hashable, hence treated as immutable and shared.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyException, PyMemoryError, PyRecursionError};
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyDict, PyList, PySet, PyString, PyTuple, PyType};
+use pyo3::types::{PyByteArray, PyDict, PyList, PyString, PyTuple, PyType};
 
 use super::class::{self, Part};
-use super::kind::{self, Boundary, Instance, Kind};
-use super::raw;
+use super::kind::{self, Boundary, ByAddress, Instance, Kind, Slots};
+use super::{raw, state};
 
 /// Containers nested deeper than this are refused: the walk uses the thread's stack.
 const MAX_DEPTH: u32 = 1500;
@@ -109,7 +108,7 @@ impl SignalPoint {
 struct Cloner<'py> {
     py: Python<'py>,
     /// Originals by address, each held by its entry, and their clones.
-    memo: HashMap<usize, (Bound<'py, PyAny>, Bound<'py, PyAny>)>,
+    memo: ByAddress<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
     /// Addresses in the order in which they were remembered, so that an abandoned object's can be forgotten.
     order: Vec<usize>,
     /// Inside an object that is copied whole or not at all.
@@ -124,7 +123,7 @@ impl<'py> Cloner<'py> {
     fn new(py: Python<'py>) -> Self {
         Self {
             py,
-            memo: HashMap::new(),
+            memo: ByAddress::default(),
             order: Vec::new(),
             inside_whole: false,
             depth: 0,
@@ -174,10 +173,9 @@ impl<'py> Cloner<'py> {
                 Ok(copy.into_any())
             }
             Kind::Set => {
-                let copy = PySet::empty(self.py)?;
-                copy.call_method1(intern!(self.py, "update"), (value,))?;
-                self.remember(value, copy.as_any(), unique);
-                Ok(copy.into_any())
+                let copy = raw::copy_set(value)?;
+                self.remember(value, &copy, unique);
+                Ok(copy)
             }
             Kind::ByteArray => {
                 let copy = PyByteArray::from(value)?.into_any();
@@ -326,11 +324,13 @@ impl<'py> Cloner<'py> {
             changed = self.fill_dict(&copy)?;
             raw::set_instance_dict(&cloned, &copy)?;
         }
-        if shape.has_slots {
-            changed |= self.clone_slots(value, &cloned, &class)?;
-            empty = false;
+        match shape.slots {
+            Slots::None => {}
+            Slots::Model => changed |= self.clone_parts(value, &cloned)?,
+            Slots::Named => changed |= self.clone_slots(value, &cloned, &class)?,
         }
-        if (empty && !shape.has_dict) || (shape.frozen && !changed) {
+        empty &= shape.slots == Slots::None;
+        if empty && !shape.has_dict || shape.frozen && !changed {
             if !unique {
                 self.memo
                     .insert(value.as_ptr() as usize, (value.clone(), value.clone()));
@@ -338,6 +338,34 @@ impl<'py> Cloner<'py> {
             return Ok(value.clone());
         }
         Ok(cloned)
+    }
+
+    fn clone_parts(
+        &mut self,
+        value: &Bound<'py, PyAny>,
+        cloned: &Bound<'py, PyAny>,
+    ) -> Result<bool, Failure> {
+        let is_view = class::is_view_class(&value.get_type())?;
+        let mut changed = false;
+        for part in Part::ALL {
+            let slot = part.slot(self.py)?;
+            let item = if is_view {
+                state::part(value, part)?
+            } else {
+                raw::slot(slot, value)?
+            };
+            let Some(item) = item else { continue };
+            if immutable(&item) {
+                raw::set_slot(slot, cloned, Some(&item))?;
+                continue;
+            }
+            // The original's slot and this function.
+            let copy = self.clone(&item, 2)?;
+            // pydantic's record of which fields were set is no state that a frozen model could lose.
+            changed |= !copy.is(&item) && part != Part::FieldsSet;
+            raw::set_slot(slot, cloned, Some(&copy))?;
+        }
+        Ok(changed)
     }
 
     fn clone_slots(

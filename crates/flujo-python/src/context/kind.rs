@@ -3,12 +3,37 @@
 //! reused address is never taken for the class that lived there before.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType, PyWeakrefMethods, PyWeakrefReference};
+
+/// A table by address. What lives at the address is held, or checked to be alive, by the entry.
+pub(super) type ByAddress<T> = HashMap<usize, T, BuildHasherDefault<AddressHasher>>;
+
+/// Spreads an address over a hash: aligned addresses differ in their middle bits only.
+#[derive(Default)]
+pub(super) struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_usize(usize::from(*byte));
+        }
+    }
+
+    fn write_usize(&mut self, address: usize) {
+        let mixed = (self.0 ^ address as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = mixed ^ (mixed >> 32);
+    }
+}
 
 /// How values of one type are isolated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,9 +65,19 @@ pub(super) enum Kind {
 pub(super) struct Instance {
     pub(super) boundary: Boundary,
     pub(super) has_dict: bool,
-    pub(super) has_slots: bool,
+    pub(super) slots: Slots,
     /// The class refuses assignment, so an instance of immutable values is immutable.
     pub(super) frozen: bool,
+}
+
+/// Which slots instances have besides `__dict__`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slots {
+    None,
+    /// Exactly those of pydantic's `BaseModel`.
+    Model,
+    /// See `slot_names`.
+    Named,
 }
 
 /// What happens when something inside can't be copied.
@@ -84,7 +119,7 @@ struct Entry {
     kind: Kind,
 }
 
-static KINDS: LazyLock<Mutex<HashMap<usize, Entry>>> = LazyLock::new(Mutex::default);
+static KINDS: LazyLock<Mutex<ByAddress<Entry>>> = LazyLock::new(Mutex::default);
 
 /// The size at which entries of dead classes are looked for.
 const SWEEP: usize = 4096;
@@ -315,7 +350,7 @@ fn classify(class: &Bound<'_, PyType>) -> PyResult<Kind> {
     Ok(Kind::Instance(Instance {
         boundary,
         has_dict: class.getattr("__dictoffset__")?.extract::<isize>()? != 0,
-        has_slots: slot_names(class)?.is_some_and(|names| !names.is_empty()),
+        slots: slots_of(class, is_model)?,
         frozen: frozen(class, is_model)?,
     }))
 }
@@ -331,6 +366,15 @@ fn adds_state(class: &Bound<'_, PyType>) -> PyResult<bool> {
     let flags = class.getattr("__flags__")?.extract::<u64>()?;
     let heap_type = flags & (1 << 9) != 0;
     Ok(heap_type && class.getattr("__dictoffset__")?.extract::<isize>()? != 0)
+}
+
+fn slots_of(class: &Bound<'_, PyType>, is_model: bool) -> PyResult<Slots> {
+    let count = slot_names(class)?.map_or(0, |names| names.len());
+    Ok(match count {
+        0 => Slots::None,
+        3 if is_model => Slots::Model,
+        _ => Slots::Named,
+    })
 }
 
 fn frozen(class: &Bound<'_, PyType>, is_model: bool) -> PyResult<bool> {

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PySet, PyString};
 
 use super::class::{self, Part};
-use super::kind::{self, Instance, Kind};
+use super::kind::{self, Instance, Kind, Slots};
 use super::list::{self, Edit};
 use super::same::same;
 use super::state::{self, Snapshots};
@@ -53,7 +53,6 @@ type Value<'py> = Option<Bound<'py, PyAny>>;
 type Version<'py> = (usize, Value<'py>);
 
 pub(super) fn commit(_py: Python<'_>, view: &Bound<'_, PyAny>, into: &Bound<'_, PyAny>) -> PyResult<()> {
-    let target = current_of(into)?;
     let view_class = class::model_of(&view.get_type())?;
     if !view_class.is(class::model_of(&into.get_type())?) {
         return Err(PyTypeError::new_err(format!(
@@ -62,18 +61,37 @@ pub(super) fn commit(_py: Python<'_>, view: &Bound<'_, PyAny>, into: &Bound<'_, 
             into.get_type().name()?
         )));
     }
-    let Snapshots { origin, current } = lane_of(view, &target)?;
-    let mut changes = Vec::new();
-    for name in names_of([&origin, &current])? {
-        let (before, after) = (origin.get_item(&name)?, current.get_item(&name)?);
-        if same_value(before.as_ref(), after.as_ref())? {
+    let lane = match state::snapshots(view)? {
+        Some(lane) => lane,
+        None => copied_lane(view, &current_of(into)?)?,
+    };
+    let mut changes: Vec<Change<'_>> = Vec::new();
+    for (name, after) in lane.current.iter() {
+        let name = name.cast_into::<PyString>()?;
+        let before = lane.origin.get_item(&name)?;
+        if same_value(before.as_ref(), Some(&after))? {
             continue;
         }
         if Part::of_key(&name) == Some(Part::FieldsSet) {
-            let merged = merge_sets(before.as_ref(), target.get_item(&name)?.as_ref(), &[(0, after)])?;
+            let target = current_of(into)?.get_item(&name)?;
+            let as_forked = target
+                .as_ref()
+                .zip(before.as_ref())
+                .is_some_and(|(target, before)| target.is(before));
+            let merged = if as_forked {
+                after
+            } else {
+                merge_sets(before.as_ref(), target.as_ref(), &[(0, Some(after))])?
+            };
             changes.push((name, Some(merged)));
-        } else if after.is_some() || target.contains(&name)? {
-            changes.push((name, after));
+        } else {
+            changes.push((name, Some(after)));
+        }
+    }
+    for (name, _) in lane.origin.iter() {
+        let name = name.cast_into::<PyString>()?;
+        if !lane.current.contains(&name)? && current_of(into)?.contains(&name)? {
+            changes.push((name, None));
         }
     }
     write(into, &changes)?;
@@ -144,18 +162,20 @@ fn current_of<'py>(context: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> 
 
 /// Ancestor and present state of a lane; a plain copy was made from the target as it is.
 fn lane_of<'py>(lane: &Bound<'py, PyAny>, target: &Bound<'py, PyDict>) -> PyResult<Snapshots<'py>> {
-    if let Some(snapshots) = state::snapshots(lane)? {
-        return Ok(snapshots);
+    match state::snapshots(lane)? {
+        Some(snapshots) => Ok(snapshots),
+        None => copied_lane(lane, target),
     }
+}
+
+fn copied_lane<'py>(lane: &Bound<'py, PyAny>, target: &Bound<'py, PyDict>) -> PyResult<Snapshots<'py>> {
     let current = state::plain_snapshot(lane)?;
     for (name, value) in current.copy()?.iter() {
         // User code may still hold the copy's parts.
         current.set_item(name, super::clone::clone(&value)?)?;
     }
-    Ok(Snapshots {
-        origin: target.copy()?,
-        current,
-    })
+    let origin = target.copy()?;
+    Ok(Snapshots { origin, current })
 }
 
 fn fields_of<'py>(base: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
@@ -410,7 +430,7 @@ impl<'py> Merger<'_, 'py> {
                 })?,
             };
             let Some(after) = after else { continue };
-            if shape.has_slots && class_slot(&class, &name)? {
+            if shape.slots != Slots::None && class_slot(&class, &name)? {
                 raw::set_attribute(&merged, &name, Some(&after))?;
             } else {
                 dict.set_item(name, after)?;

@@ -163,6 +163,13 @@ pub(super) fn set_slot(
     }
 }
 
+/// A set of the same elements; hashes aren't computed again.
+#[allow(unsafe_code)]
+pub(super) fn copy_set<'py>(set: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: the set is alive; the call returns a new reference or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(set.py(), ffi::PySet_New(set.as_ptr())) }
+}
+
 /// How many references the object has.
 #[allow(unsafe_code)]
 pub(super) fn references(object: &Bound<'_, PyAny>) -> isize {

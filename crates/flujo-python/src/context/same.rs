@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyAnyMethods, PyDict, PyFloat, PyList, PyString, PyTuple};
 
 use super::clone::{SignalPoint, reduce};
-use super::kind::{self, Instance, Kind};
+use super::kind::{self, Instance, Kind, Slots};
 use super::{class, raw};
 
 const MAX_DEPTH: u32 = 1000;
@@ -149,7 +149,7 @@ impl Comparison {
                 return Ok(false);
             }
         }
-        if !shape.has_slots {
+        if shape.slots == Slots::None {
             return Ok(true);
         }
         let Some(names) = kind::slot_names(&class::model_of(&left.get_type())?)? else {
