@@ -2,11 +2,17 @@
 
 use pyo3::prelude::*;
 
+mod config;
 mod context;
+mod host;
+mod statistics;
+mod vectorcall;
 
 /// The native module behind the `flujo` package. Its names are private; import from `flujo`.
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    config::register(module)?;
     context::register(module)?;
+    host::register(module)?;
     Ok(())
 }

@@ -91,8 +91,12 @@ impl<D: Domain> Cursor<'_, D> {
                 if !self.take_call(call, at) {
                     return;
                 }
-                self.state.stopping.get_or_insert(Stop::Cancelled);
-                self.reply(Reply::TimedOut(Usage::ZERO))
+                if matches!(self.state.stack.last(), Some(Frame::Map(map)) if map.gave_up_reading()) {
+                    self.reply(Reply::Answer(Answer::Item(None), None))
+                } else {
+                    self.state.stopping.get_or_insert(Stop::Cancelled);
+                    self.reply(Reply::TimedOut(Usage::ZERO))
+                }
             }
             Event::Woke { timer, at } => {
                 if !matches!(self.state.pending, Pending::Timer(waiting, _) if waiting == timer) {

@@ -1,0 +1,251 @@
+//! What a callable's result means to the machine.
+
+use std::sync::Arc;
+
+use flujo_core::usage::Usage;
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+
+use super::callable::{CallableSpec, Protocol};
+use super::context::ContextCell;
+use super::domain::Answer;
+use super::failure::{count, reported_usage};
+
+/// The answer that a result gives, and the context it brings along where it is one.
+pub(crate) fn of_result(
+    spec: &CallableSpec,
+    result: Bound<'_, PyAny>,
+) -> PyResult<(Answer, Option<Arc<ContextCell>>)> {
+    let answer = match spec.protocol {
+        Protocol::Agent => of_agent(result)?,
+        Protocol::Value | Protocol::Lanes => Answer::Value {
+            value: result.unbind(),
+            usage: Usage::ZERO,
+        },
+        Protocol::Plugin => of_plugin(&result)?,
+        Protocol::Validator => of_validator(&result, &spec.name)?,
+        Protocol::Condition => of_condition(spec, &result)?,
+        Protocol::Items => of_items(&result, &spec.name)?,
+        Protocol::Effect | Protocol::Merge => Answer::Done,
+        Protocol::Inherit => {
+            return Ok((Answer::Done, Some(Arc::new(ContextCell::given(result.unbind())))));
+        }
+    };
+    Ok((answer, None))
+}
+
+/// An agent's output. Objects that carry an output beside its usage are taken apart.
+fn of_agent(result: Bound<'_, PyAny>) -> PyResult<Answer> {
+    if is_plain(&result) {
+        return Ok(Answer::Value {
+            value: result.unbind(),
+            usage: Usage::ZERO,
+        });
+    }
+    let py = result.py();
+    let mut usage = reported_usage(&result)?;
+    let reporter = result.getattr_opt(intern!(py, "usage"))?;
+    let output = result.getattr_opt(intern!(py, "output"))?;
+    match (reporter, output) {
+        (Some(reporter), Some(output)) => {
+            if usage.is_zero() {
+                usage = model_usage(&reporter)?;
+            }
+            Ok(Answer::Value {
+                value: output.unbind(),
+                usage,
+            })
+        }
+        (None, Some(output)) if !usage.is_zero() || has_cost_fields(&result)? => Ok(Answer::Value {
+            value: output.unbind(),
+            usage,
+        }),
+        _ => Ok(Answer::Value {
+            value: result.unbind(),
+            usage,
+        }),
+    }
+}
+
+fn has_cost_fields(result: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = result.py();
+    // StepResult and PipelineResult stay what they are; wrappers that report a cost are taken apart.
+    Ok(result.hasattr(intern!(py, "token_counts"))? && !result.hasattr(intern!(py, "step_history"))?)
+}
+
+/// Values of exactly these types carry neither usage nor an output inside.
+fn is_plain(value: &Bound<'_, PyAny>) -> bool {
+    value.is_none()
+        || value.is_exact_instance_of::<PyInt>()
+        || value.is_exact_instance_of::<PyString>()
+        || value.is_exact_instance_of::<PyDict>()
+        || value.is_exact_instance_of::<PyList>()
+        || value.is_exact_instance_of::<PyFloat>()
+        || value.is_exact_instance_of::<PyBool>()
+        || value.is_exact_instance_of::<PyTuple>()
+        || value.is_exact_instance_of::<PyBytes>()
+}
+
+/// Usage as model clients report it: `usage` or `usage()`, with the fields' usual names.
+fn model_usage(reporter: &Bound<'_, PyAny>) -> PyResult<Usage> {
+    let reported = if reporter.is_callable() {
+        reporter.call0()?
+    } else {
+        reporter.clone()
+    };
+    let mut usage = reported_usage(&reported)?;
+    let read = |name: &str| -> PyResult<Option<u64>> {
+        match reported.getattr_opt(name)? {
+            Some(value) if value.is_instance_of::<PyInt>() => Ok(Some(count(&value, name)?)),
+            _ => Ok(None),
+        }
+    };
+    if usage.tokens == 0 {
+        usage.tokens = match read("total_tokens")? {
+            Some(total) => total,
+            None => {
+                let first = |one: Option<u64>, other: Option<u64>| one.or(other).unwrap_or(0);
+                first(read("input_tokens")?, read("request_tokens")?)
+                    + first(read("output_tokens")?, read("response_tokens")?)
+            }
+        };
+    }
+    usage.requests = read("requests")?.unwrap_or(0);
+    Ok(usage)
+}
+
+fn text(value: &Bound<'_, PyAny>) -> PyResult<Arc<str>> {
+    Ok(Arc::from(&*value.str()?.to_cow()?))
+}
+
+fn feedback_of(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Arc<str>> {
+    let py = value.py();
+    match value.getattr_opt(intern!(py, "feedback"))? {
+        Some(feedback) if !feedback.is_none() => text(&feedback),
+        _ => Ok(Arc::from(format!("{name} gave no reason"))),
+    }
+}
+
+/// An attribute that is there and not None.
+fn given<'py>(
+    outcome: &Bound<'py, PyAny>,
+    name: &Bound<'py, PyString>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    Ok(outcome.getattr_opt(name)?.filter(|value| !value.is_none()))
+}
+
+fn of_plugin(outcome: &Bound<'_, PyAny>) -> PyResult<Answer> {
+    let py = outcome.py();
+    if let Some(agent) = given(outcome, intern!(py, "redirect_to"))? {
+        let identity = agent.as_ptr() as u64;
+        return Ok(Answer::Redirect {
+            agent: agent.unbind(),
+            identity,
+        });
+    }
+    if !outcome.getattr(intern!(py, "success"))?.is_truthy()? {
+        return Ok(Answer::Rejected {
+            feedback: feedback_of(outcome, "the plugin")?,
+        });
+    }
+    match given(outcome, intern!(py, "new_solution"))? {
+        Some(solution) => Ok(Answer::Value {
+            value: solution.unbind(),
+            usage: Usage::ZERO,
+        }),
+        None => Ok(Answer::Done),
+    }
+}
+
+fn of_validator(verdict: &Bound<'_, PyAny>, name: &str) -> PyResult<Answer> {
+    let py = verdict.py();
+    if let Ok(valid) = verdict.cast::<PyBool>() {
+        return Ok(if valid.is_true() {
+            Answer::Done
+        } else {
+            Answer::Rejected {
+                feedback: Arc::from(format!("{name} rejected the output")),
+            }
+        });
+    }
+    if let Ok(pair) = verdict.cast::<PyTuple>() {
+        if pair.len() == 2 {
+            let (valid, feedback) = (pair.get_item(0)?, pair.get_item(1)?);
+            if valid.is_truthy()? {
+                return Ok(Answer::Done);
+            }
+            let feedback = if feedback.is_none() {
+                format!("{name} rejected the output")
+            } else {
+                feedback.to_string()
+            };
+            return Ok(Answer::Rejected {
+                feedback: Arc::from(feedback),
+            });
+        }
+    }
+    match verdict.getattr_opt(intern!(py, "is_valid"))? {
+        Some(valid) if valid.is_truthy()? => Ok(Answer::Done),
+        Some(_) => Ok(Answer::Rejected {
+            feedback: feedback_of(verdict, name)?,
+        }),
+        None => Err(PyTypeError::new_err(format!(
+            "validator {name} must return a bool, a (bool, feedback) pair or a ValidationResult, not {}",
+            verdict.get_type().name()?
+        ))),
+    }
+}
+
+fn of_condition(spec: &CallableSpec, key: &Bound<'_, PyAny>) -> PyResult<Answer> {
+    let py = key.py();
+    let branch = match &spec.keys {
+        Some(keys) => match keys.bind(py).get_item(key)? {
+            Some(place) => Some(place.extract::<u32>()?),
+            None => None,
+        },
+        None => None,
+    };
+    Ok(Answer::Branch {
+        key: text(key)?,
+        branch,
+    })
+}
+
+fn of_items(items: &Bound<'_, PyAny>, name: &str) -> PyResult<Answer> {
+    let py = items.py();
+    if items.is_instance_of::<PyString>() || items.is_instance_of::<PyBytes>() {
+        return Err(PyTypeError::new_err(format!(
+            "{name} maps over items, but its input is one {}: give it a list, or another collection of items",
+            items.get_type().name()?
+        )));
+    }
+    if let Ok(list) = items.cast::<PyList>() {
+        return Ok(Answer::Items(list.iter().map(Bound::unbind).collect()));
+    }
+    if let Ok(tuple) = items.cast::<PyTuple>() {
+        return Ok(Answer::Items(tuple.iter().map(Bound::unbind).collect()));
+    }
+    if items.hasattr(intern!(py, "__aiter__"))? {
+        return Ok(Answer::Cursor(
+            items.call_method0(intern!(py, "__aiter__"))?.unbind(),
+        ));
+    }
+    let Ok(iterator) = items.try_iter() else {
+        return Err(PyTypeError::new_err(format!(
+            "{name} maps over items, but its input is not iterable: {} is no collection",
+            items.get_type().name()?
+        )));
+    };
+    if items.hasattr(intern!(py, "__len__"))? {
+        let all: PyResult<Vec<Py<PyAny>>> = iterator.map(|item| Ok(item?.unbind())).collect();
+        return Ok(Answer::Items(all?));
+    }
+    Ok(Answer::Cursor(iterator.into_any().unbind()))
+}
+
+/// Refuses usage that a wrapper reports as something that can't be counted.
+pub(crate) fn refuse(message: &str) -> PyErr {
+    PyValueError::new_err(message.to_owned())
+}

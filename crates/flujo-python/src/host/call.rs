@@ -1,0 +1,547 @@
+//! Doing what a `Call` asks: user code is called inline, in a worker thread, or not at all where the host knows the
+//! answer itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use flujo_core::machine::{CallId, Input, LaneRecord, Outcome, Role, Time};
+use flujo_core::plan::{Kind, NodeId};
+use flujo_core::usage::Usage;
+use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyString};
+
+use super::answer;
+use super::callable::{CallableSpec, Place, Protocol};
+use super::context::ContextCell;
+use super::domain::{Answer, Call, Event, Machine, Python3};
+use super::engine::Shared;
+use super::{failure, hooks, names, planning, record};
+use crate::{context as view, vectorcall};
+
+/// A call that is under way: its coroutine, and what its result is to be read as.
+pub(crate) struct Pending {
+    pub(crate) call: CallId,
+    pub(crate) reader: Reader,
+    pub(crate) coroutine: Py<PyAny>,
+    pub(crate) context: Option<Arc<ContextCell>>,
+    pub(crate) deadline: Option<Time>,
+    pub(crate) expiry: Option<(Py<PyAny>, Arc<AtomicBool>)>,
+    /// How often the task had been cancelled when a cancellation was last thrown into the coroutine.
+    pub(crate) thrown_at: Option<i64>,
+    /// The name of the callable that a worker thread runs.
+    pub(crate) worker: Option<String>,
+}
+
+/// How a result is read.
+pub(crate) enum Reader {
+    Callable(Arc<CallableSpec>),
+    NextItem,
+    Hooks(hooks::Telling),
+}
+
+/// How a call began.
+pub(crate) enum Begun {
+    Ended(Event),
+    UnderWay(Box<Pending>),
+}
+
+/// Called by the loop when an attempt's time is up: cancels the task, as `asyncio.timeout` does.
+#[pyclass(module = "flujo._native", frozen)]
+pub(crate) struct Expiry {
+    expired: Arc<AtomicBool>,
+    task: Py<PyAny>,
+}
+
+#[pymethods]
+impl Expiry {
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        self.expired.store(true, Ordering::Release);
+        self.task.bind(py).call_method0(intern!(py, "cancel"))?;
+        Ok(())
+    }
+}
+
+impl Pending {
+    /// Arms the attempt's time limit, once the coroutine has really suspended.
+    pub(crate) fn arm(&mut self, py: Python<'_>, shared: &Shared) -> PyResult<()> {
+        let (Some(deadline), None) = (self.deadline, &self.expiry) else {
+            return Ok(());
+        };
+        let event_loop = shared.event_loop(py);
+        let task = names::current_task(py)?.call1((event_loop,))?;
+        let expired = Arc::new(AtomicBool::new(false));
+        let callback = Bound::new(
+            py,
+            Expiry {
+                expired: Arc::clone(&expired),
+                task: task.unbind(),
+            },
+        )?;
+        let wait = super::clock::seconds(deadline.saturating_sub(shared.now(py)));
+        let handle = event_loop.call_method1(intern!(py, "call_later"), (wait, callback))?;
+        self.expiry = Some((handle.unbind(), expired));
+        Ok(())
+    }
+
+    /// Takes the time limit away; tells whether it had struck.
+    pub(crate) fn disarm(&mut self, py: Python<'_>) -> PyResult<bool> {
+        let Some((handle, expired)) = self.expiry.take() else {
+            return Ok(false);
+        };
+        if expired.load(Ordering::Acquire) {
+            return Ok(true);
+        }
+        handle.bind(py).call_method0(intern!(py, "cancel"))?;
+        Ok(false)
+    }
+}
+
+/// Begins a call. `Err` is only what ends everything.
+pub(crate) fn begin(py: Python<'_>, shared: &Arc<Shared>, machine: &Machine, call: Call) -> PyResult<Begun> {
+    let plan = &shared.plan;
+    let id = call.call;
+    let outcome = match call.role {
+        Role::Hook(point) => return hooks::begin(py, shared, machine, &call, point),
+        Role::NextItem => next_item(py, shared, &call),
+        Role::Merge | Role::Collect => join(py, shared, &plan.node_callable(&call), call),
+        Role::Redirect => redirect(py, shared, call),
+        _ => user_code(py, shared, &plan.node_callable(&call), call),
+    };
+    match outcome {
+        Ok(begun) => Ok(begun),
+        Err(error) => Ok(Begun::Ended(failed(py, shared, id, None, error)?)),
+    }
+}
+
+/// The event of a call that raised. `Err` is only what ends everything.
+pub(crate) fn failed(
+    py: Python<'_>,
+    shared: &Shared,
+    call: CallId,
+    spec: Option<&CallableSpec>,
+    error: PyErr,
+) -> PyResult<Event> {
+    if failure::ends_everything(py, &error) {
+        return Err(error);
+    }
+    let at = shared.now(py);
+    if let Some(answer) = failure::control_flow(py, &error)? {
+        return Ok(Event::Answered {
+            call,
+            answer,
+            context: None,
+            at,
+        });
+    }
+    let usage = match failure::reported_usage(error.value(py)) {
+        Ok(usage) => usage,
+        Err(_) => Usage::ZERO,
+    };
+    let worth_retrying = match spec.and_then(|spec| spec.retry_on.as_ref()) {
+        Some(classes) => error.value(py).is_instance(classes.bind(py))?,
+        None => true,
+    };
+    let mut failure = failure::from_error(py, error);
+    if !worth_retrying {
+        failure = failure.permanent();
+    }
+    Ok(Event::Failed {
+        call,
+        failure,
+        usage,
+        at,
+    })
+}
+
+/// The event of a call whose result is there.
+pub(crate) fn returned(
+    py: Python<'_>,
+    shared: &Shared,
+    call: CallId,
+    spec: &CallableSpec,
+    context: Option<Arc<ContextCell>>,
+    result: Bound<'_, PyAny>,
+) -> PyResult<Event> {
+    match answer::of_result(spec, result) {
+        Ok((answer, made)) => {
+            let at = shared.now(py);
+            Ok(Event::Answered {
+                call,
+                answer,
+                context: made.or(context),
+                at,
+            })
+        }
+        Err(error) => failed(py, shared, call, Some(spec), error),
+    }
+}
+
+fn user_code(py: Python<'_>, shared: &Arc<Shared>, spec: &Arc<CallableSpec>, call: Call) -> PyResult<Begun> {
+    let (context, own) = context_for(py, spec, &call)?;
+    let input = match &call.input {
+        Input::Value(value) if spec.protocol == Protocol::Plugin => plugin_input(value.bind(py))?,
+        Input::Value(value) => value.bind(py).clone(),
+        Input::Failure(failure) => PyString::new(py, &failure.to_string()).into_any(),
+        _ => py.None().into_bound(py),
+    };
+    let resources = if spec.wants_resources() {
+        shared.resources(py)
+    } else {
+        None
+    };
+    invoke(
+        py,
+        shared,
+        Arc::clone(spec),
+        call.call,
+        call.deadline,
+        &input,
+        context,
+        resources,
+        own,
+    )
+}
+
+/// Calls it and follows what it returns: a coroutine, another awaitable, or a result.
+#[allow(clippy::too_many_arguments)] // one place gathers all that belongs to a call
+fn invoke<'py>(
+    py: Python<'py>,
+    shared: &Arc<Shared>,
+    spec: Arc<CallableSpec>,
+    call: CallId,
+    deadline: Option<Time>,
+    input: &Bound<'py, PyAny>,
+    context: Option<Bound<'py, PyAny>>,
+    resources: Option<Bound<'py, PyAny>>,
+    own: Option<Arc<ContextCell>>,
+) -> PyResult<Begun> {
+    let (result, worker) = match spec.place {
+        Place::Inline => (spec.call(py, input, context.as_ref(), resources.as_ref()), None),
+        Place::Worker => {
+            let (arguments, positional) = spec.arguments(py, input, context.as_ref(), resources.as_ref());
+            let (by_position, by_name) = arguments.split_at(positional);
+            let keywords = PyDict::new(py);
+            if let Some(names) = spec.keyword_names() {
+                for (name, value) in names.bind(py).iter().zip(by_name) {
+                    keywords.set_item(name, value)?;
+                }
+            }
+            let by_position = pyo3::types::PyTuple::new(py, by_position)?;
+            let request = (
+                shared.workers(py),
+                shared.event_loop(py),
+                &spec.target,
+                by_position,
+                keywords,
+            );
+            (
+                names::submit_to_worker(py)?.call1(request),
+                Some(spec.name.clone()),
+            )
+        }
+    };
+    let result = match result {
+        Ok(result) => result,
+        Err(error) => return Ok(Begun::Ended(failed(py, shared, call, Some(&spec), error)?)),
+    };
+    match awaitable(&result) {
+        Ok(Some(coroutine)) => Ok(Begun::UnderWay(Box::new(Pending {
+            call,
+            reader: Reader::Callable(spec),
+            coroutine: coroutine.unbind(),
+            context: own,
+            deadline,
+            expiry: None,
+            thrown_at: None,
+            worker,
+        }))),
+        Ok(None) => Ok(Begun::Ended(returned(py, shared, call, &spec, own, result)?)),
+        Err(error) => Ok(Begun::Ended(failed(py, shared, call, Some(&spec), error)?)),
+    }
+}
+
+/// What is to be driven to get an awaitable's result; None when the object isn't one.
+pub(crate) fn awaitable<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    if vectorcall::is_coroutine(object) {
+        return Ok(Some(object.clone()));
+    }
+    let py = object.py();
+    match object.getattr_opt(intern!(py, "__await__"))? {
+        Some(wait) if !object.is_instance_of::<pyo3::types::PyType>() => Ok(Some(wait.call0()?)),
+        _ => Ok(None),
+    }
+}
+
+/// The context a callable is to see, as an object, with the cell that is the attempt's own from then on.
+#[allow(clippy::type_complexity)]
+fn context_for<'py>(
+    py: Python<'py>,
+    spec: &CallableSpec,
+    call: &Call,
+) -> PyResult<(Option<Bound<'py, PyAny>>, Option<Arc<ContextCell>>)> {
+    if !spec.wants_context() {
+        return Ok((None, None));
+    }
+    let own = if call.isolated {
+        Arc::clone(&call.context)
+    } else {
+        Arc::new(ContextCell::fork_of(&call.context))
+    };
+    Ok((Some(own.object(py)?), Some(own)))
+}
+
+/// Plugins get a dictionary: the output where it is one, else the output under that name.
+fn plugin_input<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    if value.is_instance_of::<PyDict>() {
+        return Ok(value.clone());
+    }
+    let dict = PyDict::new(value.py());
+    dict.set_item(intern!(value.py(), "output"), value)?;
+    Ok(dict.into_any())
+}
+
+/// Another agent that a plugin asked for.
+fn redirect(py: Python<'_>, shared: &Arc<Shared>, call: Call) -> PyResult<Begun> {
+    let Input::Redirect { agent, input } = &call.input else {
+        return Err(answer::refuse("a redirect without an agent"));
+    };
+    let spec = planning::describe_agent(py, agent.bind(py))?;
+    let (context, own) = context_for(py, &spec, &call)?;
+    let resources = if spec.wants_resources() {
+        shared.resources(py)
+    } else {
+        None
+    };
+    invoke(
+        py,
+        shared,
+        spec,
+        call.call,
+        call.deadline,
+        input.bind(py),
+        context,
+        resources,
+        own,
+    )
+}
+
+/// The next item of a collection that is read as room comes free.
+fn next_item(py: Python<'_>, shared: &Arc<Shared>, call: &Call) -> PyResult<Begun> {
+    let Input::Value(items) = &call.input else {
+        return Err(answer::refuse("a map without items"));
+    };
+    let items = items.bind(py);
+    if !items.hasattr(intern!(py, "__anext__"))? {
+        let item = match items.call_method0(intern!(py, "__next__")) {
+            Ok(item) => Some(item.unbind()),
+            Err(error) if error.is_instance_of::<PyStopIteration>(py) => None,
+            Err(error) => return Err(error),
+        };
+        let (answer, at) = (Answer::Item(item), shared.now(py));
+        return Ok(Begun::Ended(Event::Answered {
+            call: call.call,
+            answer,
+            context: None,
+            at,
+        }));
+    }
+    let next = items.call_method0(intern!(py, "__anext__"))?;
+    match awaitable(&next)? {
+        Some(coroutine) => Ok(Begun::UnderWay(Box::new(Pending {
+            call: call.call,
+            reader: Reader::NextItem,
+            coroutine: coroutine.unbind(),
+            context: None,
+            deadline: call.deadline,
+            expiry: None,
+            thrown_at: None,
+            worker: None,
+        }))),
+        None => Err(answer::refuse("__anext__ must return an awaitable")),
+    }
+}
+
+/// The event of an item that was awaited.
+pub(crate) fn item_ended(
+    py: Python<'_>,
+    shared: &Shared,
+    call: CallId,
+    result: PyResult<Bound<'_, PyAny>>,
+) -> PyResult<Event> {
+    let at = shared.now(py);
+    match result {
+        Ok(item) => Ok(Event::Answered {
+            call,
+            answer: Answer::Item(Some(item.unbind())),
+            context: None,
+            at,
+        }),
+        Err(error) if error.is_instance_of::<PyStopAsyncIteration>(py) => Ok(Event::Answered {
+            call,
+            answer: Answer::Item(None),
+            context: None,
+            at,
+        }),
+        Err(error) => failed(py, shared, call, None, error),
+    }
+}
+
+/// Joins lanes: merges their contexts, or collects their outputs.
+fn join(py: Python<'_>, shared: &Arc<Shared>, spec: &Arc<CallableSpec>, call: Call) -> PyResult<Begun> {
+    let Input::Lanes(lanes) = &call.input else {
+        return Err(answer::refuse("a join without lanes"));
+    };
+    let target = spec.target.bind(py);
+    let shape = target.cast::<PyString>().ok().map(|shape| shape.to_string());
+    let (answer, at) = match (call.role, shape.as_deref()) {
+        (Role::Merge, Some(strategy)) => {
+            merge(py, &call.context, lanes, strategy)?;
+            (Answer::Done, shared.now(py))
+        }
+        (Role::Merge, None) => return merge_by_callable(py, shared, spec, &call, lanes),
+        (_, Some("branches")) => {
+            let outputs = PyDict::new(py);
+            for (place, lane) in lanes.iter().enumerate() {
+                match lane.output() {
+                    Some(output) => outputs.set_item(&*lane.name, output)?,
+                    None => {
+                        outputs.set_item(&*lane.name, record::lane_result(py, &shared.plan, lanes, place)?)?
+                    }
+                }
+            }
+            let value = outputs.into_any().unbind();
+            (
+                Answer::Value {
+                    value,
+                    usage: Usage::ZERO,
+                },
+                shared.now(py),
+            )
+        }
+        (_, Some(shape)) => {
+            let outputs = PyList::empty(py);
+            for lane in lanes.iter() {
+                match lane.output() {
+                    Some(output) => outputs.append(output)?,
+                    None if shape == "items_or_none" => outputs.append(py.None())?,
+                    None => {}
+                }
+            }
+            let value = outputs.into_any().unbind();
+            (
+                Answer::Value {
+                    value,
+                    usage: Usage::ZERO,
+                },
+                shared.now(py),
+            )
+        }
+        (_, None) => {
+            let input = lane_results(py, shared, call.node, lanes)?;
+            let (context, own) = context_for(py, spec, &call)?;
+            let spec = Arc::clone(spec);
+            return invoke(
+                py,
+                shared,
+                spec,
+                call.call,
+                call.deadline,
+                &input,
+                context,
+                None,
+                own,
+            );
+        }
+    };
+    Ok(Begun::Ended(Event::Answered {
+        call: call.call,
+        answer,
+        context: None,
+        at,
+    }))
+}
+
+/// What a collecting callable gets: every lane's result; of a nested runner, the result of its run.
+fn lane_results<'py>(
+    py: Python<'py>,
+    shared: &Shared,
+    node: NodeId,
+    lanes: &Arc<Vec<LaneRecord<Python3>>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let is_group = matches!(shared.plan.plan.node(node).kind, Kind::Group(_));
+    if let (true, Some(finish)) = (is_group, lanes.first().and_then(|lane| lane.finish.as_ref())) {
+        return record::pipeline_result(py, &shared.plan, Arc::clone(finish));
+    }
+    let results = PyList::empty(py);
+    for place in 0..lanes.len() {
+        results.append(record::lane_result(py, &shared.plan, lanes, place)?)?;
+    }
+    Ok(results.into_any())
+}
+
+/// The lanes that succeeded and whose context somebody looked at, by name.
+fn looked_at(lanes: &[LaneRecord<Python3>]) -> Vec<(&LaneRecord<Python3>, &Py<PyAny>)> {
+    lanes
+        .iter()
+        .filter_map(|lane| {
+            let finish = lane.finish.as_ref()?;
+            matches!(finish.outcome, Outcome::Completed(_)).then_some(())?;
+            Some((lane, finish.context.peek()?))
+        })
+        .collect()
+}
+
+fn merge(
+    py: Python<'_>,
+    base: &Arc<ContextCell>,
+    lanes: &[LaneRecord<Python3>],
+    strategy: &str,
+) -> PyResult<()> {
+    let views: Vec<(String, Py<PyAny>)> = looked_at(lanes)
+        .into_iter()
+        .map(|(lane, context)| (lane.name.to_string(), context.clone_ref(py)))
+        .collect();
+    if views.is_empty() {
+        return Ok(());
+    }
+    view::merge(
+        py,
+        &base.object(py)?,
+        &views,
+        view::MergeStrategy::from_name(strategy)?,
+    )
+}
+
+fn merge_by_callable(
+    py: Python<'_>,
+    shared: &Arc<Shared>,
+    spec: &Arc<CallableSpec>,
+    call: &Call,
+    lanes: &[LaneRecord<Python3>],
+) -> PyResult<Begun> {
+    let own = Arc::new(ContextCell::fork_of(&call.context));
+    let contexts = PyDict::new(py);
+    for lane in lanes {
+        if let Some(finish) = &lane.finish {
+            if matches!(finish.outcome, Outcome::Completed(_)) {
+                contexts.set_item(&*lane.name, finish.context.object(py)?)?;
+            }
+        }
+    }
+    let input = own.object(py)?;
+    let contexts = Some(contexts.into_any());
+    let spec = Arc::clone(spec);
+    invoke(
+        py,
+        shared,
+        spec,
+        call.call,
+        call.deadline,
+        &input,
+        contexts,
+        None,
+        Some(own),
+    )
+}

@@ -1,0 +1,49 @@
+//! The time events carry: the monotonic clock, read without Python unless the loop keeps a time of its own.
+
+use std::time::{Duration, Instant};
+
+use flujo_core::machine::Time;
+use pyo3::prelude::*;
+
+use super::names;
+
+/// A run's clock, in nanoseconds.
+#[derive(Debug)]
+pub(crate) enum Clock {
+    Monotonic(Instant),
+    /// The loop's own `time()`: virtual time in tests.
+    Loop(Py<PyAny>),
+}
+
+impl Clock {
+    /// The clock that goes with a loop: the system's own, unless the loop's class keeps another.
+    pub(crate) fn of(py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let kept = names::keeps_system_time(py, event_loop)?;
+        Ok(if kept {
+            Self::Monotonic(Instant::now())
+        } else {
+            Self::Loop(event_loop.clone().unbind())
+        })
+    }
+
+    pub(crate) fn now(&self, py: Python<'_>) -> Time {
+        match self {
+            Self::Monotonic(start) => Time::try_from(start.elapsed().as_nanos()).unwrap_or(Time::MAX),
+            Self::Loop(event_loop) => {
+                let seconds: f64 = event_loop
+                    .bind(py)
+                    .call_method0(pyo3::intern!(py, "time"))
+                    .and_then(|time| time.extract())
+                    .unwrap_or_default();
+                let time = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+                Time::try_from(time.as_nanos()).unwrap_or(Time::MAX)
+            }
+        }
+    }
+}
+
+/// Nanoseconds as the seconds that asyncio counts in.
+#[allow(clippy::cast_precision_loss)] // asyncio's own precision
+pub(crate) fn seconds(time: Time) -> f64 {
+    time as f64 / 1e9
+}

@@ -1,0 +1,125 @@
+//! Contexts that are made when somebody first looks. Most steps never take the context, and a run whose steps don't
+//! pays nothing for having one.
+
+use std::sync::{Arc, OnceLock};
+
+use pyo3::prelude::*;
+use pyo3::types::{PyFloat, PyInt, PyString};
+
+use super::names;
+use crate::context as view;
+
+/// The context of a run, or a fork of one.
+#[derive(Debug)]
+pub(crate) struct ContextCell {
+    object: OnceLock<Py<PyAny>>,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// Given when the run began.
+    Given,
+    /// The default context, made from the run's input and extra data.
+    Default {
+        initial_prompt: Py<PyAny>,
+        data: Option<Py<PyAny>>,
+        run_id: Option<Py<PyAny>>,
+    },
+    /// A view over another one.
+    Fork(Arc<ContextCell>),
+}
+
+impl ContextCell {
+    pub(crate) fn given(object: Py<PyAny>) -> Self {
+        Self {
+            object: OnceLock::from(object),
+            source: Source::Given,
+        }
+    }
+
+    /// The default context of a run with this input. A mutable input is turned into text now, since it may be another
+    /// one when somebody looks.
+    pub(crate) fn default_for(
+        py: Python<'_>,
+        input: &Py<PyAny>,
+        data: Option<Py<PyAny>>,
+        run_id: Option<Py<PyAny>>,
+    ) -> PyResult<Self> {
+        let input = input.bind(py);
+        let stays = input.is_none()
+            || input.is_exact_instance_of::<PyString>()
+            || input.is_exact_instance_of::<PyInt>()
+            || input.is_exact_instance_of::<PyFloat>();
+        let initial_prompt = if stays {
+            input.clone().unbind()
+        } else {
+            input.str()?.into_any().unbind()
+        };
+        Ok(Self {
+            object: OnceLock::new(),
+            source: Source::Default {
+                initial_prompt,
+                data,
+                run_id,
+            },
+        })
+    }
+
+    pub(crate) fn fork_of(base: &Arc<Self>) -> Self {
+        Self {
+            object: OnceLock::new(),
+            source: Source::Fork(Arc::clone(base)),
+        }
+    }
+
+    /// The context object itself, made now if nobody has looked before.
+    pub(crate) fn object<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(object) = self.object.get() {
+            return Ok(object.bind(py).clone());
+        }
+        // Views over views are made from the outermost in, in a loop: lanes may be nested deep.
+        let mut chain = vec![self];
+        while let Some(Source::Fork(base)) = chain.last().map(|cell| &cell.source) {
+            if base.object.get().is_some() {
+                break;
+            }
+            chain.push(base);
+        }
+        for cell in chain.into_iter().rev() {
+            let object = match &cell.source {
+                Source::Fork(base) => match base.object.get() {
+                    Some(base) => view::view(py, base.bind(py))?,
+                    None => continue,
+                },
+                Source::Default {
+                    initial_prompt,
+                    data,
+                    run_id,
+                } => names::default_context(py)?
+                    .call1((initial_prompt, data, run_id))?
+                    .unbind(),
+                Source::Given => continue,
+            };
+            // Another thread may have been faster; its object stays.
+            let _ = cell.object.set(object);
+        }
+        match self.object.get() {
+            Some(object) => Ok(object.bind(py).clone()),
+            None => Ok(py.None().into_bound(py)),
+        }
+    }
+
+    /// The object, when somebody has looked.
+    pub(crate) fn peek(&self) -> Option<&Py<PyAny>> {
+        self.object.get()
+    }
+
+    /// Makes what was written here part of `base`. Nothing to do when nobody ever looked at this context.
+    pub(crate) fn commit_into(&self, py: Python<'_>, base: &Arc<Self>) -> PyResult<()> {
+        match self.object.get() {
+            Some(object) => view::commit(py, object.bind(py), &base.object(py)?),
+            None => Ok(()),
+        }
+    }
+}

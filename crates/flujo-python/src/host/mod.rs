@@ -1,0 +1,41 @@
+//! The asyncio host: it drives one machine per run or lane, calls user code inline on the event loop's own thread, and
+//! gives back results that are built when they are read.
+//!
+//! State is moved out before any call into Python, since user code may call back.
+
+mod answer;
+mod call;
+mod callable;
+mod clock;
+mod context;
+mod domain;
+mod driver;
+mod engine;
+mod failure;
+mod hooks;
+mod inbox;
+mod lane;
+mod names;
+mod place;
+mod planning;
+mod record;
+mod run;
+
+use pyo3::prelude::*;
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<callable::Callable>()?;
+    module.add_class::<planning::PlanBuilder>()?;
+    module.add_class::<planning::CompiledPlan>()?;
+    module.add_class::<engine::Engine>()?;
+    module.add_class::<place::Place>()?;
+    module.add_class::<run::Run>()?;
+    module.add_class::<lane::Lane>()?;
+    module.add_class::<record::RunRecord>()?;
+    module.add_class::<record::StepRecord>()?;
+    module.add_class::<inbox::Waker>()?;
+    module.add_class::<call::Expiry>()?;
+    module.add_function(wrap_pyfunction!(planning::definition_changed, module)?)?;
+    module.add_function(wrap_pyfunction!(planning::definition_epoch, module)?)?;
+    Ok(())
+}

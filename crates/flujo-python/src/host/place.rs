@@ -1,0 +1,117 @@
+//! Where a run is: what `flujo.current_step()` tells user code.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use flujo_core::machine::LanePlace;
+use flujo_core::plan::{Kind, NodeId};
+use pyo3::prelude::*;
+
+use super::engine::Shared;
+
+/// The step a run or lane is at. Kept up to date by its driver; read by user code.
+pub(crate) struct PlaceState {
+    shared: Arc<Shared>,
+    lane: Option<Arc<LanePlace>>,
+    node: AtomicU32,
+    attempt: AtomicU32,
+}
+
+impl PlaceState {
+    pub(crate) fn new(shared: &Arc<Shared>, lane: Option<&Arc<LanePlace>>) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            lane: lane.cloned(),
+            node: AtomicU32::new(0),
+            attempt: AtomicU32::new(0),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn at(&self, node: NodeId, attempt: u32) {
+        self.node.store(node.0, Ordering::Relaxed);
+        self.attempt.store(attempt, Ordering::Relaxed);
+    }
+
+    fn node(&self) -> NodeId {
+        NodeId(self.node.load(Ordering::Relaxed))
+    }
+
+    /// `fan[a]/items[3]`, outermost first; empty outside lanes.
+    fn lane_path(&self) -> String {
+        let mut places = Vec::new();
+        let mut place = self.lane.as_ref();
+        while let Some(lane) = place {
+            places.push(lane);
+            place = lane.parent.as_ref();
+        }
+        let mut path = String::new();
+        for lane in places.into_iter().rev() {
+            let node = self.shared.plan.plan.node(lane.node);
+            let branch = match &node.kind {
+                Kind::Parallel(parallel) => parallel
+                    .branches
+                    .get(lane.index as usize)
+                    .map(|(name, _)| name.to_string()),
+                _ => None,
+            };
+            let separator = if path.is_empty() { "" } else { "/" };
+            let branch = branch.unwrap_or_else(|| lane.index.to_string());
+            // Writing to a string cannot fail.
+            let _ = write!(path, "{separator}{}[{branch}]", node.name);
+        }
+        path
+    }
+}
+
+/// The step that is being worked on, as seen from inside it.
+#[pyclass(module = "flujo._native", frozen)]
+pub(crate) struct Place {
+    pub(crate) state: Arc<PlaceState>,
+}
+
+#[pymethods]
+impl Place {
+    /// The run's id.
+    #[getter]
+    fn run_id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.state.shared.run_id(py)
+    }
+
+    /// The step's name.
+    #[getter]
+    fn step(&self) -> &str {
+        &self.state.shared.plan.plan.node(self.state.node()).name
+    }
+
+    /// The step's place in the pipeline: the names of the steps around it and its own, joined by `/`.
+    #[getter]
+    fn path(&self) -> &str {
+        &self.state.shared.plan.plan.node(self.state.node()).path
+    }
+
+    /// The lane, `fan[a]/items[3]`, empty outside of parallel branches and map items.
+    #[getter]
+    fn lane(&self) -> String {
+        self.state.lane_path()
+    }
+
+    /// The attempt, from 1; 0 outside attempts.
+    #[getter]
+    fn attempt(&self) -> u32 {
+        self.state.attempt.load(Ordering::Relaxed)
+    }
+
+    /// The same for every attempt of this step in this run, and after a crash: a service that gets it can tell a
+    /// repeated request from a new one.
+    #[getter]
+    fn idempotency_key(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!(
+            "{}:{}:{}",
+            self.state.shared.run_id(py)?,
+            self.path(),
+            self.lane()
+        ))
+    }
+}

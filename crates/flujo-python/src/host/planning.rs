@@ -1,0 +1,353 @@
+//! From a definition to a plan: the compiler in Python walks the definition and describes each node here.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use flujo_core::machine::Role;
+use flujo_core::pipeline::Pipeline;
+use flujo_core::plan::{
+    Backoff, ConditionalNode, GroupNode, Kind, LaneFailure, MapNode, NodeId, ParallelNode, Policy, StepNode,
+};
+use flujo_core::usage::Usage;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyAny;
+
+use super::callable::{Callable, CallableSpec};
+use super::domain::{Call, Plan};
+use super::failure::money;
+
+/// Counts changes of any definition in this process, so that a plan made at the present count is known to be valid.
+static EPOCH: AtomicU64 = AtomicU64::new(1);
+
+/// Tells the engine that some definition changed.
+#[pyfunction]
+pub(crate) fn definition_changed() {
+    EPOCH.fetch_add(1, Ordering::Release);
+}
+
+/// The count of changes so far.
+#[pyfunction]
+pub(crate) fn definition_epoch() -> u64 {
+    EPOCH.load(Ordering::Acquire)
+}
+
+/// A plan with what the shell keeps beside it.
+pub(crate) struct PlanWithSteps {
+    pub(crate) plan: Arc<Plan>,
+    /// The definition's object of each node.
+    pub(crate) steps: Vec<Option<Py<PyAny>>>,
+    /// What a call finds when the plan has no such callable; it can't happen in a compiled plan.
+    nothing: Arc<CallableSpec>,
+}
+
+impl PlanWithSteps {
+    /// The callable a call names.
+    pub(crate) fn node_callable(&self, call: &Call) -> Arc<CallableSpec> {
+        let index = call.index as usize;
+        let found = match (&self.plan.node(call.node).kind, call.role) {
+            (Kind::Step(step), role) => match role {
+                Role::PromptProcessor => step.prompt_processors.get(index),
+                Role::OutputProcessor => step.output_processors.get(index),
+                Role::Plugin => step.plugins.get(index),
+                Role::Validator => step.validators.get(index),
+                Role::Apply => step.apply.as_ref(),
+                Role::Persist => step.persist.as_ref(),
+                _ => Some(&step.agent),
+            },
+            (Kind::Conditional(node), Role::Condition) => Some(&node.condition),
+            (Kind::Conditional(node), Role::BranchInput) => node.input_mapper.as_ref(),
+            (Kind::Conditional(node), Role::BranchOutput) => node.output_mapper.as_ref(),
+            (Kind::Parallel(node), Role::Merge) => node.merge.as_ref(),
+            (Kind::Parallel(node), _) => Some(&node.collect),
+            (Kind::Map(node), Role::Merge) => node.merge.as_ref(),
+            (Kind::Map(node), Role::Collect) => Some(&node.collect),
+            (Kind::Map(node), _) => Some(&node.items),
+            (Kind::Group(node), Role::Inherit) => node.inherit.as_ref(),
+            (Kind::Group(node), _) => node.collect.as_ref(),
+            _ => None,
+        };
+        Arc::clone(found.unwrap_or(&self.nothing))
+    }
+}
+
+/// A compiled pipeline.
+#[pyclass(module = "flujo._native", frozen)]
+pub(crate) struct CompiledPlan {
+    pub(crate) inner: Arc<PlanWithSteps>,
+}
+
+#[pymethods]
+impl CompiledPlan {
+    #[getter]
+    fn name(&self) -> &str {
+        self.inner.plan.name()
+    }
+
+    /// A digest of structure, names and configuration, in hexadecimal.
+    #[getter]
+    fn fingerprint(&self) -> String {
+        self.inner.plan.fingerprint().to_string()
+    }
+
+    fn __len__(&self) -> usize {
+        self.inner.plan.len()
+    }
+
+    /// The path of every node that has a name, in the order of their ids.
+    fn paths(&self) -> Vec<String> {
+        let named = self.inner.plan.nodes().filter(|(_, node)| !node.name.is_empty());
+        named.map(|(_, node)| node.path.to_string()).collect()
+    }
+}
+
+/// Takes in the nodes of a definition, children before the nodes around them.
+#[pyclass(module = "flujo._native", frozen)]
+pub(crate) struct PlanBuilder {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    pipeline: Pipeline<Arc<CallableSpec>>,
+    steps: Vec<Option<Py<PyAny>>>,
+}
+
+impl PlanBuilder {
+    fn add(
+        &self,
+        object: Option<Py<PyAny>>,
+        deadline_s: Option<f64>,
+        make: impl FnOnce(&mut Pipeline<Arc<CallableSpec>>) -> NodeId,
+    ) -> PyResult<u32> {
+        let deadline = deadline_s.map(duration).transpose()?;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let node = make(&mut state.pipeline);
+        state.pipeline.set_deadline(node, deadline);
+        state.steps.push(object);
+        Ok(node.0)
+    }
+}
+
+type Branches = Vec<(String, u32)>;
+type Spec<'py> = Bound<'py, Callable>;
+
+fn spec(callable: &Spec<'_>) -> Arc<CallableSpec> {
+    Arc::clone(&callable.get().spec)
+}
+
+fn specs(callables: &[Spec<'_>]) -> Vec<Arc<CallableSpec>> {
+    callables.iter().map(spec).collect()
+}
+
+fn duration(seconds: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| PyValueError::new_err(format!("{seconds} is no number of seconds")))
+}
+
+fn branch_ids(branches: Branches) -> Vec<(Arc<str>, NodeId)> {
+    branches
+        .into_iter()
+        .map(|(name, id)| (Arc::from(name), NodeId(id)))
+        .collect()
+}
+
+fn lane_failure(name: &str) -> PyResult<LaneFailure> {
+    match name {
+        "propagate" => Ok(LaneFailure::Propagate),
+        "ignore" => Ok(LaneFailure::Ignore),
+        "tolerate" => Ok(LaneFailure::Tolerate),
+        other => Err(PyValueError::new_err(format!(
+            "unknown failure strategy {other:?}"
+        ))),
+    }
+}
+
+#[pymethods]
+impl PlanBuilder {
+    #[new]
+    fn new() -> Self {
+        Self {
+            state: Mutex::default(),
+        }
+    }
+
+    #[pyo3(signature = (name, agent, *, object=None, prompt_processors=vec![], output_processors=vec![],
+        plugins=vec![], validators=vec![], apply=None, persist=None, max_retries=1, timeout_s=None,
+        deadline_s=None, backoff=None, fallback=None, expected_cost_usd=None, expected_tokens=None))]
+    #[allow(clippy::too_many_arguments)] // named at the one place that calls it
+    fn step(
+        &self,
+        name: &str,
+        agent: Spec<'_>,
+        object: Option<Py<PyAny>>,
+        prompt_processors: Vec<Spec<'_>>,
+        output_processors: Vec<Spec<'_>>,
+        plugins: Vec<Spec<'_>>,
+        validators: Vec<Spec<'_>>,
+        apply: Option<Spec<'_>>,
+        persist: Option<Spec<'_>>,
+        max_retries: u32,
+        timeout_s: Option<f64>,
+        deadline_s: Option<f64>,
+        backoff: Option<(f64, f64, f64, f64)>,
+        fallback: Option<u32>,
+        expected_cost_usd: Option<Bound<'_, PyAny>>,
+        expected_tokens: Option<u64>,
+    ) -> PyResult<u32> {
+        let backoff = match backoff {
+            Some((initial, factor, max, jitter)) => Backoff::Exponential {
+                initial: duration(initial)?,
+                factor,
+                max: duration(max)?,
+                jitter,
+            },
+            None => Backoff::None,
+        };
+        let cost = expected_cost_usd
+            .map(|cost| money(&cost))
+            .transpose()?
+            .unwrap_or_default();
+        let step = StepNode {
+            agent: spec(&agent),
+            prompt_processors: specs(&prompt_processors),
+            output_processors: specs(&output_processors),
+            plugins: specs(&plugins),
+            validators: specs(&validators),
+            apply: apply.as_ref().map(spec),
+            persist: persist.as_ref().map(spec),
+            policy: Policy {
+                max_retries,
+                timeout: timeout_s.map(duration).transpose()?,
+                backoff,
+            },
+            fallback: fallback.map(NodeId),
+            estimate: Usage::new(cost, expected_tokens.unwrap_or(0)),
+        };
+        self.add(object, deadline_s, |pipeline| pipeline.step(name, step))
+    }
+
+    fn sequence(&self, children: Vec<u32>) -> PyResult<u32> {
+        let children = children.into_iter().map(NodeId).collect();
+        self.add(None, None, |pipeline| pipeline.sequence(children))
+    }
+
+    #[pyo3(signature = (name, condition, branches, *, object=None, default=None, input_mapper=None,
+        output_mapper=None, deadline_s=None))]
+    #[allow(clippy::too_many_arguments)] // named at the one place that calls it
+    fn conditional(
+        &self,
+        name: &str,
+        condition: Spec<'_>,
+        branches: Branches,
+        object: Option<Py<PyAny>>,
+        default: Option<u32>,
+        input_mapper: Option<Spec<'_>>,
+        output_mapper: Option<Spec<'_>>,
+        deadline_s: Option<f64>,
+    ) -> PyResult<u32> {
+        let node = ConditionalNode {
+            condition: spec(&condition),
+            branches: branch_ids(branches),
+            default: default.map(NodeId),
+            input_mapper: input_mapper.as_ref().map(spec),
+            output_mapper: output_mapper.as_ref().map(spec),
+        };
+        self.add(object, deadline_s, |pipeline| pipeline.conditional(name, node))
+    }
+
+    #[pyo3(signature = (name, branches, collect, *, object=None, on_failure="propagate",
+        max_concurrency=None, merge=None, deadline_s=None))]
+    #[allow(clippy::too_many_arguments)] // named at the one place that calls it
+    fn parallel(
+        &self,
+        name: &str,
+        branches: Branches,
+        collect: Spec<'_>,
+        object: Option<Py<PyAny>>,
+        on_failure: &str,
+        max_concurrency: Option<u32>,
+        merge: Option<Spec<'_>>,
+        deadline_s: Option<f64>,
+    ) -> PyResult<u32> {
+        let node = ParallelNode {
+            branches: branch_ids(branches),
+            on_failure: lane_failure(on_failure)?,
+            max_concurrency,
+            merge: merge.as_ref().map(spec),
+            collect: spec(&collect),
+        };
+        self.add(object, deadline_s, |pipeline| pipeline.parallel(name, node))
+    }
+
+    #[pyo3(signature = (name, body, items, collect, *, object=None, on_failure="propagate",
+        max_concurrency=1, merge=None, deadline_s=None))]
+    #[allow(clippy::too_many_arguments)] // named at the one place that calls it
+    fn map(
+        &self,
+        name: &str,
+        body: u32,
+        items: Spec<'_>,
+        collect: Spec<'_>,
+        object: Option<Py<PyAny>>,
+        on_failure: &str,
+        max_concurrency: u32,
+        merge: Option<Spec<'_>>,
+        deadline_s: Option<f64>,
+    ) -> PyResult<u32> {
+        let node = MapNode {
+            body: NodeId(body),
+            items: spec(&items),
+            max_concurrency,
+            on_failure: lane_failure(on_failure)?,
+            merge: merge.as_ref().map(spec),
+            collect: spec(&collect),
+        };
+        self.add(object, deadline_s, |pipeline| pipeline.map(name, node))
+    }
+
+    #[pyo3(signature = (name, body, *, object=None, inherit=None, collect=None, deadline_s=None))]
+    fn group(
+        &self,
+        name: &str,
+        body: u32,
+        object: Option<Py<PyAny>>,
+        inherit: Option<Spec<'_>>,
+        collect: Option<Spec<'_>>,
+        deadline_s: Option<f64>,
+    ) -> PyResult<u32> {
+        let node = GroupNode {
+            body: NodeId(body),
+            inherit: inherit.as_ref().map(spec),
+            collect: collect.as_ref().map(spec),
+        };
+        self.add(object, deadline_s, |pipeline| pipeline.group(name, node))
+    }
+
+    /// The plan of the pipeline that begins at `root`. The builder is empty afterwards.
+    fn finish(&self, py: Python<'_>, name: &str, root: u32) -> PyResult<CompiledPlan> {
+        let State { pipeline, steps } =
+            std::mem::take(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        let plan = pipeline
+            .compile(name, NodeId(root))
+            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let nothing = Arc::new(CallableSpec::nothing(py));
+        Ok(CompiledPlan {
+            inner: Arc::new(PlanWithSteps {
+                plan: Arc::new(plan),
+                steps,
+                nothing,
+            }),
+        })
+    }
+}
+
+/// How an agent that isn't part of the plan is called.
+pub(crate) fn describe_agent(py: Python<'_>, agent: &Bound<'_, PyAny>) -> PyResult<Arc<CallableSpec>> {
+    let described = py
+        .import("flujo.application._lowering")?
+        .call_method1("describe_agent", (agent,))?;
+    Ok(Arc::clone(&described.cast::<Callable>()?.get().spec))
+}

@@ -1,0 +1,385 @@
+//! What is kept of runs and steps, and how their results are read: field by field, when somebody looks.
+
+use std::sync::Arc;
+
+use flujo_core::machine::{History, LaneRecord, Outcome, Record, Status, Stop};
+use flujo_core::plan::{Kind, NodeId};
+use flujo_core::usage::Usage;
+use pyo3::IntoPyObjectExt;
+use pyo3::exceptions::PyAttributeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use super::clock::seconds;
+use super::domain::{Finish, Python3};
+use super::names;
+use super::planning::PlanWithSteps;
+use crate::vectorcall;
+
+/// A run that has ended.
+#[pyclass(module = "flujo._native", frozen)]
+pub(crate) struct RunRecord {
+    plan: Arc<PlanWithSteps>,
+    finish: Arc<Finish>,
+}
+
+/// A step, or a lane as a whole, of a run.
+#[pyclass(module = "flujo._native", frozen)]
+pub(crate) struct StepRecord {
+    plan: Arc<PlanWithSteps>,
+    of: Of,
+}
+
+enum Of {
+    /// A record of a finished run or lane.
+    Step(Arc<Finish>, u32),
+    /// A record of a run under way, with what is below it.
+    Snapshot(Arc<History<Python3>>),
+    /// One lane of a parallel step or map: its branch or item.
+    Lane {
+        lanes: Arc<Vec<LaneRecord<Python3>>>,
+        place: usize,
+    },
+}
+
+/// A result model that reads its fields from `record`.
+fn on_record<'py>(class: &Bound<'py, PyAny>, record: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = class.py();
+    let model = vectorcall::bare_instance(class.cast()?)?;
+    vectorcall::set_plainly(&model, intern!(py, "__flujo_record__"), &record)?;
+    Ok(model)
+}
+
+/// The result of a run that has ended.
+pub(crate) fn pipeline_result<'py>(
+    py: Python<'py>,
+    plan: &Arc<PlanWithSteps>,
+    finish: Arc<Finish>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let record = Bound::new(
+        py,
+        RunRecord {
+            plan: Arc::clone(plan),
+            finish,
+        },
+    )?;
+    on_record(names::pipeline_result(py)?, record.into_any())
+}
+
+fn step_result<'py>(py: Python<'py>, plan: &Arc<PlanWithSteps>, of: Of) -> PyResult<Bound<'py, PyAny>> {
+    let record = Bound::new(
+        py,
+        StepRecord {
+            plan: Arc::clone(plan),
+            of,
+        },
+    )?;
+    on_record(names::step_result(py)?, record.into_any())
+}
+
+/// The result of one lane as a whole.
+pub(crate) fn lane_result<'py>(
+    py: Python<'py>,
+    plan: &Arc<PlanWithSteps>,
+    lanes: &Arc<Vec<LaneRecord<Python3>>>,
+    place: usize,
+) -> PyResult<Bound<'py, PyAny>> {
+    step_result(
+        py,
+        plan,
+        Of::Lane {
+            lanes: Arc::clone(lanes),
+            place,
+        },
+    )
+}
+
+/// The result of a step of a run that is still under way.
+pub(crate) fn snapshot<'py>(
+    py: Python<'py>,
+    plan: &Arc<PlanWithSteps>,
+    history: &History<Python3>,
+    record: u32,
+) -> PyResult<Bound<'py, PyAny>> {
+    // What is below a record follows it, up to the next one that isn't.
+    let mut records: Vec<Record<Python3>> = Vec::new();
+    for entry in history.records.iter().skip(record as usize) {
+        let parent = match (records.is_empty(), entry.parent) {
+            (true, _) => None,
+            (false, Some(parent)) if parent >= record => Some(parent - record),
+            _ => break,
+        };
+        records.push(Record {
+            parent,
+            ..entry.clone()
+        });
+    }
+    step_result(py, plan, Of::Snapshot(Arc::new(History { records })))
+}
+
+fn children_of<'py>(
+    py: Python<'py>,
+    plan: &Arc<PlanWithSteps>,
+    finish: &Arc<Finish>,
+    parent: Option<u32>,
+) -> PyResult<Bound<'py, PyList>> {
+    let results = PyList::empty(py);
+    for (place, _) in finish.history.children(parent) {
+        results.append(step_result(py, plan, Of::Step(Arc::clone(finish), place))?)?;
+    }
+    Ok(results)
+}
+
+fn unknown(name: &str) -> PyErr {
+    PyAttributeError::new_err(name.to_owned())
+}
+
+fn object<'py, T: IntoPyObject<'py>>(py: Python<'py>, value: T) -> PyResult<Bound<'py, PyAny>> {
+    value.into_bound_py_any(py)
+}
+
+#[pymethods]
+impl RunRecord {
+    /// The value of the field `name` of a `PipelineResult`.
+    fn field<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+        let finish = &self.finish;
+        match name {
+            "step_history" => Ok(children_of(py, &self.plan, finish, None)?.into_any()),
+            "total_cost_usd" => object(py, finish.usage.cost.dollars()),
+            "total_tokens" => object(py, finish.usage.tokens),
+            "final_pipeline_context" => finish.context.object(py),
+            "success" => object(py, matches!(finish.outcome, Outcome::Completed(_))),
+            "status" => object(py, status(&finish.outcome)),
+            "output" => Ok(match &finish.outcome {
+                Outcome::Completed(output) => output.bind(py).clone(),
+                _ => {
+                    let last = finish.history.children(None).last();
+                    let output = last.and_then(|(_, record)| record.output.as_ref());
+                    output.map_or_else(|| py.None().into_bound(py), |output| output.bind(py).clone())
+                }
+            }),
+            "trace_tree" => Ok(py.None().into_bound(py)),
+            "pauses" => Ok(PyList::empty(py).into_any()),
+            other => Err(unknown(other)),
+        }
+    }
+}
+
+fn status(outcome: &Outcome<Python3>) -> &'static str {
+    match outcome {
+        Outcome::Completed(_) => "completed",
+        Outcome::Failed(_) | Outcome::Stopped(Stop::Fatal(_)) => "failed",
+        Outcome::Stopped(Stop::Cancelled | Stop::Aborted(_)) => "cancelled",
+        Outcome::Stopped(Stop::LimitExceeded(_)) => "limit_exceeded",
+    }
+}
+
+#[pymethods]
+impl StepRecord {
+    /// The value of the field `name` of a `StepResult`.
+    fn field<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+        match &self.of {
+            Of::Step(finish, place) => match finish.history.records.get(*place as usize) {
+                Some(record) => self.step_field(py, &finish.history, record, name),
+                None => Err(unknown(name)),
+            },
+            Of::Snapshot(history) => match history.records.first() {
+                Some(record) => self.step_field(py, history, record, name),
+                None => Err(unknown(name)),
+            },
+            Of::Lane { lanes, place } => match lanes.get(*place) {
+                Some(lane) => self.lane_field(py, lane, name),
+                None => Err(unknown(name)),
+            },
+        }
+    }
+}
+
+impl StepRecord {
+    #[allow(clippy::too_many_lines)] // one arm per field
+    fn step_field<'py>(
+        &self,
+        py: Python<'py>,
+        history: &History<Python3>,
+        record: &Record<Python3>,
+        name: &str,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let details = record.details.as_deref();
+        let fallback = details
+            .and_then(|details| details.fallback.as_ref())
+            .and_then(|(place, primary)| Some((history.records.get(*place as usize)?, primary)));
+        match name {
+            "name" => {
+                // A step that its fallback saved goes by the fallback's name.
+                let node = match fallback {
+                    Some((fallback, _)) if record.status == Status::Succeeded => fallback.node,
+                    _ => record.node,
+                };
+                object(py, &*self.plan.plan.node(node).name)
+            }
+            "output" => Ok(record
+                .output
+                .as_ref()
+                .map_or_else(|| py.None().into_bound(py), |output| output.bind(py).clone())),
+            "success" => object(py, record.status == Status::Succeeded),
+            "attempts" => {
+                let more = fallback.map_or(0, |(fallback, _)| fallback.attempts);
+                let own = if record.attempts == 0 { 1 } else { record.attempts };
+                object(py, own + more)
+            }
+            "latency_s" => object(py, seconds(record.latency())),
+            "token_counts" => object(py, record.usage.tokens),
+            "cost_usd" => object(py, record.usage.cost.dollars()),
+            "feedback" => Ok(match (&record.failure, record.status) {
+                (Some(failure), _) => object(py, failure.to_string())?,
+                (None, Status::Cancelled) => object(py, "cancelled")?,
+                (None, Status::LimitExceeded) => object(py, "a usage limit was reached")?,
+                _ => py.None().into_bound(py),
+            }),
+            "branch_context" => Ok(py.None().into_bound(py)),
+            "metadata_" => Ok(self.metadata(py, record)?.into_any()),
+            "step_history" => Ok(self.inside(py, record)?.into_any()),
+            "items" => {
+                let is_map = matches!(self.plan.plan.node(record.node).kind, Kind::Map(_));
+                let lanes = if is_map {
+                    details.map(|details| &details.lanes)
+                } else {
+                    None
+                };
+                Ok(self.lanes(py, lanes)?.into_any())
+            }
+            "error" => Ok(record
+                .failure
+                .as_ref()
+                .and_then(|failure| failure.error.as_ref())
+                .map_or_else(|| py.None().into_bound(py), |error| error.bind(py).clone())),
+            "cache_hit" => object(py, false),
+            "saved_cost_usd" => object(py, 0.0),
+            "saved_tokens" => object(py, 0),
+            other => Err(unknown(other)),
+        }
+    }
+
+    fn metadata<'py>(&self, py: Python<'py>, record: &Record<Python3>) -> PyResult<Bound<'py, PyDict>> {
+        let metadata = PyDict::new(py);
+        let Some(details) = &record.details else {
+            return Ok(metadata);
+        };
+        if let Some((_, primary)) = &details.fallback {
+            metadata.set_item("fallback_triggered", true)?;
+            metadata.set_item("original_error", primary.to_string())?;
+        }
+        if let Some(branch) = &details.branch {
+            metadata.set_item("executed_branch_key", &**branch)?;
+        }
+        if !details.attempt_failures.is_empty() {
+            let failures: Vec<String> = details.attempt_failures.iter().map(ToString::to_string).collect();
+            metadata.set_item("attempt_failures", failures)?;
+        }
+        if !details.lanes.is_empty() && matches!(self.plan.plan.node(record.node).kind, Kind::Parallel(_)) {
+            let executed: Vec<&str> = details
+                .lanes
+                .iter()
+                .filter(|lane| lane.finish.is_some())
+                .map(|lane| &*lane.name)
+                .collect();
+            metadata.set_item("executed_branches", executed)?;
+        }
+        Ok(metadata)
+    }
+
+    /// The results of the steps inside.
+    fn inside<'py>(&self, py: Python<'py>, record: &Record<Python3>) -> PyResult<Bound<'py, PyList>> {
+        let results = match &self.of {
+            Of::Step(finish, place) => children_of(py, &self.plan, finish, Some(*place))?,
+            _ => PyList::empty(py),
+        };
+        let lanes = record.details.as_ref().map(|details| &details.lanes);
+        if let Some(lanes) = lanes.filter(|lanes| !lanes.is_empty()) {
+            if matches!(self.plan.plan.node(record.node).kind, Kind::Group(_)) {
+                if let Some(finish) = lanes.first().and_then(|lane| lane.finish.as_ref()) {
+                    return children_of(py, &self.plan, finish, None);
+                }
+            }
+            if !matches!(self.plan.plan.node(record.node).kind, Kind::Map(_)) {
+                return self.lanes(py, Some(lanes));
+            }
+        }
+        Ok(results)
+    }
+
+    fn lanes<'py>(
+        &self,
+        py: Python<'py>,
+        lanes: Option<&Arc<Vec<LaneRecord<Python3>>>>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let results = PyList::empty(py);
+        if let Some(lanes) = lanes {
+            for place in 0..lanes.len() {
+                results.append(lane_result(py, &self.plan, lanes, place)?)?;
+            }
+        }
+        Ok(results)
+    }
+
+    fn lane_field<'py>(
+        &self,
+        py: Python<'py>,
+        lane: &LaneRecord<Python3>,
+        name: &str,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let finish = lane.finish.as_ref();
+        let failure = finish.and_then(|finish| match &finish.outcome {
+            Outcome::Failed(failure) | Outcome::Stopped(Stop::Fatal(failure)) => Some(failure),
+            _ => None,
+        });
+        let usage = finish.map_or(Usage::ZERO, |finish| finish.usage);
+        let none = || py.None().into_bound(py);
+        match name {
+            "name" => object(py, &*lane.name),
+            "output" => Ok(lane.output().map_or_else(none, |output| output.bind(py).clone())),
+            "success" => object(py, lane.output().is_some()),
+            "attempts" => object(py, u32::from(finish.is_some())),
+            "latency_s" => {
+                let records = finish.map(|finish| &finish.history.records);
+                let began = records.and_then(|records| records.iter().map(|record| record.started).min());
+                let ended = records.and_then(|records| records.iter().map(|record| record.ended).max());
+                object(py, seconds(ended.unwrap_or(0).saturating_sub(began.unwrap_or(0))))
+            }
+            "token_counts" => object(py, usage.tokens),
+            "cost_usd" => object(py, usage.cost.dollars()),
+            "feedback" => Ok(match (failure, finish.map(|finish| status(&finish.outcome))) {
+                (Some(failure), _) => object(
+                    py,
+                    format!("Pipeline failed - step '{}': {failure}", failure.step),
+                )?,
+                (None, Some("completed")) => none(),
+                (None, Some(status)) => object(py, status)?,
+                (None, None) => object(py, "not started")?,
+            }),
+            // A branch that never looked at the context has none of its own.
+            "branch_context" => Ok(finish
+                .and_then(|finish| finish.context.peek())
+                .map_or_else(none, |context| context.bind(py).clone())),
+            "metadata_" => Ok(PyDict::new(py).into_any()),
+            "step_history" => match finish {
+                Some(finish) => Ok(children_of(py, &self.plan, finish, None)?.into_any()),
+                None => Ok(PyList::empty(py).into_any()),
+            },
+            "items" => Ok(PyList::empty(py).into_any()),
+            "error" => Ok(failure
+                .and_then(|failure| failure.error.as_ref())
+                .map_or_else(none, |error| error.bind(py).clone())),
+            "cache_hit" => object(py, false),
+            "saved_cost_usd" => object(py, 0.0),
+            "saved_tokens" => object(py, 0),
+            other => Err(unknown(other)),
+        }
+    }
+}
+
+/// The node whose definition a hook is told of.
+pub(crate) fn definition_of(plan: &PlanWithSteps, node: NodeId) -> Option<&Py<PyAny>> {
+    plan.steps.get(node.0 as usize)?.as_ref()
+}

@@ -1,0 +1,86 @@
+//! Python calls that PyO3 has no safe form for: by keyword without a dictionary, coroutines by `PyIter_Send`, and
+//! instances without `__init__`.
+#![allow(unsafe_code)]
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyTuple, PyType};
+
+/// What a coroutine did when it was driven on.
+pub(crate) enum Sent<'py> {
+    Returned(Bound<'py, PyAny>),
+    Yielded(Bound<'py, PyAny>),
+}
+
+/// Calls `target` with the first `positional` arguments by position and the rest by the given names.
+pub(crate) fn call<'py>(
+    target: &Bound<'py, PyAny>,
+    arguments: &[Bound<'py, PyAny>],
+    positional: usize,
+    names: Option<&Bound<'py, PyTuple>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: `Bound` is a pointer to the object and nothing else (`repr(transparent)`), so the slice is an array of
+    // borrowed references that live for the whole call; the names are a tuple of as many strings as there are arguments
+    // after the positional ones, which is what made `arguments`. The result is a new reference or NULL with an error.
+    unsafe {
+        let pointers = arguments.as_ptr().cast::<*mut ffi::PyObject>();
+        let names = names.map_or(std::ptr::null_mut(), |names| names.as_ptr());
+        let result = ffi::PyObject_Vectorcall(target.as_ptr(), pointers, positional, names);
+        Bound::from_owned_ptr_or_err(target.py(), result)
+    }
+}
+
+/// Drives a coroutine or iterator on with `None`.
+#[inline]
+pub(crate) fn send<'py>(coroutine: &Bound<'py, PyAny>) -> PyResult<Sent<'py>> {
+    let py = coroutine.py();
+    let mut result = std::ptr::null_mut();
+    // SAFETY: the object is a live coroutine or iterator; `result` is written with a new reference unless an error is
+    // set, and what the function returns says which.
+    unsafe {
+        match ffi::PyIter_Send(coroutine.as_ptr(), ffi::Py_None(), &raw mut result) {
+            ffi::PySendResult::PYGEN_RETURN => Ok(Sent::Returned(Bound::from_owned_ptr(py, result))),
+            ffi::PySendResult::PYGEN_NEXT => Ok(Sent::Yielded(Bound::from_owned_ptr(py, result))),
+            ffi::PySendResult::PYGEN_ERROR => Err(PyErr::fetch(py)),
+        }
+    }
+}
+
+/// Whether the object is a coroutine of an `async def` function and can be driven as it is.
+#[inline]
+pub(crate) fn is_coroutine(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: only reads the type of a live object.
+    unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) != 0 }
+}
+
+/// An instance of a class that has no `__new__` of its own, without running `__init__`.
+pub(crate) fn bare_instance<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyAny>> {
+    let py = class.py();
+    let empty = PyTuple::empty(py);
+    // SAFETY: `object.__new__` with the class and an empty tuple; it checks that the class is a heap type it may make.
+    unsafe {
+        let base = &raw mut ffi::PyBaseObject_Type;
+        match (*base).tp_new {
+            Some(new) => {
+                let instance = new(class.as_ptr().cast(), empty.as_ptr(), std::ptr::null_mut());
+                Bound::from_owned_ptr_or_err(py, instance)
+            }
+            None => class.call0(),
+        }
+    }
+}
+
+/// Sets an attribute past the class's own `__setattr__`.
+pub(crate) fn set_plainly(
+    object: &Bound<'_, PyAny>,
+    name: &Bound<'_, PyAny>,
+    value: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    // SAFETY: all three are live objects, and the name is a string.
+    let status = unsafe { ffi::PyObject_GenericSetAttr(object.as_ptr(), name.as_ptr(), value.as_ptr()) };
+    if status == 0 {
+        Ok(())
+    } else {
+        Err(PyErr::fetch(object.py()))
+    }
+}

@@ -1,0 +1,113 @@
+"""What a step does to the context besides its own writes: `updates_context`, `sink_to`, persisted feedback."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class ApplyOutput:
+    """Merges a step's output into the context.
+
+    Args:
+        step: The step's name, for messages.
+        updates: Merge the output's entries, a dict's or a model's, into the fields of those names.
+        sink_to: The dotted path that the whole output is written to.
+    """
+
+    def __init__(self, step: str, *, updates: bool, sink_to: str | None) -> None:
+        self._step = step
+        self._updates = updates
+        self._sink_to = sink_to
+
+    def __call__(self, output: Any, context: Any) -> None:
+        """Write, checking types.
+
+        Raises:
+            ContextFieldError: the context has no such field, or the output isn't a mapping or model.
+            ValidationError: a value doesn't fit its field.
+        """
+        if self._updates:
+            for name, value in self._entries(output).items():
+                _write(context, name, value)
+        if self._sink_to is not None:
+            write_path(context, self._sink_to, output)
+
+    def _entries(self, output: Any) -> Mapping[str, Any]:
+        if isinstance(output, Mapping):
+            return output
+        fields = getattr(type(output), "model_fields", None)
+        if fields is not None:
+            return {name: getattr(output, name) for name in fields}
+        from flujo.exceptions import ContextFieldError
+
+        raise ContextFieldError(
+            f"step {self._step!r} has updates_context=True, but its output is a {type(output).__name__}",
+            suggestion="return a dict or a model whose fields are named after the context's",
+        )
+
+
+def write_path(context: Any, path: str, value: Any) -> None:
+    """Write to `a.b.c`: attributes of models, keys of mappings; a `context.` in front is left out."""
+    names = path.removeprefix("context.").split(".")
+    holder = context
+    for name in names[:-1]:
+        if isinstance(holder, Mapping):
+            inner = holder.get(name)
+            if inner is None and hasattr(holder, "setdefault"):
+                inner = holder.setdefault(name, {})
+        else:
+            inner = getattr(holder, name, None)
+            if inner is None:
+                inner = {}
+                _write(holder, name, inner)
+                inner = getattr(holder, name)
+        holder = inner
+    if isinstance(holder, Mapping):
+        holder[names[-1]] = value  # type: ignore[index]
+    else:
+        _write(holder, names[-1], value)
+
+
+def _write(holder: Any, name: str, value: Any) -> None:
+    fields = getattr(type(holder), "model_fields", None)
+    config = getattr(type(holder), "model_config", {})
+    if fields is not None and name not in fields and config.get("extra") != "allow":
+        from flujo.exceptions import ContextFieldError
+
+        raise ContextFieldError(
+            f"the context {type(holder).__name__} has no field {name!r}",
+            suggestion=f"declare it, or write to one of: {', '.join(fields)}",
+        )
+    if fields is not None and name in fields and not config.get("validate_assignment"):
+        value = _validated(type(holder), name, value)
+    setattr(holder, name, value)
+
+
+def _validated(model: Any, name: str, value: Any) -> Any:
+    # Only the one field is checked: the others hold what earlier steps put there.
+    from pydantic import TypeAdapter
+
+    kept = model.__dict__.get("__flujo_field_adapters__")
+    if kept is None:
+        kept = {}
+        type.__setattr__(model, "__flujo_field_adapters__", kept)
+    adapter = kept.get(name)
+    if adapter is None:
+        adapter = kept[name] = TypeAdapter(model.model_fields[name].rebuild_annotation())
+    return adapter.validate_python(value)
+
+
+class PersistFeedback:
+    """Writes the feedback of a failed step into the context: appended to a list, else in its place."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __call__(self, feedback: str, context: Any) -> None:
+        """Write it."""
+        present = getattr(context, self._path, None)
+        if isinstance(present, list):
+            present.append(feedback)
+        else:
+            write_path(context, self._path, feedback)

@@ -1,0 +1,58 @@
+"""Which hooks are told of what, and with which payload."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+_log = logging.getLogger("flujo.run")
+
+_POINTS = {"pre_run": 1, "pre_step": 2, "post_step": 4, "on_step_failure": 8, "post_run": 16}
+_ALL = sum(_POINTS.values())
+
+
+def with_points(hooks: Iterable[Callable[..., object]]) -> list[tuple[Callable[..., object], int]]:
+    """Each hook with the points it wants to hear of: those its payload's annotation names, else all."""
+    return [(hook, _points_of(hook)) for hook in hooks]
+
+
+def _points_of(hook: Callable[..., object]) -> int:
+    from typing import get_args
+
+    from flujo.domain.dsl._signature import analyse_callable
+
+    declared = analyse_callable(hook).input_type
+    named = [kind for kind in (get_args(declared) or (declared,)) if hasattr(kind, "event_name")]
+    return sum(_POINTS.get(kind.event_name, 0) for kind in named) if named else _ALL
+
+
+def payload(
+    point: str,
+    step: Any,
+    given: Any,
+    result: Any,
+    context: Any,
+    resources: Any,
+    run_id: str,
+    pipeline_name: str,
+) -> object:
+    """What the hooks of `point` are told."""
+    from flujo.domain import events
+
+    match point:
+        case "pre_step":
+            return events.PreStepPayload(step, given, context, resources)
+        case "post_step":
+            return events.PostStepPayload(result, context, resources)
+        case "on_step_failure":
+            return events.OnStepFailurePayload(result, context, resources)
+        case "pre_run":
+            return events.PreRunPayload(given, context, resources, run_id, pipeline_name)
+        case _:
+            return events.PostRunPayload(result, context, resources)
+
+
+def report(point: str, error: BaseException) -> None:
+    """Log what a hook raised. The run goes on."""
+    _log.warning("a %s hook raised %s; the run goes on", point, type(error).__name__, exc_info=error)

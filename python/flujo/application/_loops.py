@@ -1,0 +1,83 @@
+"""The loop behind `run()`: one per thread, kept for the thread's life, so that pooled clients survive."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+import weakref
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def refuse_running_loop(call: str, instead: str) -> None:
+    """Raise TypeError when an event loop is running in this thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise TypeError(f"{call} can't be used while an event loop is running in this thread: await {instead} instead")
+
+
+class PrivateLoop:
+    """A thread's own loop. Every task that a run started is over when the run returns."""
+
+    def __init__(self) -> None:
+        self._runner = asyncio.Runner()
+        self._pid = os.getpid()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run to completion.
+
+        Raises:
+            TypeError: an event loop is running in this thread.
+        """
+        try:
+            refuse_running_loop("run()", "run_async()")
+        except TypeError:
+            coroutine.close()
+            raise
+        return self._runner.run(_wait_for(coroutine))
+
+    def usable(self) -> bool:
+        """Whether it belongs to this process; a fork leaves the parent's loop behind."""
+        return self._pid == os.getpid()
+
+    def close(self) -> None:
+        """Close the loop."""
+        if self.usable():
+            self._runner.close()
+
+
+async def _wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
+    before = asyncio.all_tasks()
+    try:
+        return await coroutine
+    finally:
+        left = [task for task in asyncio.all_tasks() if task not in before]
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.gather(*left, return_exceptions=True)
+
+
+_kept = threading.local()
+_all: weakref.WeakSet[PrivateLoop] = weakref.WeakSet()
+
+
+def private_loop() -> PrivateLoop:
+    """This thread's loop."""
+    loop: PrivateLoop | None = getattr(_kept, "loop", None)
+    if loop is None or not loop.usable():
+        loop = _kept.loop = PrivateLoop()
+        _all.add(loop)
+    return loop
+
+
+@atexit.register
+def _close_all() -> None:
+    for loop in list(_all):
+        loop.close()

@@ -1,0 +1,51 @@
+"""Exceptions that a run ends with, and amounts of money as exact integers."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+
+def nano_dollars(amount: object) -> int:
+    """Dollars, in any form money comes in, as whole nano-dollars."""
+    try:
+        dollars = amount if isinstance(amount, Decimal) else Decimal(str(amount))
+    except InvalidOperation as error:
+        raise ValueError(f"cost_usd must be an amount of dollars, not {amount!r}") from error
+    if not dollars.is_finite() or dollars < 0:
+        raise ValueError(f"cost_usd must be a finite amount of dollars, 0 or more, not {amount!r}")
+    return int((dollars * 10**9).to_integral_value())
+
+
+def limit_error(
+    message: str,
+    result: Any,
+    used_usd: float,
+    used_tokens: int,
+    reserved_usd: float,
+    reserved_tokens: int,
+    step: str,
+    refused: bool,
+) -> BaseException:
+    """The error of a run that reached a usage limit, with what was done until then."""
+    from flujo.exceptions import UsageLimitExceededError
+
+    return UsageLimitExceededError(
+        message,
+        result=result,
+        used={"cost_usd": used_usd, "tokens": used_tokens},
+        reserved={"cost_usd": reserved_usd, "tokens": reserved_tokens},
+        refused_step=step if refused else None,
+    )
+
+
+def fatal_error(error: BaseException | None, type_name: str, message: str, result: Any) -> BaseException:
+    """The error of a pipeline that cannot work as it is."""
+    if error is None:
+        from flujo import exceptions
+
+        kind = getattr(exceptions, type_name, exceptions.FlujoError)
+        error = kind(message)
+    if getattr(error, "result", result) is None:
+        error.result = result  # type: ignore[attr-defined]
+    return error

@@ -1,0 +1,282 @@
+"""The runner: runs a pipeline, any number of times and any number at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, cast
+
+from typing_extensions import TypeVar
+
+from flujo._native import CompiledPlan, Engine, Run, definition_epoch
+from flujo.domain.dsl.pipeline import Pipeline
+from flujo.domain.dsl.step import Step
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from pydantic import BaseModel
+
+    from flujo.application.core.executor_core import OptimizationConfig
+    from flujo.domain.resources import AppResources
+    from flujo.domain.results import PipelineResult
+    from flujo.domain.usage import UsageLimits
+
+__all__ = ["Flujo"]
+
+InputT = TypeVar("InputT", contravariant=True, default=Any)
+OutputT = TypeVar("OutputT", covariant=True, default=Any)
+
+Coroutine.register(Run)
+
+
+class Flujo(Generic[InputT, OutputT]):
+    """Runs a pipeline.
+
+    Args:
+        pipeline: What to run; a single step is a pipeline of one.
+        context_model: The class of the state that the steps of a run share; `PipelineContext` by default.
+        initial_context_data: Fields of the context. Each run gets copies.
+        resources: An object that steps get as `resources`: clients, pools, settings.
+        usage_limits: What a run may use at most.
+        hooks: Functions that are told what happens; one annotated with a payload class gets that kind only.
+        pipeline_name: A name for results and records.
+        deadline_s: Seconds of active time that a run may take.
+        sync_workers: How many threads run plain functions; the process's shared pool by default.
+        enable_optimizations: Use the optimised parts; False uses their plain twins.
+        optimization_config: Which optimised parts are used, and their settings.
+
+    Raises:
+        TypeError: an argument has a wrong type.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline[InputT, OutputT] | Step[InputT, OutputT],
+        *,
+        context_model: type[BaseModel] | None = None,
+        initial_context_data: Mapping[str, Any] | None = None,
+        resources: AppResources | None = None,
+        usage_limits: UsageLimits | None = None,
+        hooks: Iterable[Callable[..., object]] | None = None,
+        pipeline_name: str | None = None,
+        deadline_s: float | None = None,
+        sync_workers: int | None = None,
+        enable_optimizations: bool = True,
+        optimization_config: OptimizationConfig | None = None,
+    ) -> None:
+        from flujo.application._workers import shared_workers
+
+        self.pipeline: Pipeline[InputT, OutputT] = _as_pipeline(pipeline)
+        self.context_model = _checked_model(context_model)
+        self.initial_context_data = _checked_data(initial_context_data)
+        self.resources = resources
+        self.usage_limits = _checked_limits(usage_limits)
+        self.hooks = [*(hooks or ()), *self.pipeline.hooks]
+        self.pipeline_name = pipeline_name or self.pipeline.name or "unnamed"
+        self._compiled: tuple[int, CompiledPlan] | None = None
+        make_context = None
+        if self.context_model is not None:
+            from flujo.application._context import context_factory
+
+            make_context = context_factory(self.context_model, self.initial_context_data)
+        hooked = []
+        if self.hooks:
+            from flujo.application._hooks import with_points
+
+            hooked = with_points(self.hooks)
+        limits = self.usage_limits
+        self._engine = Engine(
+            self._compile,
+            workers=shared_workers(sync_workers),
+            make_context=make_context,
+            resources=resources,
+            hooks=hooked,
+            cost_limit=None if limits is None else limits.total_cost_usd_limit,
+            token_limit=None if limits is None else limits.total_tokens_limit,
+            request_limit=None if limits is None else limits.total_requests_limit,
+            deadline_s=_checked_seconds("deadline_s", deadline_s),
+            config=optimization_config,
+            optimized=enable_optimizations,
+        )
+
+    # --- running
+
+    def run_async(
+        self,
+        initial_input: InputT,
+        *,
+        run_id: str | None = None,
+        initial_context_data: Mapping[str, Any] | None = None,
+    ) -> Coroutine[Any, Any, PipelineResult[Any, OutputT]]:
+        """Run the pipeline: a coroutine that gives the result when it is awaited.
+
+        Args:
+            initial_input: The first step's input.
+            run_id: Names the run.
+            initial_context_data: Fields of this run's context, over the runner's.
+
+        Raises:
+            UsageLimitExceededError: a usage limit was reached; `.result` holds what was done.
+            PipelineContextInitializationError: the context can't be made from the given data.
+            MissingAgentError: a step has no agent.
+        """
+        if initial_context_data is None and self.context_model is None:
+            initial_context_data = self.initial_context_data
+        return cast(
+            "Coroutine[Any, Any, PipelineResult[Any, OutputT]]",
+            self._engine.run(initial_input, run_id, initial_context_data),
+        )
+
+    def run(
+        self,
+        initial_input: InputT,
+        *,
+        run_id: str | None = None,
+        initial_context_data: Mapping[str, Any] | None = None,
+    ) -> PipelineResult[Any, OutputT]:
+        """Run the pipeline and wait for it. See `run_async`.
+
+        Raises:
+            TypeError: an event loop is running in this thread; await `run_async` there.
+        """
+        from flujo.application._loops import private_loop
+
+        return private_loop().run(
+            self.run_async(initial_input, run_id=run_id, initial_context_data=initial_context_data)
+        )
+
+    async def stream_async(
+        self,
+        initial_input: InputT,
+        *,
+        run_id: str | None = None,
+        initial_context_data: Mapping[str, Any] | None = None,
+    ) -> AsyncIterator[Any]:
+        """Run the pipeline and yield the chunks of its last step, where its agent streams, then the result."""
+        from flujo.application._stream import stream_run
+
+        async for item in stream_run(self, initial_input, run_id, initial_context_data):
+            yield item
+
+    def as_step(self, name: str, inherit_context: bool = True, **options: Any) -> Step[InputT, Any]:
+        """This runner's pipeline as one step of another; its output is the nested `PipelineResult`.
+
+        Args:
+            name: Names the step.
+            inherit_context: The nested context starts with copies of the outer one's fields, and is written back.
+            **options: The fields of every step, and those of its config.
+        """
+        from flujo.application._nested import RunnerStep
+
+        return RunnerStep(
+            name,
+            self.pipeline,
+            inherit_context=inherit_context,
+            context_model=self.context_model,
+            initial_context_data=self.initial_context_data,
+            **options,
+        )
+
+    def plan(self) -> CompiledPlan:
+        """The plan that the next run will use."""
+        return self._engine.plan()
+
+    def _compile(self, fresh: bool) -> CompiledPlan:
+        epoch = definition_epoch()
+        if not fresh and self._compiled is not None and self._compiled[0] == epoch:
+            return self._compiled[1]
+        from flujo.application._lowering import compile_pipeline
+
+        plan = compile_pipeline(self.pipeline, self.pipeline_name)
+        self._compiled = (epoch, plan)
+        return plan
+
+    # --- optimisations
+
+    def enable_optimizations(self) -> None:
+        """Use the optimised parts for runs that start from now on."""
+        self._engine.switch(True)
+
+    def disable_optimizations(self) -> None:
+        """Use the plain parts for runs that start from now on."""
+        self._engine.switch(False)
+
+    def get_performance_statistics(self) -> dict[str, Any]:
+        """How this runner's runs have performed so far: exact counts, times in seconds."""
+        return self._engine.statistics()
+
+    def reset_performance_statistics(self) -> None:
+        """Start counting anew."""
+        self._engine.reset_statistics()
+
+    # --- life
+
+    def close(self) -> None:
+        """Release what the runner holds.
+
+        Raises:
+            TypeError: an event loop is running in this thread; await `aclose` there.
+        """
+        from flujo.application._loops import refuse_running_loop
+
+        refuse_running_loop("close()", "aclose()")
+
+    async def aclose(self) -> None:
+        """Release what the runner holds."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def _as_pipeline(pipeline: Any) -> Pipeline[Any, Any]:
+    if isinstance(pipeline, Pipeline):
+        return pipeline
+    if isinstance(pipeline, Step):
+        return Pipeline([pipeline])
+    raise TypeError(
+        f"Flujo runs a Pipeline or a Step, not a {type(pipeline).__name__}: join steps with >>, or decorate a "
+        "function with @step"
+    )
+
+
+def _checked_model(model: Any) -> type[BaseModel] | None:
+    if model is None or (isinstance(model, type) and hasattr(model, "model_fields")):
+        return cast("type[BaseModel] | None", model)
+    raise TypeError(f"context_model must be a class derived from PipelineContext or pydantic.BaseModel, not {model!r}")
+
+
+def _checked_data(data: Any) -> Mapping[str, Any] | None:
+    if data is None or isinstance(data, Mapping):
+        return data
+    raise TypeError(f"initial_context_data must be a mapping of field names to values, not {type(data).__name__}")
+
+
+def _checked_limits(limits: Any) -> UsageLimits | None:
+    if limits is None or hasattr(limits, "total_cost_usd_limit"):
+        return cast("UsageLimits | None", limits)
+    raise TypeError(f"usage_limits must be a UsageLimits, not {type(limits).__name__}")
+
+
+def _checked_seconds(name: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
+    if not value > 0:
+        raise ValueError(f"{name} must be above 0 seconds, not {value}")
+    return float(value)
