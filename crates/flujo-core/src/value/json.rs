@@ -34,7 +34,9 @@ impl Serialize for Value {
                 map.end()
             }
             Self::Opaque(object) => match object.codec() {
-                Some(codec) => (codec.save)(object.as_any()).map_err(S::Error::custom)?.serialize(serializer),
+                Some(codec) => (codec.save)(object.as_any())
+                    .map_err(S::Error::custom)?
+                    .serialize(serializer),
                 None => Err(S::Error::custom(format!(
                     "a value of type `{}` has no codec and cannot be saved",
                     object.type_name()

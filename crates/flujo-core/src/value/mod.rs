@@ -4,6 +4,7 @@
 //! saved goes through the value's [`TypeCodec`].
 
 mod codec;
+mod convert;
 mod json;
 
 use std::any::Any;
@@ -11,6 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use codec::{CodecError, TypeCodec};
+pub use convert::{from_value, to_value};
 
 /// An ordered map with string keys; insertion order is kept.
 pub type Map = Vec<(Arc<str>, Value)>;
@@ -50,12 +52,20 @@ pub struct Opaque {
 impl Opaque {
     /// Wraps an object without a way to save it.
     pub fn new<T: Any + Send + Sync>(object: T) -> Self {
-        Self { object: Arc::new(object), type_name: std::any::type_name::<T>(), codec: None }
+        Self {
+            object: Arc::new(object),
+            type_name: std::any::type_name::<T>(),
+            codec: None,
+        }
     }
 
     /// Wraps an object that `codec` can save and load.
     pub fn with_codec<T: Any + Send + Sync>(object: T, codec: &'static TypeCodec) -> Self {
-        Self { object: Arc::new(object), type_name: codec.type_name, codec: Some(codec) }
+        Self {
+            object: Arc::new(object),
+            type_name: codec.type_name,
+            codec: Some(codec),
+        }
     }
 
     /// The object, when it is a `T`.
@@ -74,10 +84,18 @@ impl Opaque {
     /// # Errors
     /// The wrapper itself, unchanged, when the object has another type.
     pub fn take<T: Any + Send + Sync + Clone>(self) -> Result<T, Self> {
-        let Self { object, type_name, codec } = self;
+        let Self {
+            object,
+            type_name,
+            codec,
+        } = self;
         match object.downcast::<T>() {
             Ok(typed) => Ok(Arc::try_unwrap(typed).unwrap_or_else(|shared| T::clone(&shared))),
-            Err(object) => Err(Self { object, type_name, codec }),
+            Err(object) => Err(Self {
+                object,
+                type_name,
+                codec,
+            }),
         }
     }
 
@@ -172,7 +190,10 @@ impl Value {
 
     /// The value under `key`, when the value is a map that has it.
     pub fn get(&self, key: &str) -> Option<&Value> {
-        self.as_map()?.iter().find(|(name, _)| &**name == key).map(|(_, value)| value)
+        self.as_map()?
+            .iter()
+            .find(|(name, _)| &**name == key)
+            .map(|(_, value)| value)
     }
 
     /// What kind of value this is, for messages: `null`, `bool`, `int`, `float`, `str`, `bytes`, `list`, `map` or the
@@ -207,7 +228,8 @@ impl PartialEq for Value {
             (Self::Map(a), Self::Map(b)) => {
                 Arc::ptr_eq(a, b)
                     || (a.len() == b.len()
-                        && a.iter().all(|(key, value)| other.get(key).is_some_and(|theirs| theirs == value)))
+                        && a.iter()
+                            .all(|(key, value)| other.get(key).is_some_and(|theirs| theirs == value)))
             }
             (Self::Opaque(a), Self::Opaque(b)) => {
                 a.same_object(b)
@@ -233,7 +255,10 @@ impl fmt::Debug for Value {
             Self::Str(value) => value.fmt(f),
             Self::Bytes(value) => write!(f, "bytes({})", value.len()),
             Self::List(items) => f.debug_list().entries(items.iter()).finish(),
-            Self::Map(entries) => f.debug_map().entries(entries.iter().map(|(k, v)| (k, v))).finish(),
+            Self::Map(entries) => f
+                .debug_map()
+                .entries(entries.iter().map(|(k, v)| (k, v)))
+                .finish(),
             Self::Opaque(object) => write!(f, "<{}>", object.type_name),
         }
     }
