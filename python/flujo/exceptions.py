@@ -10,13 +10,18 @@ a pipeline swallows it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
     from flujo.domain.results import PipelineResult, StepResult
+
+    class _Text(TypedDict, total=False):
+        suggestion: str | None
+        code: str | None
+
 
 __all__ = [
     "AgentIOValidationError",
@@ -110,9 +115,6 @@ OrchestratorError = FlujoError
 """The name that older versions gave to the base class."""
 
 
-# --- configuration ------------------------------------------------------------------------------------------
-
-
 class ConfigurationError(FlujoError):
     """A pipeline, step, runner or setting was put together in a way that can't work."""
 
@@ -133,18 +135,18 @@ class PricingNotConfiguredError(ConfigurationError):
         model: str | None = None,
         *,
         message: str | None = None,
-        suggestion: str | None = None,
-        code: str | None = None,
+        **text: Unpack[_Text],
     ) -> None:
         if message is None:
             name = ":".join(part for part in (provider, model) if part) or "the model in use"
             message = f"no price is configured for {name}, but a cost limit is set"
-            suggestion = suggestion or (
+            text.setdefault(
+                "suggestion",
                 f"add [cost.providers.{provider or '<provider>'}.{model or '<model>'}] with "
                 "prompt_tokens_per_1k and completion_tokens_per_1k to flujo.toml, or limit tokens or "
-                "requests in place of cost"
+                "requests in place of cost",
             )
-        super().__init__(message, suggestion, code)
+        super().__init__(message, **text)
         self.provider = provider
         self.model = model
 
@@ -163,9 +165,6 @@ class FeatureDisabled(ConfigurationError):
 
 class RewardModelUnavailable(ConfigurationError):
     """Scoring by a reward model was asked for, but no such model can be reached."""
-
-
-# --- execution ----------------------------------------------------------------------------------------------
 
 
 class ExecutionError(FlujoError):
@@ -219,10 +218,9 @@ class RunCancelled(ExecutionError):
         result: PipelineResult[Any, Any] | None = None,
         *,
         run_id: str | None = None,
-        suggestion: str | None = None,
-        code: str | None = None,
+        **text: Unpack[_Text],
     ) -> None:
-        super().__init__(message, suggestion, code)
+        super().__init__(message, **text)
         self.run_id = run_id
         self.result = result
 
@@ -244,10 +242,9 @@ class PipelineFailed(ExecutionError):
         result: PipelineResult[Any, Any],
         *,
         step: StepResult | None = None,
-        suggestion: str | None = None,
-        code: str | None = None,
+        **text: Unpack[_Text],
     ) -> None:
-        super().__init__(message, suggestion, code)
+        super().__init__(message, **text)
         self.result = result
         self.step = step
 
@@ -277,10 +274,9 @@ class UsageLimitExceededError(ExecutionError):
         used: float | Decimal | None = None,
         reserved: float | Decimal | None = None,
         refused_step: str | None = None,
-        suggestion: str | None = None,
-        code: str | None = None,
+        **text: Unpack[_Text],
     ) -> None:
-        super().__init__(message, suggestion, code)
+        super().__init__(message, **text)
         self.result = result
         self.limit = limit
         self.used = used
@@ -304,9 +300,6 @@ class RecordedError(ExecutionError):
         self.formatted_traceback = formatted_traceback
 
 
-# --- resuming -----------------------------------------------------------------------------------------------
-
-
 class ResumeError(ExecutionError):
     """A run can't be resumed as asked."""
 
@@ -321,9 +314,6 @@ class AmbiguousAnswerError(ResumeError):
 
 class AlreadyAnsweredError(ResumeError):
     """A second answer was given to a pause that has one."""
-
-
-# --- stored runs --------------------------------------------------------------------------------------------
 
 
 class StoreError(ExecutionError):
@@ -343,10 +333,9 @@ class RunBusyError(StoreError):
         *,
         owner: str | None = None,
         expires_at: datetime | None = None,
-        suggestion: str | None = None,
-        code: str | None = None,
+        **text: Unpack[_Text],
     ) -> None:
-        super().__init__(message, suggestion, code)
+        super().__init__(message, **text)
         self.owner = owner
         self.expires_at = expires_at
 
@@ -360,15 +349,8 @@ class DefinitionChangedError(StoreError):
 
     differences: list[str]
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        differences: Sequence[str] = (),
-        suggestion: str | None = None,
-        code: str | None = None,
-    ) -> None:
-        super().__init__(message, suggestion, code)
+    def __init__(self, message: str, *, differences: Sequence[str] = (), **text: Unpack[_Text]) -> None:
+        super().__init__(message, **text)
         self.differences = list(differences)
 
 
@@ -377,10 +359,8 @@ class UnsavableValueError(StoreError):
 
     path: str
 
-    def __init__(
-        self, message: str, *, path: str = "", suggestion: str | None = None, code: str | None = None
-    ) -> None:
-        super().__init__(message, suggestion, code)
+    def __init__(self, message: str, *, path: str = "", **text: Unpack[_Text]) -> None:
+        super().__init__(message, **text)
         self.path = path
 
 
@@ -391,15 +371,9 @@ class CorruptRunError(StoreError):
     where: str | None
 
     def __init__(
-        self,
-        message: str,
-        *,
-        run_id: str | None = None,
-        where: str | None = None,
-        suggestion: str | None = None,
-        code: str | None = None,
+        self, message: str, *, run_id: str | None = None, where: str | None = None, **text: Unpack[_Text]
     ) -> None:
-        super().__init__(message, suggestion, code)
+        super().__init__(message, **text)
         self.run_id = run_id
         self.where = where
 
@@ -410,9 +384,6 @@ class StoreBusyError(StoreError):
 
 class StoreFullError(StoreError):
     """The store has no room left."""
-
-
-# --- control flow -------------------------------------------------------------------------------------------
 
 
 class ControlFlowError(FlujoError):
@@ -435,9 +406,6 @@ class InfiniteFallbackError(ControlFlowError):
     """A step's chain of fallbacks leads back to a step that had run in it already."""
 
 
-# --- context ------------------------------------------------------------------------------------------------
-
-
 class ContextError(FlujoError):
     """Something is wrong with a run's context."""
 
@@ -452,14 +420,9 @@ class ContextInheritanceError(ContextError):
     missing_fields: list[str]
 
     def __init__(
-        self,
-        message: str = "",
-        *,
-        missing_fields: Sequence[str] = (),
-        suggestion: str | None = None,
-        code: str | None = None,
+        self, message: str = "", *, missing_fields: Sequence[str] = (), **text: Unpack[_Text]
     ) -> None:
-        super().__init__(message, suggestion, code)
+        super().__init__(message, **text)
         self.missing_fields = list(missing_fields)
 
 
@@ -484,19 +447,19 @@ class ContextMergeError(ContextError):
         path: str = "",
         branches: Sequence[str] = (),
         values: Sequence[Any] | Mapping[str, Any] = (),
-        suggestion: str | None = None,
-        code: str | None = None,
+        **text: Unpack[_Text],
     ) -> None:
         if isinstance(values, Mapping):
             branches = branches or list(values)
             values = [values[branch] for branch in branches]
         if message is None:
             message = f"branches {', '.join(map(repr, branches))} wrote different values to context.{path}"
-            suggestion = suggestion or (
+            text.setdefault(
+                "suggestion",
                 "write it in one branch only, choose another merge_strategy, or declare how writes combine: "
-                "Annotated[..., flujo.merge.Sum()] on the field"
+                "Annotated[..., flujo.merge.Sum()] on the field",
             )
-        super().__init__(message, suggestion, code)
+        super().__init__(message, **text)
         self.path = path
         self.branches = list(branches)
         self.values = list(values)
@@ -508,9 +471,6 @@ class ContextIsolationError(ContextError):
 
 class ContextMutationError(ContextError):
     """A context was changed where that isn't allowed."""
-
-
-# --- validation ---------------------------------------------------------------------------------------------
 
 
 class ValidationError(FlujoError):
