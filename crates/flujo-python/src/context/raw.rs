@@ -19,12 +19,20 @@ pub(super) fn instance_dict<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'
     Ok(dict.cast_into::<PyDict>()?)
 }
 
-/// Replaces the object's own `__dict__`, past any override.
+/// Gives the object these attributes, past any override; what the dictionary itself becomes isn't specified. An object
+/// with inline attributes (Python 3.13) must be a bare one.
 #[allow(unsafe_code)]
 pub(super) fn set_instance_dict(object: &Bound<'_, PyAny>, dict: &Bound<'_, PyDict>) -> PyResult<()> {
+    // `Py_TPFLAGS_INLINE_VALUES`. There `PyObject_GenericSetDict` leaves the inline attributes valid, and attribute
+    // access goes on to find them instead of the new dictionary's.
+    const INLINE_VALUES: std::ffi::c_ulong = 1 << 2;
     // SAFETY: both objects are alive; the callee takes its own reference to the dictionary.
-    let failed =
-        unsafe { ffi::PyObject_GenericSetDict(object.as_ptr(), dict.as_ptr(), ptr::null_mut()) } != 0;
+    let failed = unsafe {
+        if ffi::PyType_GetFlags(ffi::Py_TYPE(object.as_ptr())) & INLINE_VALUES != 0 {
+            return instance_dict(object)?.update(dict.as_mapping());
+        }
+        ffi::PyObject_GenericSetDict(object.as_ptr(), dict.as_ptr(), ptr::null_mut()) != 0
+    };
     if failed {
         Err(PyErr::fetch(object.py()))
     } else {
