@@ -20,6 +20,12 @@ pub(super) struct ConditionalFrame<D: Domain> {
     value: D::Object,
 }
 
+impl<D: Domain> ConditionalFrame<D> {
+    pub(super) fn value(&self) -> &D::Object {
+        &self.value
+    }
+}
+
 /// With the branch's place, the default's being one past the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Stage {

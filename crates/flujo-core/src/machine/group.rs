@@ -24,6 +24,12 @@ pub(super) struct GroupFrame<D: Domain> {
     ended: Option<Arc<Vec<LaneRecord<D>>>>,
 }
 
+impl<D: Domain> GroupFrame<D> {
+    pub(super) fn input(&self) -> &D::Object {
+        &self.input
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Stage {
     Inherit,

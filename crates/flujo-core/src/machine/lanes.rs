@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::cursor::Cursor;
-use super::{Domain, Finish, LaneId, LaneRecord, Outcome, Stop};
+use super::{Domain, Finish, Held, LaneId, LaneRecord, Outcome, Stop};
 use crate::plan::{Kind, LaneFailure, NodeId, Plan};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -65,6 +65,16 @@ impl<D: Domain> Lanes<D> {
             node: Some(node),
             slots,
             ..Self::default()
+        }
+    }
+
+    pub(super) fn visit(&self, visit: &mut dyn FnMut(Held<'_, D>)) {
+        for slot in &self.slots {
+            match slot {
+                Slot::Waiting(input) => visit(Held::Object(input)),
+                Slot::Ended { finish, .. } if Arc::strong_count(finish) == 1 => finish.visit(visit),
+                Slot::Running { .. } | Slot::Ended { .. } => {}
+            }
         }
     }
 

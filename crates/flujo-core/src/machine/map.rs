@@ -9,7 +9,10 @@ use super::cursor::{Ask, Cursor, Next, Reply};
 use super::frame::{Frame, Opened};
 use super::lanes::{Joined, Lanes};
 use super::parallel::{JoinStage, lane_failure};
-use super::{Answer, Completion, Domain, Failure, FailureKind, Input, LaneRecord, Outcome, Pending, Role};
+use super::{
+    Answer, Command, Completion, Domain, Failure, FailureKind, Held, Input, LaneRecord, Outcome, Pending,
+    Role,
+};
 use crate::plan::{Kind, MapNode, NodeId};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -27,6 +30,16 @@ pub(super) struct MapFrame<D: Domain> {
     broken: Option<Arc<Failure<D>>>,
 }
 
+impl<D: Domain> MapFrame<D> {
+    pub(super) fn visit(&self, visit: &mut dyn FnMut(Held<'_, D>)) {
+        match &self.source {
+            Source::Input(object) | Source::Cursor(object) => visit(Held::Object(object)),
+            Source::Dry => {}
+        }
+        self.lanes.visit(visit);
+    }
+}
+
 /// Where the items come from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(bound(
@@ -40,6 +53,13 @@ enum Source<D: Domain> {
     Cursor(D::Object),
     /// All have been read.
     Dry,
+}
+
+impl<D: Domain> MapFrame<D> {
+    /// Whether an item that is still being read is no longer wanted.
+    pub(super) fn gave_up_reading(&self) -> bool {
+        self.stage == JoinStage::Run && matches!(self.source, Source::Dry)
+    }
 }
 
 fn definition<C>(kind: &Kind<C>) -> Option<&MapNode<C>> {
@@ -81,7 +101,7 @@ pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     let (role, input) = match (frame.stage, &frame.source) {
         (JoinStage::Run, Source::Input(input)) => (Role::Items, Input::Value(input.clone())),
         (JoinStage::Run, Source::Cursor(items)) => (Role::NextItem, Input::Value(items.clone())),
-        (JoinStage::Run, Source::Dry) => return Next::Wait,
+        (JoinStage::Run, Source::Dry) => return go_on(cursor),
         (JoinStage::Merge, _) => (Role::Merge, Input::Lanes(frame.ended.clone().unwrap_or_default())),
         (JoinStage::Collect, _) => (
             Role::Collect,
@@ -111,8 +131,11 @@ fn go_on<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     let pending = cursor.state.pending != Pending::Nothing;
     let (frame, _) = top!(cursor);
     frame.lanes = lanes;
-    if halted {
+    if halted && matches!(frame.source, Source::Cursor(_)) {
         frame.source = Source::Dry;
+        if let Pending::Call(reading) = cursor.state.pending {
+            cursor.commands.push_back(Command::CancelCall(reading));
+        }
     }
     if matches!(frame.source, Source::Cursor(_)) && reads_on && !pending {
         return ask(cursor);
@@ -159,11 +182,15 @@ fn join<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
 pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) -> Next<D> {
     let (frame, _) = top!(cursor);
     let (record, node, stage) = (frame.opened.record, frame.opened.node, frame.stage);
+    let gave_up = frame.gave_up_reading();
     match reply {
         Reply::Lane(lane, finish) => lane_ended(cursor, lane, finish),
         Reply::Answer(answer, view) => answered(cursor, answer, view),
         Reply::Failed(failure, usage) => {
             cursor.spend(record, usage);
+            if gave_up {
+                return go_on(cursor);
+            }
             let kind = if stage == JoinStage::Run {
                 FailureKind::Items
             } else {
@@ -174,6 +201,9 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
         }
         Reply::TimedOut(usage) => {
             cursor.spend(record, usage);
+            if gave_up {
+                return go_on(cursor);
+            }
             let failure = cursor.late(node, 0);
             broken(cursor, failure)
         }
@@ -256,7 +286,6 @@ fn answered<D: Domain>(cursor: &mut Cursor<'_, D>, answer: Answer<D>, view: Opti
 /// The map fails for a reason of its own; lanes that run are ended first.
 fn broken<D: Domain>(cursor: &mut Cursor<'_, D>, failure: Failure<D>) -> Next<D> {
     let (frame, _) = top!(cursor);
-    frame.source = Source::Dry;
     if frame.stage != JoinStage::Run {
         let kind = failure.kind;
         return fail(cursor, failure, kind);

@@ -13,6 +13,7 @@ mod failure;
 mod frame;
 mod gate;
 mod group;
+mod held;
 mod history;
 mod lanes;
 mod map;
@@ -32,6 +33,7 @@ pub use command::{
 };
 pub use domain::Domain;
 pub use failure::{Failure, FailureKind, LimitBreach, LimitKind, RetryAdvice};
+pub use held::Held;
 pub use history::{Details, History, LaneRecord, Record, Status};
 pub use outcome::{Finish, Outcome, Stop};
 

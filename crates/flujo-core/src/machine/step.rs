@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::cursor::{Ask, Cursor, Next, Reply, nanoseconds};
 use super::frame::{Frame, Opened};
 use super::{
-    Answer, Command, Completion, Domain, Failure, FailureKind, Input, NoticeKind, Pending, RetryAdvice, Role,
-    Stop, Time, retry,
+    Answer, Command, Completion, Domain, Failure, FailureKind, Held, Input, NoticeKind, Pending, RetryAdvice,
+    Role, Stop, Time, retry,
 };
 use crate::plan::{Kind, NodeId, StepNode};
 use crate::usage::Usage;
@@ -57,6 +57,17 @@ enum Stage {
 }
 
 impl<D: Domain> StepFrame<D> {
+    pub(super) fn visit(&self, visit: &mut dyn FnMut(Held<'_, D>)) {
+        visit(Held::Object(&self.input));
+        visit(Held::Object(&self.value));
+        if let Some(view) = &self.view {
+            visit(Held::Context(view));
+        }
+        for (_, agent) in &self.redirects {
+            visit(Held::Object(agent));
+        }
+    }
+
     /// Whether something is reserved for the agent's call: while it is under way, and when the budget has just granted
     /// it.
     pub(super) fn holds_reservation(&self, granted: bool) -> bool {
