@@ -46,8 +46,11 @@ class PrivateLoop:
         """Whether it belongs to this process; a fork leaves the parent's loop behind."""
         return self._pid == os.getpid()
 
+    def __del__(self) -> None:
+        self.close()
+
     def close(self) -> None:
-        """Close the loop."""
+        """Close the loop, at the end of its thread or of the interpreter."""
         if self.usable():
             self._runner.close()
 

@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use flujo_core::machine::{CallId, Input, LaneRecord, Outcome, Role, Time};
 use flujo_core::plan::{Kind, NodeId};
 use flujo_core::usage::Usage;
+use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::pyclass::PyVisit;
 use pyo3::types::{PyDict, PyList, PyString};
 
 use super::answer;
@@ -17,7 +19,7 @@ use super::callable::{CallableSpec, Place, Protocol};
 use super::context::ContextCell;
 use super::domain::{Answer, Call, Event, Machine, Python3};
 use super::engine::Shared;
-use super::{failure, hooks, names, planning, record};
+use super::{collected, failure, hooks, names, planning, record};
 use crate::{context as view, vectorcall};
 
 /// A call that is under way: its coroutine, and what its result is to be read as.
@@ -64,6 +66,21 @@ impl Expiry {
 }
 
 impl Pending {
+    /// Tells the garbage collector of what the call holds.
+    pub(crate) fn tell(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.coroutine)?;
+        if let Some((handle, _)) = &self.expiry {
+            visit.call(handle)?;
+        }
+        if let Reader::Hooks(telling) = &self.reader {
+            telling.tell(visit)?;
+        }
+        match &self.context {
+            Some(context) => collected::context_cell(context, visit),
+            None => Ok(()),
+        }
+    }
+
     /// Arms the attempt's time limit, once the coroutine has really suspended.
     pub(crate) fn arm(&mut self, py: Python<'_>, shared: &Shared) -> PyResult<()> {
         let (Some(deadline), None) = (self.deadline, &self.expiry) else {

@@ -3,7 +3,9 @@
 
 use std::sync::{Arc, OnceLock};
 
+use pyo3::PyTraverseError;
 use pyo3::prelude::*;
+use pyo3::pyclass::PyVisit;
 use pyo3::types::{PyFloat, PyInt, PyString};
 
 use super::names;
@@ -107,6 +109,31 @@ impl ContextCell {
         match self.object.get() {
             Some(object) => Ok(object.bind(py).clone()),
             None => Ok(py.None().into_bound(py)),
+        }
+    }
+
+    /// Tells the garbage collector of what this cell itself holds; gives the cell it is a view over.
+    pub(crate) fn tell(&self, visit: &PyVisit<'_>) -> Result<Option<&Arc<Self>>, PyTraverseError> {
+        if let Some(object) = self.object.get() {
+            visit.call(object)?;
+        }
+        match &self.source {
+            Source::Given => Ok(None),
+            Source::Default {
+                initial_prompt,
+                data,
+                run_id,
+            } => {
+                visit.call(initial_prompt)?;
+                if let Some(data) = data {
+                    visit.call(data)?;
+                }
+                if let Some(run_id) = run_id {
+                    visit.call(run_id)?;
+                }
+                Ok(None)
+            }
+            Source::Fork(base) => Ok(Some(base)),
         }
     }
 

@@ -6,16 +6,18 @@ use std::sync::Arc;
 
 use flujo_core::machine::{LaneId, TimerId};
 use flujo_core::usage::Usage;
+use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::pyclass::PyVisit;
 
 use super::call::{self, Begun, Pending, Reader};
 use super::clock::seconds;
 use super::domain::{Command, Event, Finish, Machine};
 use super::engine::Shared;
 use super::inbox::{Delivery, Inbox, Waker};
-use super::{hooks, lane, names};
+use super::{collected, hooks, lane, names};
 use crate::vectorcall::{self, Sent};
 
 /// How a driver is driven on.
@@ -351,6 +353,19 @@ impl Driver {
         self.inbox.wait_on(future.clone().unbind());
         self.awaited = Awaited::Inbox;
         Ok(Turn::Yield(future.unbind()))
+    }
+
+    /// Tells the garbage collector of what is held.
+    pub(crate) fn tell(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        collected::machine(&self.machine, visit)?;
+        if let Awaited::Call(pending) = &self.awaited {
+            pending.tell(visit)?;
+        }
+        self.lanes.values().try_for_each(|task| visit.call(task))?;
+        match &self.timer {
+            Some((_, handle)) => visit.call(handle),
+            None => Ok(()),
+        }
     }
 
     /// Ends at once: the coroutine under way is closed, lanes are cancelled.

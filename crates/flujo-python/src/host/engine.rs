@@ -7,7 +7,10 @@ use flujo_core::config::{OptimizationConfig, Twin};
 use flujo_core::machine::{Options, Outcome, Status, Stop, Time};
 use flujo_core::stats::{PartStatistics, RunFacts, Statistics, StepFact, StepSlot};
 use flujo_core::usage::{UsageLimits, UsagePool};
+use pyo3::PyTraverseError;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use pyo3::pyclass::PyVisit;
 use pyo3::types::PyDict;
 
 use super::clock::Clock;
@@ -121,6 +124,24 @@ impl Engine {
         })
     }
 
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // A run under way shares the engine and keeps it alive anyway.
+        if Arc::strong_count(&self.inner) > 1 {
+            return Ok(());
+        }
+        visit.call(&self.inner.compile)?;
+        for object in [&self.inner.make_context, &self.inner.resources]
+            .into_iter()
+            .flatten()
+        {
+            visit.call(object)?;
+        }
+        self.inner
+            .hooks
+            .iter()
+            .try_for_each(|hook| visit.call(&hook.function))
+    }
+
     /// A run of the pipeline, as a coroutine.
     #[pyo3(signature = (input, run_id=None, initial_context_data=None))]
     fn run(
@@ -228,7 +249,12 @@ impl Shared {
         engine: &Arc<EngineInner>,
         run_id: Option<Py<PyAny>>,
     ) -> PyResult<Arc<Self>> {
-        let event_loop = names::running_loop(py)?.call0()?;
+        let event_loop = names::running_loop(py)?.call0().map_err(|_| {
+            PyRuntimeError::new_err(
+                "a Flujo run needs an asyncio event loop: await it inside asyncio.run(), or use runner.run(); trio's \
+                 own loop can't run it",
+            )
+        })?;
         let Planned { plan, slots, .. } = engine.current_plan(py)?;
         let clock = Clock::of(py, &event_loop)?;
         let budget = (!engine.limits.is_unlimited()).then(|| UsagePool::new(engine.limits));

@@ -4,8 +4,10 @@
 use std::sync::Arc;
 
 use flujo_core::machine::{HookPoint, Input};
+use pyo3::PyTraverseError;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
+use pyo3::pyclass::PyVisit;
 
 use super::call::{Begun, Pending, Reader, awaitable};
 use super::domain::{Answer, Call, Event, Finish, Machine};
@@ -34,6 +36,13 @@ pub(crate) struct Telling {
     payload: Py<PyAny>,
     point: HookPoint,
     next: usize,
+}
+
+impl Telling {
+    /// Tells the garbage collector of what is held.
+    pub(crate) fn tell(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.payload)
+    }
 }
 
 pub(crate) fn begin(

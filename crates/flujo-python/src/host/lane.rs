@@ -4,9 +4,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use flujo_core::machine::LaneId;
+use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::pyclass::PyVisit;
 use pyo3::types::PyDict;
 
 use super::domain::{Event, Machine};
@@ -130,6 +132,18 @@ impl Lane {
         let error = super::run::thrown(error, value, traceback)?;
         self.advance(py, Resume::Throw(error))?
             .ok_or_else(|| PyStopIteration::new_err(()))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.driver.try_lock().as_deref() {
+            Ok(Some(driver)) => driver.tell(&visit),
+            _ => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        let driver = self.driver.try_lock().ok().and_then(|mut driver| driver.take());
+        drop(driver);
     }
 
     fn close(&self, py: Python<'_>) {

@@ -7,6 +7,7 @@ mod answer;
 mod call;
 mod callable;
 mod clock;
+mod collected;
 mod context;
 mod domain;
 mod driver;

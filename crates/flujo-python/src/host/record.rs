@@ -6,12 +6,15 @@ use flujo_core::machine::{History, LaneRecord, Outcome, Record, Status, Stop};
 use flujo_core::plan::{Kind, NodeId};
 use flujo_core::usage::Usage;
 use pyo3::IntoPyObjectExt;
+use pyo3::PyTraverseError;
 use pyo3::exceptions::PyAttributeError;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::pyclass::PyVisit;
 use pyo3::types::{PyDict, PyList};
 
 use super::clock::seconds;
+use super::collected;
 use super::domain::{Finish, Python3};
 use super::names;
 use super::planning::PlanWithSteps;
@@ -141,6 +144,10 @@ fn object<'py, T: IntoPyObject<'py>>(py: Python<'py>, value: T) -> PyResult<Boun
 
 #[pymethods]
 impl RunRecord {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        collected::finish(&self.finish, &visit)
+    }
+
     /// The value of the field `name` of a `PipelineResult`.
     fn field<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
         let finish = &self.finish;
@@ -177,6 +184,13 @@ fn status(outcome: &Outcome<Python3>) -> &'static str {
 
 #[pymethods]
 impl StepRecord {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match &self.of {
+            Of::Step(finish, _) => collected::finish(finish, &visit),
+            Of::Snapshot(_) | Of::Lane { .. } => Ok(()),
+        }
+    }
+
     /// The value of the field `name` of a `StepResult`.
     fn field<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
         match &self.of {

@@ -3,9 +3,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flujo_core::machine::{Outcome, Stop, Time};
+use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::pyclass::PyVisit;
 
 use super::domain::{Finish, Machine};
 use super::driver::{Driver, Resume, Turn};
@@ -259,13 +261,47 @@ impl Run {
         "Flujo.run_async"
     }
 
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.state.try_lock().as_deref() {
+            Ok(State::Fresh(start)) => {
+                visit.call(&start.input)?;
+                if let Some(run_id) = &start.run_id {
+                    visit.call(run_id)?;
+                }
+                match &start.initial_context_data {
+                    Some(data) => visit.call(data),
+                    None => Ok(()),
+                }
+            }
+            Ok(State::UnderWay(under_way)) => {
+                visit.call(&under_way.place_token)?;
+                under_way.driver.tell(&visit)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        let state = self
+            .state
+            .try_lock()
+            .map(|mut state| std::mem::replace(&mut *state, State::Gone("collected")));
+        drop(state);
+    }
+}
+
+impl Drop for Run {
     /// Like a coroutine's: one that was never awaited is a mistake worth a warning.
-    fn __del__(&self, py: Python<'_>) -> PyResult<()> {
-        if matches!(&*self.lock(), State::Fresh(_)) {
+    fn drop(&mut self) {
+        if !matches!(*self.lock(), State::Fresh(_)) {
+            return;
+        }
+        Python::attach(|py| {
             let category = py.get_type::<PyRuntimeWarning>();
             let text = c"coroutine 'Flujo.run_async' was never awaited";
-            PyErr::warn(py, category.as_any(), text, 1)?;
-        }
-        Ok(())
+            if let Err(error) = PyErr::warn(py, category.as_any(), text, 1) {
+                error.write_unraisable(py, None);
+            }
+        });
     }
 }
