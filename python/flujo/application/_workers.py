@@ -55,23 +55,21 @@ class Workers:
                     self._threads -= 1
                     return
                 self._idle += 1
-            loop, future, work = self._jobs.get()
+            job = [*self._jobs.get()]
             with self._lock:
                 self._idle -= 1
-            if not future.cancelled():
-                self._run(loop, future, work)
-            del loop, future, work
+            if not job[1].cancelled():
+                self._run(job)
 
-    def _run(
-        self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], work: Callable[..., Any]
-    ) -> None:
+    def _run(self, job: list[Any]) -> None:
+        loop, future, work = job
+        job.clear()
+        result, failure = None, None
         try:
             result = work()
         except BaseException as error:
-            failure: BaseException | None = error
-            result = None
-        else:
-            failure = None
+            failure = error
+        del work  # before the caller goes on, so that it finds the function held by nobody here
         try:
             loop.call_soon_threadsafe(_settle, future, result, failure)
         except RuntimeError:
