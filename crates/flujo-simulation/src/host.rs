@@ -439,6 +439,9 @@ impl Simulation {
     fn finish(&mut self, lane: usize, finish: Box<Finish<Simulated>>) {
         let left = self.flights.keys().filter(|(of, _)| *of == lane).count();
         self.trace.left_calls += left;
+        if let Some(place) = self.place(lane) {
+            self.trace.lane_ends.push((place, self.now));
+        }
         match self.lanes[lane].take().and_then(|lane| lane.parent) {
             Some((parent, id)) => {
                 self.push(
@@ -511,6 +514,8 @@ impl Simulation {
             ended: None,
             end: None,
             usage: Usage::ZERO,
+            wrote: act.writes.iter().map(|(field, _)| field.clone()).collect(),
+            obeys: !act.inline && !matches!(act.on_cancel, OnCancel::Linger(_) | OnCancel::Ignore),
         });
         let (at, end) = self.end_of(lane, &call, &act, written);
         let due = at.map(|at| {

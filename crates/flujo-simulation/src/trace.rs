@@ -45,6 +45,10 @@ pub struct CallTrace {
     pub end: Option<CallEnd>,
     /// What the machine was told that it used.
     pub usage: Usage,
+    /// The fields it wrote into the context it was given.
+    pub wrote: Vec<String>,
+    /// Whether it ends as soon as it is told to.
+    pub obeys: bool,
 }
 
 /// One notice, with the lane it came from.
@@ -69,6 +73,8 @@ pub struct Trace {
     pub saves: u32,
     /// How many lanes ran at the same time, at most.
     pub most_lanes: usize,
+    /// When each lane ended.
+    pub lane_ends: Vec<(Arc<LanePlace>, Time)>,
     /// Which lanes were told to end.
     pub cancelled_lanes: Vec<Arc<LanePlace>>,
     /// Calls that were under way when the run ended.
