@@ -173,7 +173,6 @@ class _Collector:
 
     def __init__(self, generate: AnyCallable[..., Any], *, is_async: bool) -> None:
         self._generate = generate
-        self.__call__ = self._collect_async if is_async else self._collect
         self._is_async = is_async
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
