@@ -10,9 +10,10 @@ import weakref
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
+
 from flujo import Flujo, Pipeline, PipelineContext, Step, UsageLimits, step
 from flujo.exceptions import PipelineAbortSignal, UsageLimitExceededError
-from pydantic import BaseModel
 
 
 class Sub(BaseModel):
@@ -160,7 +161,7 @@ async def test_p09_instances_partials_and_lambdas_are_told_apart() -> None:
     def power(exponent: int, x: int) -> int:
         return x**exponent
 
-    two, three = (lambda x: x * 2), (lambda x: x * 3)  # noqa: E731 - two of them on one line is the point
+    two, three = (lambda x: x * 2), (lambda x: x * 3)
     pipeline = Pipeline(
         [
             Step("add 1", Add(1)),

@@ -14,6 +14,7 @@ import weakref
 from typing import Any
 
 import pytest
+
 from flujo import Flujo, Step, step
 
 

@@ -9,6 +9,7 @@ import threading
 from typing import Any
 
 import pytest
+
 from flujo import Flujo, PipelineContext, Step, step
 from flujo.domain.validation import validator
 
@@ -175,5 +176,7 @@ def test_an_abandoned_thread_delays_neither_run_nor_exit() -> None:
         "result = Flujo(Step('hang', hang, timeout_s=0.05, max_retries=0)).run(1)\n"
         "print(result.status)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+    )
     assert (done.returncode, done.stdout.strip()) == (0, "failed"), done.stderr

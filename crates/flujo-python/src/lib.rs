@@ -14,5 +14,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     config::register(module)?;
     context::register(module)?;
     host::register(module)?;
+    // The module is private: what is public is said in the package.
+    module.delattr("__all__")?;
     Ok(())
 }

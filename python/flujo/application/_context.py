@@ -19,7 +19,7 @@ def default_context(initial_prompt: object, data: Mapping[str, Any] | None, run_
     """The context of a run for which no model is given: the input as text, extra data as attributes."""
     from flujo.domain.context import PipelineContext
 
-    fields = {} if run_id is None else {"run_id": run_id}
+    fields: dict[str, Any] = {} if run_id is None else {"run_id": run_id}
     context = PipelineContext(initial_prompt=str(initial_prompt), **fields)
     for name, value in (data or {}).items():
         setattr(context, name, _copied(value))

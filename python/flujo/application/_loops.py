@@ -19,7 +19,9 @@ def refuse_running_loop(call: str, instead: str) -> None:
         asyncio.get_running_loop()
     except RuntimeError:
         return
-    raise TypeError(f"{call} can't be used while an event loop is running in this thread: await {instead} instead")
+    raise TypeError(
+        f"{call} can't be used while an event loop is running in this thread: await {instead} instead"
+    )
 
 
 class PrivateLoop:

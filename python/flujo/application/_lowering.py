@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable as AnyCallable
 from collections.abc import Generator
-from typing import Any
+from typing import Any, cast
 
 from flujo._native import Callable, CompiledPlan, PlanBuilder
+from flujo.application._stream import Collector, StreamingAgent
 from flujo.domain.dsl._signature import CallableFacts, analyse_agent, analyse_callable
 
 _Lowering = Generator[Any, int, int]
@@ -68,8 +69,9 @@ def _node(builder: PlanBuilder, step: Any, around: tuple[Any, ...]) -> _Lowering
 
 
 def _step(builder: PlanBuilder, step: Any, around: tuple[Any, ...]) -> _Lowering:
+    _refuse_template(step)
     config = step.config
-    facts = step.facts()
+    facts = _facts(step)
     if facts is None:
         from flujo.exceptions import MissingAgentError
 
@@ -78,7 +80,11 @@ def _step(builder: PlanBuilder, step: Any, around: tuple[Any, ...]) -> _Lowering
         )
     settings = {
         key: value
-        for key, value in (("temperature", config.temperature), ("top_k", config.top_k), ("top_p", config.top_p))
+        for key, value in (
+            ("temperature", config.temperature),
+            ("top_k", config.top_k),
+            ("top_p", config.top_p),
+        )
         if value is not None and getattr(facts, f"accepts_{key}")
     }
     retry_on = tuple(config.retry_on) if config.retry_on else None
@@ -97,7 +103,7 @@ def _step(builder: PlanBuilder, step: Any, around: tuple[Any, ...]) -> _Lowering
     processors = step.__dict__.get("processors")
     return builder.step(
         step.name,
-        _agent(facts, settings, retry_on, prepare=_prepare(step)),
+        _agent(facts, settings, retry_on),
         object=step,
         prompt_processors=[_processor(p) for p in processors.prompt_processors] if processors else [],
         output_processors=[_processor(p) for p in processors.output_processors] if processors else [],
@@ -115,13 +121,25 @@ def _step(builder: PlanBuilder, step: Any, around: tuple[Any, ...]) -> _Lowering
     )
 
 
+def _facts(step: Any) -> CallableFacts | None:
+    facts: CallableFacts | None = step.facts()
+    generate = getattr(step.agent, "stream", None)
+    if not callable(generate) or isinstance(step.agent, type):
+        return facts
+    run = None if facts is None or facts.call is step.agent else facts.call
+    known = facts if run is not None and facts is not None else analyse_callable(generate, is_agent=True)
+    return known._replace(
+        call=StreamingAgent(step, run, generate), is_async=True, is_generator=False, is_async_generator=False
+    )
+
+
 def _backoff(backoff: Any) -> tuple[float, float, float, float] | None:
     if backoff is None or backoff.initial_s == 0:
         return None
     return backoff.initial_s, backoff.factor, backoff.max_s, backoff.jitter
 
 
-def _prepare(step: Any) -> None:
+def _refuse_template(step: Any) -> None:
     if step.input is not None:
         from flujo.exceptions import ConfigurationError
 
@@ -136,13 +154,10 @@ def describe_agent(agent: object) -> Callable:
     facts = analyse_agent(agent)
     if facts is None:
         raise TypeError(f"{type(agent).__name__} is no agent: it has no run and can't be called")
-    return _agent(facts, {}, None, prepare=None)
+    return _agent(facts, {}, None)
 
 
-def _agent(
-    facts: CallableFacts, settings: dict[str, Any], retry_on: tuple[Any, ...] | None, *, prepare: None
-) -> Callable:
-    del prepare
+def _agent(facts: CallableFacts, settings: dict[str, Any], retry_on: tuple[Any, ...] | None) -> Callable:
     target = facts.call
     if facts.unfilled:
         from flujo.exceptions import ConfigurationError
@@ -152,7 +167,7 @@ def _agent(
             suggestion="give these parameters defaults, or bind them with functools.partial",
         )
     if facts.is_async_generator or facts.is_generator:
-        target = _Collector(target, is_async=facts.is_async_generator)
+        target = Collector(target, is_async=facts.is_async_generator)
     worker = not (facts.is_async or facts.is_async_generator or facts.inline)
     resources = facts.resources_param or ("deps" if facts.accepts_deps else None)
     return Callable(
@@ -166,32 +181,6 @@ def _agent(
         constants=settings or None,
         retry_on=retry_on,
     )
-
-
-class _Collector:
-    """Runs a generator function as an agent: its chunks, joined."""
-
-    def __init__(self, generate: AnyCallable[..., Any], *, is_async: bool) -> None:
-        self._generate = generate
-        self._is_async = is_async
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._collect_async(*args, **kwargs) if self._is_async else self._collect(*args, **kwargs)
-
-    async def _collect_async(self, *args: Any, **kwargs: Any) -> Any:
-        return join_chunks([chunk async for chunk in self._generate(*args, **kwargs)])
-
-    def _collect(self, *args: Any, **kwargs: Any) -> Any:
-        return join_chunks(list(self._generate(*args, **kwargs)))
-
-
-def join_chunks(chunks: list[Any]) -> Any:
-    """Text and bytes as one; anything else stays a list."""
-    if chunks and all(isinstance(chunk, str) for chunk in chunks):
-        return "".join(chunks)
-    if chunks and all(isinstance(chunk, bytes) for chunk in chunks):
-        return b"".join(chunks)
-    return chunks
 
 
 def _called(
@@ -214,8 +203,8 @@ def _called(
 
 
 def _method(holder: Any, method: str) -> AnyCallable[..., Any]:
-    found = getattr(holder, method, None)
-    return found if callable(found) else holder
+    found: Any = getattr(holder, method, None)
+    return cast("AnyCallable[..., Any]", found if callable(found) else holder)
 
 
 def _named(holder: Any) -> str:
@@ -232,7 +221,9 @@ def _plugin(plugin: Any) -> Callable:
 
 def _validator(validator: Any, step: Any) -> Callable:
     lenient = step.meta.get("is_validation_step") and not step.meta.get("strict_validation")
-    return _by_keyword(_method(validator, "validate"), "effect" if lenient else "validator", _named(validator))
+    return _by_keyword(
+        _method(validator, "validate"), "effect" if lenient else "validator", _named(validator)
+    )
 
 
 def _by_keyword(target: AnyCallable[..., Any], protocol: str, name: str) -> Callable:
@@ -272,7 +263,15 @@ def _only_construct(step: Any) -> None:
     """Refuse fields of a plain step that the constructs don't have yet, rather than ignore them."""
     given = [
         field
-        for field in ("plugins", "validators", "fallback_step", "updates_context", "sink_to", "input", "usage_limits")
+        for field in (
+            "plugins",
+            "validators",
+            "fallback_step",
+            "updates_context",
+            "sink_to",
+            "input",
+            "usage_limits",
+        )
         if getattr(step, field)
     ]
     if given:
@@ -411,9 +410,7 @@ def _sub_pipeline(builder: PlanBuilder, step: Any, around: tuple[Any, ...]) -> _
     inherit = None
     if not step.inherit_context:
         inherit = Callable(_fresh_context, "inherit", name=f"the context of {step.name!r}")
-    return builder.group(
-        step.name, body, object=step, inherit=inherit, deadline_s=step.config.deadline_s
-    )
+    return builder.group(step.name, body, object=step, inherit=inherit, deadline_s=step.config.deadline_s)
 
 
 def _fresh_context(value: Any) -> Any:
@@ -428,7 +425,11 @@ def _runner(builder: PlanBuilder, step: Any, around: tuple[Any, ...]) -> _Loweri
         step.name,
         body,
         object=step,
-        inherit=Callable(step.inherit, "inherit", name=f"the context of {step.name!r}", context_by_position=True),
-        collect=Callable(step.collect, "lanes", name=f"the result of {step.name!r}", context_by_position=True),
+        inherit=Callable(
+            step.inherit, "inherit", name=f"the context of {step.name!r}", context_by_position=True
+        ),
+        collect=Callable(
+            step.collect, "lanes", name=f"the result of {step.name!r}", context_by_position=True
+        ),
         deadline_s=step.config.deadline_s,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, cast
 
 
 def nano_dollars(amount: object) -> int:
@@ -20,10 +20,9 @@ def nano_dollars(amount: object) -> int:
 def limit_error(
     message: str,
     result: Any,
-    used_usd: float,
-    used_tokens: int,
-    reserved_usd: float,
-    reserved_tokens: int,
+    limit: float,
+    used: float,
+    reserved: float,
     step: str,
     refused: bool,
 ) -> BaseException:
@@ -33,13 +32,14 @@ def limit_error(
     return UsageLimitExceededError(
         message,
         result=result,
-        used={"cost_usd": used_usd, "tokens": used_tokens},
-        reserved={"cost_usd": reserved_usd, "tokens": reserved_tokens},
+        limit=limit,
+        used=used,
+        reserved=reserved,
         refused_step=step if refused else None,
     )
 
 
-def fatal_error(error: BaseException | None, type_name: str, message: str, result: Any) -> BaseException:
+def fatal_error(error: Any, type_name: str, message: str, result: Any) -> BaseException:
     """The error of a pipeline that cannot work as it is."""
     if error is None:
         from flujo import exceptions
@@ -47,5 +47,5 @@ def fatal_error(error: BaseException | None, type_name: str, message: str, resul
         kind = getattr(exceptions, type_name, exceptions.FlujoError)
         error = kind(message)
     if getattr(error, "result", result) is None:
-        error.result = result  # type: ignore[attr-defined]
-    return error
+        error.result = result
+    return cast(BaseException, error)

@@ -21,5 +21,7 @@ def current_step() -> Place:
     """
     place = PLACE.get()
     if place is None:
-        raise RuntimeError("flujo.current_step() was called outside of a step: call it in code that a run calls")
+        raise RuntimeError(
+            "flujo.current_step() was called outside of a step: call it in code that a run calls"
+        )
     return place

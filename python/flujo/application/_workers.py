@@ -8,6 +8,7 @@ takes its place.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import os
@@ -55,7 +56,7 @@ class Workers:
                     self._threads -= 1
                     return
                 self._idle += 1
-            job = [*self._jobs.get()]
+            job: list[Any] = [*self._jobs.get()]
             with self._lock:
                 self._idle -= 1
             if not job[1].cancelled():
@@ -70,10 +71,8 @@ class Workers:
         except BaseException as error:
             failure = error
         del work  # before the caller goes on, so that it finds the function held by nobody here
-        try:
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
             loop.call_soon_threadsafe(_settle, future, result, failure)
-        except RuntimeError:
-            pass  # the loop was closed meanwhile: nobody waits any more
         with self._lock:
             if future.cancelled() and self._given_up:
                 self._given_up -= 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, cast
@@ -257,13 +256,17 @@ def _as_pipeline(pipeline: Any) -> Pipeline[Any, Any]:
 def _checked_model(model: Any) -> type[BaseModel] | None:
     if model is None or (isinstance(model, type) and hasattr(model, "model_fields")):
         return cast("type[BaseModel] | None", model)
-    raise TypeError(f"context_model must be a class derived from PipelineContext or pydantic.BaseModel, not {model!r}")
+    raise TypeError(
+        f"context_model must be a class derived from PipelineContext or pydantic.BaseModel, not {model!r}"
+    )
 
 
 def _checked_data(data: Any) -> Mapping[str, Any] | None:
     if data is None or isinstance(data, Mapping):
         return data
-    raise TypeError(f"initial_context_data must be a mapping of field names to values, not {type(data).__name__}")
+    raise TypeError(
+        f"initial_context_data must be a mapping of field names to values, not {type(data).__name__}"
+    )
 
 
 def _checked_limits(limits: Any) -> UsageLimits | None:

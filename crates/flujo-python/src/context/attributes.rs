@@ -4,7 +4,7 @@ use pyo3::exceptions::PyAttributeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PySet, PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 use super::class::{self, Part, ViewClass};
 use super::{raw, state};
@@ -186,10 +186,7 @@ fn assign(context: &Bound<'_, PyAny>, name: &Bound<'_, PyString>, value: &Bound<
         && class.get().is_assignable(name)?
     {
         raw::instance_dict(context)?.set_item(name, value)?;
-        if let Some(fields_set) = state::part(context, Part::FieldsSet)? {
-            fields_set.cast_into::<PySet>()?.add(name)?;
-        }
-        return Ok(());
+        return state::record_assignment(context, class.get(), name);
     }
     let model = class::model_of(&context.get_type())?;
     model

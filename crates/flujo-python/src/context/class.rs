@@ -125,7 +125,7 @@ fn key(py: Python<'_>) -> &Bound<'_, PyString> {
 /// What is known about the class if it is a view class, or a model class that has one already.
 fn recorded<'py>(class: &Bound<'py, PyType>) -> PyResult<Option<Bound<'py, ViewClass>>> {
     let py = class.py();
-    let Some(found) = class.as_any().getattr_opt(key(py))? else {
+    let Some(found) = raw::class_attribute(class, key(py))? else {
         return Ok(None);
     };
     let found = found.cast_into::<ViewClass>()?;

@@ -66,9 +66,11 @@ pub(super) fn commit(_py: Python<'_>, view: &Bound<'_, PyAny>, into: &Bound<'_, 
         None => copied_lane(view, &current_of(into)?)?,
     };
     let mut changes: Vec<Change<'_>> = Vec::new();
+    let mut kept = 0;
     for (name, after) in lane.current.iter() {
         let name = name.cast_into::<PyString>()?;
         let before = lane.origin.get_item(&name)?;
+        kept += usize::from(before.is_some());
         if same_value(before.as_ref(), Some(&after))? {
             continue;
         }
@@ -88,7 +90,12 @@ pub(super) fn commit(_py: Python<'_>, view: &Bound<'_, PyAny>, into: &Bound<'_, 
             changes.push((name, Some(after)));
         }
     }
-    for (name, _) in lane.origin.iter() {
+    let deleted = if kept < lane.origin.len() {
+        lane.origin.keys().iter().collect()
+    } else {
+        Vec::new()
+    };
+    for name in deleted {
         let name = name.cast_into::<PyString>()?;
         if !lane.current.contains(&name)? && current_of(into)?.contains(&name)? {
             changes.push((name, None));
@@ -224,7 +231,7 @@ where
 
 fn same_value(left: Option<&Bound<'_, PyAny>>, right: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
     match (left, right) {
-        (Some(left), Some(right)) => same(left, right),
+        (Some(left), Some(right)) => Ok(left.is(right) || same(left, right)?),
         (None, None) => Ok(true),
         _ => Ok(false),
     }

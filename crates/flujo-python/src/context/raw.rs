@@ -106,6 +106,22 @@ pub(super) fn bare_class<'py>(
     Ok(class.cast_into::<PyType>()?)
 }
 
+/// A class attribute past any `__getattribute__` and `__getattr__` of its metaclass.
+#[allow(unsafe_code)]
+pub(super) fn class_attribute<'py>(
+    class: &Bound<'py, PyType>,
+    name: &Bound<'py, PyString>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    // SAFETY: both objects are alive; the getter returns a new reference or null with an exception set.
+    let found = unsafe {
+        let Some(get) = ffi::PyType_Type.tp_getattro else {
+            return Err(PyTypeError::new_err("type has no __getattribute__"));
+        };
+        Bound::from_owned_ptr_or_err(class.py(), get(class.as_ptr(), name.as_ptr()))
+    };
+    absent_as_none(class.py(), found)
+}
+
 /// Sets a class attribute past any `__setattr__` of its metaclass.
 #[allow(unsafe_code)]
 pub(super) fn set_class_attribute(

@@ -8,7 +8,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAnyMethods, PyDict, PyFloat, PyList, PyString, PyTuple};
 
-use super::clone::{SignalPoint, reduce};
+use super::clone::{SignalPoint, immutable, reduce};
 use super::kind::{self, Instance, Kind, Slots};
 use super::{class, raw};
 
@@ -42,6 +42,9 @@ impl Comparison {
     fn same(&mut self, left: &Bound<'_, PyAny>, right: &Bound<'_, PyAny>) -> PyResult<bool> {
         if left.is(right) {
             return Ok(true);
+        }
+        if immutable(left) && immutable(right) {
+            return Ok(left.get_type().is(right.get_type()) && same_immutable(left, right)?);
         }
         let (left_class, right_class) = (left.get_type(), right.get_type());
         if !left_class.is(&right_class) && !class::model_of(&left_class)?.is(class::model_of(&right_class)?) {

@@ -15,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::{PyDict, PySet, PyString};
 
 use super::class::{self, Part, ViewClass};
 use super::clone::{clone, immutable};
@@ -271,6 +271,28 @@ pub(super) fn set_part(instance: &Bound<'_, PyAny>, part: Part, value: &Bound<'_
     Ok(())
 }
 
+/// Notes that the field was set, in a set of the view's own only if it wasn't known before.
+pub(super) fn record_assignment(
+    instance: &Bound<'_, PyAny>,
+    class: &ViewClass,
+    name: &Bound<'_, PyString>,
+) -> PyResult<()> {
+    let py = instance.py();
+    if let Some(state) = state_in(instance, class)?
+        && !state
+            .get()
+            .with(|cells| cells.loose_parts[Part::FieldsSet as usize])
+        && let Some(fields_set) = state.get().current(py).0.get_item(Part::FieldsSet.name(py))?
+        && fields_set.cast::<PySet>()?.contains(name)?
+    {
+        return Ok(());
+    }
+    match part(instance, Part::FieldsSet)? {
+        Some(fields_set) => fields_set.cast_into::<PySet>()?.add(name),
+        None => Ok(()),
+    }
+}
+
 /// Takes what is loose and differs into the snapshot, and returns that.
 fn settle<'py>(
     view: &Bound<'py, PyAny>,
@@ -297,7 +319,7 @@ fn settle<'py>(
         };
         let before = current.get_item(&name)?;
         if let Some(before) = &before
-            && same(before, &value)?
+            && (before.is(&value) || same(before, &value)?)
         {
             continue;
         }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use flujo_core::machine::{Outcome, Stop, Time};
+use flujo_core::machine::{LimitBreach, LimitKind, Outcome, Stop, Time};
 use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning, PyStopIteration};
 use pyo3::intern;
@@ -155,13 +155,13 @@ fn end(py: Python<'_>, under_way: UnderWay, finish: Box<Finish>) -> PyResult<PyE
     }
     match &finish.outcome {
         Outcome::Stopped(Stop::LimitExceeded(breach)) => {
+            let [limit, used, reserved] = amounts(breach);
             let limits = (
                 breach.to_string(),
                 result,
-                breach.used.cost.dollars(),
-                breach.used.tokens,
-                breach.reserved.cost.dollars(),
-                breach.reserved.tokens,
+                limit,
+                used,
+                reserved,
                 &*breach.step,
                 breach.refused,
             );
@@ -173,6 +173,29 @@ fn end(py: Python<'_>, under_way: UnderWay, finish: Box<Finish>) -> PyResult<PyE
             Ok(PyErr::from_value(names::fatal_error(py)?.call1(fatal)?))
         }
         _ => Ok(PyStopIteration::new_err((result.unbind(),))),
+    }
+}
+
+/// The limit that was reached, what was used and what was reserved, in its unit: dollars, tokens or requests.
+#[allow(clippy::cast_precision_loss)] // for display; the totals in the result are exact
+fn amounts(breach: &LimitBreach) -> [f64; 3] {
+    let (limits, used, reserved) = (breach.limits, breach.used, breach.reserved);
+    match breach.which {
+        LimitKind::Cost => [
+            limits.cost.unwrap_or_default().dollars(),
+            used.cost.dollars(),
+            reserved.cost.dollars(),
+        ],
+        LimitKind::Tokens => [
+            limits.tokens.unwrap_or_default() as f64,
+            used.tokens as f64,
+            reserved.tokens as f64,
+        ],
+        LimitKind::Requests => [
+            limits.requests.unwrap_or_default() as f64,
+            used.requests as f64,
+            reserved.requests as f64,
+        ],
     }
 }
 

@@ -1,0 +1,285 @@
+"""The native module: the engine and its asyncio host. Its names are private; import from `flujo`."""
+
+from collections.abc import AsyncIterator, Callable as AnyCallable, Generator, Iterator, Mapping, Sequence
+from decimal import Decimal
+from types import TracebackType
+from typing import Any, Self, final
+
+@final
+class OptimizationConfig:
+    """Which optimisations are used, and their settings."""
+
+    def __new__(
+        cls,
+        *,
+        enable_object_pooling: bool = True,
+        enable_context_optimization: bool = True,
+        enable_step_analysis: bool = True,
+        enable_telemetry_optimization: bool = True,
+        enable_performance_monitoring: bool = True,
+        enable_cache_optimization: bool = True,
+        enable_usage_optimization: bool = True,
+        execution_time_threshold: float = 1.0,
+        memory_usage_threshold: float = 100.0,
+        cache_hit_rate_threshold: float = 0.8,
+        max_pool_size: int = 100,
+        cache_max_size: int = 1024,
+        cache_ttl_seconds: float | None = 3600.0,
+    ) -> Self: ...
+    @property
+    def enable_object_pooling(self) -> bool: ...
+    @property
+    def enable_context_optimization(self) -> bool: ...
+    @property
+    def enable_step_analysis(self) -> bool: ...
+    @property
+    def enable_telemetry_optimization(self) -> bool: ...
+    @property
+    def enable_performance_monitoring(self) -> bool: ...
+    @property
+    def enable_cache_optimization(self) -> bool: ...
+    @property
+    def enable_usage_optimization(self) -> bool: ...
+    @property
+    def execution_time_threshold(self) -> float: ...
+    @property
+    def memory_usage_threshold(self) -> float: ...
+    @property
+    def cache_hit_rate_threshold(self) -> float: ...
+    @property
+    def max_pool_size(self) -> int: ...
+    @property
+    def cache_max_size(self) -> int: ...
+    @property
+    def cache_ttl_seconds(self) -> float | None: ...
+    @staticmethod
+    def plain() -> OptimizationConfig: ...
+    @staticmethod
+    def from_dict(fields: Mapping[str, Any], /) -> OptimizationConfig: ...
+    def to_dict(self) -> dict[str, Any]: ...
+    def replace(self, **fields: Any) -> OptimizationConfig: ...
+    def __replace__(self, **fields: Any) -> OptimizationConfig: ...
+    def __copy__(self) -> OptimizationConfig: ...
+    def __deepcopy__(self, _memo: Any) -> OptimizationConfig: ...
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
+    def __eq__(self, value: object, /) -> bool: ...
+    def __ne__(self, value: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+@final
+class Callable:
+    """A callable of a plan and how it wants to be called."""
+
+    def __new__(
+        cls,
+        target: object,
+        protocol: str,
+        *,
+        name: str,
+        worker: bool = False,
+        takes_input: bool = True,
+        context_by_position: bool = False,
+        context_keyword: str | None = None,
+        resources_keyword: str | None = None,
+        constants: dict[str, Any] | None = None,
+        keys: dict[Any, int] | None = None,
+        retry_on: tuple[Any, ...] | None = None,
+    ) -> Self: ...
+
+@final
+class CompiledPlan:
+    """What is known about a pipeline before it runs; shared by all its runs."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    def __len__(self) -> int: ...
+    def paths(self) -> list[str]: ...
+
+@final
+class PlanBuilder:
+    """Takes in the nodes of a definition, children before the nodes around them; each gives its id."""
+
+    def __new__(cls) -> Self: ...
+    def step(
+        self,
+        name: str,
+        agent: Callable,
+        *,
+        object: Any = None,
+        prompt_processors: Sequence[Callable] = ...,
+        output_processors: Sequence[Callable] = ...,
+        plugins: Sequence[Callable] = ...,
+        validators: Sequence[Callable] = ...,
+        apply: Callable | None = None,
+        persist: Callable | None = None,
+        max_retries: int = 1,
+        timeout_s: float | None = None,
+        deadline_s: float | None = None,
+        backoff: tuple[float, float, float, float] | None = None,
+        fallback: int | None = None,
+        expected_cost_usd: float | Decimal | int | str | None = None,
+        expected_tokens: int | None = None,
+    ) -> int: ...
+    def sequence(self, children: Sequence[int]) -> int: ...
+    def conditional(
+        self,
+        name: str,
+        condition: Callable,
+        branches: Sequence[tuple[str, int]],
+        *,
+        object: Any = None,
+        default: int | None = None,
+        input_mapper: Callable | None = None,
+        output_mapper: Callable | None = None,
+        deadline_s: float | None = None,
+    ) -> int: ...
+    def parallel(
+        self,
+        name: str,
+        branches: Sequence[tuple[str, int]],
+        collect: Callable,
+        *,
+        object: Any = None,
+        on_failure: str = "propagate",
+        max_concurrency: int | None = None,
+        merge: Callable | None = None,
+        deadline_s: float | None = None,
+    ) -> int: ...
+    def map(
+        self,
+        name: str,
+        body: int,
+        items: Callable,
+        collect: Callable,
+        *,
+        object: Any = None,
+        on_failure: str = "propagate",
+        max_concurrency: int = 1,
+        merge: Callable | None = None,
+        deadline_s: float | None = None,
+    ) -> int: ...
+    def group(
+        self,
+        name: str,
+        body: int,
+        *,
+        object: Any = None,
+        inherit: Callable | None = None,
+        collect: Callable | None = None,
+        deadline_s: float | None = None,
+    ) -> int: ...
+    def finish(self, name: str, root: int) -> CompiledPlan: ...
+
+@final
+class Engine:
+    """One runner's engine."""
+
+    def __new__(
+        cls,
+        compile: AnyCallable[[bool], CompiledPlan],
+        *,
+        workers: object,
+        make_context: AnyCallable[..., Any] | None = None,
+        resources: object = None,
+        hooks: Sequence[tuple[AnyCallable[..., object], int]] = ...,
+        cost_limit: float | Decimal | int | str | None = None,
+        token_limit: int | None = None,
+        request_limit: int | None = None,
+        deadline_s: float | None = None,
+        config: OptimizationConfig | None = None,
+        optimized: bool = True,
+    ) -> Self: ...
+    def run(
+        self,
+        input: Any,
+        run_id: str | None = None,
+        initial_context_data: Mapping[str, Any] | None = None,
+    ) -> Run: ...
+    def plan(self) -> CompiledPlan: ...
+    def switch(self, optimized: bool) -> None: ...
+    def is_optimized(self) -> bool: ...
+    def statistics(self) -> dict[str, Any]: ...
+    def reset_statistics(self) -> None: ...
+
+@final
+class Run:
+    """A run as a coroutine that starts when it is awaited."""
+
+    __name__: str
+    __qualname__: str
+    def __await__(self) -> Generator[Any, Any, Any]: ...
+    def __iter__(self) -> Iterator[Any]: ...
+    def __next__(self) -> Any: ...
+    def send(self, _value: Any) -> Any: ...
+    def throw(self, error: Any, value: Any = None, traceback: TracebackType | None = None) -> Any: ...
+    def close(self) -> None: ...
+    @property
+    def cr_running(self) -> bool: ...
+    @property
+    def cr_frame(self) -> None: ...
+    @property
+    def cr_await(self) -> None: ...
+    def __aiter__(self) -> AsyncIterator[Any]: ...
+
+@final
+class Lane:
+    """A lane as a coroutine."""
+
+    def __await__(self) -> Generator[Any, Any, Any]: ...
+    def __iter__(self) -> Iterator[Any]: ...
+    def __next__(self) -> Any: ...
+    def send(self, _value: Any) -> Any: ...
+    def throw(self, error: Any, value: Any = None, traceback: TracebackType | None = None) -> Any: ...
+    def close(self) -> None: ...
+
+@final
+class Place:
+    """The step that is being worked on, as seen from inside it."""
+
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def step(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def lane(self) -> str: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def idempotency_key(self) -> str: ...
+
+@final
+class RunRecord:
+    """A run that has ended, read field by field."""
+
+    def field(self, name: str) -> Any: ...
+
+@final
+class StepRecord:
+    """A step of a run, read field by field."""
+
+    def field(self, name: str) -> Any: ...
+
+@final
+class Waker:
+    """Called by the loop when a timer of a machine fires."""
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> None: ...
+
+@final
+class Expiry:
+    """Called by the loop when an attempt's time is up."""
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> None: ...
+
+def definition_changed() -> None: ...
+def definition_epoch() -> int: ...
+def context_view(base: Any) -> Any: ...
+def context_touched(view: Any) -> list[str]: ...
+def context_commit(view: Any, into: Any) -> None: ...
+def context_merge(base: Any, lanes: Sequence[tuple[str, Any]], strategy: str = "context_update") -> None: ...
+def context_plain(context: Any) -> Any: ...
+def clone_value(value: Any) -> Any: ...
