@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
@@ -137,10 +138,8 @@ async def test_a_step_that_swallows_the_cancellation_does_not_save_the_run() -> 
 
     async def stubborn(x: int) -> int:
         began.set()
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            pass
         return x
 
     async def never(x: int) -> int:
