@@ -10,7 +10,7 @@ mod run;
 mod runner;
 mod scope;
 
-pub use build::{BranchFailure, Conditional, ItemFailure, MapOver, Parallel, Pipeline, Step};
+pub use build::{BranchFailure, Conditional, ItemFailure, MapOver, Parallel, Pipeline, Step, lane_error};
 pub use domain::{BoxError, Raised, Tokio, UserError, user_error};
 pub use handler::{Decision, Handler, Reply};
 pub use run::{Canceller, Done, Event, EventKind, Events, Run, RunId};

@@ -11,6 +11,7 @@ use flujo_core::plan::{Kind, NodeId, Plan};
 use flujo_core::usage::Usage;
 
 use crate::Handler;
+use crate::domain::Raised;
 use crate::run::{RunId, Shared};
 
 /// Objects that a runner gives to its steps, at most one of each type.
@@ -51,6 +52,7 @@ pub(crate) struct Cell {
 struct State {
     context: Context,
     usage: Usage,
+    broken: Option<Raised>,
 }
 
 /// Names of the place in which a function runs.
@@ -84,9 +86,13 @@ impl Scope {
         node: NodeId,
         attempt: u32,
     ) -> Self {
-        let usage = Usage::ZERO;
+        let state = State {
+            context,
+            usage: Usage::ZERO,
+            broken: None,
+        };
         Self(Arc::new(Cell {
-            state: Mutex::new(State { context, usage }),
+            state: Mutex::new(state),
             shared: Arc::clone(shared),
             lane: lane.cloned(),
             node,
@@ -109,6 +115,11 @@ impl Scope {
         self.state().usage += usage;
     }
 
+    /// Fails the call, whatever it gives; the first error counts.
+    pub fn fail(&self, error: Raised) {
+        self.state().broken.get_or_insert(error);
+    }
+
     /// The runner's resource of a type.
     pub fn resource<R: Any + Send + Sync>(&self) -> Option<Arc<R>> {
         self.0.shared.resources.get()
@@ -121,10 +132,14 @@ impl Scope {
             .place(self.0.node, self.0.lane.as_deref(), self.0.attempt)
     }
 
-    /// What the call has made of the context, and what it used; later writes reach nothing.
-    pub(crate) fn close(&self) -> (Context, Usage) {
+    /// What the call has made of the context, what it used, and why it failed if it did; later writes reach nothing.
+    pub(crate) fn close(&self) -> (Context, Usage, Option<Raised>) {
         let mut state = self.state();
-        (state.context.clone(), std::mem::take(&mut state.usage))
+        (
+            state.context.clone(),
+            std::mem::take(&mut state.usage),
+            state.broken.take(),
+        )
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -57,6 +57,13 @@ impl MapOver {
         }
     }
 
+    /// The step's name, instead of the one it was made with.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.name = name.into();
+        self
+    }
+
     /// Gives the items from the input and the context.
     #[must_use]
     pub fn items<F>(mut self, items: F) -> Self

@@ -30,7 +30,7 @@ use flujo_core::plan::{GroupNode, NodeId, Plan};
 
 pub use conditional::Conditional;
 pub use map::{ItemFailure, MapOver};
-pub use parallel::{BranchFailure, Parallel};
+pub use parallel::{BranchFailure, Parallel, lane_error};
 pub use step::Step;
 
 use crate::Handler;

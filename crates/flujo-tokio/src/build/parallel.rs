@@ -137,7 +137,7 @@ pub(super) fn failed_entry(lane: &LaneRecord<Tokio>) -> Value {
 }
 
 /// Why a lane has no output.
-pub(crate) fn lane_error(lane: &LaneRecord<Tokio>) -> String {
+pub fn lane_error(lane: &LaneRecord<Tokio>) -> String {
     let failed = |failure: &Failure<Tokio>| format!("step '{}': {failure}", failure.step);
     match lane.finish.as_ref().map(|finish| &finish.outcome) {
         Some(Outcome::Failed(failure)) => failed(failure),

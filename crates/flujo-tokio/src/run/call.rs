@@ -277,9 +277,9 @@ impl Active {
         let call = self.call;
         match polled {
             Ok(Poll::Ready(reply)) => {
-                let (context, spent) = self.close();
+                let (context, spent, broken) = self.close();
                 let at = shared.now();
-                Poll::Ready(match reply {
+                Poll::Ready(match broken.map_or(reply, Err) {
                     Ok((value, usage)) => Happened::Answered {
                         call,
                         answer: Answer::Value {
@@ -328,14 +328,14 @@ impl Active {
         self.call
     }
 
-    /// What the function made of its context, and what it reported as used.
-    fn close(&self) -> (Option<Context>, Usage) {
+    /// What the function made of its context, what it reported as used, and whether its context broke.
+    fn close(&self) -> (Option<Context>, Usage, Option<Raised>) {
         match &self.scope {
             Some(scope) => {
-                let (context, usage) = scope.close();
-                (Some(context), usage)
+                let (context, usage, broken) = scope.close();
+                (Some(context), usage, broken)
             }
-            None => (None, Usage::ZERO),
+            None => (None, Usage::ZERO, None),
         }
     }
 }

@@ -108,7 +108,7 @@ impl Run {
     /// events is unread. A run that has been polled before without its events being asked for tells nothing.
     pub fn events(&mut self) -> Events<'_> {
         self.listening = true;
-        Events { run: self }
+        Events { run: Some(self) }
     }
 
     /// Begins the run unless it has begun.
@@ -190,10 +190,15 @@ impl Future for Run {
 
 /// The events of a run, read one by one.
 pub struct Events<'a> {
-    run: &'a mut Run,
+    run: Option<&'a mut Run>,
 }
 
 impl Events<'_> {
+    /// The events of a run that never begins.
+    pub fn none() -> Self {
+        Self { run: None }
+    }
+
     /// The next event; `None` after the last one, [`EventKind::RunFinished`](super::EventKind::RunFinished).
     pub async fn next(&mut self) -> Option<Event> {
         std::future::poll_fn(|poller| self.poll_next(poller)).await
@@ -201,7 +206,9 @@ impl Events<'_> {
 
     /// The next event, for streams.
     pub fn poll_next(&mut self, poller: &mut Poller<'_>) -> Poll<Option<Event>> {
-        let run = &mut *self.run;
+        let Some(run) = self.run.as_deref_mut() else {
+            return Poll::Ready(None);
+        };
         if let Some(events) = &mut run.events
             && let Ok(event) = events.try_recv()
         {

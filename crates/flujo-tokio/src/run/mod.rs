@@ -34,7 +34,8 @@ pub struct RunId {
 
 impl RunId {
     /// A new id: a number drawn at random once per process, and a serial number.
-    pub(crate) fn new() -> Self {
+    #[allow(clippy::new_without_default)] // each one is different
+    pub fn new() -> Self {
         static PROCESS: OnceLock<u64> = OnceLock::new();
         static SERIAL: AtomicU64 = AtomicU64::new(1);
         Self {

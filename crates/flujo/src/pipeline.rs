@@ -1,0 +1,150 @@
+//! Typed pipelines and how they are put together.
+
+use std::marker::PhantomData;
+use std::ops::Shr;
+use std::sync::Arc;
+
+use flujo_core::value::TypeCodec;
+use flujo_tokio::Pipeline as Untyped;
+
+use crate::branch::Branch;
+use crate::map::MapOver;
+use crate::parallel::Parallel;
+use crate::{Context, Payload, Step, Unify};
+
+/// Steps one after the other, from `I` to `O`, in a context `C` (`()`: none). Put together with `>>`.
+#[must_use = "a pipeline does nothing until it runs"]
+pub struct Pipeline<I, O, C = ()> {
+    untyped: Untyped,
+    input_codec: Option<&'static TypeCodec>,
+    types: PhantomData<fn(I, C) -> O>,
+}
+
+/// Anything that can stand in a pipeline: a step, a construct, a pipeline.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't stand in a pipeline",
+    label = "not a step, a construct or a pipeline",
+    note = "make a step of a function with `step(\"name\", function)`"
+)]
+pub trait Stage {
+    /// What it takes.
+    type In: Payload;
+    /// What it gives.
+    type Out: Payload;
+    /// The context it needs.
+    type Context: Context;
+
+    /// It as a pipeline.
+    fn into_pipeline(self) -> Pipeline<Self::In, Self::Out, Self::Context>;
+}
+
+/// The output of one stage is the input of the next: both must be the same type.
+#[diagnostic::on_unimplemented(
+    message = "the step on the left gives `{Self}`, but the step on the right takes `{Next}`",
+    label = "takes `{Next}`, but gets `{Self}`",
+    note = "put a step from `{Self}` to `{Next}` in between, or change the type of one of them"
+)]
+pub trait FeedsInto<Next> {}
+
+impl<T> FeedsInto<T> for T {}
+
+impl<I: Payload, O: Payload, C: Context> Pipeline<I, O, C> {
+    pub(crate) fn typed(untyped: Untyped, input_codec: Option<&'static TypeCodec>) -> Self {
+        Self {
+            untyped,
+            input_codec,
+            types: PhantomData,
+        }
+    }
+
+    /// The pipeline without types.
+    pub fn into_untyped(self) -> Untyped {
+        self.untyped
+    }
+
+    pub(crate) fn into_parts(self) -> (Untyped, Option<&'static TypeCodec>) {
+        (self.untyped, self.input_codec)
+    }
+}
+
+impl Pipeline<flujo_core::value::Value, flujo_core::value::Value, flujo_core::value::Value> {
+    /// A pipeline that was built without types.
+    pub fn from_untyped(untyped: impl Into<Untyped>) -> Self {
+        Self::typed(untyped.into(), None)
+    }
+}
+
+impl<I: Payload, O: Payload, C: Context> Stage for Pipeline<I, O, C> {
+    type In = I;
+    type Out = O;
+    type Context = C;
+
+    fn into_pipeline(self) -> Self {
+        self
+    }
+}
+
+/// `left`, then `right`.
+fn chain<L, R>(left: L, right: R) -> Pipeline<L::In, R::Out, <L::Context as Unify<R::Context>>::Output>
+where
+    L: Stage,
+    R: Stage,
+    L::Context: Unify<R::Context>,
+{
+    let (untyped, input_codec) = left.into_pipeline().into_parts();
+    let right = right.into_pipeline().into_untyped();
+    Pipeline::typed(untyped.then(right), input_codec)
+}
+
+macro_rules! composable {
+    ($($stage:ident<$($parameter:ident),*>),*) => {$(
+        impl<$($parameter,)* R> Shr<R> for $stage<$($parameter),*>
+        where
+            Self: Stage,
+            R: Stage,
+            <Self as Stage>::Out: FeedsInto<R::In>,
+            <Self as Stage>::Context: Unify<R::Context>,
+        {
+            type Output = Pipeline<
+                <Self as Stage>::In,
+                R::Out,
+                <<Self as Stage>::Context as Unify<R::Context>>::Output,
+            >;
+
+            fn shr(self, right: R) -> Self::Output {
+                chain(self, right)
+            }
+        }
+
+        impl<$($parameter),*> $stage<$($parameter),*>
+        where
+            Self: Stage,
+        {
+            /// Runs the whole for each item of a `Vec`, at most `max_concurrency` items at the same time (at least 1).
+            /// One at a time, an item sees what the items before it wrote into the context.
+            pub fn map_over(
+                self,
+                max_concurrency: u32,
+            ) -> MapOver<<Self as Stage>::In, <Self as Stage>::Out, <Self as Stage>::Context> {
+                MapOver::new(self.into_pipeline(), max_concurrency)
+            }
+
+            /// The whole as one step of that name, in the context around it.
+            pub fn as_step(
+                self,
+                name: impl Into<Arc<str>>,
+            ) -> Pipeline<<Self as Stage>::In, <Self as Stage>::Out, <Self as Stage>::Context> {
+                let (untyped, input_codec) = self.into_pipeline().into_parts();
+                Pipeline::typed(untyped.as_step(name), input_codec)
+            }
+        }
+    )*};
+}
+
+composable!(
+    Step<I, O, C>,
+    Pipeline<I, O, C>,
+    MapOver<I, O, C>,
+    Parallel<I, O, C>,
+    Branch<I, O, C>
+);

@@ -1,0 +1,244 @@
+//! A run, typed: its handle, its result, and why it didn't complete.
+
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as Poller, Poll, ready};
+
+use flujo_core::context::Context as Fields;
+use flujo_core::machine::{Failure, LimitBreach, Outcome, Stop};
+use flujo_core::usage::Usage;
+use flujo_core::value::Value;
+use flujo_tokio::{BuildError, Canceller, Done, Events, Run as Untyped, RunId, Tokio, user_error};
+
+use crate::payload::unwrap;
+use crate::{Context, ContextError, Payload, Steps};
+
+/// A run that completed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Run<O, C = ()> {
+    /// The run.
+    pub id: RunId,
+    /// The last step's output.
+    pub output: O,
+    /// The context as it was committed last.
+    pub context: C,
+    /// What happened, step by step.
+    pub steps: Steps,
+    /// The sum over all steps and attempts.
+    pub usage: Usage,
+}
+
+/// What there is of a run that didn't complete.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct PartialRun {
+    /// The run.
+    pub id: RunId,
+    /// The context as it was committed last.
+    pub context: Fields,
+    /// What happened, step by step.
+    pub steps: Steps,
+    /// The sum over all steps and attempts.
+    pub usage: Usage,
+}
+
+/// Why a run didn't complete. [`source`](Error::source) is the user's own error.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RunError {
+    /// A step failed and nothing caught it.
+    Failed {
+        /// What failed, in which step and stage, on which attempt.
+        failure: Arc<Failure<Tokio>>,
+        /// The run so far.
+        partial: Box<PartialRun>,
+    },
+    /// A usage limit was reached.
+    LimitExceeded {
+        /// Which limit, and what had been used.
+        breach: Arc<LimitBreach>,
+        /// The run so far.
+        partial: Box<PartialRun>,
+    },
+    /// The run was cancelled.
+    Cancelled {
+        /// Why, when a step asked for it.
+        reason: Option<Arc<str>>,
+        /// The run so far.
+        partial: Box<PartialRun>,
+    },
+    /// The run could not begin, or its result not be read.
+    Invalid(InvalidRun),
+}
+
+/// Why a run could not begin, or its result not be read.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum InvalidRun {
+    /// The pipeline cannot run.
+    #[error(transparent)]
+    Pipeline(#[from] BuildError),
+    /// The context cannot be kept or read.
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    /// An untyped part of the pipeline gave another type than its pipeline says.
+    #[error("the run's output: {0}")]
+    Output(String),
+}
+
+impl From<InvalidRun> for RunError {
+    fn from(invalid: InvalidRun) -> Self {
+        Self::Invalid(invalid)
+    }
+}
+
+impl RunError {
+    /// The run so far; `None` when it never began.
+    pub fn partial(&self) -> Option<&PartialRun> {
+        match self {
+            Self::Failed { partial, .. }
+            | Self::LimitExceeded { partial, .. }
+            | Self::Cancelled { partial, .. } => Some(partial),
+            Self::Invalid(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed { failure, .. } => write!(f, "step `{}` failed: {failure}", failure.step),
+            Self::LimitExceeded { breach, .. } => {
+                let how = if breach.refused { "before" } else { "by" };
+                write!(
+                    f,
+                    "{breach} {how} step `{}`, after {} and {} tokens: raise the limit, or let the pipeline use less",
+                    breach.step, breach.used.cost, breach.used.tokens
+                )
+            }
+            Self::Cancelled { reason: None, .. } => f.write_str("the run was cancelled"),
+            Self::Cancelled {
+                reason: Some(reason), ..
+            } => write!(f, "the run was ended: {reason}"),
+            Self::Invalid(invalid) => invalid.fmt(f),
+        }
+    }
+}
+
+impl Error for RunError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Failed { failure, .. } => user_error(failure),
+            Self::Invalid(InvalidRun::Pipeline(error)) => error.source(),
+            Self::Invalid(InvalidRun::Context(error)) => error.source(),
+            _ => None,
+        }
+    }
+}
+
+/// One run under way. Await it to drive it to its end, or read its [events](Self::events) to drive it as far as they
+/// are read. Nothing happens before that; dropping it cancels the run. To let it go on by itself, spawn it.
+#[must_use = "a run does nothing until it is awaited"]
+pub struct RunHandle<O, C = ()> {
+    run: Result<Untyped, Option<InvalidRun>>,
+    id: RunId,
+    types: PhantomData<fn() -> (O, C)>,
+}
+
+impl<O, C> RunHandle<O, C> {
+    pub(crate) fn new(run: Result<Untyped, InvalidRun>) -> Self {
+        Self {
+            id: run.as_ref().map_or_else(|_| RunId::new(), Untyped::id),
+            run: run.map_err(Some),
+            types: PhantomData,
+        }
+    }
+
+    /// The run's id.
+    pub fn id(&self) -> RunId {
+        self.id
+    }
+
+    /// Asks the run to end: user futures are dropped, branches and items are awaited, and the run ends as cancelled.
+    pub fn cancel(&self) {
+        if let Ok(run) = &self.run {
+            run.cancel();
+        }
+    }
+
+    /// Something that cancels this run from elsewhere; `None` for a run that can't begin.
+    pub fn canceller(&self) -> Option<Canceller> {
+        self.run.as_ref().ok().map(Untyped::canceller)
+    }
+
+    /// What happens in the run, as it happens. A run that can't begin has no events.
+    pub fn events(&mut self) -> Events<'_> {
+        match &mut self.run {
+            Ok(run) => run.events(),
+            Err(_) => Events::none(),
+        }
+    }
+}
+
+impl<O: Payload, C: Context> Future for RunHandle<O, C> {
+    type Output = Result<Run<O, C>, RunError>;
+
+    fn poll(mut self: Pin<&mut Self>, poller: &mut Poller<'_>) -> Poll<Self::Output> {
+        match &mut self.run {
+            Ok(run) => {
+                let done = ready!(Pin::new(run).poll(poller));
+                Poll::Ready(result(done))
+            }
+            Err(invalid) => match invalid.take() {
+                Some(invalid) => Poll::Ready(Err(invalid.into())),
+                None => Poll::Pending,
+            },
+        }
+    }
+}
+
+fn result<O: Payload, C: Context>(done: Done) -> Result<Run<O, C>, RunError> {
+    let Done { id, finish, plan } = done;
+    let mut finish = *finish;
+    let outcome = std::mem::replace(&mut finish.outcome, Outcome::Completed(Value::Null));
+    let (context, usage) = (finish.context.clone(), finish.usage);
+    let steps = Steps::new(Arc::new(finish), plan);
+    let output = match outcome {
+        Outcome::Completed(output) => output,
+        ended => {
+            let partial = Box::new(PartialRun {
+                id,
+                context,
+                steps,
+                usage,
+            });
+            return Err(match ended {
+                Outcome::Stopped(Stop::LimitExceeded(breach)) => RunError::LimitExceeded { breach, partial },
+                Outcome::Stopped(Stop::Aborted(reason)) => RunError::Cancelled {
+                    reason: Some(reason),
+                    partial,
+                },
+                Outcome::Failed(failure) | Outcome::Stopped(Stop::Fatal(failure)) => {
+                    RunError::Failed { failure, partial }
+                }
+                _ => RunError::Cancelled {
+                    reason: None,
+                    partial,
+                },
+            });
+        }
+    };
+    let context = C::load(&context).map_err(InvalidRun::Context)?;
+    let output = unwrap(output).map_err(|error| InvalidRun::Output(error.error.to_string()))?;
+    Ok(Run {
+        id,
+        output,
+        context,
+        steps,
+        usage,
+    })
+}

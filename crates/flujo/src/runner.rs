@@ -1,0 +1,182 @@
+//! The runner, typed.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flujo_core::config::OptimizationConfig;
+use flujo_core::context::Context as Fields;
+use flujo_core::stats::PerformanceStatistics;
+use flujo_core::usage::UsageLimits;
+use flujo_core::value::TypeCodec;
+use flujo_tokio::{BuildError, Runner, RunnerBuilder};
+
+use crate::payload::wrap;
+use crate::run::{InvalidRun, Run, RunError, RunHandle};
+use crate::{Context, Payload, Stage};
+
+/// Runs one pipeline, any number of times at once. Cloning shares it.
+pub struct Flujo<I, O, C = ()> {
+    runner: Result<Runner, BuildError>,
+    input_codec: Option<&'static TypeCodec>,
+    types: PhantomData<fn(I) -> (O, C)>,
+}
+
+/// A [`Flujo`] under construction.
+pub struct FlujoBuilder<I, O, C = ()> {
+    runner: RunnerBuilder,
+    input_codec: Option<&'static TypeCodec>,
+    types: PhantomData<fn(I) -> (O, C)>,
+}
+
+impl<I, O, C> Clone for Flujo<I, O, C> {
+    fn clone(&self) -> Self {
+        Self {
+            runner: self.runner.clone(),
+            input_codec: self.input_codec,
+            types: PhantomData,
+        }
+    }
+}
+
+impl<I: Payload, O: Payload, C: Context> Flujo<I, O, C> {
+    /// A runner with the defaults. A pipeline that can't run is reported by each run; [`builder`](Self::builder) reports
+    /// it at once.
+    pub fn new(pipeline: impl Stage<In = I, Out = O, Context = C>) -> Self {
+        let builder = Self::builder(pipeline);
+        Self {
+            input_codec: builder.input_codec,
+            runner: builder.runner.build(),
+            types: PhantomData,
+        }
+    }
+
+    /// A runner to be configured.
+    pub fn builder(pipeline: impl Stage<In = I, Out = O, Context = C>) -> FlujoBuilder<I, O, C> {
+        let (untyped, input_codec) = pipeline.into_pipeline().into_parts();
+        FlujoBuilder {
+            runner: Runner::builder(untyped).merge_rules(C::merge_rules()),
+            input_codec,
+            types: PhantomData,
+        }
+    }
+
+    /// Runs the pipeline on the caller's own task, beginning with the default context.
+    ///
+    /// # Errors
+    /// [`RunError`] says why the run didn't complete and carries what there is of it.
+    pub async fn run(&self, input: I) -> Result<Run<O, C>, RunError>
+    where
+        C: Default,
+    {
+        self.start(input).await
+    }
+
+    /// The same, beginning with `context`.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn run_with(&self, input: I, context: &C) -> Result<Run<O, C>, RunError> {
+        self.start_with(input, context).await
+    }
+
+    /// A handle to a run that begins with the default context when it is first awaited.
+    pub fn start(&self, input: I) -> RunHandle<O, C>
+    where
+        C: Default,
+    {
+        self.start_with(input, &C::default())
+    }
+
+    /// The same, beginning with `context`.
+    pub fn start_with(&self, input: I, context: &C) -> RunHandle<O, C> {
+        RunHandle::new(self.prepare(input, context))
+    }
+
+    fn prepare(&self, input: I, context: &C) -> Result<flujo_tokio::Run, InvalidRun> {
+        let runner = self.runner.as_ref().map_err(Clone::clone)?;
+        let mut fields = Fields::new();
+        context.store(&mut fields)?;
+        Ok(runner.run(wrap(input, self.input_codec), fields))
+    }
+
+    /// What the runs so far used and how long they took. `None` when the pipeline can't run.
+    pub fn performance_statistics(&self) -> Option<PerformanceStatistics> {
+        self.runner.as_ref().ok().map(Runner::performance_statistics)
+    }
+
+    /// Turns the optimised parts on. Runs under way keep what they have.
+    pub fn enable_optimizations(&self) {
+        if let Ok(runner) = &self.runner {
+            runner.enable_optimizations();
+        }
+    }
+
+    /// Turns the optimised parts off; results stay the same. Runs under way keep what they have.
+    pub fn disable_optimizations(&self) {
+        if let Ok(runner) = &self.runner {
+            runner.disable_optimizations();
+        }
+    }
+}
+
+impl<I: Payload, O: Payload, C: Context> FlujoBuilder<I, O, C> {
+    fn with(mut self, configure: impl FnOnce(RunnerBuilder) -> RunnerBuilder) -> Self {
+        self.runner = configure(self.runner);
+        self
+    }
+
+    /// The pipeline's name, for records and messages; `pipeline` without this.
+    #[must_use]
+    pub fn name(self, name: impl Into<Arc<str>>) -> Self {
+        self.with(|runner| runner.name(name))
+    }
+
+    /// The most that one run may use; nothing is limited without this.
+    #[must_use]
+    pub fn usage_limits(self, limits: UsageLimits) -> Self {
+        self.with(|runner| runner.usage_limits(limits))
+    }
+
+    /// The longest time one run may take.
+    #[must_use]
+    pub fn deadline(self, deadline: Duration) -> Self {
+        self.with(|runner| runner.deadline(deadline))
+    }
+
+    /// An object for the steps, found by its type with [`Scope::resources`](crate::Scope::resources).
+    #[must_use]
+    pub fn resource<R: Send + Sync + 'static>(self, resource: R) -> Self {
+        self.with(|runner| runner.resource(resource))
+    }
+
+    /// How many events may be unread before the run waits, at least 1; 64 without this.
+    #[must_use]
+    pub fn event_buffer(self, events: usize) -> Self {
+        self.with(|runner| runner.event_buffer(events))
+    }
+
+    /// Whether optimised parts are used at all; they are without this. Results are the same.
+    #[must_use]
+    pub fn optimizations(self, enabled: bool) -> Self {
+        self.with(|runner| runner.optimizations(enabled))
+    }
+
+    /// Which optimised parts are used, and their sizes and thresholds.
+    #[must_use]
+    pub fn optimization_config(self, config: OptimizationConfig) -> Self {
+        self.with(|runner| runner.optimization_config(config))
+    }
+
+    /// The runner.
+    ///
+    /// # Errors
+    /// [`BuildError`] says which part of the pipeline can't run, or which field of a config is wrong, and the cure.
+    pub fn build(self) -> Result<Flujo<I, O, C>, BuildError> {
+        Ok(Flujo {
+            runner: Ok(self.runner.build()?),
+            input_codec: self.input_codec,
+            types: PhantomData,
+        })
+    }
+}

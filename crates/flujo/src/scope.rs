@@ -1,0 +1,102 @@
+//! Where a step runs, typed.
+
+use std::any::Any;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use flujo_core::usage::Usage;
+use flujo_tokio::{Place, Raised, Scope as Untyped};
+
+use crate::{Context, ContextError};
+
+/// The place in which a step runs: its view of the context, the runner's resources, the names of the place. Owned and
+/// `'static`: it may be moved into tasks. What is written after the step has ended reaches nothing.
+pub struct Scope<C = ()> {
+    untyped: Untyped,
+    context: PhantomData<fn() -> C>,
+}
+
+impl<C> Scope<C> {
+    pub(crate) fn new(untyped: Untyped) -> Self {
+        Self {
+            untyped,
+            context: PhantomData,
+        }
+    }
+
+    /// The runner's resource of a type; `None` when the runner was given none.
+    pub fn resources<R: Any + Send + Sync>(&self) -> Option<Arc<R>> {
+        self.untyped.resource()
+    }
+
+    /// Where this step runs: run, step, branch or item, attempt, idempotency key.
+    pub fn current(&self) -> Place {
+        self.untyped.place()
+    }
+
+    /// Adds to what this attempt has used; it counts also when the attempt fails.
+    pub fn add_usage(&self, usage: Usage) {
+        self.untyped.add_usage(usage);
+    }
+
+    /// The same place without types.
+    pub fn untyped(&self) -> &Untyped {
+        &self.untyped
+    }
+}
+
+impl<C: Context> Scope<C> {
+    /// The context as this attempt sees it. Writes are kept when the attempt succeeds.
+    pub fn context(&self) -> ContextHandle<'_, C> {
+        ContextHandle(self)
+    }
+}
+
+impl<C> Clone for Scope<C> {
+    fn clone(&self) -> Self {
+        Self::new(self.untyped.clone())
+    }
+}
+
+impl<C> fmt::Debug for Scope<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.untyped.fmt(f)
+    }
+}
+
+/// Reads and writes the context of one attempt.
+pub struct ContextHandle<'a, C>(&'a Scope<C>);
+
+impl<C: Context> ContextHandle<'_, C> {
+    /// The context.
+    ///
+    /// # Errors
+    /// [`ContextError`] when an untyped step wrote something that doesn't fit a field.
+    pub fn get(&self) -> Result<C, ContextError> {
+        C::load(&self.0.untyped.context())
+    }
+
+    /// Changes the context. The scope must not be used inside `change`. When the context can't be read as a `C`, or
+    /// not be kept, the attempt fails for that reason whatever it gives.
+    pub fn update(&self, change: impl FnOnce(&mut C)) {
+        let changed = self.0.untyped.update(|fields| {
+            let mut context = C::load(fields)?;
+            change(&mut context);
+            context.store(fields)
+        });
+        self.note(changed);
+    }
+
+    /// Replaces the context; see [`update`](Self::update).
+    pub fn set(&self, context: &C) {
+        let stored = self.0.untyped.update(|fields| context.store(fields));
+        self.note(stored);
+    }
+
+    fn note(&self, done: Result<(), ContextError>) {
+        if let Err(error) = done {
+            self.0.untyped.fail(Raised::new(error));
+        }
+    }
+}

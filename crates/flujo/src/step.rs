@@ -1,0 +1,161 @@
+//! One typed step and its configuration.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flujo_core::plan::Backoff;
+use flujo_core::usage::Usage;
+use flujo_core::value::TypeCodec;
+use flujo_tokio::{Handler as Erased, Step as Untyped};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::durable::codec;
+use crate::payload::look;
+use crate::pipeline::{FeedsInto, Pipeline, Stage};
+use crate::{Context, Handler, Payload, Unify};
+
+type Configure = Box<dyn FnOnce(Untyped) -> Untyped + Send>;
+type Work = Box<dyn FnOnce(Option<&'static TypeCodec>) -> Erased + Send>;
+
+/// A step from `I` to `O` in a context `C` (`()`: none).
+#[must_use = "a step does nothing until its pipeline runs"]
+pub struct Step<I, O, C = ()> {
+    name: Arc<str>,
+    work: Work,
+    configure: Vec<Configure>,
+    codecs: Option<(&'static TypeCodec, &'static TypeCodec)>,
+    types: PhantomData<fn(I, C) -> O>,
+}
+
+/// A step that does `work` under a name. See [`Handler`] for what `work` may be.
+pub fn step<A, H: Handler<A>>(name: impl Into<Arc<str>>, work: H) -> Step<H::In, H::Out, H::Context> {
+    Step::of(name.into(), Box::new(move |codec| work.erase(codec)))
+}
+
+impl<I: Payload, O: Payload, C: Context> Step<I, O, C> {
+    pub(crate) fn of(name: Arc<str>, work: Work) -> Self {
+        Self {
+            name,
+            work,
+            configure: Vec::new(),
+            codecs: None,
+            types: PhantomData,
+        }
+    }
+
+    fn with(mut self, configure: impl FnOnce(Untyped) -> Untyped + Send + 'static) -> Self {
+        self.configure.push(Box::new(configure));
+        self
+    }
+
+    /// Retries after the first attempt; 1 without this, 0 is exactly one attempt.
+    pub fn retries(self, retries: u32) -> Self {
+        self.with(move |step| step.retries(retries))
+    }
+
+    /// How long to wait between attempts; not at all without this.
+    pub fn backoff(self, backoff: Backoff) -> Self {
+        self.with(move |step| step.backoff(backoff))
+    }
+
+    /// The longest time one attempt may take. Its future is dropped then.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        self.with(move |step| step.timeout(timeout))
+    }
+
+    /// The longest time the step may take with its retries, waits and fallback.
+    pub fn deadline(self, deadline: Duration) -> Self {
+        self.with(move |step| step.deadline(deadline))
+    }
+
+    /// What one attempt is expected to use; reserved before the attempt when usage is limited.
+    pub fn estimate(self, estimate: Usage) -> Self {
+        self.with(move |step| step.estimate(estimate))
+    }
+
+    /// Accepts the output, or rejects the attempt with a reason. All validators are asked.
+    pub fn validate<V>(self, validate: V) -> Self
+    where
+        V: Fn(&O) -> Result<(), String> + Send + Sync + 'static,
+    {
+        let validator = Erased::inline(move |decision| {
+            Ok(match validate(look::<O>(decision.value())?) {
+                Ok(()) => flujo_core::machine::Answer::Done,
+                Err(feedback) => flujo_core::machine::Answer::Rejected {
+                    feedback: feedback.into(),
+                },
+            })
+        });
+        self.with(move |step| step.validator(validator))
+    }
+
+    /// Prepares the input of each attempt. A failing one fails the step without a retry.
+    pub fn input_processor<A, H>(self, process: H) -> Step<I, O, <C as Unify<H::Context>>::Output>
+    where
+        H: Handler<A, In = I, Out = I>,
+        C: Unify<H::Context>,
+    {
+        let process = process.erase(None);
+        self.with(move |step| step.prompt_processor(process)).in_context()
+    }
+
+    /// Works on the output of each attempt, before it is validated.
+    pub fn output_processor<A, H>(self, process: H) -> Step<I, O, <C as Unify<H::Context>>::Output>
+    where
+        H: Handler<A, In = O, Out = O>,
+        C: Unify<H::Context>,
+    {
+        let process = process.erase(None);
+        self.with(move |step| step.output_processor(process)).in_context()
+    }
+
+    /// Runs with the step's input when all attempts have failed.
+    pub fn fallback<S>(self, fallback: S) -> Step<I, O, <C as Unify<S::Context>>::Output>
+    where
+        S: Stage,
+        I: FeedsInto<S::In>,
+        S::Out: FeedsInto<O>,
+        C: Unify<S::Context>,
+    {
+        let fallback = fallback.into_pipeline().into_untyped();
+        self.with(move |step| step.fallback(fallback)).in_context()
+    }
+
+    /// Makes input and output of this step savable, through serde. A type is known by the name that serde knows it by.
+    pub fn durable(mut self) -> Self
+    where
+        I: Serialize + DeserializeOwned,
+        O: Serialize + DeserializeOwned,
+    {
+        self.codecs = Some((codec::<I>(), codec::<O>()));
+        self
+    }
+
+    fn in_context<D: Context>(self) -> Step<I, O, D> {
+        Step {
+            name: self.name,
+            work: self.work,
+            configure: self.configure,
+            codecs: self.codecs,
+            types: PhantomData,
+        }
+    }
+}
+
+impl<I: Payload, O: Payload, C: Context> Stage for Step<I, O, C> {
+    type In = I;
+    type Out = O;
+    type Context = C;
+
+    fn into_pipeline(self) -> Pipeline<I, O, C> {
+        let handler = (self.work)(self.codecs.map(|(_, output)| output));
+        let step = Untyped::new(self.name, handler);
+        let step = self
+            .configure
+            .into_iter()
+            .fold(step, |step, configure| configure(step));
+        Pipeline::typed(step.into(), self.codecs.map(|(input, _)| input))
+    }
+}
