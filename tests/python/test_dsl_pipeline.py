@@ -68,7 +68,7 @@ def test_the_types_of_a_pipeline_are_those_of_its_ends() -> None:
 
 def test_types_that_can_not_fit_are_refused_where_they_meet() -> None:
     with pytest.raises(ValueError, match=r"step 'half' gives float, but the next step 'parse' takes str"):
-        half >> parse
+        half >> parse  # type: ignore[operator]
     with pytest.raises(ValueError, match="'half' gives float"):
         Pipeline([parse, half, parse])
     with pytest.raises(ValueError, match=r"'map' gives list\[int\], but the next step 'half' takes int"):
@@ -160,7 +160,10 @@ def test_branch_on_keeps_what_it_was_given() -> None:
     assert isinstance(made, ConditionalStep)
     assert made.condition_callable is choose
     assert names(made.branches["int"]) == ["parse"]
-    assert made.default_branch_pipeline is not None and names(made.default_branch_pipeline) == ["parse", "half"]
+    assert made.default_branch_pipeline is not None and names(made.default_branch_pipeline) == [
+        "parse",
+        "half",
+    ]
     assert made.branch_input_mapper is str and made.branch_output_mapper is None
     with pytest.raises(ValueError, match="needs at least one branch"):
         Step.branch_on("choose", choose, {})
@@ -172,7 +175,9 @@ def test_map_over_keeps_what_it_was_given_and_its_defaults() -> None:
     made = Step.map_over("map", parse)
     assert isinstance(made, MapStep)
     assert (made.iterable_input, made.max_concurrency, made.on_item_failure) == (None, 1, "fail")
-    other = Step.map_over("map", parse >> half, iterable_input="texts", max_concurrency=4, on_item_failure="skip")
+    other = Step.map_over(
+        "map", parse >> half, iterable_input="texts", max_concurrency=4, on_item_failure="skip"
+    )
     assert (other.iterable_input, other.max_concurrency, other.on_item_failure) == ("texts", 4, "skip")
     for options, text in (
         ({"iterable_input": 3}, "a context field's name"),
@@ -180,7 +185,7 @@ def test_map_over_keeps_what_it_was_given_and_its_defaults() -> None:
         ({"on_item_failure": "ignore"}, "one of 'fail', 'skip', 'none'"),
     ):
         with pytest.raises((TypeError, ValueError), match=text):
-            Step.map_over("map", parse, **options)  # type: ignore[call-overload]
+            Step.map_over("map", parse, **options)
 
 
 def test_the_named_factories_have_their_names() -> None:
@@ -216,7 +221,9 @@ def test_every_exported_name_can_be_loaded() -> None:
 
 
 def test_the_drawing_shows_every_construct() -> None:
-    split = Step.parallel("split", {"a": Step.from_mapper(len, name="left"), "b": Step.from_mapper(len, name="right")})
+    split = Step.parallel(
+        "split", {"a": Step.from_mapper(len, name="left"), "b": Step.from_mapper(len, name="right")}
+    )
     choose = Step.branch_on("choose", lambda text: "x", {"x": Step.from_mapper(str, name='say "x"')})
     mapped = Step.map_over("map", Step("each", lambda item: item).fallback(Step("spare", lambda item: item)))
     nested = Pipeline([mapped]).as_step("nested")
@@ -235,6 +242,18 @@ def test_the_drawing_shows_every_construct() -> None:
     assert drawn.count("subgraph ") == drawn.count("    end\n") == 4
 
 
+def test_long_chains_of_fallbacks_are_checked_and_drawn() -> None:
+    first = last = Step("0", lambda data: data)
+    for number in range(1, 5_000):
+        last.fallback(following := Step(f"{number}", lambda data: data))
+        last = following
+    pipeline = Pipeline([first])
+    assert rules(pipeline) == []
+    assert pipeline.to_mermaid().count("fallback") == 4_999
+    last.fallback(first)
+    assert [rule for rule, _ in rules(pipeline)] == ["V-F1"]
+
+
 def test_deep_nesting_is_drawn_and_checked_without_recursion() -> None:
     pipeline: Pipeline[Any, Any] = Pipeline([Step("core", lambda data: data)])
     for depth in range(10_000):
@@ -243,7 +262,7 @@ def test_deep_nesting_is_drawn_and_checked_without_recursion() -> None:
     assert pipeline.to_mermaid().count("subgraph") == 10_000
 
 
-# --- validate_graph ---------------------------------------------------------------------------------------------
+# --- validate_graph
 
 
 def rules(pipeline: Pipeline[Any, Any]) -> list[tuple[str, str | None]]:

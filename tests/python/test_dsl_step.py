@@ -34,7 +34,14 @@ def test_a_step_has_the_documented_fields_and_defaults() -> None:
     assert made.agent is agent
     assert made.config == StepConfig()
     assert made.processors == AgentProcessors()
-    for field in ("plugins", "validators", "input_keys", "output_keys", "failure_handlers", "static_invariants"):
+    for field in (
+        "plugins",
+        "validators",
+        "input_keys",
+        "output_keys",
+        "failure_handlers",
+        "static_invariants",
+    ):
         assert getattr(made, field) == []
     assert made.meta == {}
     for field in ("fallback_step", "usage_limits", "input", "sink_to", "adapter_id", "adapter_allow"):
@@ -46,8 +53,13 @@ def test_a_step_has_the_documented_fields_and_defaults() -> None:
 
 
 def test_a_step_is_made_by_keyword_or_from_a_mapping() -> None:
-    fields = {"name": "shout", "agent": Agent(), "config": {"max_retries": 4}, "updates_context": True}
-    for made in (Step(**fields), Step.model_validate(fields)):  # type: ignore[arg-type]
+    fields: dict[str, Any] = {
+        "name": "shout",
+        "agent": Agent(),
+        "config": {"max_retries": 4},
+        "updates_context": True,
+    }
+    for made in (Step(**fields), Step.model_validate(fields)):
         assert (made.name, made.config.max_retries, made.updates_context) == ("shout", 4, True)
 
 
@@ -110,7 +122,7 @@ def test_fields_are_checked_at_assignment_and_unknown_ones_refused() -> None:
     with pytest.raises(TypeError, match=r"Step\.agent = 3"):
         made.agent = 3
     with pytest.raises(AttributeError, match="did you mean 'agent'"):
-        made.agnt = Agent()  # type: ignore[attr-defined]
+        made.agnt = Agent()
     made.config = {"max_retries": 3}  # type: ignore[assignment]
     assert made.config == StepConfig(max_retries=3)
 
@@ -227,7 +239,7 @@ def test_repr_names_the_step_and_what_was_set() -> None:
     assert repr(made) == "Step(name='shout', agent=len, config=StepConfig(max_retries=3), sink_to='answer')"
 
 
-# --- @step ------------------------------------------------------------------------------------------------------
+# --- @step
 
 
 def test_the_decorator_takes_sync_and_async_functions() -> None:
@@ -306,7 +318,7 @@ def test_the_decorator_refuses_what_is_not_a_function(wrong: Any) -> None:
 
 def test_a_step_is_not_decorated_twice() -> None:
     with pytest.raises(TypeError, match="is a step already"):
-        step(step(len))  # type: ignore[call-overload]
+        step(step(len))
 
 
 def test_blocking_marks_functions_and_methods() -> None:

@@ -106,10 +106,12 @@ def test_a_fitting_value_is_kept(field: str, value: object, kept: object) -> Non
 
 
 def test_an_unknown_field_is_refused_with_the_nearest_known_one() -> None:
-    with pytest.raises(TypeError, match=r"StepConfig has no field 'max_retrys'; did you mean 'max_retries'\?"):
+    with pytest.raises(
+        TypeError, match=r"StepConfig has no field 'max_retrys'; did you mean 'max_retries'\?"
+    ):
         StepConfig(max_retrys=3)  # type: ignore[call-arg]
     with pytest.raises(AttributeError, match="did you mean 'timeout_s'"):
-        StepConfig().timeout = 3  # type: ignore[attr-defined]
+        StepConfig().timeout = 3
 
 
 def test_configs_with_equal_fields_are_equal_and_copies_are_independent() -> None:

@@ -55,7 +55,8 @@ DICT_CHANGES: dict[str, Callable[[TrackedDict[str, int]], object]] = {
 def test_each_change_of_a_list_is_told_and_does_what_a_list_does(
     change: Callable[[Any], object], told: list[None]
 ) -> None:
-    items, plain = TrackedList([3, 2, 1]), [3, 2, 1]
+    items: TrackedList[int] = TrackedList([3, 2, 1])
+    plain = [3, 2, 1]
     before = items._revision
     change(items)
     change(plain)
@@ -83,7 +84,9 @@ def test_every_mutator_of_list_and_dict_is_covered() -> None:
     for plain, tracked in ((list, TrackedList), (dict, TrackedDict)):
         public = {name for name in dir(plain) if not name.startswith("_")} - readers
         operators = {
-            name for name in ("__setitem__", "__delitem__", "__iadd__", "__imul__", "__ior__") if hasattr(plain, name)
+            name
+            for name in ("__setitem__", "__delitem__", "__iadd__", "__imul__", "__ior__")
+            if hasattr(plain, name)
         }
         assert not (public | operators) - vars(tracked).keys()
 
@@ -104,7 +107,9 @@ CHANGES: dict[str, Callable[[Pipeline[Any, Any]], object]] = {
     "a field of a step's config": lambda p: setattr(p.steps[0].config, "max_retries", 9),
     "a step's plugins": lambda p: p.steps[0].add_plugin(lambda data: data),
     "a step's validators": lambda p: p.steps[0].validators.append(lambda data: True),
-    "a step's processors": lambda p: p.steps[0].processors.output_processors.append(lambda data, context: data),
+    "a step's processors": lambda p: p.steps[0].processors.output_processors.append(
+        lambda data, context: data
+    ),
     "a step's fallback": lambda p: p.steps[0].fallback(a_step("b")),
     "a step's meta": lambda p: p.steps[0].meta.update(owner="me"),
     "a deleted attribute": lambda p: delattr(p, "name"),
@@ -162,7 +167,8 @@ def test_the_engine_counts_the_changes_where_it_is_built() -> None:
 
 
 def test_tracked_containers_can_be_pickled_and_copied() -> None:
-    items, table = TrackedList([1, [2]]), TrackedDict({"a": [1]})
+    items: TrackedList[Any] = TrackedList([1, [2]])
+    table: TrackedDict[str, list[int]] = TrackedDict({"a": [1]})
     assert pickle.loads(pickle.dumps(items)) == items
     assert pickle.loads(pickle.dumps(table)) == table
     deep, deep_table = copy.deepcopy(items), copy.deepcopy(table)

@@ -49,6 +49,18 @@ class SyncAgent:
 class Answer:
     output: int = 3
 
+    def usage(self) -> dict[str, int]:
+        return {"total_tokens": 7}
+
+
+class Report:
+    output: int = 3
+
+
+class ReportingAgent:
+    async def run(self, data: str) -> Report:
+        return Report()
+
 
 class WrappingAgent:
     async def run(self, data: str) -> Answer:
@@ -70,6 +82,7 @@ def scale(number: int, factor: int) -> float:
 assert_type(Step("agent", Agent()), Step[str, int])
 assert_type(Step("agent", SyncAgent()), Step[str, int])
 assert_type(Step("agent", WrappingAgent()), Step[str, int])
+assert_type(Step("agent", ReportingAgent()), Step[str, Report])
 assert_type(Step.solution(Agent()), Step[str, int])
 assert_type(Step.review(Agent(), max_retries=3), Step[str, int])
 assert_type(Step.validate_step(Agent(), strict=False), Step[str, int])

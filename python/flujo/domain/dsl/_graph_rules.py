@@ -7,7 +7,7 @@ no depth of nesting is too much, and visits a pipeline that stands in several pl
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from flujo.domain.dsl._types import fits, type_name
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["bodies", "validate"]
 
-Visit: TypeAlias = "tuple[Composable[Any, Any], str, Any, bool]"
+Visit: TypeAlias = "tuple[Composable[Any, Any], _Place | None, Any, bool]"
 """A pipeline or a fallback, its place, its input's type, and whether the walk enters or leaves it."""
 
 
@@ -56,6 +56,21 @@ def bodies(step: Step[Any, Any]) -> Iterator[tuple[str, Pipeline[Any, Any]]]:
         yield "", body
 
 
+class _Place(NamedTuple):
+    """A place in the definition. Spelled out for findings only, as a deep one is long."""
+
+    outer: _Place | None
+    name: str
+
+    def __str__(self) -> str:
+        names: list[str] = []
+        place: _Place | None = self
+        while place is not None:
+            names.append(place.name)
+            place = place.outer
+        return "/".join(reversed(names))
+
+
 class _Walk:
     """One pass over a definition. Steps and pipelines are told apart by the held object."""
 
@@ -65,12 +80,14 @@ class _Walk:
         """The pipelines that enclose the place the walk is at."""
         self.done: dict[int, object] = {}
         """What was visited; holds the objects, so that their ids stay theirs."""
+        self.followed: dict[int, object] = {}
+        """The steps whose fallbacks were followed."""
 
     def run(self, pipeline: Pipeline[Any, Any]) -> None:
         from flujo.domain.dsl.pipeline import Pipeline
         from flujo.domain.dsl.step import Step
 
-        todo: list[Visit] = [(pipeline, "", Any, True)]
+        todo: list[Visit] = [(pipeline, None, Any, True)]
         while todo:
             node, path, given, entering = todo.pop()
             if not entering:
@@ -86,7 +103,7 @@ class _Walk:
             elif isinstance(node, Step) and id(node) not in self.done:
                 todo.extend(reversed(self._step(node, path, given)))
 
-    def _sequence(self, pipeline: Pipeline[Any, Any], path: str, given: Any) -> list[Visit]:
+    def _sequence(self, pipeline: Pipeline[Any, Any], path: _Place | None, given: Any) -> list[Visit]:
         if not pipeline.steps:
             self._warn(
                 "V-B2",
@@ -99,7 +116,7 @@ class _Walk:
         by_name: dict[str, Step[Any, Any]] = {}
         before: Step[Any, Any] | None = None
         for step in pipeline.steps:
-            place = f"{path}/{step.name}" if path else step.name
+            place = _Place(path, step.name)
             if by_name.setdefault(step.name, step) is not step:
                 self._error("V-N1", place, step, "two different steps have this name", "rename one of them")
             taken = step.input_type
@@ -117,7 +134,7 @@ class _Walk:
             before, given = step, step.output_type
         return found
 
-    def _step(self, step: Step[Any, Any], place: str, given: Any) -> list[Visit]:
+    def _step(self, step: Step[Any, Any], place: _Place | None, given: Any) -> list[Visit]:
         self.done[id(step)] = step
         if step.kind == "step":
             self._agent(step, place)
@@ -129,13 +146,13 @@ class _Walk:
         found: list[Visit] = []
         passed = given if step.kind != "map" and getattr(step, "branch_input_mapper", None) is None else Any
         for title, body in bodies(step):
-            found.append((body, f"{place}/{title}" if title else place, passed, True))
+            found.append((body, _Place(place, title) if title else place, passed, True))
         if step.fallback_step is not None:
             self._fallbacks(step, place)
-            found.append((step.fallback_step, f"{place}/fallback", Any, True))
+            found.append((step.fallback_step, _Place(place, "fallback"), Any, True))
         return found
 
-    def _agent(self, step: Step[Any, Any], place: str) -> None:
+    def _agent(self, step: Step[Any, Any], place: _Place | None) -> None:
         if step.agent is None:
             self._error("V-A1", place, step, "the step has no agent", "give it one: Step(name, agent)")
             return
@@ -149,21 +166,20 @@ class _Walk:
                 "give it a default, or bind it with functools.partial",
             )
 
-    def _fallbacks(self, step: Step[Any, Any], place: str) -> None:
-        seen = [step]
-        following = step.fallback_step
-        while following is not None and all(following is not one for one in seen):
-            if id(following) in self.done and following is not step:
-                return  # the chain from there on was followed before
-            seen.append(following)
+    def _fallbacks(self, step: Step[Any, Any], place: _Place | None) -> None:
+        chain: dict[int, Step[Any, Any]] = {}
+        following: Step[Any, Any] | None = step
+        while following is not None and id(following) not in chain and id(following) not in self.followed:
+            chain[id(following)] = following
             following = following.fallback_step
-        if following is not None:
-            chain = " -> ".join(repr(one.name) for one in [*seen, following])
+        self.followed.update(chain)
+        if following is not None and id(following) in chain:
+            names = " -> ".join(repr(one.name) for one in [*chain.values(), following])
             self._error(
-                "V-F1", place, step, f"its fallbacks go round in a circle: {chain}", "take one of them away"
+                "V-F1", place, step, f"its fallbacks go round in a circle: {names}", "take one of them away"
             )
 
-    def _reach(self, step: ConditionalStep[Any, Any], place: str) -> None:
+    def _reach(self, step: ConditionalStep[Any, Any], place: _Place | None) -> None:
         """Compare the branches with the values that the condition is declared to give."""
         from flujo.domain.dsl._signature import analyse_callable
         from flujo.domain.dsl._types import every_value
@@ -190,7 +206,7 @@ class _Walk:
                 "add the branch, or default_branch_pipeline=",
             )
 
-    def _settings(self, step: Step[Any, Any], place: str) -> None:
+    def _settings(self, step: Step[Any, Any], place: _Place | None) -> None:
         config = step.config
         if (
             config.timeout_s is not None
@@ -221,23 +237,27 @@ class _Walk:
                 "return a dict of context fields, or use sink_to= for a single value",
             )
 
-    def _contains_itself(self, pipeline: Pipeline[Any, Any], path: str) -> None:
+    def _contains_itself(self, pipeline: Pipeline[Any, Any], path: _Place | None) -> None:
         named = "a pipeline" if pipeline.name is None else f"pipeline {pipeline.name!r}"
         self._error(
             "V-S1", path, None, f"{named} contains itself and would never end", "remove the inner occurrence"
         )
 
-    def _error(self, rule: str, path: str, step: Step[Any, Any] | None, message: str, cure: str) -> None:
+    def _error(
+        self, rule: str, path: _Place | None, step: Step[Any, Any] | None, message: str, cure: str
+    ) -> None:
         self._note("error", rule, path, step, message, cure)
 
-    def _warn(self, rule: str, path: str, step: Step[Any, Any] | None, message: str, cure: str) -> None:
+    def _warn(
+        self, rule: str, path: _Place | None, step: Step[Any, Any] | None, message: str, cure: str
+    ) -> None:
         self._note("warning", rule, path, step, message, cure)
 
     def _note(
         self,
         severity: Literal["error", "warning"],
         rule: str,
-        path: str,
+        path: _Place | None,
         step: Step[Any, Any] | None,
         message: str,
         cure: str,
@@ -246,7 +266,7 @@ class _Walk:
 
         found = self.report.errors if severity == "error" else self.report.warnings
         name = None if step is None else step.name
-        found.append(ValidationFinding(rule, severity, message, name, cure, location_path=path or None))
+        found.append(ValidationFinding(rule, severity, message, name, cure, location_path=path and str(path)))
 
 
 def _may_update(declared: Any) -> bool:

@@ -18,6 +18,9 @@ __all__ = ["flowchart"]
 Entry: TypeAlias = "str | tuple[Pipeline[Any, Any], str | None, str] | Pipeline[Any, Any]"
 """A line; a pipeline to draw after a node, with the arrow's text; or a pipeline whose drawing ends."""
 
+_INDENTED = 12
+"""Levels that are indented; deeper ones would grow the text with the square of the depth."""
+
 
 def flowchart(pipeline: Pipeline[Any, Any]) -> str:
     """The mermaid text; each construct is a subgraph. Nested as deep as it goes, without recursion."""
@@ -28,7 +31,7 @@ def flowchart(pipeline: Pipeline[Any, Any]) -> str:
     while todo:
         depth, entry = todo.pop()
         if isinstance(entry, str):
-            lines.append("    " * depth + entry)
+            lines.append("    " * min(depth, _INDENTED) + entry)
             continue
         if not isinstance(entry, tuple):
             enclosing.discard(id(entry))
@@ -56,13 +59,13 @@ def flowchart(pipeline: Pipeline[Any, Any]) -> str:
 
 
 def _fallbacks(step: Step[Any, Any], node: str, numbers: count[int]) -> Iterator[str]:
-    drawn = [step]
+    drawn = {id(step)}
     following = step.fallback_step
-    while following is not None and all(following is not one for one in drawn):
+    while following is not None and id(following) not in drawn:
         fallback = f"n{next(numbers)}"
         yield fallback + _shape(following)
         yield f"{node} -.->|fallback| {fallback}"
-        drawn.append(following)
+        drawn.add(id(following))
         node, following = fallback, following.fallback_step
 
 

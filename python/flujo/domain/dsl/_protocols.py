@@ -62,11 +62,16 @@ class HasRun(Protocol[I_contra, O_co]):
 
 
 class HasOutput(Protocol[O_co]):
-    """A wrapper around an output, as agents of pydantic-ai return; the step's output is what it holds."""
+    """A wrapper around an output and its usage, as agents of pydantic-ai return; the output alone goes on."""
 
     @property
     def output(self) -> O_co:
         """What the wrapper holds."""
+        ...
+
+    @property
+    def usage(self) -> object:
+        """What it took, or a method that says so."""
         ...
 
 
@@ -75,22 +80,10 @@ Method = Callable[Concatenate[Any, In, P], Out]
 
 AsyncMethod = Callable[Concatenate[Any, In, P], Awaitable[Out]]
 
-SyncAgent = (
-    Callable[[In], Out]
-    | TakesContext[In, Out]
-    | TakesResources[In, Out]
-    | TakesBoth[In, Out]
-    | HasRun[In, Out]
-)
-"""A callable, or an object with `run`."""
+SyncAgent = Callable[[In], Out] | HasRun[In, Out]
+"""A callable of the input, or an object with `run`."""
 
-AsyncAgent = (
-    Callable[[In], Awaitable[Out]]
-    | TakesContext[In, Awaitable[Out]]
-    | TakesResources[In, Awaitable[Out]]
-    | TakesBoth[In, Awaitable[Out]]
-    | HasRun[In, Awaitable[Out]]
-)
+AsyncAgent = Callable[[In], Awaitable[Out]] | HasRun[In, Awaitable[Out]]
 
 WrappingAgent = HasRun[In, Awaitable[HasOutput[Out]]] | HasRun[In, HasOutput[Out]]
 """An agent that returns its output in a wrapper."""

@@ -150,7 +150,7 @@ def _with_parameters(
     first = inputs[0] if inputs else varargs
     filled = {first.name} if first is not None else set()
     named -= filled  # what holds the input can't be given by name as well
-    filled |= {*INJECTED, *SETTINGS, "deps", "model_settings"}
+    filled |= named & {*INJECTED, *SETTINGS, "deps", "model_settings"}
     unfilled = tuple(
         name
         for name, parameter in parameters.items()
@@ -230,7 +230,23 @@ def _awaited(facts: CallableFacts, hints: Mapping[str, Any]) -> Any:
         return Any
     if typing.get_origin(declared) in (abc.Awaitable, abc.Coroutine):
         declared = typing.get_args(declared)[-1]
-    return _known(declared)
+    return Any if _carries_output(declared) else _known(declared)
+
+
+def _carries_output(declared: Any) -> bool:
+    """Whether it's a wrapper around an output and its usage, of which a step takes the output alone."""
+    import typing
+
+    kind = typing.get_origin(declared) or declared
+    if not isinstance(kind, type):
+        return False
+
+    def has(name: str) -> bool:
+        return hasattr(kind, name) or any(
+            name in vars(base).get("__annotations__", ()) for base in kind.__mro__
+        )
+
+    return has("output") and (has("usage") or (has("token_counts") and not has("step_history")))
 
 
 def _known(declared: Any) -> Any:

@@ -102,7 +102,9 @@ class Step(Composable[InputT, OutputT]):
         self: Step[In, Out], name: str, agent: SyncAgent[In, Out], **options: Unpack[StepOptions]
     ) -> None: ...
     @overload
-    def __init__(self, name: str, agent: object = None, **options: Unpack[StepOptions]) -> None: ...
+    def __init__(
+        self: Step[Any, Any], name: str, agent: object = None, **options: Unpack[StepOptions]
+    ) -> None: ...
     def __init__(self, name: str, agent: object = None, **options: Any) -> None:
         self._fill(self._values(name, agent, options))
 
@@ -254,6 +256,9 @@ class Step(Composable[InputT, OutputT]):
     @overload
     @classmethod
     def solution(cls, agent: SyncAgent[In, Out], **options: Unpack[NamedStepOptions]) -> Step[In, Out]: ...
+    @overload
+    @classmethod
+    def solution(cls, agent: object, **options: Unpack[NamedStepOptions]) -> Step[Any, Any]: ...
     @classmethod
     def solution(cls, agent: Any, **options: Any) -> Any:
         """A step named "solution"."""
@@ -268,6 +273,9 @@ class Step(Composable[InputT, OutputT]):
     @overload
     @classmethod
     def review(cls, agent: SyncAgent[In, Out], **options: Unpack[NamedStepOptions]) -> Step[In, Out]: ...
+    @overload
+    @classmethod
+    def review(cls, agent: object, **options: Unpack[NamedStepOptions]) -> Step[Any, Any]: ...
     @classmethod
     def review(cls, agent: Any, **options: Any) -> Any:
         """A step named "review"."""
@@ -288,6 +296,11 @@ class Step(Composable[InputT, OutputT]):
     def validate_step(
         cls, agent: SyncAgent[In, Out], strict: bool = True, **options: Unpack[NamedStepOptions]
     ) -> Step[In, Out]: ...
+    @overload
+    @classmethod
+    def validate_step(
+        cls, agent: object, strict: bool = True, **options: Unpack[NamedStepOptions]
+    ) -> Step[Any, Any]: ...
     @classmethod
     def validate_step(cls, agent: Any, strict: bool = True, **options: Any) -> Any:
         """A step named "validate". When a check fails, a strict one fails; another one passes the output on.
@@ -315,6 +328,11 @@ class Step(Composable[InputT, OutputT]):
     def from_callable(
         cls, callable_: SyncAgent[In, Out], name: str | None = None, **options: Unpack[StepOptions]
     ) -> Step[In, Out]: ...
+    @overload
+    @classmethod
+    def from_callable(
+        cls, callable_: object, name: str | None = None, **options: Unpack[StepOptions]
+    ) -> Step[Any, Any]: ...
     @classmethod
     def from_callable(cls, callable_: Any, name: str | None = None, **options: Any) -> Any:
         """A step from a function, method, partial or callable object, sync or async, named after it."""
