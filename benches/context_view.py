@@ -1,7 +1,7 @@
 """What a context view costs, as ratios inside one process.
 
-Run with a release build: ``python benches/context_view.py [--json]``. Times are the best of several rounds, so that they
-show the work and not the machine's other business.
+Run with a release build: ``python benches/context_view.py [--json]``. Times are the best of several rounds, so that
+they show the work and not the machine's other business.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def context(size: int) -> Context:
     """A context whose mutable fields weigh about ``size`` bytes in all, half of it rows, half messages."""
     per_row, per_message = 600, 900
     rows = [{"id": n, "text": f"row {n}", "values": [n, n + 1]} for n in range(max(1, size // 2 // per_row))]
-    messages = [Message(text=f"message {n}", scores=[0.5, n]) for n in range(max(1, size // 2 // per_message))]
+    messages = [
+        Message(text=f"message {n}", scores=[0.5, n]) for n in range(max(1, size // 2 // per_message))
+    ]
     return Context(count=1, name="bench", numbers=[1, 2, 3], rows=rows, messages=messages, tags={"a", "b"})
 
 
@@ -91,7 +93,9 @@ def measure() -> dict[str, float]:
     flat = seconds(lambda: _native.clone_value(numbers))
     results["deepcopy / first access, 10,000 integers"] = seconds(lambda: copy.deepcopy(numbers)) / flat
     results["view of 10 MB / view of 1 KB"] = results["view of 10 MB, s"] / results["view of 1 KB, s"]
-    results["deepcopy / view, 10 MB"] = seconds(lambda: copy.deepcopy(large), 1.0) / results["view of 10 MB, s"]
+    results["deepcopy / view, 10 MB"] = (
+        seconds(lambda: copy.deepcopy(large), 1.0) / results["view of 10 MB, s"]
+    )
     results["deepcopy / view, 1 KB"] = seconds(lambda: copy.deepcopy(small)) / results["view of 1 KB, s"]
     return results
 

@@ -13,7 +13,16 @@ from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, RootModel, SecretStr, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    RootModel,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+)
 
 from flujo import _native
 
@@ -273,7 +282,9 @@ def test_one_context_serves_many_runs_without_being_changed() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(end.items[0] for end in ends) == [(number, turn) for number in range(8) for turn in range(25)]
+    assert sorted(end.items[0] for end in ends) == [
+        (number, turn) for number in range(8) for turn in range(25)
+    ]
     assert all(end.count == 1 and len(end.items) == 1 for end in ends)
     assert initial == Context()
 

@@ -331,7 +331,13 @@ def test_an_unknown_strategy_is_refused_by_name() -> None:
         merge(Context(), [], "sum")
 
 
-leaves = st.none() | st.booleans() | st.integers(-3, 3) | st.floats(allow_nan=False, width=16) | st.text("ab", max_size=2)
+leaves = (
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 3)
+    | st.floats(allow_nan=False, width=16)
+    | st.text("ab", max_size=2)
+)
 values = st.recursive(
     leaves,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("kl", max_size=2), inner, max_size=4),
@@ -349,7 +355,9 @@ def test_one_branchs_state_is_the_merged_state(before: Any, after: Any) -> None:
 
 
 @given(before=values, left=values, right=values)
-def test_a_merge_is_whole_or_nothing_and_leaves_the_branches_alone(before: Any, left: Any, right: Any) -> None:
+def test_a_merge_is_whole_or_nothing_and_leaves_the_branches_alone(
+    before: Any, left: Any, right: Any
+) -> None:
     base = Context(anything=before)
     lanes = branches(base, "a", "b")
     lanes[0][1].anything, lanes[1][1].anything = left, right
@@ -361,7 +369,11 @@ def test_a_merge_is_whole_or_nothing_and_leaves_the_branches_alone(before: Any, 
     assert repr(lanes[1][1].anything) == repr(right)
 
 
-@given(before=st.lists(leaves, max_size=6), first=st.lists(leaves, max_size=3), second=st.lists(leaves, max_size=3))
+@given(
+    before=st.lists(leaves, max_size=6),
+    first=st.lists(leaves, max_size=3),
+    second=st.lists(leaves, max_size=3),
+)
 def test_appends_are_never_lost_or_doubled(before: list[Any], first: list[Any], second: list[Any]) -> None:
     base = Context(history=before)
     lanes = branches(base, "a", "b")

@@ -1,4 +1,4 @@
-"""Every way into a context view, for every kind of container: nothing leaks before a commit, everything arrives after."""
+"""Every way into a context view, for every container: nothing leaks before a commit, everything arrives after."""
 
 from __future__ import annotations
 
@@ -118,12 +118,16 @@ CONTAINERS: dict[str, Container] = {
     "deque": Container(lambda: deque([1], maxlen=9), lambda v: v.append(99), lambda v: (list(v), v.maxlen)),
     "list in deque": Container(lambda: deque([[1]]), lambda v: v[0].append(99), copy.deepcopy),
     "defaultdict": Container(lambda: defaultdict(list, k=[1]), lambda v: v["new"].append(99), copy.deepcopy),
-    "OrderedDict": Container(lambda: OrderedDict(a=[1], b=[2]), lambda v: v.move_to_end("a"), lambda v: list(v)),
+    "OrderedDict": Container(
+        lambda: OrderedDict(a=[1], b=[2]), lambda v: v.move_to_end("a"), lambda v: list(v)
+    ),
     "list in OrderedDict": Container(lambda: OrderedDict(a=[1]), lambda v: v["a"].append(99), copy.deepcopy),
     "Counter": Container(lambda: Counter(a=1), lambda v: v.update("a"), dict),
     "bytearray": Container(lambda: bytearray(b"ab"), lambda v: v.append(99), bytes),
     "array": Container(lambda: array.array("i", [1]), lambda v: v.append(99), list),
-    "nested model": Container(lambda: Nested(tags={"k": [1]}), lambda v: setattr(v, "tags", {}), lambda v: repr(v)),
+    "nested model": Container(
+        lambda: Nested(tags={"k": [1]}), lambda v: setattr(v, "tags", {}), lambda v: repr(v)
+    ),
     "list in dict in nested model": Container(
         lambda: {"m": Nested(tags={"k": [1]})}, lambda v: v["m"].tags["k"].append(99), lambda v: repr(v)
     ),
