@@ -1,0 +1,183 @@
+//! A blueprint that has been read and checked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use flujo_agents::template::{Expression, Template};
+use flujo_agents::{AgentConfig, Permission};
+use flujo_core::plan::Policy;
+use flujo_core::usage::UsageLimits;
+use flujo_core::value::Value;
+
+use crate::position::{Position, Source};
+use crate::template::DataTemplate;
+
+/// A pipeline as a file describes it. Nothing in it has run or been opened.
+#[derive(Debug, Clone)]
+pub struct Blueprint {
+    pub(crate) source: Arc<Source>,
+    pub(crate) name: Arc<str>,
+    pub(crate) steps: Arc<Vec<Step>>,
+    pub(crate) limits: UsageLimits,
+    pub(crate) requirements: Vec<Requirement>,
+    /// Agents whose calls cost nobody knows how much.
+    pub(crate) unpriced: Vec<(Arc<Source>, Position)>,
+}
+
+impl Blueprint {
+    /// The file.
+    pub fn source(&self) -> &Arc<Source> {
+        &self.source
+    }
+
+    /// The pipeline's name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The most that a run may use.
+    pub fn usage_limits(&self) -> UsageLimits {
+        self.limits
+    }
+
+    /// What its agents may only do when the user has allowed it, imported blueprints included.
+    pub fn requirements(&self) -> &[Requirement] {
+        &self.requirements
+    }
+}
+
+/// A permission that an agent needs.
+#[derive(Debug, Clone)]
+pub struct Requirement {
+    /// The permission.
+    pub permission: Permission,
+    /// The file that asks for it.
+    pub source: Arc<Source>,
+    /// Where.
+    pub position: Position,
+}
+
+/// A step of any kind.
+#[derive(Debug)]
+pub(crate) struct Step {
+    pub(crate) name: Arc<str>,
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) kind: StepKind,
+}
+
+#[derive(Debug)]
+pub(crate) enum StepKind {
+    Agent(Box<AgentStep>),
+    Parallel(ParallelStep),
+    Conditional(ConditionalStep),
+    Map(MapStep),
+    Pipeline(Arc<Vec<Step>>),
+}
+
+#[derive(Debug)]
+pub(crate) struct AgentStep {
+    pub(crate) agent: Arc<AgentConfig>,
+    /// The agent's name under `agents`, when it has one.
+    pub(crate) agent_name: Option<Arc<str>>,
+    /// Where the agent's settings are, for what is only known when it is built.
+    pub(crate) agent_place: (Arc<Source>, Position),
+    pub(crate) input: Option<Arc<DataTemplate>>,
+    pub(crate) policy: Policy,
+    pub(crate) updates_context: bool,
+    pub(crate) sink_to: Option<Arc<str>>,
+    pub(crate) validators: Vec<Arc<OutputRule>>,
+    pub(crate) fallback: Option<Box<Step>>,
+}
+
+/// Accepts or rejects an output.
+#[derive(Debug)]
+pub(crate) struct OutputRule {
+    pub(crate) test: Test,
+    pub(crate) message: Option<Template>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Test {
+    Expression(Expression),
+    Regex(regex::Regex),
+    Schema(Box<jsonschema::Validator>),
+}
+
+#[derive(Debug)]
+pub(crate) struct ParallelStep {
+    pub(crate) branches: Vec<Branch>,
+    pub(crate) reduce: Reduce,
+    pub(crate) merge: MergeStrategy,
+    pub(crate) ignore_failures: bool,
+    pub(crate) max_concurrency: Option<u32>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Branch {
+    pub(crate) name: Arc<str>,
+    pub(crate) steps: Vec<Step>,
+}
+
+/// What becomes of the outputs of branches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reduce {
+    Map,
+    Keys,
+    Values,
+    Union,
+    Concat,
+    First,
+    Last,
+}
+
+/// How contexts of lanes come together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MergeStrategy {
+    ContextUpdate,
+    Overwrite,
+    KeepFirst,
+    ErrorOnConflict,
+    NoMerge,
+}
+
+#[derive(Debug)]
+pub(crate) struct ConditionalStep {
+    pub(crate) condition: Arc<Expression>,
+    pub(crate) branches: Vec<Branch>,
+    pub(crate) default: Option<DefaultBranch>,
+}
+
+#[derive(Debug)]
+pub(crate) enum DefaultBranch {
+    /// One of the branches, by its place.
+    Known(usize),
+    Own(Vec<Step>),
+}
+
+#[derive(Debug)]
+pub(crate) struct MapStep {
+    pub(crate) items: Option<Arc<Expression>>,
+    pub(crate) body: Vec<Step>,
+    pub(crate) max_concurrency: u32,
+    pub(crate) on_failure: ItemFailure,
+    pub(crate) merge: MergeStrategy,
+}
+
+/// What a failed item of a map means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ItemFailure {
+    Fail,
+    Skip,
+    Null,
+}
+
+/// The key of a branch that a condition's value stands for.
+pub(crate) fn branch_key(value: &Value) -> Option<String> {
+    match value {
+        Value::Str(text) => Some(text.to_string()),
+        Value::Bool(flag) => Some(flag.to_string()),
+        Value::Int(number) => Some(number.to_string()),
+        Value::Float(number) => Some(number.to_string()),
+        _ => None,
+    }
+}

@@ -1,0 +1,578 @@
+//! One step of any kind, with everything in it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flujo_agents::AgentConfig;
+use flujo_agents::template::Expression;
+use flujo_core::plan::{Backoff, Policy};
+
+use super::index::{StepIndex, items, name_of};
+use super::{Imports, NamedAgent, agent_hint};
+use crate::agents;
+use crate::model::{
+    AgentStep, Branch, ConditionalStep, DefaultBranch, ItemFailure, MapStep, MergeStrategy, OutputRule,
+    ParallelStep, Reduce, Step, StepKind, Test,
+};
+use crate::node::Node;
+use crate::position::Position;
+use crate::problem::{Reporter, did_you_mean, nearest};
+use crate::rule::Rule;
+use crate::structure::{kind_of, name_text};
+use crate::template::{self, DataTemplate, Names};
+
+/// Conditions, items and validators see input and context alone.
+const WITHOUT_STEPS: Names<'static> = Names { steps: None };
+
+/// What `uses` names.
+enum Used {
+    Agent(Arc<str>, Position, Arc<AgentConfig>),
+    Pipeline(Arc<Vec<Step>>),
+}
+
+/// Reads steps; what it can't read has been reported and is left out.
+pub(super) struct StepReader<'d> {
+    index: &'d StepIndex<'d>,
+    agents: &'d [NamedAgent],
+    imports: &'d Imports,
+    used: Vec<(Arc<AgentConfig>, Position)>,
+    /// The steps whose fallback is being read, outermost first.
+    falling_back: Vec<String>,
+    cycles: BTreeSet<BTreeSet<String>>,
+}
+
+impl<'d> StepReader<'d> {
+    pub(super) fn new(index: &'d StepIndex<'d>, agents: &'d [NamedAgent], imports: &'d Imports) -> Self {
+        Self {
+            index,
+            agents,
+            imports,
+            used: Vec::new(),
+            falling_back: Vec::new(),
+            cycles: BTreeSet::new(),
+        }
+    }
+
+    /// The agents of the steps that were read, with the place that names them.
+    pub(super) fn used(&self) -> &[(Arc<AgentConfig>, Position)] {
+        &self.used
+    }
+
+    /// The steps of a body.
+    pub(super) fn sequence(&mut self, body: &Node, reporter: &mut Reporter) -> Vec<Step> {
+        let nodes = items(body);
+        if nodes.is_empty() && body.as_list().is_some_and(<[Node]>::is_empty) {
+            reporter.report_with_hint(
+                Rule::MissingKey,
+                body.position,
+                "there are no steps here",
+                "add at least one",
+            );
+        }
+        nodes
+            .into_iter()
+            .filter_map(|node| self.step(node, reporter))
+            .collect()
+    }
+
+    fn step(&mut self, node: &Node, reporter: &mut Reporter) -> Option<Step> {
+        if let (Some(name), Some(other)) = (node.entry("name"), node.entry("step"))
+            && name_text(&name.value) != name_text(&other.value)
+        {
+            reporter.report_with_hint(
+                Rule::KeyConflict,
+                other.key_position,
+                "`name` and `step` are two spellings of one key, with different values here",
+                "keep `name`",
+            );
+        }
+        let (kind, _) = kind_of(node)?;
+        let name = name_of(node).map(|(_, name)| name).unwrap_or_default();
+        let kind = match kind {
+            "parallel" => StepKind::Parallel(self.parallel(node, reporter)?),
+            "conditional" => StepKind::Conditional(self.conditional(node, reporter)?),
+            "map" => StepKind::Map(self.map(node, reporter)?),
+            "pipeline" => StepKind::Pipeline(self.pipeline(node, reporter)?),
+            _ => self.agent_step(node, &name, reporter)?,
+        };
+        let deadline = node
+            .get("config")
+            .and_then(|config| seconds(config, "deadline_s"));
+        Some(Step {
+            name: Arc::from(name),
+            deadline,
+            kind,
+        })
+    }
+
+    /// What the `input` of a step may name.
+    fn names(&self) -> Names<'d> {
+        Names {
+            steps: Some(self.index.names()),
+        }
+    }
+
+    fn agent_step(&mut self, node: &Node, name: &str, reporter: &mut Reporter) -> Option<StepKind> {
+        let agent = self.agent(node, name, reporter);
+        let names = self.names();
+        let input = node
+            .get("input")
+            .map(|input| DataTemplate::read(input, &["attempt"], &names, reporter));
+        let validators = self.validators(node, reporter);
+        let fallback = node
+            .get("fallback")
+            .map(|fallback| self.fallback(fallback, name, reporter));
+        let agent = match agent? {
+            Used::Pipeline(steps) => {
+                let only_agents = ["input", "validators", "fallback", "updates_context", "sink_to"];
+                if let Some(entry) = only_agents.iter().find_map(|key| node.entry(key)) {
+                    reporter.report_with_hint(
+                        Rule::KeyConflict,
+                        entry.key_position,
+                        format!(
+                            "`{}` can't be used on a step that runs an imported blueprint",
+                            entry.key
+                        ),
+                        "put it on a step inside that blueprint",
+                    );
+                }
+                return Some(StepKind::Pipeline(steps));
+            }
+            Used::Agent(name, position, config) => (name, position, config),
+        };
+        let (agent_name, position, config) = agent;
+        self.used.push((Arc::clone(&config), position));
+        Some(StepKind::Agent(Box::new(AgentStep {
+            agent: config,
+            agent_name: (!agent_name.is_empty()).then_some(agent_name),
+            agent_place: (Arc::clone(reporter.source()), position),
+            input: match input {
+                Some(read) => Some(Arc::new(read?)),
+                None => None,
+            },
+            policy: node.get("config").map(policy).unwrap_or_default(),
+            updates_context: node
+                .get("updates_context")
+                .and_then(Node::as_bool)
+                .unwrap_or(false),
+            sink_to: node.get("sink_to").and_then(Node::as_str).map(Arc::from),
+            validators,
+            fallback: match fallback {
+                Some(read) => Some(Box::new(read?)),
+                None => None,
+            },
+        })))
+    }
+
+    fn agent(&mut self, node: &Node, name: &str, reporter: &mut Reporter) -> Option<Used> {
+        match (node.entry("agent"), node.entry("uses")) {
+            (Some(_), Some(uses)) => {
+                reporter.report_with_hint(
+                    Rule::KeyConflict,
+                    uses.key_position,
+                    format!("step `{name}` has both `agent` and `uses`"),
+                    "keep one of them",
+                );
+                None
+            }
+            // A misspelt key has been reported already.
+            (None, None) if misspells_agent(node) => None,
+            (None, None) => {
+                reporter.report_with_hint(
+                    Rule::StepWithoutAgent,
+                    node.position,
+                    format!("step `{name}` has no agent, so it does nothing"),
+                    "add `agent:` with the name of an agent under `agents`, or with an agent's settings",
+                );
+                None
+            }
+            (Some(agent), None) if agent.value.as_map().is_some() => {
+                let config = agents::read(&agent.value, reporter)?;
+                Some(Used::Agent(Arc::from(""), agent.value.position, config))
+            }
+            (Some(agent), None) => {
+                let written = name_text(&agent.value)?;
+                self.named_agent(&written, agent.value.position, reporter)
+            }
+            (None, Some(uses)) => self.uses(&uses.value, reporter),
+        }
+    }
+
+    fn named_agent(&self, written: &str, position: Position, reporter: &mut Reporter) -> Option<Used> {
+        match self.agents.iter().find(|agent| *agent.name == *written) {
+            Some(agent) => Some(Used::Agent(
+                Arc::clone(&agent.name),
+                agent.position,
+                Arc::clone(agent.config.as_ref()?),
+            )),
+            None => {
+                let hint = agent_hint(written, self.agents);
+                reporter.report_with_hint(
+                    Rule::UnknownAgent,
+                    position,
+                    format!("there is no agent `{written}` under `agents`"),
+                    hint,
+                );
+                None
+            }
+        }
+    }
+
+    fn uses(&self, node: &Node, reporter: &mut Reporter) -> Option<Used> {
+        let written = node.as_str()?;
+        if let Some(agent) = written.strip_prefix("agents.") {
+            return self.named_agent(agent, node.position, reporter);
+        }
+        if let Some(import) = written.strip_prefix("imports.") {
+            return match self.imports.iter().find(|(name, _)| name == import) {
+                Some((_, blueprint)) => Some(Used::Pipeline(Arc::clone(&blueprint.as_ref()?.steps))),
+                None => {
+                    reporter.report_with_hint(
+                        Rule::UnknownImport,
+                        node.position,
+                        format!("there is no `{import}` under `imports`"),
+                        did_you_mean(
+                            import,
+                            self.imports.iter().map(|(name, _)| name.as_str()),
+                            "imports",
+                        ),
+                    );
+                    None
+                }
+            };
+        }
+        needs_python(node, "uses", reporter);
+        None
+    }
+
+    fn fallback(&mut self, node: &Node, of: &str, reporter: &mut Reporter) -> Option<Step> {
+        self.falling_back.push(of.to_owned());
+        let step = if node.as_map().is_some() {
+            self.step(node, reporter)
+        } else {
+            name_text(node).and_then(|written| self.named_fallback(&written, node.position, reporter))
+        };
+        self.falling_back.pop();
+        step
+    }
+
+    fn named_fallback(&mut self, written: &str, position: Position, reporter: &mut Reporter) -> Option<Step> {
+        if let Some(start) = self.falling_back.iter().position(|name| name == written) {
+            let circle = &self.falling_back[start..];
+            if self.cycles.insert(circle.iter().cloned().collect()) {
+                let way: Vec<&str> = circle.iter().map(String::as_str).chain([written]).collect();
+                reporter.report_with_hint(
+                    Rule::CyclicFallback,
+                    position,
+                    format!("the fallbacks run in a circle: {}", way.join(" → ")),
+                    "end the chain with a step that has no fallback",
+                );
+            }
+            return None;
+        }
+        match self.index.get(written) {
+            Some(node) => self.step(node, reporter),
+            None => {
+                reporter.report_with_hint(
+                    Rule::UnknownStep,
+                    position,
+                    format!("there is no step `{written}` to fall back to"),
+                    did_you_mean(written, self.index.names().iter().map(String::as_str), "steps"),
+                );
+                None
+            }
+        }
+    }
+
+    fn validators(&self, node: &Node, reporter: &mut Reporter) -> Vec<Arc<OutputRule>> {
+        let nodes = node.get("validators").and_then(Node::as_list).unwrap_or_default();
+        nodes
+            .iter()
+            .filter_map(|validator| self.validator(validator, reporter).map(Arc::new))
+            .collect()
+    }
+
+    fn validator(&self, node: &Node, reporter: &mut Reporter) -> Option<OutputRule> {
+        let kinds: Vec<_> = ["expression", "regex", "json_schema"]
+            .iter()
+            .filter_map(|key| node.entry(key))
+            .collect();
+        let message = match node
+            .get("message")
+            .and_then(|message| Some((message, message.as_str()?)))
+        {
+            Some((message, text)) => Some(template::template(
+                message,
+                text,
+                &["output"],
+                &WITHOUT_STEPS,
+                reporter,
+            )?),
+            None => None,
+        };
+        let [entry] = kinds[..] else {
+            reporter.report_with_hint(
+                if kinds.is_empty() {
+                    Rule::MissingKey
+                } else {
+                    Rule::KeyConflict
+                },
+                kinds.get(1).map_or(node.position, |entry| entry.key_position),
+                "a validator has exactly one of `expression`, `regex` and `json_schema`",
+                "make a list item of each",
+            );
+            return None;
+        };
+        let refuse = |reason: String, reporter: &mut Reporter| {
+            reporter.report(Rule::BadPattern, entry.value.position, reason);
+        };
+        let test = match entry.key.as_str() {
+            "expression" => Test::Expression(template::expression(
+                &entry.value,
+                &["output"],
+                &WITHOUT_STEPS,
+                reporter,
+            )?),
+            "regex" => match regex::Regex::new(entry.value.as_str()?) {
+                Ok(regex) => Test::Regex(regex),
+                Err(error) => {
+                    let error = error.to_string();
+                    let reason = error.lines().last().unwrap_or_default();
+                    refuse(format!("this isn't a regular expression: {reason}"), reporter);
+                    return None;
+                }
+            },
+            _ => {
+                let schema = serde_json::to_value(entry.value.to_value()).ok()?;
+                match jsonschema::validator_for(&schema) {
+                    Ok(validator) => Test::Schema(Box::new(validator)),
+                    Err(error) => {
+                        refuse(format!("this isn't a JSON schema: {error}"), reporter);
+                        return None;
+                    }
+                }
+            }
+        };
+        Some(OutputRule { test, message })
+    }
+
+    fn branches(&mut self, node: &Node, reporter: &mut Reporter) -> Option<Vec<Branch>> {
+        let branches = node.entry("branches")?;
+        let entries = branches.value.as_map()?;
+        if entries.is_empty() {
+            reporter.report_with_hint(
+                Rule::MissingKey,
+                branches.key_position,
+                "there are no branches",
+                "add at least one",
+            );
+            return None;
+        }
+        let read: Vec<Branch> = entries
+            .iter()
+            .map(|entry| Branch {
+                name: Arc::from(entry.key.as_str()),
+                steps: self.sequence(&entry.value, reporter),
+            })
+            .collect();
+        Some(read)
+    }
+
+    fn parallel(&mut self, node: &Node, reporter: &mut Reporter) -> Option<ParallelStep> {
+        Some(ParallelStep {
+            branches: self.branches(node, reporter)?,
+            reduce: match word(node, "reduce").as_deref() {
+                Some("keys") => Reduce::Keys,
+                Some("values") => Reduce::Values,
+                Some("union") => Reduce::Union,
+                Some("concat") => Reduce::Concat,
+                Some("first") => Reduce::First,
+                Some("last") => Reduce::Last,
+                _ => Reduce::Map,
+            },
+            merge: merge_strategy(node),
+            ignore_failures: word(node, "on_branch_failure").as_deref() == Some("ignore"),
+            max_concurrency: count(node, "max_concurrency"),
+        })
+    }
+
+    fn conditional(&mut self, node: &Node, reporter: &mut Reporter) -> Option<ConditionalStep> {
+        let condition = match (node.get("condition_expression"), node.get("condition")) {
+            (Some(expression), None) => template::expression(expression, &[], &WITHOUT_STEPS, reporter),
+            (None, Some(function)) => {
+                needs_python(function, "condition", reporter);
+                None
+            }
+            (Some(_), Some(function)) => {
+                reporter.report_with_hint(
+                    Rule::KeyConflict,
+                    function.position,
+                    "a conditional has both `condition` and `condition_expression`",
+                    "keep one of them",
+                );
+                None
+            }
+            (None, None) => {
+                reporter.report_with_hint(
+                    Rule::MissingKey,
+                    node.position,
+                    "the conditional has no `condition_expression`",
+                    "add one that gives the name of a branch",
+                );
+                None
+            }
+        };
+        let branches = self.branches(node, reporter);
+        let default = node
+            .get("default_branch")
+            .map(|default| match name_text(default) {
+                Some(written) => {
+                    let known = branches.as_deref().unwrap_or_default();
+                    let place = known.iter().position(|branch| *branch.name == *written);
+                    if place.is_none() && branches.is_some() {
+                        reporter.report_with_hint(
+                            Rule::UnknownBranch,
+                            default.position,
+                            format!("there is no branch `{written}`"),
+                            did_you_mean(&written, known.iter().map(|branch| &*branch.name), "branches"),
+                        );
+                    }
+                    place.map(DefaultBranch::Known)
+                }
+                None => Some(DefaultBranch::Own(self.sequence(default, reporter))),
+            });
+        Some(ConditionalStep {
+            condition: Arc::new(condition?),
+            branches: branches?,
+            default: match default {
+                Some(read) => Some(read?),
+                None => None,
+            },
+        })
+    }
+
+    fn map(&mut self, node: &Node, reporter: &mut Reporter) -> Option<MapStep> {
+        let map = node.get("map")?;
+        let items = match map.get("iterable_input") {
+            Some(written) => Some(Arc::new(self.iterable(written, reporter)?)),
+            None => None,
+        };
+        Some(MapStep {
+            items,
+            body: self.sequence(map.get("body")?, reporter),
+            max_concurrency: count(map, "max_concurrency").unwrap_or(1),
+            on_failure: match word(map, "on_item_failure").as_deref() {
+                Some("skip") => ItemFailure::Skip,
+                Some("none") => ItemFailure::Null,
+                _ => ItemFailure::Fail,
+            },
+            merge: merge_strategy(node),
+        })
+    }
+
+    /// The items of a map. A single word is a field of the context, as older versions wrote it.
+    fn iterable(&self, node: &Node, reporter: &mut Reporter) -> Option<Expression> {
+        let text = name_text(node)?;
+        let is_word = text.chars().all(|c| c.is_alphanumeric() || c == '_');
+        if is_word && !["input", "previous_step", "context", "steps"].contains(&text.as_str()) {
+            return Expression::parse(&format!("context.{text}")).ok();
+        }
+        template::expression(node, &[], &WITHOUT_STEPS, reporter)
+    }
+
+    fn pipeline(&mut self, node: &Node, reporter: &mut Reporter) -> Option<Arc<Vec<Step>>> {
+        match (node.get("steps"), node.get("uses")) {
+            (Some(steps), None) => Some(Arc::new(self.sequence(steps, reporter))),
+            (None, Some(uses)) => match self.uses(uses, reporter)? {
+                Used::Pipeline(steps) => Some(steps),
+                Used::Agent(name, ..) => {
+                    reporter.report_with_hint(
+                        Rule::KeyConflict,
+                        uses.position,
+                        format!("`{name}` is an agent, not a pipeline"),
+                        "leave out `kind: pipeline`",
+                    );
+                    None
+                }
+            },
+            _ => {
+                reporter.report_with_hint(
+                    Rule::MissingKey,
+                    node.position,
+                    "a pipeline as a step has exactly one of `steps` and `uses`",
+                    "add `steps:`, or `uses: imports.NAME`",
+                );
+                None
+            }
+        }
+    }
+}
+
+fn misspells_agent(node: &Node) -> bool {
+    let entries = node.as_map().unwrap_or_default();
+    entries.iter().any(|entry| {
+        nearest(&entry.key, ["agent", "uses", "name", "step", "input"]).is_some_and(|key| key == "agent")
+    })
+}
+
+fn needs_python(node: &Node, key: &str, reporter: &mut Reporter) {
+    let written = node.as_str().unwrap_or_default();
+    reporter.report_with_hint(
+        Rule::NeedsPython,
+        node.position,
+        format!("`{key}: {written}` names a Python function, and this program has no Python"),
+        "run the file with `python -m flujo run`, or use an agent under `agents`",
+    );
+}
+
+fn word(node: &Node, key: &str) -> Option<String> {
+    node.get(key).and_then(Node::as_str).map(str::to_ascii_lowercase)
+}
+
+fn count(node: &Node, key: &str) -> Option<u32> {
+    node.get(key)
+        .and_then(Node::as_int)
+        .and_then(|number| u32::try_from(number).ok())
+}
+
+fn seconds(node: &Node, key: &str) -> Option<Duration> {
+    node.get(key)
+        .and_then(Node::as_float)
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+}
+
+fn merge_strategy(node: &Node) -> MergeStrategy {
+    match word(node, "merge_strategy").as_deref() {
+        Some("overwrite") => MergeStrategy::Overwrite,
+        Some("keep_first") => MergeStrategy::KeepFirst,
+        Some("error_on_conflict") => MergeStrategy::ErrorOnConflict,
+        Some("no_merge") => MergeStrategy::NoMerge,
+        _ => MergeStrategy::ContextUpdate,
+    }
+}
+
+fn policy(config: &Node) -> Policy {
+    Policy {
+        max_retries: count(config, "max_retries").unwrap_or(1),
+        timeout: seconds(config, "timeout_s"),
+        backoff: config.get("backoff").map(backoff).unwrap_or_default(),
+    }
+}
+
+fn backoff(node: &Node) -> Backoff {
+    let initial = seconds(node, "initial_s").unwrap_or(Duration::from_millis(100));
+    let number = |key: &str, default: f64| node.get(key).and_then(Node::as_float).unwrap_or(default);
+    match word(node, "kind").as_deref() {
+        Some("none") => Backoff::None,
+        Some("fixed") => Backoff::Fixed(initial),
+        _ => Backoff::Exponential {
+            initial,
+            factor: number("factor", 2.0),
+            max: seconds(node, "max_s")
+                .unwrap_or(Duration::from_secs(30))
+                .max(initial),
+            jitter: number("jitter", 0.1).min(1.0),
+        },
+    }
+}

@@ -1,0 +1,240 @@
+//! Every rule: one short file that breaks it, and what is said about it.
+
+use flujo_blueprint::{Blueprint, Source};
+
+/// What is said about a blueprint, or "fine".
+fn said_about(text: &str) -> String {
+    match Blueprint::parse(Source::new("review.yaml", text)) {
+        Ok(_) => "fine".to_owned(),
+        Err(problems) => problems.to_string(),
+    }
+}
+
+const STEP: &str = "steps:\n  - {name: a, agent: {type: template, template: x}}\n";
+
+#[test]
+fn text_that_is_no_yaml_is_refused_with_its_place() {
+    insta::assert_snapshot!(said_about("steps:\n  - name: 'a\n"));
+}
+
+#[test]
+fn nesting_beyond_128_is_refused_with_a_cure() {
+    let deep = format!("steps: {}{}", "[".repeat(500), "]".repeat(500));
+    insta::assert_snapshot!(said_about(&deep));
+    let mut block = String::new();
+    for depth in 0..300 {
+        block.push_str(&format!("{}a:\n", " ".repeat(depth)));
+    }
+    assert!(said_about(&block).contains("FLU-0004"), "{}", said_about(&block));
+}
+
+#[test]
+fn an_alias_bomb_is_refused() {
+    let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for level in 1..9 {
+        let items = vec![format!("*a{}", level - 1); 10].join(", ");
+        text.push_str(&format!("a{level}: &a{level} [{items}]\n"));
+    }
+    assert!(said_about(&text).contains("FLU-0005"), "{}", said_about(&text));
+}
+
+#[test]
+fn a_second_document_is_refused() {
+    insta::assert_snapshot!(said_about(&format!("{STEP}---\n{STEP}")));
+}
+
+#[test]
+fn several_problems_are_reported_at_once_in_the_order_of_lines() {
+    insta::assert_snapshot!(said_about(
+        "version: 9
+name: [x]
+steps:
+  - name: read
+    agnt: reader
+    config: {max_retries: many, timeout_s: -1, max_retrys: 2}
+  - name: read
+    agent: raeder
+    updates_context: yes please
+  - kind: prallel
+    name: p
+  - kind: loop
+    name: l
+agents:
+  reader: {type: files, read: {pth: '{{ input }}'}}
+  writer: {type: fles}
+"
+    ));
+}
+
+#[test]
+fn an_empty_file_says_what_it_needs() {
+    insta::assert_snapshot!(said_about(""));
+    insta::assert_snapshot!(said_about("steps: []\n"));
+    insta::assert_snapshot!(said_about("just text"));
+}
+
+#[test]
+fn a_duplicate_key_is_refused_with_both_places() {
+    insta::assert_snapshot!(said_about(
+        "name: a\nname: b\nsteps:\n  - {name: a, agent: {type: template, template: x}}\n"
+    ));
+}
+
+#[test]
+fn a_step_without_agent_is_refused() {
+    insta::assert_snapshot!(said_about("steps:\n  - name: a\n"));
+}
+
+#[test]
+fn fallbacks_in_a_circle_are_refused_once_naming_the_circle() {
+    insta::assert_snapshot!(said_about(
+        "agents: {t: {type: template, template: x}}
+steps:
+  - {name: a, agent: t, fallback: b}
+  - {name: b, agent: t, fallback: c}
+  - {name: c, agent: t, fallback: a}
+"
+    ));
+    insta::assert_snapshot!(said_about(
+        "steps:\n  - {name: a, agent: {type: template, template: x}, fallback: a}\n"
+    ));
+}
+
+#[test]
+fn a_fallback_that_ends_is_fine() {
+    let text = "agents: {t: {type: template, template: x}}
+steps:
+  - {name: a, agent: t, fallback: b}
+  - {name: b, agent: t, fallback: {name: c, agent: t}}
+";
+    assert_eq!(said_about(text), "fine");
+}
+
+#[test]
+fn unknown_branches_steps_and_imports_are_refused_with_the_nearest_name() {
+    insta::assert_snapshot!(said_about(
+        "agents: {t: {type: template, template: x}}
+steps:
+  - {name: a, agent: t, fallback: chose}
+  - name: choose
+    kind: conditional
+    condition_expression: input.kind
+    branches: {code: {name: c, agent: t}, text: {name: d, agent: t}}
+    default_branch: txt
+  - {name: e, uses: imports.other}
+  - {name: f, uses: agents.tt}
+  - {name: g, uses: 'pkg.mod:fn'}
+"
+    ));
+}
+
+#[test]
+fn a_template_with_a_mistake_is_pointed_at_inside_its_text() {
+    insta::assert_snapshot!(said_about(
+        "steps:
+  - name: a
+    input: 'Hello {{ input.name'
+    agent:
+      type: template
+      template: |
+        first line
+        {% if %}
+"
+    ));
+}
+
+#[test]
+fn a_template_that_names_what_is_not_there_is_refused() {
+    insta::assert_snapshot!(said_about(
+        "agents: {t: {type: template, template: x}}
+steps:
+  - {name: read, agent: t}
+  - {name: b, agent: t, input: '{{ steps.raed.output }} {{ inptu }} {{ title }}'}
+"
+    ));
+}
+
+#[test]
+fn python_forms_of_older_versions_are_refused_with_the_rewrite() {
+    insta::assert_snapshot!(said_about(
+        "agents: {t: {type: template, template: x}}
+steps:
+  - name: choose
+    kind: conditional
+    condition_expression: context.title is None
+    branches: {true: {name: c, agent: t}, false: {name: d, agent: t}}
+  - name: other
+    kind: conditional
+    condition_expression: str(input) == 'int(1)'
+    branches: {true: {name: e, agent: t}}
+"
+    ));
+}
+
+#[test]
+fn python_forms_that_work_are_accepted() {
+    for expression in [
+        "context.get('x') == 1",
+        "len(input) > 3 and not context.done",
+        "'a' if input else 'b'",
+        "{{ context.title }}",
+        "previous_step.items[0] == 'x'",
+        "input | int(0) > 1",
+        "input is none",
+        "True",
+    ] {
+        let text = format!(
+            "steps:
+  - name: choose
+    kind: conditional
+    condition_expression: \"{expression}\"
+    branches: {{true: {{name: c, agent: {{type: template, template: x}}}}}}
+"
+        );
+        assert_eq!(said_about(&text), "fine", "{expression}");
+    }
+}
+
+#[test]
+fn validators_that_cannot_work_are_refused() {
+    insta::assert_snapshot!(said_about(
+        "steps:
+  - name: a
+    agent: {type: template, template: x}
+    validators:
+      - {expression: 'output | length <'}
+      - {regex: '(unclosed'}
+      - {json_schema: {type: strnig}}
+      - {message: nothing to test}
+      - {regex: a, expression: b}
+"
+    ));
+}
+
+#[test]
+fn settings_of_agents_are_checked_and_pointed_at() {
+    insta::assert_snapshot!(said_about(
+        "agents:
+  a: {type: command, args: []}
+  b: {type: extract, regex: {pattern: '('}}
+  c: {type: http, url: 'https://localhost', timeout_s: soon}
+  d: {type: template}
+  e: {type: files, glob: {include: ['../x']}}
+  f: {model: gpt}
+  g: {type: chat, model: m, api_key_env: SURELY_NOT_SET_ANYWHERE}
+steps:
+  - {name: s, agent: a}
+"
+    ));
+}
+
+#[test]
+fn keys_of_another_kind_or_a_later_version_say_so() {
+    insta::assert_snapshot!(said_about(
+        "static_invariants: []
+steps:
+  - {name: a, agent: {type: template, template: x}, branches: {}}
+  - {name: b, agent: {type: template, template: x}, plugins: [x]}
+"
+    ));
+}

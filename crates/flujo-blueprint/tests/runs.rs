@@ -1,0 +1,280 @@
+//! Blueprints run as they are written.
+
+use flujo_blueprint::{Blueprint, Source};
+use flujo_core::context::Context;
+use flujo_core::value::Value;
+use flujo_tokio::{Done, Runner};
+
+async fn run(text: &str, input: Value) -> Done {
+    let blueprint =
+        Blueprint::parse(Source::new("test.yaml", text)).unwrap_or_else(|problems| panic!("{problems}"));
+    let pipeline = blueprint
+        .pipeline()
+        .unwrap_or_else(|problems| panic!("{problems}"));
+    Runner::builder(pipeline)
+        .build()
+        .unwrap()
+        .run(input, Context::new())
+        .await
+}
+
+#[tokio::test]
+async fn a_step_gets_the_output_before_it_and_what_its_input_names() {
+    let done = run(
+        "steps:
+  - {name: greet, agent: {type: template, template: 'Hello {{ input }}'}, sink_to: said.first}
+  - name: both
+    agent: {type: template, template: '{{ input.a }}|{{ input.b }}|{{ input.n + 1 }}'}
+    input: {a: '{{ steps.greet }}', b: 'x{{ context.said.first }}', n: '{{ attempt }}'}
+",
+        Value::from("Ada"),
+    )
+    .await;
+    assert_eq!(done.output(), Some(&Value::from("Hello Ada|xHello Ada|2")));
+}
+
+#[tokio::test]
+async fn an_input_of_one_placeholder_passes_the_value_itself() {
+    let text = "steps:
+  - {name: a, agent: {type: extract, json: {}}, input: '{{ input.items }}'}
+";
+    let items = Value::list([Value::Int(1), Value::Int(2)]);
+    let done = run(text, Value::map([("items", items.clone())])).await;
+    assert_eq!(done.output(), Some(&items));
+}
+
+#[tokio::test]
+async fn a_rejected_output_is_tried_again_and_the_input_knows_the_attempt() {
+    let done = run(
+        "steps:
+  - name: draft
+    agent: {type: template, template: '{{ input }}'}
+    input: \"{{ 'much too long' if attempt == 1 else 'short' }}\"
+    validators:
+      - {expression: 'output | length <= 5', message: '{{ output | length }} characters, at most 5'}
+",
+        Value::Null,
+    )
+    .await;
+    assert_eq!(done.output(), Some(&Value::from("short")));
+    let record = &done.finish.history.records[0];
+    assert_eq!(record.attempts, 2);
+    let failures = &record.details.as_ref().unwrap().attempt_failures;
+    assert_eq!(&*failures[0].message, "13 characters, at most 5");
+}
+
+#[tokio::test]
+async fn regular_expressions_and_schemas_accept_and_reject() {
+    let validator = |validator: &str| {
+        format!(
+            "steps: [{{name: a, agent: {{type: extract, json: {{}}}}, config: {{max_retries: 0}}, validators: [{validator}]}}]"
+        )
+    };
+    let schema = validator("{json_schema: {type: object, required: [n], properties: {n: {type: integer}}}}");
+    let status = |done: &Done| done.status();
+    assert_eq!(
+        status(&run(&schema, Value::from("{\"n\": 1}")).await),
+        "completed"
+    );
+    assert_eq!(
+        status(&run(&schema, Value::from("{\"n\": \"1\"}")).await),
+        "failed"
+    );
+    let regex = validator("{regex: '^a+$'}");
+    assert_eq!(status(&run(&regex, Value::from("\"aaa\"")).await), "completed");
+    assert_eq!(status(&run(&regex, Value::from("\"aab\"")).await), "failed");
+}
+
+#[tokio::test]
+async fn a_condition_takes_the_branch_it_names_else_the_default() {
+    let text = "agents: {say: {type: template, template: '{{ input }}'}}
+steps:
+  - name: choose
+    kind: conditional
+    condition_expression: input > 3
+    branches: {true: {name: large, agent: say, input: large}}
+    default_branch: [{name: small, agent: say, input: small}]
+";
+    assert_eq!(
+        run(text, Value::Int(4)).await.output(),
+        Some(&Value::from("large"))
+    );
+    assert_eq!(
+        run(text, Value::Int(3)).await.output(),
+        Some(&Value::from("small"))
+    );
+}
+
+#[tokio::test]
+async fn a_map_keeps_the_order_and_deals_with_failed_items_as_told() {
+    let text = |policy: &str| {
+        format!(
+            "steps:
+  - name: each
+    kind: map
+    map:
+      iterable_input: input.items
+      max_concurrency: 4
+      on_item_failure: {policy}
+      body:
+        name: double
+        agent: {{type: template, template: '{{{{ input * 2 }}}}'}}
+        config: {{max_retries: 0}}
+"
+        )
+    };
+    let items = Value::list([Value::Int(1), Value::map([("a", Value::Null)]), Value::Int(3)]);
+    let input = Value::map([("items", items)]);
+    let two = Value::from("2");
+    let six = Value::from("6");
+    assert_eq!(
+        run(&text("skip"), input.clone()).await.output(),
+        Some(&Value::list([two.clone(), six.clone()]))
+    );
+    assert_eq!(
+        run(&text("none"), input.clone()).await.output(),
+        Some(&Value::list([two, Value::Null, six]))
+    );
+    assert_eq!(run(&text("fail"), input).await.status(), "failed");
+}
+
+#[tokio::test]
+async fn branches_are_reduced_as_told() {
+    let text = |reduce: &str| {
+        format!(
+            "steps:
+  - name: fan
+    kind: parallel
+    {reduce}
+    branches:
+      b: {{name: one, agent: {{type: extract, json: {{}}}}}}
+      a: [{{name: two, agent: {{type: extract, json: {{}}}}}}, {{name: three, agent: {{type: extract, json: {{}}}}}}]
+"
+        )
+    };
+    let shown = |done: Done| serde_json::to_string(done.output().unwrap()).unwrap();
+    let list = Value::list([Value::Int(1)]);
+    let map = Value::map([("k", Value::Int(1))]);
+    assert_eq!(shown(run(&text(""), list.clone()).await), r#"{"b":[1],"a":[1]}"#);
+    assert_eq!(
+        shown(run(&text("reduce: keys"), list.clone()).await),
+        r#"["b","a"]"#
+    );
+    assert_eq!(
+        shown(run(&text("reduce: values"), list.clone()).await),
+        "[[1],[1]]"
+    );
+    assert_eq!(shown(run(&text("reduce: concat"), list.clone()).await), "[1,1]");
+    assert_eq!(
+        shown(run(&text("reduce: union"), map.clone()).await),
+        r#"{"k":1}"#
+    );
+    assert_eq!(shown(run(&text("reduce: first"), map).await), r#"{"k":1}"#);
+    assert_eq!(run(&text("reduce: union"), list).await.status(), "failed");
+}
+
+#[tokio::test]
+async fn a_fallback_runs_with_the_same_input() {
+    let text = "steps:
+  - name: a
+    agent: {type: extract, regex: {pattern: z}}
+    fallback: {name: b, agent: {type: template, template: 'no z in {{ input }}'}}
+";
+    assert_eq!(
+        run(text, Value::from("abc")).await.output(),
+        Some(&Value::from("no z in abc"))
+    );
+}
+
+#[tokio::test]
+async fn a_blueprint_runs_inside_another_and_its_problems_name_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = folder.path().join("inner.yaml");
+    let outer = folder.path().join("outer.yaml");
+    std::fs::write(
+        &inner,
+        "steps: [{name: i, agent: {type: template, template: '<{{ input }}>'}}]",
+    )
+    .unwrap();
+    std::fs::write(
+        &outer,
+        "imports: {inner: inner.yaml}\nsteps: [{name: o, uses: imports.inner}]",
+    )
+    .unwrap();
+    let pipeline = Blueprint::load(&outer).unwrap().pipeline().unwrap();
+    let done = Runner::builder(pipeline)
+        .build()
+        .unwrap()
+        .run(Value::from("x"), Context::new())
+        .await;
+    assert_eq!(done.output(), Some(&Value::from("<x>")));
+
+    std::fs::write(&inner, "imports: {outer: outer.yaml}\nsteps: [{name: i}]").unwrap();
+    let said = Blueprint::load(&outer).unwrap_err().to_string();
+    assert!(
+        said.contains("inner.yaml:1:18") && said.contains("FLU-0208"),
+        "{said}"
+    );
+    assert!(
+        said.contains("inner.yaml:2:9") && said.contains("FLU-0203"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_graph_shows_every_construct() {
+    let text = "agents: {t: {type: template, template: x}}
+steps:
+  - {name: a, agent: t, fallback: {name: b, agent: t}}
+  - name: each
+    kind: map
+    map: {body: [{name: c, agent: t}, {name: d, agent: t}]}
+  - name: choose
+    kind: conditional
+    condition_expression: input
+    branches: {\"say \\\"yes\\\"\": {name: e, agent: t}}
+    default_branch: {name: f, agent: t}
+  - name: fan
+    kind: parallel
+    branches: {left: {name: g, agent: t}, right: {name: h, agent: t}}
+";
+    let blueprint = Blueprint::parse(Source::new("graph.yaml", text)).unwrap();
+    insta::assert_snapshot!(blueprint.to_mermaid());
+}
+
+#[test]
+fn the_published_schema_is_a_schema_that_accepts_what_the_checker_accepts() {
+    let schema = flujo_blueprint::json_schema();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let good: serde_json::Value = serde_json::json!({
+        "version": "0.1",
+        "steps": [
+            {"name": "a", "agent": {"type": "template", "template": "x"}},
+            {"name": "m", "kind": "map", "map": {"body": {"name": "b", "agent": "t"}}},
+        ],
+    });
+    assert!(validator.is_valid(&good));
+    assert!(!validator.is_valid(&serde_json::json!({"steps": [{"name": "a", "agnt": "b"}]})));
+    assert!(!validator.is_valid(&serde_json::json!({"steps": [{"agent": "b"}]})));
+    insta::assert_snapshot!(serde_json::to_string_pretty(&schema).unwrap());
+}
+
+#[test]
+fn the_reference_in_the_documentation_is_the_grammar() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/yaml.md");
+    let written = std::fs::read_to_string(path).unwrap();
+    let (begin, end) = ("<!-- generated: keys -->\n", "<!-- end of generated -->");
+    let (before, rest) = written
+        .split_once(begin)
+        .expect("the mark before the generated part");
+    let (_, after) = rest.split_once(end).expect("the mark after the generated part");
+    let current = format!("{before}{begin}{}{end}{after}", flujo_blueprint::reference());
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, &current).unwrap();
+    }
+    assert_eq!(
+        std::fs::read_to_string(path).unwrap(),
+        current,
+        "run the test with UPDATE_DOCS=1"
+    );
+}
