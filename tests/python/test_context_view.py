@@ -562,3 +562,20 @@ def test_dictionaries_are_copied_and_committed_by_key() -> None:
 def test_a_view_is_committed_only_into_its_own_kind() -> None:
     with pytest.raises(TypeError, match="can't be committed into"):
         commit(view(Context()), Sub())
+
+
+class WithSlot(BaseModel):
+    __slots__ = ("handle",)
+    items: list[int] = []
+
+
+def test_a_model_with_slots_of_its_own_is_copied_with_them() -> None:
+    base = WithSlot(items=[1])
+    object.__setattr__(base, "handle", [5])
+    made = view(base)
+    made.items.append(2)
+    made.handle.append(6)
+    assert (base.items, base.handle) == ([1], [5])
+    commit(made, base)
+    assert (base.items, base.handle) == ([1, 2], [5, 6])
+    assert base.model_fields_set == {"items"}

@@ -172,6 +172,10 @@ pub(super) fn view_class<'py>(class: &Bound<'py, PyType>) -> PyResult<Option<Bou
     if !class.mro().contains(base_model)? || class.is(base_model) {
         return Ok(None);
     }
+    // Slots of the user's own can't be intercepted: such a model is copied the plain way.
+    if kind::slot_names(class)?.map_or(0, |names| names.len()) != Part::ALL.len() {
+        return Ok(None);
+    }
     match make(class) {
         Ok(made) => Ok(Some(made)),
         // A layout or a metaclass that admits no further subclass: such a context is copied the plain way.

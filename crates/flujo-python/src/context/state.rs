@@ -15,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PySet, PyString};
+use pyo3::types::{PyDict, PyList, PySet, PyString};
 
 use super::class::{self, Part, ViewClass};
 use super::clone::{clone, immutable};
@@ -531,17 +531,20 @@ pub(super) fn plain_snapshot<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<
     if let Ok(entries) = object.cast::<PyDict>() {
         return entries.copy();
     }
-    if object.is_instance(kind::base_model(py)?)? {
-        return model_snapshot(object);
-    }
-    let snapshot = match object.getattr_opt(intern!(py, "__dict__"))? {
-        Some(attributes) => attributes.cast_into::<PyDict>()?.copy()?,
-        None => PyDict::new(py),
+    let snapshot = if object.is_instance(kind::base_model(py)?)? {
+        model_snapshot(object)?
+    } else {
+        match object.getattr_opt(intern!(py, "__dict__"))? {
+            Some(attributes) => attributes.cast_into::<PyDict>()?.copy()?,
+            None => PyDict::new(py),
+        }
     };
-    if let Some(names) = kind::slot_names(&object.get_type())? {
+    if let Some(names) = kind::slot_names(&class::model_of(&object.get_type())?)? {
         for name in names.iter() {
             let name = name.cast_into::<PyString>()?;
-            if let Some(value) = raw::get_attribute(object, &name)? {
+            if !snapshot.contains(&name)?
+                && let Some(value) = raw::get_attribute(object, &name)?
+            {
                 snapshot.set_item(&name, value)?;
             }
         }
@@ -557,11 +560,12 @@ pub(super) fn write_plain<'py>(
     let py = object.py();
     let entries = object.cast::<PyDict>().ok();
     let is_model = object.is_instance(kind::base_model(py)?)?;
+    let slots = kind::slot_names(&object.get_type())?;
     for (name, value) in changes {
         match (entries, value) {
             (Some(entries), Some(value)) => entries.set_item(name, value)?,
             (Some(entries), None) => entries.del_item(name)?,
-            (None, value) if is_model && Part::of_key(name).is_none() => {
+            (None, value) if is_model && !contained(slots.as_ref(), name)? => {
                 let attributes = raw::instance_dict(object)?;
                 match value {
                     Some(value) => attributes.set_item(name, value)?,
@@ -572,4 +576,8 @@ pub(super) fn write_plain<'py>(
         }
     }
     Ok(())
+}
+
+fn contained(names: Option<&Bound<'_, PyList>>, name: &Bound<'_, PyString>) -> PyResult<bool> {
+    names.map_or(Ok(false), |names| names.contains(name))
 }
