@@ -47,9 +47,10 @@ def _find_engine() -> Callable[[], object]:
     from importlib import import_module
 
     try:
-        tell: Callable[[], object] = import_module("flujo._native").definition_changed
-    except (ImportError, AttributeError):
+        native = import_module("flujo._native")
+    except ImportError:
         return next_revision  # no engine, so no plan that could be out of date
+    tell: Callable[[], object] = native.definition_changed
     return tell
 
 
