@@ -1,1 +1,187 @@
-fn main() {}
+//! What a step costs: a pipeline of no-op steps against a loop over boxed futures in the same process.
+//!
+//! `cargo bench -p flujo-tokio` prints a table; with `-- --json`, one JSON object a line: `name`, `value`, `unit`,
+//! `baseline`, `ratio`, `reach`, `holds`.
+
+use std::future::Future;
+use std::hint::black_box;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Instant;
+
+use flujo_core::agent::BoxFuture;
+use flujo_core::context::Context;
+use flujo_core::value::Value;
+use flujo_tokio::{Handler, Parallel, Pipeline, Runner, Step};
+use tokio::runtime::{Builder, Runtime};
+
+const STEPS: u32 = 100;
+const ROUNDS: u32 = 60;
+/// The longest a step may take, in nanoseconds, and the largest ratio to the boxed-future loop.
+const REACH: (f64, f64) = (150.0, 12.0);
+
+struct Row {
+    name: &'static str,
+    value: f64,
+    baseline: f64,
+    reach: &'static str,
+    holds: bool,
+}
+
+fn noop(name: u32) -> Step {
+    let handler = Handler::function(|input| async move {
+        Ok(match input {
+            Value::Int(number) => Value::Int(number + 1),
+            other => other,
+        })
+    });
+    Step::new(format!("step {name}"), handler)
+}
+
+fn linear(steps: u32) -> Runner {
+    let pipeline = (0..steps).fold(Pipeline::new(), |pipeline, name| pipeline.then(noop(name)));
+    build(pipeline)
+}
+
+fn build(pipeline: Pipeline) -> Runner {
+    match Runner::builder(pipeline).build() {
+        Ok(runner) => runner,
+        Err(error) => unreachable!("the pipelines of this benchmark can run: {error}"),
+    }
+}
+
+type Bare = Box<dyn Fn(i64) -> BoxFuture<'static, i64> + Send + Sync>;
+
+fn bare_steps() -> Arc<Vec<Bare>> {
+    let step = |_| -> Bare { Box::new(|number| Box::pin(async move { black_box(number) + 1 })) };
+    Arc::new((0..STEPS).map(step).collect())
+}
+
+/// The best time of a few rounds, in nanoseconds for each of `parts`. A round does the work often enough to be measured.
+fn best<F: Future<Output = ()>>(runtime: &Runtime, parts: u32, mut work: impl FnMut() -> F) -> f64 {
+    let mut round = |times: u32| {
+        let begin = Instant::now();
+        for _ in 0..times {
+            runtime.block_on(work());
+        }
+        begin.elapsed().as_secs_f64() * 1e9 / f64::from(times) / f64::from(parts)
+    };
+    let times = (2e6 / (round(5) * f64::from(parts))).clamp(1.0, 1e4);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // clamped above
+    let times = times as u32;
+    (0..ROUNDS).map(|_| round(times)).fold(f64::INFINITY, f64::min)
+}
+
+fn linear_row(name: &'static str, runtime: &Runtime) -> Row {
+    let (runner, steps) = (linear(STEPS), bare_steps());
+    let baseline = best(runtime, STEPS, || {
+        let steps = Arc::clone(&steps);
+        async move {
+            let mut number = 0;
+            for step in steps.iter() {
+                number = step(number).await;
+            }
+            black_box(number);
+        }
+    });
+    let value = best(runtime, STEPS, || {
+        let run = runner.run(Value::Int(0), Context::new());
+        async move {
+            black_box(run.await);
+        }
+    });
+    Row {
+        name,
+        value,
+        baseline,
+        reach: "<= 150 ns and <= 12 x a boxed-future loop",
+        holds: value <= REACH.0 && value / baseline <= REACH.1,
+    }
+}
+
+/// 10,000 steps cost as much each as 100 do.
+fn flat_row(runtime: &Runtime) -> Row {
+    let per_step = |steps: u32| {
+        let runner = linear(steps);
+        best(runtime, steps, || {
+            let run = runner.run(Value::Int(0), Context::new());
+            async move {
+                black_box(run.await);
+            }
+        })
+    };
+    let (baseline, value) = (per_step(100), per_step(10_000));
+    Row {
+        name: "rust linear 10,000 steps, per step",
+        value,
+        baseline,
+        reach: "<= 2 x the step of 100",
+        holds: value / baseline <= 2.0,
+    }
+}
+
+fn parallel_row(runtime: &Runtime) -> Row {
+    let branches = (0..STEPS).fold(Parallel::new("split"), |parallel, name| {
+        parallel.branch(format!("branch {name}"), noop(name))
+    });
+    let runner = build(branches.into());
+    let baseline = best(runtime, STEPS, || async {
+        let mut tasks = tokio::task::JoinSet::new();
+        for number in 0..STEPS {
+            tasks.spawn(async move { black_box(number) });
+        }
+        while let Some(number) = tasks.join_next().await {
+            let _ = black_box(number);
+        }
+    });
+    let value = best(runtime, STEPS, || {
+        let run = runner.run(Value::Int(0), Context::new());
+        async move {
+            black_box(run.await);
+        }
+    });
+    Row {
+        name: "rust parallel 100 no-op branches, per branch",
+        value,
+        baseline,
+        reach: "reported",
+        holds: true,
+    }
+}
+
+fn main() -> std::io::Result<()> {
+    let json = std::env::args().any(|argument| argument == "--json");
+    let current_thread = Builder::new_current_thread().enable_all().build()?;
+    let multi_thread = Builder::new_multi_thread().enable_all().build()?;
+    let rows = [
+        linear_row("rust linear 100 steps, current thread", &current_thread),
+        linear_row("rust linear 100 steps, multi-thread", &multi_thread),
+        flat_row(&current_thread),
+        parallel_row(&multi_thread),
+    ];
+    let mut out = std::io::stdout().lock();
+    for row in rows {
+        let Row {
+            name,
+            value,
+            baseline,
+            reach,
+            holds,
+        } = row;
+        let ratio = value / baseline;
+        if json {
+            writeln!(
+                out,
+                "{{\"name\": \"{name}\", \"value\": {value:.1}, \"unit\": \"ns\", \"baseline\": {baseline:.1}, \
+                 \"ratio\": {ratio:.2}, \"reach\": \"{reach}\", \"holds\": {holds}}}"
+            )?;
+        } else {
+            let holds = if holds { "holds" } else { "DOES NOT HOLD" };
+            writeln!(
+                out,
+                "{name:48} {value:8.1} ns  baseline {baseline:6.1} ns  {ratio:6.2} x  {reach}: {holds}"
+            )?;
+        }
+    }
+    Ok(())
+}

@@ -313,11 +313,7 @@ impl<D: Domain> Cursor<'_, D> {
                 record.status = Status::Succeeded;
                 record.output = Some(output.clone());
             }
-            Completion::Failed(failure) => {
-                record.status = Status::Failed;
-                record.failure = Some(Arc::clone(failure));
-            }
-            Completion::Stopped(Stop::Fatal(failure)) => {
+            Completion::Failed(failure) | Completion::Stopped(Stop::Fatal(failure)) => {
                 record.status = Status::Failed;
                 record.failure = Some(Arc::clone(failure));
             }
