@@ -128,7 +128,7 @@ mod tests {
             Some(Duration::from_millis(250))
         );
         let date = wait("retry-after", "Sun, 06 Nov 1994 08:50:37 GMT", now);
-        assert_eq!(date, Some(Duration::from_secs(60)));
+        assert_eq!(date, Some(Duration::from_mins(1)));
     }
 
     #[test]

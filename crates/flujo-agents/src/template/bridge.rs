@@ -187,16 +187,19 @@ impl Object for MapView {
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        let privacy = self.privacy;
-        let shown = self
-            .entries
-            .iter()
-            .filter(|(name, _)| privacy != Privacy::Hidden || !is_private(name));
-        Enumerator::Values(
-            shown
-                .map(|(name, _)| minijinja::Value::from(Arc::clone(name)))
-                .collect(),
-        )
+        // Keys come with their values, since the engine would look each up again, where private ones can't be had.
+        let map = Arc::clone(self);
+        let visible = |name: &str| map.privacy != Privacy::Hidden || !is_private(name);
+        let shown: Vec<usize> = (0..map.entries.len())
+            .filter(|&place| visible(&map.entries[place].0))
+            .collect();
+        Enumerator::KeyValueIter(Box::new(shown.into_iter().map(move |place| {
+            let (name, value) = &map.entries[place];
+            (
+                minijinja::Value::from(Arc::clone(name)),
+                to_engine(value, map.privacy),
+            )
+        })))
     }
 }
 

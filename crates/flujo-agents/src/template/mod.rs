@@ -3,8 +3,10 @@
 //! The language is Jinja's (by `minijinja`), *semi-strict*: printing a name that doesn't exist is an error that lists
 //! the names that do, testing one for truth is allowed, as in `{{ context.title or 'untitled' }}`. Known names are
 //! `input` and `previous_step` (the same value), `context`, `steps`, and whatever else the caller adds to the
-//! [`Scope`]. `steps.read` and `steps.read.output` are both the output of the step `read`. Names with a leading
-//! underscore are private and can't be reached. Lists and maps print as JSON.
+//! [`Scope`]. Names with a leading underscore are private and can't be reached. Lists and maps print as JSON.
+//!
+//! `steps.read` and `steps.read.output` are both the output of the step `read`. A template that uses `.output` of a
+//! step whose output is a number has to use it wherever it calculates with that output.
 //!
 //! A template reads values where they lie; nothing is copied into the engine. It touches no file and no network.
 

@@ -19,7 +19,9 @@ pub(crate) enum Reply {
 
 /// A reply with a status line, headers and a body of stated length.
 pub(crate) fn reply(status: &str, headers: &[&str], body: &str) -> Reply {
-    let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+    let headers = headers
+        .iter()
+        .fold(String::new(), |all, header| all + header + "\r\n");
     let length = body.len();
     Reply::Bytes(
         format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}")
