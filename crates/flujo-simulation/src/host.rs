@@ -54,7 +54,7 @@ pub struct Simulation {
     hook: Script,
     hook_calls: usize,
     pub(crate) schedule: Schedule,
-    random: Random,
+    pub(crate) random: Random,
     pub(crate) now: Time,
     pub(crate) lanes: Vec<Option<Lane>>,
     /// Where each lane that has not been taken over by its parent is.
@@ -66,6 +66,7 @@ pub struct Simulation {
     /// How often each callable has been called to the end, per lane.
     counts: HashMap<(u64, NodeId, Role, u32), usize>,
     budget: Budget,
+    deadline: Option<Time>,
     pub(crate) trace: Trace,
     finished: Option<Box<Finish<Simulated>>>,
     /// What restored machines have yet to ask for again.
@@ -185,6 +186,7 @@ impl Simulation {
                 limits: case.limits,
                 ..Budget::default()
             },
+            deadline: case.deadline,
             trace: Trace::default(),
             finished: None,
             orphans: HashSet::new(),
@@ -242,6 +244,7 @@ impl Simulation {
             trace: self.trace,
             budget: self.budget,
             ended: self.now,
+            deadline: self.deadline,
         }
     }
 

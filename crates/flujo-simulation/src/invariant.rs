@@ -110,7 +110,7 @@ impl<'a> Check<'a> {
         let mut parts = vec![Part {
             finish: &self.ran.finish,
             lane: String::new(),
-            deadline: None,
+            deadline: self.ran.deadline,
             completed: true,
         }];
         while let Some(part) = parts.pop() {

@@ -37,7 +37,12 @@ impl Simulation {
                 **finish = read::<Finish<Simulated>>(&text)?;
             }
         }
+        // What is asked for again takes neither a place in the count of commands nor a number from the seed, so that
+        // everything after it goes as it would have gone.
+        let (random, cancel_after) = (self.random.clone(), self.schedule.cancel_after.take());
         self.poll_all()?;
+        (self.random, self.schedule.cancel_after) = (random, cancel_after);
+        self.trace.commands = commands;
         // A reservation that was given back unasked is answered to nobody; all else must have been asked for again.
         self.orphans
             .retain(|(_, orphan)| !matches!(orphan, Orphan::Budget(_)));

@@ -96,6 +96,8 @@ pub struct Ran {
     pub budget: Budget,
     /// When it ended.
     pub ended: Time,
+    /// When it had to end.
+    pub deadline: Option<Time>,
 }
 
 impl Ran {

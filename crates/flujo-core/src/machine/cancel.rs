@@ -86,6 +86,10 @@ impl<D: Domain> Cursor<'_, D> {
         let stop = self.state.stopping.clone().unwrap_or(Stop::Cancelled);
         self.state.begin = None;
         let gate = std::mem::take(&mut self.state.gate);
+        if matches!(gate, Gate::AfterNode(_)) {
+            // A hook was being told of the end of the node on top: its record is closed.
+            self.state.stack.pop();
+        }
         while let Some(frame) = self.state.stack.pop() {
             if let Some(opened) = frame.opened() {
                 self.keep_unfinished(&frame, opened.record);
