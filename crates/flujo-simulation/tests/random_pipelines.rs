@@ -11,11 +11,10 @@ use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner
 
 const CASES: u32 = 1_500;
 
-fn run(case: &Case) -> Ran {
-    match Simulation::new(case).and_then(Simulation::run) {
-        Ok(ran) => ran,
-        Err(stuck) => panic!("{stuck}\nThe case: {}", serde_json::to_string(case).unwrap()),
-    }
+fn run(case: &Case) -> Result<Ran, TestCaseError> {
+    Simulation::new(case)
+        .and_then(Simulation::run)
+        .map_err(|stuck| TestCaseError::fail(stuck.to_string()))
 }
 
 /// The same cases every time.
@@ -47,7 +46,7 @@ fn check(cases: u32, test: impl Fn(&Case) -> Result<(), TestCaseError>) {
 fn every_run_is_sound_and_every_construct_meets_every_outcome() {
     let seen = RefCell::new(BTreeMap::new());
     check(CASES, |case| {
-        let ran = run(case);
+        let ran = run(case)?;
         let plan = case
             .plan()
             .map_err(|error| TestCaseError::fail(error.to_string()))?;
@@ -135,10 +134,10 @@ fn count(plan: &Plan<Callable>, ran: &Ran, seen: &mut BTreeMap<(&'static str, &'
 fn saving_and_restoring_at_any_command_changes_nothing() {
     let saves = RefCell::new(0);
     check(CASES / 3, |case| {
-        let unbroken = run(case);
+        let unbroken = run(case)?;
         let mut saved = case.clone();
         saved.schedule.save_after = (1..40).chain((40..400).step_by(7)).collect();
-        let restored = run(&saved);
+        let restored = run(&saved)?;
         *saves.borrow_mut() += restored.trace.saves;
         prop_assert_eq!(unbroken.text(), restored.text());
         prop_assert_eq!(unbroken.notices_text(), restored.notices_text());
@@ -154,7 +153,7 @@ fn the_same_seed_gives_the_same_notices_and_the_case_survives_json() {
     check(CASES / 5, |case| {
         let text = serde_json::to_string(case).unwrap();
         let read: Case = serde_json::from_str(&text).unwrap();
-        let (one, two) = (run(case), run(&read));
+        let (one, two) = (run(case)?, run(&read)?);
         prop_assert_eq!(one.text(), two.text());
         prop_assert_eq!(one.notices_text(), two.notices_text());
         Ok(())
@@ -166,13 +165,13 @@ fn a_run_cancelled_at_any_command_ends_sound_and_keeps_its_history() {
     check(CASES / 5, |case| {
         let mut case = case.clone();
         case.schedule.cancel_after = None;
-        let whole = u32::try_from(run(&case).trace.commands).unwrap_or(u32::MAX);
+        let whole = u32::try_from(run(&case)?.trace.commands).unwrap_or(u32::MAX);
         let plan = case
             .plan()
             .map_err(|error| TestCaseError::fail(error.to_string()))?;
         for after in (1..=whole.min(60)).step_by(3) {
             case.schedule.cancel_after = Some(after);
-            let ran = run(&case);
+            let ran = run(&case)?;
             let broken = invariant::broken(&plan, &ran);
             prop_assert!(broken.is_empty(), "after {after}: {}", broken.join("\n"));
             let told = |kind: &NoticeKind<Simulated>| matches!(kind, NoticeKind::StepStarted);

@@ -128,6 +128,7 @@ impl<D: Domain> Cursor<'_, D> {
                 self.commands.push_back(Command::Sleep { timer, until });
                 Next::Wait
             }
+            Pending::Call(_) if matches!(self.state.gate, Gate::AfterRun(_)) => gate::ask(self),
             Pending::Call(_) | Pending::Budget if self.state.stopping.is_some() => self.go_on_stopping(),
             Pending::Call(_) | Pending::Budget if self.state.gate.is_waiting() => gate::ask(self),
             Pending::Call(_) | Pending::Budget => frame::ask_again(self),
