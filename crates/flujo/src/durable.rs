@@ -3,9 +3,9 @@
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
-use flujo_core::value::{CodecError, TypeCodec, Value, from_value, to_value};
+use flujo_core::value::{CodecError, Opaque, TypeCodec, Value, from_value, to_value};
 use serde::de::{Deserializer, Visitor};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -37,12 +37,12 @@ fn save<T: Serialize + Any>(object: &(dyn Any + Send + Sync)) -> Result<Value, C
     }
 }
 
-fn load<T: DeserializeOwned + Any + Send + Sync>(
+fn load<T: Serialize + DeserializeOwned + Any + Send + Sync>(
     value: Value,
     _: u32,
-) -> Result<Arc<dyn Any + Send + Sync>, CodecError> {
+) -> Result<Opaque, CodecError> {
     let object: T = from_value(value)?;
-    Ok(Arc::new(object))
+    Ok(Opaque::with_codec(object, codec::<T>()))
 }
 
 /// Objects are equal when they are saved as equal values.

@@ -1,9 +1,8 @@
 //! How a typed object is saved and loaded again.
 
 use std::any::Any;
-use std::sync::Arc;
 
-use super::Value;
+use super::{Opaque, Value};
 
 /// Saving, loading and comparing objects of one type, known by a stable name.
 pub struct TypeCodec {
@@ -14,7 +13,7 @@ pub struct TypeCodec {
     /// The object as plain data.
     pub save: fn(&(dyn Any + Send + Sync)) -> Result<Value, CodecError>,
     /// The object from plain data saved under the given version.
-    pub load: fn(Value, u32) -> Result<Arc<dyn Any + Send + Sync>, CodecError>,
+    pub load: fn(Value, u32) -> Result<Opaque, CodecError>,
     /// Whether two objects of this type are equal.
     pub eq: fn(&(dyn Any + Send + Sync), &(dyn Any + Send + Sync)) -> bool,
 }

@@ -41,41 +41,58 @@ pub enum Value {
     Opaque(Opaque),
 }
 
-/// A typed Rust object together with what is needed to save it, if it can be saved.
+/// A typed Rust object together with what is needed to save it, if it can be saved. One shared pointer, so that values
+/// stay small.
 #[derive(Clone)]
-pub struct Opaque {
-    object: Arc<dyn Any + Send + Sync>,
-    type_name: &'static str,
+pub struct Opaque(Arc<dyn Object>);
+
+/// An object of some type behind the pointer.
+trait Object: Any + Send + Sync {
+    fn object(&self) -> &(dyn Any + Send + Sync);
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+    fn type_name(&self) -> &'static str;
+    fn codec(&self) -> Option<&'static TypeCodec>;
+}
+
+struct Held<T> {
     codec: Option<&'static TypeCodec>,
+    object: T,
+}
+
+impl<T: Any + Send + Sync> Object for Held<T> {
+    fn object(&self) -> &(dyn Any + Send + Sync) {
+        &self.object
+    }
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+
+    fn type_name(&self) -> &'static str {
+        self.codec
+            .map_or_else(std::any::type_name::<T>, |codec| codec.type_name)
+    }
+
+    fn codec(&self) -> Option<&'static TypeCodec> {
+        self.codec
+    }
 }
 
 impl Opaque {
     /// Wraps an object without a way to save it.
     pub fn new<T: Any + Send + Sync>(object: T) -> Self {
-        Self {
-            object: Arc::new(object),
-            type_name: std::any::type_name::<T>(),
-            codec: None,
-        }
+        Self(Arc::new(Held { codec: None, object }))
     }
 
     /// Wraps an object that `codec` can save and load.
     pub fn with_codec<T: Any + Send + Sync>(object: T, codec: &'static TypeCodec) -> Self {
-        Self {
-            object: Arc::new(object),
-            type_name: codec.type_name,
-            codec: Some(codec),
-        }
+        let codec = Some(codec);
+        Self(Arc::new(Held { codec, object }))
     }
 
     /// The object, when it is a `T`.
     pub fn downcast_ref<T: Any>(&self) -> Option<&T> {
-        self.object.downcast_ref()
-    }
-
-    /// The object behind its shared pointer, when it is a `T`.
-    pub fn downcast_arc<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
-        Arc::clone(&self.object).downcast().ok()
+        self.as_any().downcast_ref()
     }
 
     /// The object by value when nobody else holds it, else a clone of it; `Err` gives the wrapper back when it is
@@ -84,39 +101,37 @@ impl Opaque {
     /// # Errors
     /// The wrapper itself, unchanged, when the object has another type.
     pub fn take<T: Any + Send + Sync + Clone>(self) -> Result<T, Self> {
-        let Self {
-            object,
-            type_name,
-            codec,
-        } = self;
-        match object.downcast::<T>() {
-            Ok(typed) => Ok(Arc::try_unwrap(typed).unwrap_or_else(|shared| T::clone(&shared))),
-            Err(object) => Err(Self {
-                object,
-                type_name,
-                codec,
-            }),
+        if !self.as_any().is::<T>() {
+            return Err(self);
+        }
+        let shared = Self(Arc::clone(&self.0));
+        match self.0.into_any().downcast::<Held<T>>() {
+            Ok(held) => {
+                drop(shared);
+                Ok(Arc::try_unwrap(held).map_or_else(|held| held.object.clone(), |held| held.object))
+            }
+            Err(_) => Err(shared),
         }
     }
 
     /// The object itself, for a codec.
     pub fn as_any(&self) -> &(dyn Any + Send + Sync) {
-        &*self.object
+        self.0.object()
     }
 
     /// The type's name, for messages.
     pub fn type_name(&self) -> &'static str {
-        self.type_name
+        self.0.type_name()
     }
 
     /// How to save the object, if it can be saved.
     pub fn codec(&self) -> Option<&'static TypeCodec> {
-        self.codec
+        self.0.codec()
     }
 
     /// Whether both wrap the very same object.
     pub fn same_object(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.object, &other.object)
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
@@ -233,9 +248,9 @@ impl PartialEq for Value {
             }
             (Self::Opaque(a), Self::Opaque(b)) => {
                 a.same_object(b)
-                    || match (a.codec, b.codec) {
+                    || match (a.codec(), b.codec()) {
                         (Some(codec), Some(theirs)) if std::ptr::eq(codec, theirs) => {
-                            (codec.eq)(&*a.object, &*b.object)
+                            (codec.eq)(a.as_any(), b.as_any())
                         }
                         _ => false,
                     }
@@ -259,7 +274,7 @@ impl fmt::Debug for Value {
                 .debug_map()
                 .entries(entries.iter().map(|(k, v)| (k, v)))
                 .finish(),
-            Self::Opaque(object) => write!(f, "<{}>", object.type_name),
+            Self::Opaque(object) => write!(f, "<{}>", object.type_name()),
         }
     }
 }

@@ -1,15 +1,16 @@
 //! One call of user code: begun, polled in place, ended by its answer, its time limit or a cancellation.
 
+use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context as Poller, Poll};
+use std::task::{Context as Poller, Poll, ready};
 
 use flujo_core::agent::{Agent, AgentError, AgentOutput, AgentRequest, BoxFuture, ChunkSink};
 use flujo_core::context::Context;
 use flujo_core::machine::{
-    Answer, Call, CallId, Event as Happened, FailureKind, Input, LanePlace, Role, Time,
+    Answer, Call, CallId, Event as Happened, Failure, FailureKind, Input, LanePlace, Role, Time,
 };
 use flujo_core::plan::{Kind, NodeId};
 use flujo_core::usage::Usage;
@@ -32,7 +33,7 @@ pub(super) struct Active {
     work: Work,
     scope: Option<Scope>,
     limit: Option<Pin<Box<Sleep>>>,
-    span: Option<Span>,
+    span: Option<Box<Span>>,
 }
 
 enum Work {
@@ -44,7 +45,7 @@ enum Work {
 pub(super) enum Begun {
     /// It is over already.
     Over(Happened<Tokio>),
-    /// It must be polled.
+    /// It waits for something.
     Active(Active),
 }
 
@@ -77,15 +78,16 @@ fn handler<'a>(shared: &'a Shared, call: &Call<Tokio>) -> Option<&'a Handler> {
     }
 }
 
-/// Begins a call. User code that panics has failed.
+/// Begins a call and goes on with it as far as it gets without waiting. User code that panics has failed.
 #[inline]
 pub(super) fn begin(
     shared: &Arc<Shared>,
     lane: Option<&Arc<LanePlace>>,
     outputs: &Outputs,
     call: Call<Tokio>,
+    poller: &mut Poller<'_>,
 ) -> Begun {
-    let id = call.call;
+    let (id, node, attempt, deadline) = (call.call, call.node, call.attempt, call.deadline);
     let redirect = match &call.input {
         Input::Redirect {
             agent: Value::Opaque(agent),
@@ -94,83 +96,163 @@ pub(super) fn begin(
         _ => None,
     };
     let Some(handler) = redirect.as_ref().or_else(|| handler(shared, &call)) else {
-        let missing = flujo_core::machine::Failure::new(
-            FailureKind::Host,
-            "MissingHandler",
-            format!(
-                "the plan has no handler for {:?} of `{}`",
-                call.role,
-                shared.plan.node(call.node).path
-            ),
-        );
-        return Begun::Over(Happened::Failed {
-            call: id,
-            failure: missing.permanent(),
-            usage: Usage::ZERO,
-            at: shared.now(),
-        });
+        return missing(shared, &call);
     };
-    let begun = catch_unwind(AssertUnwindSafe(|| match handler {
-        Handler::Inline(decide) => Err(decide_now(&**decide, call)),
-        Handler::Plain(function) => Ok((Work::Function(function(value(call.input))), None, call.deadline)),
+    let mut scope = None;
+    let (begun, span) = match handler {
+        Handler::Inline(decide) => return decide_now(shared, &**decide, &call),
+        Handler::Plain(function) => {
+            let (input, span) = (value(call.input), shared.span(lane, node, attempt));
+            let begin = || Work::Function(function(input));
+            (first(begin, span.as_deref(), poller), span)
+        }
         Handler::Scoped(function) => {
-            let scope = Scope::new(shared, call.context, lane, call.node, call.attempt);
-            let work = function(value(call.input), scope.clone());
-            Ok((Work::Function(work), Some(scope), call.deadline))
+            let place = Scope::new(shared, call.context, lane, node, attempt);
+            scope = Some(place.clone());
+            let (input, span) = (value(call.input), shared.span(lane, node, attempt));
+            let begin = || Work::Function(function(input, place));
+            (first(begin, span.as_deref(), poller), span)
         }
         Handler::Agent(agent) => {
-            let deadline = call.deadline;
             let request = request(shared, lane.map(|lane| &**lane), outputs, call);
-            Ok((Work::Agent(ask(Arc::clone(agent), request)), None, deadline))
-        }
-    }));
-    let (work, scope, deadline) = match begun {
-        Ok(Ok(work)) => work,
-        Ok(Err(decided)) => {
-            let at = shared.now();
-            return Begun::Over(match decided {
-                Ok((answer, context)) => Happened::Answered {
-                    call: id,
-                    answer,
-                    context,
-                    at,
-                },
-                Err(raised) => failed(id, raised, Usage::ZERO, at),
-            });
-        }
-        Err(panic) => {
-            return Begun::Over(Happened::Failed {
-                call: id,
-                failure: panicked(&*panic),
-                usage: Usage::ZERO,
-                at: shared.now(),
-            });
+            let span = shared.span(lane, node, attempt);
+            let begin = || Work::Agent(ask(Arc::clone(agent), request));
+            (first(begin, span.as_deref(), poller), span)
         }
     };
-    Begun::Active(Active {
-        call: id,
-        work,
-        scope,
-        limit: deadline
-            .and_then(|deadline| shared.instant(deadline))
-            .map(|deadline| Box::pin(tokio::time::sleep_until(deadline))),
-        span: None,
+    match begun {
+        Ok((_, Poll::Ready(reply))) => Begun::Over(replied(shared, id, scope.as_ref(), reply)),
+        Ok((work, Poll::Pending)) => {
+            let limit = deadline.and_then(|deadline| shared.instant(deadline));
+            let mut active = Active {
+                call: id,
+                work,
+                scope,
+                limit: limit.map(|limit| Box::pin(tokio::time::sleep_until(limit))),
+                span,
+            };
+            // The limit is asked at once, so that it wakes the run also when the work never does.
+            match active.poll_limit(shared, poller) {
+                Poll::Ready(ended) => Begun::Over(ended),
+                Poll::Pending => Begun::Active(active),
+            }
+        }
+        Err(panic) => Begun::Over(broke_down(shared, id, scope.as_ref(), &*panic)),
+    }
+}
+
+type Output = Result<(Value, Usage), Raised>;
+
+/// Makes the work and polls it for the first time, inside the step's span.
+fn first(
+    begin: impl FnOnce() -> Work,
+    span: Option<&Span>,
+    poller: &mut Poller<'_>,
+) -> Result<(Work, Poll<Output>), Box<dyn Any + Send>> {
+    catch_unwind(AssertUnwindSafe(|| {
+        let _entered = span.map(Span::enter);
+        let mut work = begin();
+        let polled = work.poll(poller);
+        (work, polled)
+    }))
+}
+
+impl Work {
+    #[inline]
+    fn poll(&mut self, poller: &mut Poller<'_>) -> Poll<Output> {
+        match self {
+            Self::Function(function) => function
+                .as_mut()
+                .poll(poller)
+                .map(|reply| reply.map(|value| (value, Usage::ZERO))),
+            Self::Agent(agent) => agent.as_mut().poll(poller).map(|reply| match reply {
+                Ok(output) => Ok((output.value, output.usage)),
+                Err(error) => Err(Raised::new(error)),
+            }),
+        }
+    }
+}
+
+fn missing(shared: &Shared, call: &Call<Tokio>) -> Begun {
+    let path = &shared.plan.node(call.node).path;
+    let message = format!("the plan has no handler for {:?} of `{path}`", call.role);
+    Begun::Over(Happened::Failed {
+        call: call.call,
+        failure: Failure::new(FailureKind::Host, "MissingHandler", message).permanent(),
+        usage: Usage::ZERO,
+        at: shared.now(),
     })
 }
 
-type Decided = Result<(Answer<Tokio>, Option<Context>), Raised>;
+/// The end of a call whose code gave a reply.
+#[inline]
+fn replied(shared: &Shared, call: CallId, scope: Option<&Scope>, reply: Output) -> Happened<Tokio> {
+    let (context, spent, broken) = close(scope);
+    let at = shared.now();
+    match broken.map_or(reply, Err) {
+        Ok((value, usage)) => Happened::Answered {
+            call,
+            answer: Answer::Value {
+                value,
+                usage: usage + spent,
+            },
+            context,
+            at,
+        },
+        Err(raised) => failed(call, raised, spent, at),
+    }
+}
+
+/// The end of a call whose code panicked.
+fn broke_down(
+    shared: &Shared,
+    call: CallId,
+    scope: Option<&Scope>,
+    panic: &(dyn Any + Send),
+) -> Happened<Tokio> {
+    Happened::Failed {
+        call,
+        failure: panicked(panic),
+        usage: close(scope).1,
+        at: shared.now(),
+    }
+}
+
+/// What the function made of its context, what it reported as used, and whether its context broke.
+#[inline]
+fn close(scope: Option<&Scope>) -> (Option<Context>, Usage, Option<Raised>) {
+    match scope {
+        Some(scope) => {
+            let (context, usage, broken) = scope.close();
+            (Some(context), usage, broken)
+        }
+        None => (None, Usage::ZERO, None),
+    }
+}
 
 fn decide_now(
+    shared: &Shared,
     decide: &(dyn Fn(Decision<'_>) -> Result<Answer<Tokio>, Raised> + Send + Sync),
-    call: Call<Tokio>,
-) -> Decided {
+    call: &Call<Tokio>,
+) -> Begun {
     let mut context = call.context.clone();
-    let answer = decide(Decision {
-        input: &call.input,
-        context: &mut context,
-    })?;
-    let written = !context.same(&call.context);
-    Ok((answer, written.then_some(context)))
+    let decided = catch_unwind(AssertUnwindSafe(|| {
+        decide(Decision {
+            input: &call.input,
+            context: &mut context,
+        })
+    }));
+    let (call, written, at) = (call.call, !context.same(&call.context), shared.now());
+    Begun::Over(match decided {
+        Ok(Ok(answer)) => Happened::Answered {
+            call,
+            answer,
+            context: written.then_some(context),
+            at,
+        },
+        Ok(Err(raised)) => failed(call, raised, Usage::ZERO, at),
+        Err(panic) => broke_down(shared, call, None, &*panic),
+    })
 }
 
 fn value(input: Input<Tokio>) -> Value {
@@ -242,79 +324,37 @@ fn failed(call: CallId, raised: Raised, spent: Usage, at: Time) -> Happened<Toki
 }
 
 impl Active {
-    /// Makes spans of user code children of the step's.
-    pub(super) fn enter_span(
-        &mut self,
-        shared: &Shared,
-        lane: Option<&LanePlace>,
-        node: NodeId,
-        attempt: u32,
-    ) {
-        let place = shared.place(node, lane, attempt);
-        let (step, lane) = (&*place.path, &*place.lane);
-        self.span = Some(tracing::debug_span!(
-            target: "flujo::run", "step", run = %place.run, step, lane, attempt
-        ));
-    }
-
     /// Goes on with the call; ready when it has ended.
     #[inline]
     pub(super) fn poll(&mut self, shared: &Shared, poller: &mut Poller<'_>) -> Poll<Happened<Tokio>> {
         let Self { work, span, .. } = self;
         let polled = catch_unwind(AssertUnwindSafe(|| {
-            let _entered = span.as_ref().map(Span::enter);
-            match work {
-                Work::Function(function) => function
-                    .as_mut()
-                    .poll(poller)
-                    .map(|reply| reply.map(|value| (value, Usage::ZERO))),
-                Work::Agent(agent) => agent.as_mut().poll(poller).map(|reply| match reply {
-                    Ok(output) => Ok((output.value, output.usage)),
-                    Err(error) => Err(Raised::new(error)),
-                }),
-            }
+            let _entered = span.as_deref().map(Span::enter);
+            work.poll(poller)
         }));
-        let call = self.call;
         match polled {
-            Ok(Poll::Ready(reply)) => {
-                let (context, spent, broken) = self.close();
-                let at = shared.now();
-                Poll::Ready(match broken.map_or(reply, Err) {
-                    Ok((value, usage)) => Happened::Answered {
-                        call,
-                        answer: Answer::Value {
-                            value,
-                            usage: usage + spent,
-                        },
-                        context,
-                        at,
-                    },
-                    Err(raised) => failed(call, raised, spent, at),
-                })
-            }
-            Ok(Poll::Pending) => {
-                let limit = self.limit.as_mut();
-                if !limit.is_some_and(|limit| limit.as_mut().poll(poller).is_ready()) {
-                    return Poll::Pending;
-                }
-                Poll::Ready(Happened::TimedOut {
-                    call,
-                    usage: self.close().1,
-                    at: shared.now(),
-                })
-            }
-            Err(panic) => Poll::Ready(Happened::Failed {
-                call,
-                failure: panicked(&*panic),
-                usage: self.close().1,
-                at: shared.now(),
-            }),
+            Ok(Poll::Ready(reply)) => Poll::Ready(replied(shared, self.call, self.scope.as_ref(), reply)),
+            Ok(Poll::Pending) => self.poll_limit(shared, poller),
+            Err(panic) => Poll::Ready(broke_down(shared, self.call, self.scope.as_ref(), &*panic)),
         }
+    }
+
+    /// Whether the call's time is up.
+    fn poll_limit(&mut self, shared: &Shared, poller: &mut Poller<'_>) -> Poll<Happened<Tokio>> {
+        let Some(limit) = &mut self.limit else {
+            return Poll::Pending;
+        };
+        ready!(limit.as_mut().poll(poller));
+        Poll::Ready(Happened::TimedOut {
+            call: self.call,
+            usage: close(self.scope.as_ref()).1,
+            at: shared.now(),
+        })
     }
 
     /// Ends the call early: its future is dropped.
     pub(super) fn cancel(self, shared: &Shared) -> Happened<Tokio> {
-        let (call, usage) = (self.call, self.close().1);
+        let (call, usage) = (self.call, close(self.scope.as_ref()).1);
         drop(self);
         let at = shared.now();
         if usage.is_zero() {
@@ -327,15 +367,19 @@ impl Active {
     pub(super) fn id(&self) -> CallId {
         self.call
     }
+}
 
-    /// What the function made of its context, what it reported as used, and whether its context broke.
-    fn close(&self) -> (Option<Context>, Usage, Option<Raised>) {
-        match &self.scope {
-            Some(scope) => {
-                let (context, usage, broken) = scope.close();
-                (Some(context), usage, broken)
-            }
-            None => (None, Usage::ZERO, None),
+impl Shared {
+    /// The span that makes spans of user code children of the step's, when anybody listens.
+    #[inline]
+    fn span(&self, lane: Option<&Arc<LanePlace>>, node: NodeId, attempt: u32) -> Option<Box<Span>> {
+        if !self.traced {
+            return None;
         }
+        let place = self.place(node, lane.map(|lane| &**lane), attempt);
+        let (step, lane) = (&*place.path, &*place.lane);
+        Some(Box::new(tracing::debug_span!(
+            target: "flujo::run", "step", run = %place.run, step, lane, attempt
+        )))
     }
 }

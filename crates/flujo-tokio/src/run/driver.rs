@@ -7,7 +7,7 @@ use std::task::{Context as Poller, Poll, ready};
 
 use flujo_core::agent::BoxFuture;
 use flujo_core::machine::{
-    Command, Event as Happened, Finish, Machine, Notice, Outcome, Role, Stop, TimerId,
+    Call, Command, Event as Happened, Finish, Machine, Notice, Outcome, Role, Stop, TimerId,
 };
 use tokio::time::Sleep;
 
@@ -19,8 +19,8 @@ use super::outputs::Outputs;
 use super::signal::Signal;
 use crate::domain::Tokio;
 
-/// How many calls may end without waiting before other tasks get their turn.
-const CALLS_PER_TURN: u32 = 256;
+/// How many commands may be done without waiting before other tasks get their turn.
+const COMMANDS_PER_TURN: u32 = 256;
 
 /// Drives one machine to its end. Dropping it drops the user's future and aborts the lanes.
 pub(super) struct Driver {
@@ -59,9 +59,9 @@ impl Driver {
     }
 
     #[inline]
-    fn execute(&mut self, command: Command<Tokio>) {
+    fn execute(&mut self, command: Command<Tokio>, poller: &mut Poller<'_>) {
         match command {
-            Command::Call(call) => self.call(call),
+            Command::Call(call) => self.call(call, poller),
             Command::Finish(finish) => {
                 if self.machine.lane().is_none() && self.shared.events.is_some() {
                     let event = Event::finished(&self.shared, outcome_name(&finish.outcome));
@@ -113,20 +113,13 @@ impl Driver {
     }
 
     #[inline]
-    fn call(&mut self, call: flujo_core::machine::Call<Tokio>) {
-        let (node, attempt, role) = (call.node, call.attempt, call.role);
-        if self.shared.has_agents && role == Role::Agent {
+    fn call(&mut self, call: Call<Tokio>, poller: &mut Poller<'_>) {
+        if self.shared.has_agents && call.role == Role::Agent {
             self.outputs.take_in(self.machine.history(), &self.shared.plan);
         }
-        match call::begin(&self.shared, self.machine.lane(), &self.outputs, call) {
+        match call::begin(&self.shared, self.machine.lane(), &self.outputs, call, poller) {
             Begun::Over(ended) => self.machine.handle(ended),
-            Begun::Active(mut active) => {
-                if self.shared.traced {
-                    let lane = self.machine.lane().map(|lane| &**lane);
-                    active.enter_span(&self.shared, lane, node, attempt);
-                }
-                self.call = Some(active);
-            }
+            Begun::Active(active) => self.call = Some(active),
         }
     }
 
@@ -207,22 +200,20 @@ impl Future for Driver {
             if let Some(finish) = this.finish.take() {
                 return Poll::Ready(finish);
             }
-            if let Some(command) = this.machine.poll() {
-                this.execute(command);
-                continue;
-            }
             if !this.cancelling && this.cancel.is_raised() {
                 this.cancelling = true;
                 let at = this.shared.now();
                 this.machine.handle(Happened::Cancel { at });
-                continue;
             }
-            if turns == CALLS_PER_TURN {
+            if turns == COMMANDS_PER_TURN {
                 poller.waker().wake_by_ref();
                 return Poll::Pending;
             }
             turns += 1;
-            ready!(this.wait(poller));
+            match this.machine.poll() {
+                Some(command) => this.execute(command, poller),
+                None => ready!(this.wait(poller)),
+            }
         }
     }
 }
