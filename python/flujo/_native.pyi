@@ -1,6 +1,7 @@
 """The native module: the engine and its asyncio host. Its names are private; import from `flujo`."""
 
-from collections.abc import AsyncIterator, Callable as AnyCallable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable as AnyCallable
 from decimal import Decimal
 from types import TracebackType
 from typing import Any, Self, final

@@ -188,7 +188,7 @@ def _called(
 ) -> Callable:
     """A callable of `(value, context)` or `(value)`, inline unless it is marked as blocking."""
     facts = analyse_callable(target)
-    by_position = facts.positional_count >= 2 or facts.accepts_varargs
+    by_position = _takes_context_second(target)
     return Callable(
         target,
         protocol,
@@ -199,6 +199,24 @@ def _called(
         context_keyword=None if by_position else facts.context_param,
         resources_keyword=facts.resources_param,
         keys=keys,
+    )
+
+
+def _takes_context_second(target: AnyCallable[..., Any]) -> bool:
+    """Whether the second argument by position is the context: required, or named so."""
+    import inspect
+
+    try:
+        parameters = list(inspect.signature(target).parameters.values())
+    except (ValueError, TypeError):
+        return False
+    if any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters):
+        return True
+    by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    second = [parameter for parameter in parameters if parameter.kind in by_position][1:2]
+    return any(
+        parameter.default is inspect.Parameter.empty or parameter.name in ("context", "ctx")
+        for parameter in second
     )
 
 

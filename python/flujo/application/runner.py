@@ -96,7 +96,7 @@ class Flujo(Generic[InputT, OutputT]):
             token_limit=None if limits is None else limits.total_tokens_limit,
             request_limit=None if limits is None else limits.total_requests_limit,
             deadline_s=_checked_seconds("deadline_s", deadline_s),
-            config=optimization_config,
+            config=_checked_config(optimization_config),
             optimized=enable_optimizations,
         )
 
@@ -273,6 +273,12 @@ def _checked_limits(limits: Any) -> UsageLimits | None:
     if limits is None or hasattr(limits, "total_cost_usd_limit"):
         return cast("UsageLimits | None", limits)
     raise TypeError(f"usage_limits must be a UsageLimits, not {type(limits).__name__}")
+
+
+def _checked_config(config: Any) -> OptimizationConfig | None:
+    if config is None or hasattr(config, "enable_object_pooling"):
+        return cast("OptimizationConfig | None", config)
+    raise TypeError(f"optimization_config must be an OptimizationConfig, not {type(config).__name__}")
 
 
 def _checked_seconds(name: str, value: Any) -> float | None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flujo.domain.agent_result import FlujoAgentResult, FlujoAgentUsage
+    from flujo.domain.backends import ExecutionBackend, StepExecutionRequest
     from flujo.domain.backoff import Backoff
     from flujo.domain.candidates import Candidate, Checklist, ChecklistItem, Task
     from flujo.domain.context import BaseContext, ExecutedCommandLog, PipelineContext
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "agent_result": ("FlujoAgentResult", "FlujoAgentUsage"),
+    "backends": ("ExecutionBackend", "StepExecutionRequest"),
     "backoff": ("Backoff",),
     "candidates": ("Candidate", "Checklist", "ChecklistItem", "Task"),
     "context": ("BaseContext", "ExecutedCommandLog", "PipelineContext"),
@@ -71,6 +73,7 @@ __all__ = [
     "ChecklistItem",
     "ConditionalStep",
     "ExecutedCommandLog",
+    "ExecutionBackend",
     "FlujoAgentResult",
     "FlujoAgentUsage",
     "HookCallable",
@@ -84,6 +87,7 @@ __all__ = [
     "PluginOutcome",
     "Step",
     "StepConfig",
+    "StepExecutionRequest",
     "StepResult",
     "SubPipelineStep",
     "Task",

@@ -30,7 +30,10 @@ pub(crate) fn of_result(
         Protocol::Items => of_items(&result, &spec.name)?,
         Protocol::Effect | Protocol::Merge => Answer::Done,
         Protocol::Inherit => {
-            return Ok((Answer::Done, Some(Arc::new(ContextCell::given(result.unbind())))));
+            return Ok((
+                Answer::Done,
+                Some(Arc::new(ContextCell::given(result.py(), &result)?)),
+            ));
         }
     };
     Ok((answer, None))

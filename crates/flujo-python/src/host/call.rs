@@ -196,7 +196,7 @@ pub(crate) fn returned(
 }
 
 fn user_code(py: Python<'_>, shared: &Arc<Shared>, spec: &Arc<CallableSpec>, call: Call) -> PyResult<Begun> {
-    let (context, own) = context_for(py, spec, &call)?;
+    let (context, own) = context_for(py, shared, spec, &call)?;
     let input = match &call.input {
         Input::Value(value) if spec.protocol == Protocol::Plugin => plugin_input(value.bind(py))?,
         Input::Value(value) => value.bind(py).clone(),
@@ -295,6 +295,7 @@ pub(crate) fn awaitable<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Boun
 #[allow(clippy::type_complexity)]
 fn context_for<'py>(
     py: Python<'py>,
+    shared: &Shared,
     spec: &CallableSpec,
     call: &Call,
 ) -> PyResult<(Option<Bound<'py, PyAny>>, Option<Arc<ContextCell>>)> {
@@ -304,6 +305,7 @@ fn context_for<'py>(
     let own = if call.isolated {
         Arc::clone(&call.context)
     } else {
+        shared.engine.contexts.forks.fetch_add(1, Ordering::Relaxed);
         Arc::new(ContextCell::fork_of(&call.context))
     };
     Ok((Some(own.object(py)?), Some(own)))
@@ -325,7 +327,7 @@ fn redirect(py: Python<'_>, shared: &Arc<Shared>, call: Call) -> PyResult<Begun>
         return Err(answer::refuse("a redirect without an agent"));
     };
     let spec = planning::describe_agent(py, agent.bind(py))?;
-    let (context, own) = context_for(py, &spec, &call)?;
+    let (context, own) = context_for(py, shared, &spec, &call)?;
     let resources = if spec.wants_resources() {
         shared.resources(py)
     } else {
@@ -414,7 +416,7 @@ fn join(py: Python<'_>, shared: &Arc<Shared>, spec: &Arc<CallableSpec>, call: Ca
     let shape = target.cast::<PyString>().ok().map(|shape| shape.to_string());
     let (answer, at) = match (call.role, shape.as_deref()) {
         (Role::Merge, Some(strategy)) => {
-            merge(py, &call.context, lanes, strategy)?;
+            merge(py, shared, &call.context, lanes, strategy)?;
             (Answer::Done, shared.now(py))
         }
         (Role::Merge, None) => return merge_by_callable(py, shared, spec, &call, lanes),
@@ -457,7 +459,7 @@ fn join(py: Python<'_>, shared: &Arc<Shared>, spec: &Arc<CallableSpec>, call: Ca
         }
         (_, None) => {
             let input = lane_results(py, shared, call.node, lanes)?;
-            let (context, own) = context_for(py, spec, &call)?;
+            let (context, own) = context_for(py, shared, spec, &call)?;
             let spec = Arc::clone(spec);
             return invoke(
                 py,
@@ -512,6 +514,7 @@ fn looked_at(lanes: &[LaneRecord<Python3>]) -> Vec<(&LaneRecord<Python3>, &Py<Py
 
 fn merge(
     py: Python<'_>,
+    shared: &Shared,
     base: &Arc<ContextCell>,
     lanes: &[LaneRecord<Python3>],
     strategy: &str,
@@ -523,12 +526,18 @@ fn merge(
     if views.is_empty() {
         return Ok(());
     }
-    view::merge(
+    let counts = &shared.engine.contexts;
+    counts.merges.fetch_add(views.len() as u64, Ordering::Relaxed);
+    let merged = view::merge(
         py,
         &base.object(py)?,
         &views,
         view::MergeStrategy::from_name(strategy)?,
-    )
+    );
+    counts
+        .conflicts
+        .fetch_add(u64::from(merged.is_err()), Ordering::Relaxed);
+    merged
 }
 
 fn merge_by_callable(

@@ -33,11 +33,13 @@ enum Source {
 }
 
 impl ContextCell {
-    pub(crate) fn given(object: Py<PyAny>) -> Self {
-        Self {
-            object: OnceLock::from(object),
+    /// A context that somebody has made. The run works on a view of it, so that the maker's own references reach
+    /// nothing in the run.
+    pub(crate) fn given(py: Python<'_>, object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Ok(Self {
+            object: OnceLock::from(view::view(py, object)?),
             source: Source::Given,
-        }
+        })
     }
 
     /// The default context of a run with this input. A mutable input is turned into text now, since it may be another
@@ -98,9 +100,10 @@ impl ContextCell {
                     initial_prompt,
                     data,
                     run_id,
-                } => names::default_context(py)?
-                    .call1((initial_prompt, data, run_id))?
-                    .unbind(),
+                } => view::view(
+                    py,
+                    &names::default_context(py)?.call1((initial_prompt, data, run_id))?,
+                )?,
                 Source::Given => continue,
             };
             // Another thread may have been faster; its object stays.
@@ -135,6 +138,11 @@ impl ContextCell {
             }
             Source::Fork(base) => Ok(Some(base)),
         }
+    }
+
+    /// The context as an ordinary object of its class, for whoever reads a result.
+    pub(crate) fn plain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        Ok(view::plain(py, &self.object(py)?)?.into_bound(py))
     }
 
     /// The object, when somebody has looked.

@@ -1,9 +1,10 @@
 //! One runner's engine: its plan, its hooks and limits, its statistics. Runs share it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use flujo_core::config::{OptimizationConfig, Twin};
+use flujo_core::config::{OptimizationConfig, Part, Twin, TwinInUse};
 use flujo_core::machine::{Options, Outcome, Status, Stop, Time};
 use flujo_core::stats::{PartStatistics, RunFacts, Statistics, StepFact, StepSlot};
 use flujo_core::usage::{UsageLimits, UsagePool};
@@ -17,6 +18,7 @@ use super::clock::Clock;
 use super::context::ContextCell;
 use super::domain::Finish;
 use super::hooks::Hook;
+use super::memory::Memory;
 use super::names;
 use super::planning::{CompiledPlan, PlanWithSteps, definition_epoch};
 use super::run::Run;
@@ -39,7 +41,17 @@ pub(crate) struct EngineInner {
     deadline: Option<Duration>,
     plan: Mutex<Option<Planned>>,
     statistics: Statistics,
+    pub(crate) contexts: ContextCounts,
+    memory: Memory,
     optimizations: Mutex<Optimizations>,
+}
+
+/// How often contexts were isolated and merged.
+#[derive(Default)]
+pub(crate) struct ContextCounts {
+    pub(crate) forks: AtomicU64,
+    pub(crate) merges: AtomicU64,
+    pub(crate) conflicts: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -113,6 +125,8 @@ impl Engine {
                 deadline: deadline_s.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
                 plan: Mutex::new(None),
                 statistics: Statistics::default(),
+                contexts: ContextCounts::default(),
+                memory: Memory::at_start(),
                 optimizations: Mutex::new(Optimizations {
                     config,
                     runner: if optimized { Twin::Optimized } else { Twin::Plain },
@@ -231,10 +245,36 @@ impl EngineInner {
 
     fn parts(&self) -> PartStatistics {
         let optimizations = lock(&self.optimizations);
+        let mut in_use = optimizations.config.in_use(optimizations.runner);
+        // What this version does not have in two forms yet is named as it is, whatever the switches say.
+        for part in [Part::Pool, Part::Telemetry, Part::Monitor, Part::Cache] {
+            let reason = "this version has no optimized form of it yet".into();
+            in_use.insert(
+                part,
+                TwinInUse {
+                    twin: Twin::Plain,
+                    reason,
+                },
+            );
+        }
+        for part in [Part::Context, Part::Usage] {
+            let reason = "this version has no plain form of it yet".into();
+            in_use.insert(
+                part,
+                TwinInUse {
+                    twin: Twin::Optimized,
+                    reason,
+                },
+            );
+        }
         let mut parts = PartStatistics {
-            optimizations: optimizations.config.in_use(optimizations.runner),
+            optimizations: in_use,
             ..PartStatistics::default()
         };
+        parts.memory = self.memory.stats();
+        parts.context.forks = self.contexts.forks.load(Ordering::Relaxed);
+        parts.context.merges = self.contexts.merges.load(Ordering::Relaxed);
+        parts.context.conflicts = self.contexts.conflicts.load(Ordering::Relaxed);
         parts.analysis.analyses = optimizations.analyses;
         parts.analysis.reuses = optimizations.reuses;
         parts.analysis.invalidations = optimizations.invalidations;
@@ -291,7 +331,7 @@ impl Shared {
         data: Option<Py<PyAny>>,
     ) -> PyResult<Arc<ContextCell>> {
         let cell = match &self.engine.make_context {
-            Some(make) => ContextCell::given(make.bind(py).call1((data, self.run_id.get()))?.unbind()),
+            Some(make) => ContextCell::given(py, &make.bind(py).call1((data, self.run_id.get()))?)?,
             None => {
                 let run_id = self.run_id.get().map(|run_id| run_id.clone_ref(py));
                 ContextCell::default_for(py, input, data, run_id)?

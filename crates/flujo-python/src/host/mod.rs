@@ -16,6 +16,7 @@ mod failure;
 mod hooks;
 mod inbox;
 mod lane;
+mod memory;
 mod names;
 mod place;
 mod planning;

@@ -155,7 +155,7 @@ impl RunRecord {
             "step_history" => Ok(children_of(py, &self.plan, finish, None)?.into_any()),
             "total_cost_usd" => object(py, finish.usage.cost.dollars()),
             "total_tokens" => object(py, finish.usage.tokens),
-            "final_pipeline_context" => finish.context.object(py),
+            "final_pipeline_context" => finish.context.plain(py),
             "success" => object(py, matches!(finish.outcome, Outcome::Completed(_))),
             "status" => object(py, status(&finish.outcome)),
             "output" => Ok(match &finish.outcome {
@@ -373,9 +373,10 @@ impl StepRecord {
                 (None, None) => object(py, "not started")?,
             }),
             // A branch that never looked at the context has none of its own.
-            "branch_context" => Ok(finish
-                .and_then(|finish| finish.context.peek())
-                .map_or_else(none, |context| context.bind(py).clone())),
+            "branch_context" => match finish.filter(|finish| finish.context.peek().is_some()) {
+                Some(finish) => finish.context.plain(py),
+                None => Ok(none()),
+            },
             "metadata_" => Ok(PyDict::new(py).into_any()),
             "step_history" => match finish {
                 Some(finish) => Ok(children_of(py, &self.plan, finish, None)?.into_any()),
