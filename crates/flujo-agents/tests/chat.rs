@@ -294,6 +294,27 @@ async fn an_endless_stream_is_cut_off_at_the_bound_with_or_without_line_ends() {
 }
 
 #[tokio::test]
+async fn a_refusal_and_an_empty_answer_are_errors_and_count() {
+    let refusal = r#"{"content": null, "refusal": "I will not say private-36"}"#;
+    let server = Server::start([completion(refusal), says("")]).await;
+    let agent = chat(&server).build().unwrap();
+    let error = run(&agent, "hi").await.unwrap_err();
+    assert!(error.message.contains("refused to answer"), "{error}");
+    assert!(
+        !error.message.contains("private-36"),
+        "an error must not show the answer: {error}"
+    );
+    assert_eq!(error.usage.tokens, 110);
+    assert!(
+        run(&agent, "hi")
+            .await
+            .unwrap_err()
+            .message
+            .contains("empty answer")
+    );
+}
+
+#[tokio::test]
 async fn a_server_that_does_not_stream_still_answers_a_listener() {
     let server = Server::start([says("Paris")]).await;
     let (result, chunks) = listen(&chat(&server).build().unwrap()).await;

@@ -279,3 +279,30 @@ async fn a_write_that_fails_leaves_the_folder_as_it_was() {
         "old"
     );
 }
+
+#[test]
+fn a_write_that_is_cancelled_before_its_turn_leaves_the_old_file() {
+    let project = folder(&[("report.md", b"old")]);
+    let agent = WriteConfig::new(root(&project), "report.md").build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(1)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        // The one thread for blocking work is busy until the call has been cancelled.
+        let (release, wait) = std::sync::mpsc::channel::<()>();
+        let busy = tokio::task::spawn_blocking(move || wait.recv().unwrap());
+        let call = tokio::spawn(async move { run(&agent, "new").await });
+        tokio::task::yield_now().await;
+        call.abort();
+        assert!(call.await.unwrap_err().is_cancelled());
+        release.send(()).unwrap();
+        busy.await.unwrap();
+        tokio::task::spawn_blocking(|| ()).await.unwrap(); // queued behind the write
+    });
+    assert_eq!(
+        fs::read_to_string(project.path().join("report.md")).unwrap(),
+        "old"
+    );
+    assert_eq!(names(project.path()), ["report.md"]);
+}

@@ -26,7 +26,7 @@ pub use tool::{AgentTool, FunctionTool, Tool};
 
 use crate::config::Pricing;
 use crate::net::{self, Connection};
-use crate::payload::{excerpt, json_reason, to_text};
+use crate::payload::{json_reason, to_text};
 use crate::secret::Secret;
 use crate::template::{self, Scope, Template};
 use price::Rates;
@@ -270,10 +270,9 @@ impl Chat {
     /// The output of the step from the final reply.
     fn answer(&self, reply: Reply) -> Result<Value, AgentError> {
         let model = &self.model;
-        if let Some(refusal) = reply.refusal.filter(|text| !text.is_empty()) {
+        if reply.refusal.is_some_and(|text| !text.is_empty()) {
             return Err(AgentError::new(format!(
-                "the model `{model}` refused: {}",
-                excerpt(&refusal, 200)
+                "the model `{model}` refused to answer; change the prompt"
             )));
         }
         let cut_off = reply.finish_reason.as_deref() == Some("length");
