@@ -126,8 +126,10 @@ def _facts(step: Any) -> CallableFacts | None:
     generate = getattr(step.agent, "stream", None)
     if not callable(generate) or isinstance(step.agent, type):
         return facts
-    run = None if facts is None or facts.call is step.agent else facts.call
-    known = facts if run is not None and facts is not None else analyse_callable(generate, is_agent=True)
+    if facts is None or facts.is_async_generator:
+        run, known = None, analyse_callable(generate, is_agent=True)
+    else:
+        run, known = facts.call, facts
     return known._replace(
         call=StreamingAgent(step, run, generate), is_async=True, is_generator=False, is_async_generator=False
     )

@@ -68,7 +68,7 @@ class CallableFacts(NamedTuple):
 
 
 def agent_entry_point(agent: object) -> Callable[..., Any] | None:
-    """What a step calls to run `agent`: its `run`, or the agent itself; None where it has neither.
+    """What a step calls to run `agent`: its `run`, the agent itself, or its `stream`; None where it has none.
 
     A class isn't an agent; its `run` would lack an instance.
     """
@@ -77,6 +77,10 @@ def agent_entry_point(agent: object) -> Callable[..., Any] | None:
         if callable(run):
             entry: Callable[..., Any] = run
             return entry
+        stream = getattr(agent, "stream", None)
+        if callable(stream) and not callable(agent):
+            streams: Callable[..., Any] = stream
+            return streams
     return agent if callable(agent) else None
 
 
