@@ -1,0 +1,146 @@
+//! The command line. Options that are settings come from the table of settings and aren't repeated here.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use crate::settings::SETTINGS;
+
+/// Runs, checks and draws AI pipelines that are written as YAML.
+#[derive(Debug, Parser)]
+#[command(name = "flujo", version, disable_help_subcommand = true, max_term_width = 110)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 invalid arguments or input, 4 limit reached, 130 interrupted."
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Show causes and internal details of errors.
+    #[arg(long, global = true)]
+    pub(crate) debug: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a blueprint. The output goes to standard output.
+    Run(RunArguments),
+    /// Check a blueprint and everything it imports, without running anything.
+    Validate(ValidateArguments),
+    /// Draw a blueprint.
+    Graph(GraphArguments),
+    /// Show the statistics that `flujo run --stats-out` wrote.
+    Stats(StatsArguments),
+    /// Show the settings.
+    Config(ConfigArguments),
+    /// Explain an error by its id.
+    Explain {
+        /// The id, such as FLU-0101.
+        rule: String,
+    },
+    /// Print a JSON schema.
+    Schema {
+        /// Of what.
+        #[arg(value_enum, default_value_t = SchemaOf::Blueprint)]
+        of: SchemaOf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    /// The blueprint.
+    pub(crate) file: PathBuf,
+    /// The input: text; `-` for the text on standard input; a name ending in .json, .yaml or .yml for the data in that
+    /// file; `@FILE` for the text of any file.
+    #[arg(long, value_name = "INPUT")]
+    pub(crate) input: Option<String>,
+    /// Set a field of the context; the value is read as YAML. Can be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) fields: Vec<String>,
+    /// Print the whole result as JSON instead of the output alone.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Show neither progress nor the tree of steps.
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+    /// Write the context as it is at the end to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) context_out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ValidateArguments {
+    /// The blueprint.
+    pub(crate) file: PathBuf,
+    /// Print what was found as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GraphArguments {
+    /// The blueprint.
+    pub(crate) file: PathBuf,
+    /// The language of the drawing.
+    #[arg(long, value_enum, default_value_t = GraphFormat::Mermaid)]
+    pub(crate) format: GraphFormat,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum GraphFormat {
+    /// A Mermaid flowchart, as GitHub and many editors show it.
+    Mermaid,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatsArguments {
+    /// The file; without it the one that the setting `stats_out` names.
+    pub(crate) file: Option<PathBuf>,
+    /// Print the statistics as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArguments {
+    #[command(subcommand)]
+    pub(crate) command: ConfigCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print every setting as it would be used here.
+    Show {
+        /// Say where each value comes from.
+        #[arg(long)]
+        origin: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum SchemaOf {
+    /// Blueprints.
+    Blueprint,
+    /// What `flujo run --json` prints.
+    Result,
+}
+
+/// The command line as clap knows it, settings included.
+pub(crate) fn command() -> clap::Command {
+    Arguments::command().mut_subcommand("run", |run| {
+        run.args(SETTINGS.iter().map(crate::settings::Setting::argument))
+    })
+}
+
+/// Reads the arguments; the matches of the subcommand hold the settings that were given.
+pub(crate) fn parse(
+    arguments: impl Iterator<Item = OsString>,
+) -> Result<(Arguments, ArgMatches), clap::Error> {
+    let mut matches = command().try_get_matches_from(arguments)?;
+    let parsed = Arguments::from_arg_matches(&matches)?;
+    let inner = matches
+        .remove_subcommand()
+        .map(|(_, inner)| inner)
+        .unwrap_or_default();
+    Ok((parsed, inner))
+}

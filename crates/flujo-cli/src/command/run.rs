@@ -1,0 +1,239 @@
+//! `flujo run`: a blueprint from its file to its output.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::ArgMatches;
+use flujo_blueprint::{Blueprint, Rule};
+use flujo_core::machine::{Failure as StepFailure, Outcome, Status, Stop};
+use flujo_core::usage::{Cost, UsageLimits};
+use flujo_core::value::Value;
+use flujo_tokio::{Done, Run, Runner, Tokio};
+
+use super::{folder, write_whole};
+use crate::arguments::RunArguments;
+use crate::color::{Paint, Stream};
+use crate::outcome::{Exit, Failure};
+use crate::progress::{Progress, REDRAW};
+use crate::settings::Settings;
+use crate::{input, result, summary, terminal};
+
+/// How long work that can't be stopped may hold up the end of the command.
+const GRACE: Duration = Duration::from_secs(5);
+
+pub(crate) fn run(arguments: &RunArguments, matches: &ArgMatches, debug: bool) -> Result<Exit, Failure> {
+    let settings = Settings::resolve(Some(matches), &folder())?;
+    let blueprint = Blueprint::load(&arguments.file)?;
+    blueprint.check_allowed(&settings.allowed())?;
+    let context = input::context(&arguments.fields)?;
+    let input = input::read(arguments.input.as_deref())?;
+    let stats_out = settings.value("stats_out").map(PathBuf::from);
+    for path in stats_out.iter().chain(&arguments.context_out) {
+        check_folder(path)?;
+    }
+    let runner = runner(&blueprint, &settings)?;
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Other {
+            rule: Rule::RunFailed,
+            exit: Exit::Failed,
+            message: format!("no threads can be started: {error}"),
+            hint: Some("raise the limits of processes and open files".to_owned()),
+            details: None,
+        })?;
+    let paint = Paint::for_stream(Stream::Error);
+    let word = settings.value("progress").unwrap_or("auto");
+    let mut progress = Progress::new(word, arguments.quiet, blueprint.name(), paint);
+    let (done, interrupted) = runtime.block_on(watch(runner.run(input, context), &mut progress));
+    runtime.shutdown_timeout(GRACE);
+
+    if !arguments.quiet {
+        terminal::note(&summary::tree(&done, paint));
+    }
+    if let Some(path) = stats_out {
+        let text =
+            serde_json::to_vec_pretty(&runner.performance_statistics()).map_err(|error| not_json(&error))?;
+        write_whole(&path, &text)?;
+    }
+    if let Some(path) = &arguments.context_out {
+        let context = result::plain(&done.finish.context.to_value());
+        let text = serde_json::to_vec_pretty(&context).map_err(|error| not_json(&error))?;
+        write_whole(path, &text)?;
+    }
+    if arguments.json {
+        let text = serde_json::to_string_pretty(&result::to_json(&done)).map_err(|error| not_json(&error))?;
+        terminal::data_line(&text);
+    }
+    end(&done, interrupted, arguments.json, debug)
+}
+
+fn runner(blueprint: &Blueprint, settings: &Settings) -> Result<Runner, Failure> {
+    let mut builder = Runner::builder(blueprint.pipeline()?)
+        .name(blueprint.name().clone())
+        .usage_limits(limits(blueprint.usage_limits(), settings));
+    builder = builder.optimizations(settings.value("optimizations") != Some("false"));
+    if let Some(seconds) = settings.number("deadline_s") {
+        builder = builder.deadline(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
+    }
+    builder.build().map_err(|error| {
+        Failure::usage(
+            Rule::BadValue,
+            format!("the pipeline can't run: {error}"),
+            "correct the blueprint",
+        )
+    })
+}
+
+/// The stricter of the blueprint's limits and the settings'.
+fn limits(blueprint: UsageLimits, settings: &Settings) -> UsageLimits {
+    let cost = settings
+        .number("max_cost_usd")
+        .and_then(|dollars| Cost::from_dollars(dollars).ok());
+    let tokens = settings
+        .value("max_tokens")
+        .and_then(|tokens| tokens.parse().ok());
+    UsageLimits {
+        cost: blueprint.cost.into_iter().chain(cost).min(),
+        tokens: blueprint.tokens.into_iter().chain(tokens).min(),
+        requests: blueprint.requests,
+    }
+}
+
+/// Drives the run and shows it. The first interrupt cancels the run, the second ends the process at once.
+async fn watch(mut run: Run, progress: &mut Progress) -> (Done, bool) {
+    let canceller = run.canceller();
+    let mut interrupted = false;
+    let mut redraw = tokio::time::interval(REDRAW);
+    let mut events = run.events();
+    loop {
+        tokio::select! {
+            biased;
+            signal = tokio::signal::ctrl_c() => {
+                if signal.is_err() {
+                    continue;
+                }
+                if interrupted {
+                    std::process::exit(Exit::Interrupted as i32);
+                }
+                interrupted = true;
+                canceller.cancel();
+                progress.note("interrupted: cancelling, waiting for steps to clean up (interrupt again to end at once)");
+            }
+            event = events.next() => match event {
+                Some(event) => progress.event(&event),
+                None => break,
+            },
+            _ = redraw.tick() => progress.redraw(),
+        }
+    }
+    let done = run.await;
+    progress.finish();
+    (done, interrupted)
+}
+
+/// The exit code, and for a run that didn't complete the reason.
+fn end(done: &Done, interrupted: bool, json: bool, debug: bool) -> Result<Exit, Failure> {
+    match &done.finish.outcome {
+        Outcome::Completed(output) => {
+            if !json {
+                print_output(output);
+            }
+            Ok(Exit::Done)
+        }
+        Outcome::Failed(failure) | Outcome::Stopped(Stop::Fatal(failure)) => Err(failed(failure, debug)),
+        Outcome::Stopped(Stop::LimitExceeded(breach)) => Err(Failure::Other {
+            rule: Rule::LimitReached,
+            exit: Exit::Limit,
+            message: format!("step `{}`: {breach}", breach.step),
+            hint: Some(
+                "raise `usage_limits` in the blueprint, `--max-cost-usd` or `--max-tokens`".to_owned(),
+            ),
+            details: None,
+        }),
+        Outcome::Stopped(Stop::Aborted(reason)) => {
+            Err(stopped(format!("the run was aborted: {reason}"), Exit::Failed))
+        }
+        Outcome::Stopped(Stop::Cancelled) => {
+            let records = &done.finish.history.records;
+            let finished = records
+                .iter()
+                .filter(|record| record.status == Status::Succeeded)
+                .count();
+            let exit = if interrupted {
+                Exit::Interrupted
+            } else {
+                Exit::Failed
+            };
+            let steps = if finished == 1 { "step" } else { "steps" };
+            Err(stopped(
+                format!("the run was cancelled; {finished} {steps} had finished"),
+                exit,
+            ))
+        }
+    }
+}
+
+fn stopped(message: String, exit: Exit) -> Failure {
+    Failure::Other {
+        rule: Rule::Interrupted,
+        exit,
+        message,
+        hint: None,
+        details: None,
+    }
+}
+
+fn failed(failure: &StepFailure<Tokio>, debug: bool) -> Failure {
+    let root = failure.root();
+    let mut details = None;
+    if debug {
+        details = Some(format!("{failure:#?}"));
+    }
+    Failure::Other {
+        rule: Rule::RunFailed,
+        exit: Exit::Failed,
+        message: format!(
+            "step `{}` failed: {}",
+            root.step,
+            terminal::one_line(&root.to_string())
+        ),
+        hint: None,
+        details,
+    }
+}
+
+fn print_output(output: &Value) {
+    match output {
+        Value::Null => {}
+        Value::Str(text) => terminal::data_line(text),
+        Value::Bytes(bytes) => terminal::data(bytes),
+        other => {
+            let json = result::plain(other);
+            terminal::data_line(&serde_json::to_string_pretty(&json).unwrap_or_else(|_| json.to_string()));
+        }
+    }
+}
+
+/// Before a long run, not after it: the folder of a file to be written has to be there.
+fn check_folder(path: &Path) -> Result<(), Failure> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match folder {
+        Some(folder) if !folder.is_dir() => Err(Failure::unwritable(
+            path,
+            &std::io::Error::from(std::io::ErrorKind::NotFound),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn not_json(error: &serde_json::Error) -> Failure {
+    Failure::Other {
+        rule: Rule::OutputUnwritable,
+        exit: Exit::Failed,
+        message: format!("the result has no JSON form: {error}"),
+        hint: None,
+        details: None,
+    }
+}

@@ -1,0 +1,114 @@
+//! The result of a run as JSON: what `flujo run --json` prints. `result.schema.json` describes it.
+
+use flujo_core::machine::{Failure, History, LaneRecord, Outcome, Record, Status, Stop};
+use flujo_core::plan::Plan;
+use flujo_core::usage::Usage;
+use flujo_core::value::Value;
+use flujo_tokio::{Done, Handler, Tokio};
+use serde_json::{Value as Json, json};
+
+/// The JSON schema of the result.
+pub(crate) const SCHEMA: &str = include_str!("result.schema.json");
+
+/// The result of a run.
+pub(crate) fn to_json(done: &Done) -> Json {
+    let finish = &done.finish;
+    json!({
+        "run_id": done.id.to_string(),
+        "pipeline": &**done.plan.name(),
+        "status": done.status(),
+        "output": done.output().map_or(Json::Null, plain),
+        "error": error(&finish.outcome),
+        "usage": usage(finish.usage),
+        "context": plain(&finish.context.to_value()),
+        "steps": steps(&done.plan, &finish.history, None),
+    })
+}
+
+fn error(outcome: &Outcome<Tokio>) -> Json {
+    match outcome {
+        Outcome::Completed(_) | Outcome::Stopped(Stop::Cancelled) => Json::Null,
+        Outcome::Failed(failure) | Outcome::Stopped(Stop::Fatal(failure)) => describe(failure),
+        Outcome::Stopped(Stop::Aborted(reason)) => {
+            json!({"step": null, "type": "Aborted", "message": &**reason})
+        }
+        Outcome::Stopped(Stop::LimitExceeded(breach)) => {
+            json!({"step": &*breach.step, "type": "UsageLimitExceeded", "message": breach.to_string()})
+        }
+    }
+}
+
+fn describe(failure: &Failure<Tokio>) -> Json {
+    json!({"step": &*failure.step, "type": &*failure.error_type, "message": failure.to_string()})
+}
+
+fn usage(usage: Usage) -> Json {
+    json!({"cost_usd": usage.cost.dollars(), "tokens": usage.tokens, "requests": usage.requests})
+}
+
+/// The records below `parent`.
+fn steps(plan: &Plan<Handler>, history: &History<Tokio>, parent: Option<u32>) -> Vec<Json> {
+    history
+        .children(parent)
+        .map(|(place, record)| step(plan, history, place, record))
+        .collect()
+}
+
+fn step(plan: &Plan<Handler>, history: &History<Tokio>, place: u32, record: &Record<Tokio>) -> Json {
+    let details = record.details.as_deref();
+    json!({
+        "name": &*plan.node(record.node).name,
+        "status": status(record.status),
+        "attempts": record.attempts,
+        "time_s": seconds(record),
+        "usage": usage(record.usage),
+        "error": record.failure.as_ref().map(|failure| describe(failure)),
+        "rejected_attempts": details
+            .map(|details| details.attempt_failures.iter().map(|failure| describe(failure)).collect::<Vec<_>>())
+            .unwrap_or_default(),
+        "branch": details.and_then(|details| details.branch.as_deref()),
+        "lanes": record.lanes().iter().map(|lane| lane_json(plan, lane)).collect::<Vec<_>>(),
+        "steps": steps(plan, history, Some(place)),
+    })
+}
+
+fn lane_json(plan: &Plan<Handler>, lane: &LaneRecord<Tokio>) -> Json {
+    let finish = lane.finish.as_ref();
+    json!({
+        "name": &*lane.name,
+        "status": finish.map_or("not_started", |finish| lane_status(&finish.outcome)),
+        "error": finish.map_or(Json::Null, |finish| error(&finish.outcome)),
+        "steps": finish.map(|finish| steps(plan, &finish.history, None)).unwrap_or_default(),
+    })
+}
+
+/// How a lane ended, in the words of a run.
+pub(crate) fn lane_status(outcome: &Outcome<Tokio>) -> &'static str {
+    match outcome {
+        Outcome::Completed(_) => "completed",
+        Outcome::Failed(_) | Outcome::Stopped(Stop::Fatal(_)) => "failed",
+        Outcome::Stopped(Stop::LimitExceeded(_)) => "limit_exceeded",
+        Outcome::Stopped(_) => "cancelled",
+    }
+}
+
+fn status(status: Status) -> &'static str {
+    match status {
+        Status::Running => "running",
+        Status::Succeeded => "succeeded",
+        Status::Failed => "failed",
+        Status::Cancelled => "cancelled",
+        Status::LimitExceeded => "limit_exceeded",
+    }
+}
+
+/// Active time of a step, in seconds.
+#[allow(clippy::cast_precision_loss)] // a float is asked for
+pub(crate) fn seconds(record: &Record<Tokio>) -> f64 {
+    record.latency() as f64 / 1e9
+}
+
+/// A value as JSON; what has no JSON form is shown by its kind.
+pub(crate) fn plain(value: &Value) -> Json {
+    serde_json::to_value(value).unwrap_or_else(|_| json!(format!("<{}>", value.kind())))
+}
