@@ -74,9 +74,9 @@ impl Context {
                 let present = merged.get(field).cloned();
                 let result = match (writers.get(field.as_str()), own) {
                     (None, own) => own.cloned(),
-                    (Some(_), own) if own == present.as_ref() => present,
                     (Some(first), own) => match (appended(base, present.as_ref()), appended(base, own)) {
                         (Some(_), Some(added)) => Some(extended(present, added)),
+                        _ if own == present.as_ref() => present,
                         _ => {
                             let (left, right) = (shown(present.as_ref()), shown(own));
                             return Err(format!(
@@ -104,8 +104,7 @@ fn appended<'a>(base: Option<&Object>, value: Option<&'a Object>) -> Option<&'a 
     };
     match base {
         Some(Object::List(before)) => values.strip_prefix(before.as_slice()),
-        None => Some(values),
-        Some(_) => None,
+        _ => None,
     }
 }
 

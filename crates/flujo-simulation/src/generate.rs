@@ -16,7 +16,7 @@ const DEPTH: u32 = 5;
 
 /// Any case.
 pub fn case() -> impl Strategy<Value = Case> {
-    (spec(), hooks(), limits(), deadline(12), schedule(), any::<bool>()).prop_map(
+    (spec(), hooks(), limits(), deadline(6), schedule(), any::<bool>()).prop_map(
         |(mut pipeline, hook, limits, deadline, schedule, list)| {
             name_everything(&mut pipeline);
             Case {
@@ -66,7 +66,7 @@ fn hooks() -> impl Strategy<Value = Option<Script>> {
 }
 
 fn limits() -> impl Strategy<Value = UsageLimits> {
-    prop::option::weighted(0.3, 5..60_u64).prop_map(|tokens| UsageLimits {
+    prop::option::weighted(0.5, 2..40_u64).prop_map(|tokens| UsageLimits {
         tokens,
         ..UsageLimits::default()
     })
@@ -139,7 +139,7 @@ fn working() -> impl Strategy<Value = Does> {
 fn agent() -> BoxedStrategy<Script> {
     let failures = prop::collection::vec(act(failing()), 0..3);
     let last = prop_oneof![
-        12 => act(working()),
+        24 => act(working()),
         2 => act(failing()),
         1 => act(Just(Does::Abort)),
         1 => act(Just(Does::Fatal)),
@@ -172,7 +172,7 @@ fn aside(does: impl Strategy<Value = Does> + 'static) -> BoxedStrategy<Script> {
 }
 
 fn processor() -> impl Strategy<Value = Script> {
-    aside(prop_oneof![5 => Just(Does::Natural), 1 => failing()])
+    aside(prop_oneof![15 => Just(Does::Natural), 1 => failing()])
 }
 
 fn judge(redirects: bool) -> impl Strategy<Value = Script> {
@@ -181,7 +181,7 @@ fn judge(redirects: bool) -> impl Strategy<Value = Script> {
     } else {
         Just(Does::Reject).boxed()
     };
-    aside(prop_oneof![5 => Just(Does::Natural), 2 => Just(Does::Reject), 1 => failing(), 1 => redirect])
+    aside(prop_oneof![10 => Just(Does::Natural), 2 => Just(Does::Reject), 1 => failing(), 1 => redirect])
 }
 
 fn step() -> BoxedStrategy<StepSpec> {
@@ -204,7 +204,7 @@ fn step() -> BoxedStrategy<StepSpec> {
         prop::bool::weighted(0.4),
         around,
         policy,
-        deadline(15),
+        deadline(12),
         0..6_u64,
     )
         .prop_map(
@@ -254,7 +254,7 @@ fn spec() -> BoxedStrategy<Spec> {
         prop_oneof![
             3 => prop::collection::vec(inner.clone(), 1..4).prop_map(Spec::Sequence),
             2 => with_fallback(inner.clone()),
-            2 => conditional(inner.clone()),
+            4 => conditional(inner.clone()),
             4 => parallel(inner.clone()),
             3 => map(inner.clone()),
             2 => group(inner),
@@ -287,8 +287,8 @@ fn branches(inner: BoxedStrategy<Spec>) -> BoxedStrategy<Vec<(String, Spec)>> {
 
 fn conditional(inner: BoxedStrategy<Spec>) -> BoxedStrategy<Spec> {
     let choice = prop_oneof![
-        4 => prop::sample::select(vec!["a", "b", "c"]).prop_map(|key| Does::Choose(key.to_owned())),
-        2 => Just(Does::Natural),
+        3 => prop::sample::select(vec!["a", "b", "c"]).prop_map(|key| Does::Choose(key.to_owned())),
+        8 => Just(Does::Natural),
         1 => failing(),
     ];
     let mapper = || prop::option::weighted(0.3, aside(prop_oneof![5 => Just(Does::Add(1)), 1 => failing()]));
@@ -299,7 +299,7 @@ fn conditional(inner: BoxedStrategy<Spec>) -> BoxedStrategy<Spec> {
         default,
         mapper(),
         mapper(),
-        deadline(8),
+        deadline(6),
     )
         .prop_map(
             |(condition, branches, default, input_mapper, output_mapper, deadline)| {
@@ -337,7 +337,7 @@ fn parallel(inner: BoxedStrategy<Spec>) -> BoxedStrategy<Spec> {
         at_once,
         prop::option::of(join()),
         join(),
-        deadline(8),
+        deadline(6),
     )
         .prop_map(
             |(branches, on_failure, max_concurrency, merge, collect, deadline)| {
@@ -368,7 +368,7 @@ fn map(inner: BoxedStrategy<Spec>) -> BoxedStrategy<Spec> {
         on_failure(),
         prop::option::of(join()),
         join(),
-        deadline(8),
+        deadline(6),
     )
         .prop_map(
             |(body, items, max_concurrency, on_failure, merge, collect, deadline)| {
@@ -389,7 +389,7 @@ fn map(inner: BoxedStrategy<Spec>) -> BoxedStrategy<Spec> {
 
 fn group(inner: BoxedStrategy<Spec>) -> BoxedStrategy<Spec> {
     let inherit = prop::option::of(aside(Just(Does::Natural)));
-    (inner, inherit, prop::option::of(join()), deadline(8))
+    (inner, inherit, prop::option::of(join()), deadline(6))
         .prop_map(|(body, inherit, collect, deadline)| {
             let collect = collect.filter(|_| inherit.is_some());
             Spec::Group(Box::new(GroupSpec {

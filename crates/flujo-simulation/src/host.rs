@@ -6,16 +6,17 @@ use std::fmt;
 use std::sync::Arc;
 
 use flujo_core::machine::{
-    Answer, Call, CallId, Command, Event, Finish, LaneId, LanePlace, Machine, Options, Role, Time, TimerId,
+    CallId, Command, Event, Finish, LaneId, LanePlace, Machine, Options, Role, Time, TimerId,
 };
-use flujo_core::plan::{Kind, NodeId, Plan};
+use flujo_core::plan::{NodeId, Plan};
 use flujo_core::usage::Usage;
 
-use crate::behaviour::{self, Result as Written};
+use crate::behaviour::Result as Written;
 use crate::budget::Budget;
+use crate::calls::written_event;
 use crate::random::{Random, mix};
-use crate::script::{Act, Does, OnCancel};
-use crate::trace::{CallEnd, CallTrace, NoticeTrace, Ran, Trace};
+use crate::script::Act;
+use crate::trace::{NoticeTrace, Ran, Trace};
 use crate::{Callable, Case, Context, Object, Schedule, Script, Simulated};
 
 /// More commands than any sensible case gives: a machine that goes round in circles.
@@ -51,8 +52,8 @@ impl std::error::Error for Stuck {}
 pub struct Simulation {
     pub(crate) plan: Arc<Plan<Callable>>,
     /// What hooks do: they share one script, whose acts go by the number of hook calls of the whole run.
-    hook: Script,
-    hook_calls: usize,
+    pub(crate) hook: Script,
+    pub(crate) hook_calls: usize,
     pub(crate) schedule: Schedule,
     pub(crate) random: Random,
     pub(crate) now: Time,
@@ -64,7 +65,7 @@ pub struct Simulation {
     pub(crate) queue: BTreeMap<(Time, u64), Due>,
     sequence: u64,
     /// How often each callable has been called to the end, per lane.
-    counts: HashMap<(u64, NodeId, Role, u32), usize>,
+    pub(crate) counts: HashMap<(u64, NodeId, Role, u32), usize>,
     budget: Budget,
     deadline: Option<Time>,
     pub(crate) trace: Trace,
@@ -77,21 +78,23 @@ pub struct Simulation {
 /// One machine under way.
 pub(crate) struct Lane {
     pub(crate) machine: Machine<Simulated>,
+    /// Whether it has been told to end.
+    pub(crate) cancelled: bool,
     parent: Option<(usize, LaneId)>,
     /// Tells lanes apart by where they stand, not by when they began.
-    key: u64,
+    pub(crate) key: u64,
 }
 
 /// One call under way.
 pub(crate) struct Flight {
-    trace: usize,
+    pub(crate) trace: usize,
     pub(crate) node: NodeId,
-    role: Role,
-    index: u32,
-    attempt: u32,
-    act: Act,
+    pub(crate) role: Role,
+    pub(crate) index: u32,
+    pub(crate) attempt: u32,
+    pub(crate) act: Act,
     /// Where in the queue its end is.
-    due: Option<(Time, u64)>,
+    pub(crate) due: Option<(Time, u64)>,
     /// Whether it has been told to end.
     pub(crate) cancelled: bool,
 }
@@ -173,6 +176,7 @@ impl Simulation {
             now: 0,
             lanes: vec![Some(Lane {
                 machine,
+                cancelled: false,
                 parent: None,
                 key: 0,
             })],
@@ -278,8 +282,9 @@ impl Simulation {
         Ok(())
     }
 
-    fn tell(&mut self, lane: usize, event: Event<Simulated>) {
+    pub(crate) fn tell(&mut self, lane: usize, event: Event<Simulated>) {
         if let Some(running) = self.lanes.get_mut(lane).and_then(Option::as_mut) {
+            running.cancelled |= matches!(event, Event::Cancel { .. });
             running.machine.handle(event);
             self.wake(lane);
         }
@@ -291,7 +296,7 @@ impl Simulation {
         }
     }
 
-    fn push(&mut self, at: Time, due: Due) -> (Time, u64) {
+    pub(crate) fn push(&mut self, at: Time, due: Due) -> (Time, u64) {
         self.sequence += 1;
         let key = (at.max(self.now), self.sequence);
         self.queue.insert(key, due);
@@ -349,35 +354,6 @@ impl Simulation {
         }
     }
 
-    fn call_ends(&mut self, lane: usize, call: CallId, end: End) {
-        let Some(flight) = self.flights.remove(&(lane, call)) else {
-            return;
-        };
-        if let Some(key) = self.lanes[lane].as_ref().map(|lane| lane.key) {
-            *self
-                .counts
-                .entry((key, flight.node, flight.role, flight.index))
-                .or_default() += 1;
-        }
-        let at = self.now;
-        let (event, how, usage) = match end {
-            End::TimedOut(usage) => (Event::TimedOut { call, usage, at }, CallEnd::TimedOut, usage),
-            End::Cancelled => (Event::CallCancelled { call, at }, CallEnd::Cancelled, Usage::ZERO),
-            End::Written(written) => {
-                let (how, usage) = match &*written {
-                    Written::Failure(_) => (CallEnd::Failed, flight.act.usage),
-                    Written::Answer(Answer::Value { usage, .. }, _) => (CallEnd::Answered, *usage),
-                    Written::Answer(..) => (CallEnd::Answered, Usage::ZERO),
-                };
-                (written_event(call, *written, usage, at), how, usage)
-            }
-        };
-        if let Some(trace) = self.trace.calls.get_mut(flight.trace) {
-            (trace.ended, trace.end, trace.usage) = (Some(at), Some(how), usage);
-        }
-        self.tell(lane, event);
-    }
-
     fn carry_out(&mut self, lane: usize, command: Command<Simulated>) -> Result<(), Stuck> {
         match command {
             Command::Call(call) => return self.begin_call(lane, call),
@@ -418,7 +394,7 @@ impl Simulation {
         Ok(())
     }
 
-    fn place(&self, lane: usize) -> Option<Arc<LanePlace>> {
+    pub(crate) fn place(&self, lane: usize) -> Option<Arc<LanePlace>> {
         self.lanes[lane].as_ref()?.machine.lane().cloned()
     }
 
@@ -431,6 +407,7 @@ impl Simulation {
         let lane = self.lanes.len();
         self.lanes.push(Some(Lane {
             machine,
+            cancelled: false,
             parent: Some((parent, id)),
             key,
         }));
@@ -478,213 +455,5 @@ impl Simulation {
                 actual,
             },
         );
-    }
-
-    fn begin_call(&mut self, lane: usize, call: Call<Simulated>) -> Result<(), Stuck> {
-        if self
-            .orphans
-            .iter()
-            .any(|(of, orphan)| *of == lane && matches!(orphan, Orphan::Call(_)))
-        {
-            return self.resume_call(lane, &call);
-        }
-        let Some(key) = self.lanes[lane].as_ref().map(|lane| lane.key) else {
-            return Ok(());
-        };
-        let hook = matches!(call.role, Role::Hook(_));
-        let nth = self
-            .counts
-            .get(&(key, call.node, call.role, call.index))
-            .copied()
-            .unwrap_or(0);
-        let node = self.plan.node(call.node);
-        let act = if hook {
-            self.hook_calls += 1;
-            self.hook.act(self.hook_calls - 1)
-        } else {
-            script_of(&node.kind, call.role, call.index).map_or_else(Act::default, |script| script.act(nth))
-        };
-        let written = behaviour::result(&call, node, &act, nth);
-        let trace = self.trace.calls.len();
-        self.trace.calls.push(CallTrace {
-            lane: self.place(lane),
-            node: call.node,
-            role: call.role,
-            index: call.index,
-            attempt: call.attempt,
-            call: call.call,
-            started: self.now,
-            ended: None,
-            end: None,
-            usage: Usage::ZERO,
-            wrote: act.writes.iter().map(|(field, _)| field.clone()).collect(),
-            obeys: !act.inline && !matches!(act.on_cancel, OnCancel::Linger(_) | OnCancel::Ignore),
-        });
-        let (at, end) = self.end_of(lane, &call, &act, written);
-        let due = at.map(|at| {
-            self.push(
-                at,
-                Due::CallEnds {
-                    lane,
-                    call: call.call,
-                    end,
-                },
-            )
-        });
-        let flight = Flight {
-            trace,
-            node: call.node,
-            role: call.role,
-            index: call.index,
-            attempt: call.attempt,
-            act,
-            due,
-            cancelled: false,
-        };
-        self.flights.insert((lane, call.call), flight);
-        Ok(())
-    }
-
-    /// When and how a call ends that is not cancelled: by itself, or at its deadline.
-    fn end_of(
-        &mut self,
-        lane: usize,
-        call: &Call<Simulated>,
-        act: &Act,
-        written: Written,
-    ) -> (Option<Time>, End) {
-        let by_itself = (act.does != Does::Hang).then(|| self.now.saturating_add(act.takes));
-        let written = Box::new(written);
-        let deadline = call
-            .deadline
-            .filter(|deadline| !act.inline && by_itself.is_none_or(|end| end > *deadline));
-        let Some(deadline) = deadline.map(|deadline| deadline.max(self.now)) else {
-            return (by_itself, End::Written(written));
-        };
-        match act.on_cancel {
-            OnCancel::Linger(more) => (Some(deadline.saturating_add(more)), End::TimedOut(act.usage)),
-            OnCancel::Ignore if by_itself.is_some() => (by_itself, End::Written(written)),
-            OnCancel::Abandon => {
-                if let Some(late) = by_itself {
-                    self.push(
-                        late,
-                        Due::Late {
-                            lane,
-                            call: call.call,
-                            written,
-                            usage: act.usage,
-                        },
-                    );
-                }
-                (Some(deadline), End::TimedOut(Usage::ZERO))
-            }
-            OnCancel::Obey | OnCancel::Ignore => (Some(deadline), End::TimedOut(act.usage)),
-        }
-    }
-
-    fn cancel_call(&mut self, lane: usize, call: CallId) {
-        let Some(flight) = self.flights.get_mut(&(lane, call)) else {
-            return;
-        };
-        flight.cancelled = true;
-        let after = match flight.act.on_cancel {
-            _ if flight.act.inline => return,
-            OnCancel::Ignore if flight.act.does != Does::Hang => return,
-            OnCancel::Linger(more) => more,
-            _ => 0,
-        };
-        let due = flight.due.take();
-        let was = due.and_then(|key| self.queue.remove(&key));
-        let at = self.now.saturating_add(after);
-        // A call that is being ended by its deadline already ends no later for being cancelled.
-        let (at, end) = match (due, was) {
-            (
-                Some((at, _)),
-                Some(Due::CallEnds {
-                    end: End::TimedOut(usage),
-                    ..
-                }),
-            ) if at <= self.now.saturating_add(after) => (at, End::TimedOut(usage)),
-            _ => (at, End::Cancelled),
-        };
-        let key = self.push(at, Due::CallEnds { lane, call, end });
-        if let Some(flight) = self.flights.get_mut(&(lane, call)) {
-            flight.due = Some(key);
-        }
-    }
-
-    /// A restored machine asks again for the call that was under way: it goes on under its new name.
-    fn resume_call(&mut self, lane: usize, call: &Call<Simulated>) -> Result<(), Stuck> {
-        let old = self.orphans.iter().find_map(|orphan| match orphan {
-            (of, Orphan::Call(old)) if *of == lane => Some(*old),
-            _ => None,
-        });
-        let Some((old, mut flight)) = old.and_then(|old| Some((old, self.flights.remove(&(lane, old))?)))
-        else {
-            return Err(Stuck::Forgot(format!(
-                "nothing is known of the call of {:?}",
-                call.node
-            )));
-        };
-        self.orphans.remove(&(lane, Orphan::Call(old)));
-        let same = (flight.node, flight.role, flight.index, flight.attempt)
-            == (call.node, call.role, call.index, call.attempt);
-        if !same {
-            return Err(Stuck::Forgot(format!(
-                "{:?} {:?} was under way, but {:?} {:?} is asked for",
-                flight.node, flight.role, call.node, call.role
-            )));
-        }
-        if let Some(Due::CallEnds { call: name, .. }) = flight.due.and_then(|key| self.queue.get_mut(&key)) {
-            *name = call.call;
-        }
-        if let Some(trace) = self.trace.calls.get_mut(flight.trace) {
-            trace.call = call.call;
-        }
-        flight.cancelled = false;
-        self.flights.insert((lane, call.call), flight);
-        Ok(())
-    }
-}
-
-fn written_event(call: CallId, written: Written, usage: Usage, at: Time) -> Event<Simulated> {
-    match written {
-        Written::Answer(answer, context) => Event::Answered {
-            call,
-            answer,
-            context,
-            at,
-        },
-        Written::Failure(failure) => Event::Failed {
-            call,
-            failure,
-            usage,
-            at,
-        },
-    }
-}
-
-/// The script behind a role of a node; a redirected agent has none of its own and does what is natural.
-fn script_of(kind: &Kind<Callable>, role: Role, index: u32) -> Option<&Callable> {
-    let at = index as usize;
-    match (kind, role) {
-        (Kind::Step(step), Role::PromptProcessor) => step.prompt_processors.get(at),
-        (Kind::Step(step), Role::Agent) => Some(&step.agent),
-        (Kind::Step(step), Role::OutputProcessor) => step.output_processors.get(at),
-        (Kind::Step(step), Role::Plugin) => step.plugins.get(at),
-        (Kind::Step(step), Role::Validator) => step.validators.get(at),
-        (Kind::Step(step), Role::Apply) => step.apply.as_ref(),
-        (Kind::Step(step), Role::Persist) => step.persist.as_ref(),
-        (Kind::Conditional(node), Role::Condition) => Some(&node.condition),
-        (Kind::Conditional(node), Role::BranchInput) => node.input_mapper.as_ref(),
-        (Kind::Conditional(node), Role::BranchOutput) => node.output_mapper.as_ref(),
-        (Kind::Parallel(node), Role::Merge) => node.merge.as_ref(),
-        (Kind::Parallel(node), Role::Collect) => Some(&node.collect),
-        (Kind::Map(node), Role::Items) => Some(&node.items),
-        (Kind::Map(node), Role::Merge) => node.merge.as_ref(),
-        (Kind::Map(node), Role::Collect) => Some(&node.collect),
-        (Kind::Group(node), Role::Inherit) => node.inherit.as_ref(),
-        (Kind::Group(node), Role::Collect) => node.collect.as_ref(),
-        _ => None,
     }
 }

@@ -18,6 +18,7 @@ pub mod trace;
 
 mod behaviour;
 mod budget;
+mod calls;
 mod save;
 
 pub use case::{Case, Schedule, Spec};

@@ -10,14 +10,16 @@ use crate::Simulated;
 use crate::host::{Due, Orphan, Simulation, Stuck};
 
 impl Simulation {
-    /// Whether it is time to save. A run that waits for cancelled calls is not saved: they would be gone.
+    /// Whether it is time to save. A run that is being stopped is not saved: what
+    /// it waits for would be gone.
     pub(crate) fn wants_save(&self) -> bool {
         let due = self
             .schedule
             .save_after
             .iter()
             .any(|after| u64::from(*after) <= self.trace.commands);
-        due && !self.flights.values().any(|flight| flight.cancelled)
+        due && !self.lanes.iter().flatten().any(|lane| lane.cancelled)
+            && !self.flights.values().any(|flight| flight.cancelled)
     }
 
     /// Saves everything, drops it and goes on from what was saved.

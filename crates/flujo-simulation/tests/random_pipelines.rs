@@ -9,7 +9,7 @@ use flujo_simulation::{Callable, Case, Ran, Simulated, Simulation, generate, inv
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 
-const CASES: u32 = 1_500;
+const CASES: u32 = 4_000;
 
 fn run(case: &Case) -> Result<Ran, TestCaseError> {
     Simulation::new(case)
@@ -133,7 +133,7 @@ fn count(plan: &Plan<Callable>, ran: &Ran, seen: &mut BTreeMap<(&'static str, &'
 #[test]
 fn saving_and_restoring_at_any_command_changes_nothing() {
     let saves = RefCell::new(0);
-    check(CASES / 3, |case| {
+    check(CASES / 5, |case| {
         let unbroken = run(case)?;
         let mut saved = case.clone();
         saved.schedule.save_after = (1..40).chain((40..400).step_by(7)).collect();
@@ -150,7 +150,7 @@ fn saving_and_restoring_at_any_command_changes_nothing() {
 
 #[test]
 fn the_same_seed_gives_the_same_notices_and_the_case_survives_json() {
-    check(CASES / 5, |case| {
+    check(CASES / 10, |case| {
         let text = serde_json::to_string(case).unwrap();
         let read: Case = serde_json::from_str(&text).unwrap();
         let (one, two) = (run(case)?, run(&read)?);
@@ -162,7 +162,7 @@ fn the_same_seed_gives_the_same_notices_and_the_case_survives_json() {
 
 #[test]
 fn a_run_cancelled_at_any_command_ends_sound_and_keeps_its_history() {
-    check(CASES / 5, |case| {
+    check(CASES / 10, |case| {
         let mut case = case.clone();
         case.schedule.cancel_after = None;
         let whole = u32::try_from(run(&case)?.trace.commands).unwrap_or(u32::MAX);

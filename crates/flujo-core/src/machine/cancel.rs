@@ -139,37 +139,33 @@ impl<D: Domain> Cursor<'_, D> {
 }
 
 impl<D: Domain> State<D> {
-    /// Moves every time in it so that what was `self.now` is `now`: timers and deadlines keep what remained of them.
+    /// Moves every time in it so that what was `self.now` is `now`: timers and deadlines keep what remained of them, or
+    /// by how much they had been passed.
     pub(super) fn shift_time(&mut self, now: Time) {
-        let (then, shift) = (self.now, |time: &mut Time, then: Time| {
-            *time = now.saturating_add(time.saturating_sub(then));
-        });
+        let then = self.now;
+        let shift = |time: &mut Time| {
+            *time = if now >= then {
+                time.saturating_add(now - then)
+            } else {
+                time.saturating_sub(then - now)
+            };
+        };
         self.now = now;
-        self.deadline.iter_mut().for_each(|time| shift(time, then));
+        self.deadline.iter_mut().for_each(shift);
         if let Pending::Timer(_, until) = &mut self.pending {
-            shift(until, then);
+            shift(until);
         }
         for frame in &mut self.stack {
             if let Some(opened) = frame.opened_mut() {
-                opened
-                    .outer_deadline
-                    .iter_mut()
-                    .for_each(|time| shift(time, then));
+                opened.outer_deadline.iter_mut().for_each(shift);
             }
             if let Frame::Step(step) = frame {
-                step.attempt_deadline
-                    .iter_mut()
-                    .for_each(|time| shift(time, then));
+                step.attempt_deadline.iter_mut().for_each(shift);
             }
         }
-        // Records that are under way keep how long they have run.
         for record in &mut self.history.records {
-            let (begun, ended) = (
-                then.saturating_sub(record.started),
-                then.saturating_sub(record.ended),
-            );
-            record.started = now.saturating_sub(begun);
-            record.ended = now.saturating_sub(ended);
+            shift(&mut record.started);
+            shift(&mut record.ended);
         }
     }
 }

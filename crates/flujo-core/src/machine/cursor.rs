@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::fault::{Fault, is_planted};
 use super::frame::{self, Frame, Opened};
 use super::{
     Answer, Call, CallId, Command, Completion, Domain, Event, Failure, FailureKind, Finish, Input, LaneId,
@@ -286,7 +287,12 @@ impl<D: Domain> Cursor<'_, D> {
             details: None,
         });
         self.state.parent = Some(record);
-        if let Some(limit) = self.plan.node(node).deadline {
+        if let Some(limit) = self
+            .plan
+            .node(node)
+            .deadline
+            .filter(|_| !is_planted(Fault::DeadlineIgnored))
+        {
             let own = self.state.now.saturating_add(nanoseconds(limit));
             self.state.deadline = Some(outer_deadline.map_or(own, |outer| outer.min(own)));
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::cursor::Cursor;
+use super::fault::{Fault, is_planted};
 use super::{Domain, Finish, Held, LaneId, LaneRecord, Outcome, Stop};
 use crate::plan::{Kind, LaneFailure, NodeId, Plan};
 
@@ -248,7 +249,11 @@ impl<D: Domain> Lanes<D> {
                 Slot::Waiting(_) | Slot::Running { .. } => None,
             },
         });
-        Arc::new(records.collect())
+        let mut records: Vec<LaneRecord<D>> = records.collect();
+        if is_planted(Fault::LanesReversed) {
+            records.reverse();
+        }
+        Arc::new(records)
     }
 
     pub(super) fn name(&self, plan: &Plan<D::Callable>, place: usize) -> Arc<str> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::cursor::{Ask, Cursor, Next, Reply};
+use super::fault::{Fault, is_planted};
 use super::frame::{Frame, Opened};
 use super::lanes::{Joined, Lanes};
 use super::parallel::{JoinStage, lane_failure};
@@ -239,7 +240,7 @@ fn lane_ended<D: Domain>(
     {
         return broken(cursor, failure);
     }
-    if halted {
+    if halted && !is_planted(Fault::SiblingNotCancelled) {
         cursor.cancel_lanes();
     }
     go_on(cursor)

@@ -10,6 +10,7 @@ mod conditional;
 mod cursor;
 mod domain;
 mod failure;
+mod fault;
 mod frame;
 mod gate;
 mod group;
@@ -33,6 +34,8 @@ pub use command::{
 };
 pub use domain::Domain;
 pub use failure::{Failure, FailureKind, LimitBreach, LimitKind, RetryAdvice};
+#[cfg(feature = "planted-faults")]
+pub use fault::{Fault, plant};
 pub use held::Held;
 pub use history::{Details, History, LaneRecord, Record, Status};
 pub use outcome::{Finish, Outcome, Stop};

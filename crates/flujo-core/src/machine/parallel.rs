@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::cursor::{Ask, Cursor, Next, Reply};
+use super::fault::{Fault, is_planted};
 use super::frame::{Frame, Opened};
 use super::lanes::{Joined, Lanes};
 use super::{Answer, Completion, Domain, Failure, FailureKind, Finish, Input, LaneRecord, Outcome, Role};
@@ -142,7 +143,7 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
             if cursor.state.stopping.is_some() {
                 return cursor.go_on_stopping();
             }
-            if halted {
+            if halted && !is_planted(Fault::SiblingNotCancelled) {
                 cursor.cancel_lanes();
             }
             go_on(cursor)

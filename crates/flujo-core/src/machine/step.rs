@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::cursor::{Ask, Cursor, Next, Reply, nanoseconds};
+use super::fault::{Fault, is_planted};
 use super::frame::{Frame, Opened};
 use super::{
     Answer, Command, Completion, Domain, Failure, FailureKind, Held, Input, NoticeKind, Pending, RetryAdvice,
@@ -269,7 +270,9 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
         }
         Reply::TimedOut(usage) => timed_out(cursor, usage),
         Reply::Failed(failure, usage) => {
-            cursor.spend(record, usage);
+            if !is_planted(Fault::RetryUsageLost) {
+                cursor.spend(record, usage);
+            }
             let kind = match stage {
                 Stage::Prompt(_) => FailureKind::PromptProcessor,
                 Stage::Output(_) => FailureKind::OutputProcessor,
@@ -428,6 +431,11 @@ fn attempt_failed<D: Domain>(cursor: &mut Cursor<'_, D>, failure: Failure<D>) ->
     let (frame, step) = top!(cursor);
     frame.failure = Some(Arc::clone(&failure));
     let (opened, attempt) = (frame.opened, frame.attempt);
+    if is_planted(Fault::FailedAttemptCommitted)
+        && let Some(view) = frame.view.take()
+    {
+        let _ = D::commit(&mut cursor.state.context, view);
+    }
     if let Some(record) = cursor.record(opened.record) {
         record.details_mut().attempt_failures.push(Arc::clone(&failure));
     }
@@ -461,7 +469,7 @@ fn give_up<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     frame.view = None;
     let (opened, attempt) = (frame.opened, frame.attempt);
     match step.fallback {
-        Some(fallback) if !too_late => {
+        Some(fallback) if !too_late && !is_planted(Fault::FallbackSkipped) => {
             frame.stage = Stage::Fallback(next_record);
             let input = frame.input.clone();
             cursor.notify(NoticeKind::FallbackStarted, opened.node, opened.record, attempt);

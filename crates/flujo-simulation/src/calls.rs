@@ -1,0 +1,271 @@
+//! Calls of the simulation: how long each takes, how it ends, and what becomes of it when it is cancelled, late or
+//! saved half-way.
+
+use flujo_core::machine::{Answer, Call, CallId, Event, Role, Time};
+use flujo_core::plan::Kind;
+use flujo_core::usage::Usage;
+
+use crate::behaviour::{self, Result as Written};
+use crate::host::{Due, End, Flight, Orphan, Simulation, Stuck};
+use crate::script::{Act, Does, OnCancel};
+use crate::trace::{CallEnd, CallTrace};
+use crate::{Callable, Simulated};
+
+impl Simulation {
+    pub(crate) fn begin_call(&mut self, lane: usize, call: Call<Simulated>) -> Result<(), Stuck> {
+        if self
+            .orphans
+            .iter()
+            .any(|(of, orphan)| *of == lane && matches!(orphan, Orphan::Call(_)))
+        {
+            return self.resume_call(lane, &call);
+        }
+        let Some(key) = self.lanes[lane].as_ref().map(|lane| lane.key) else {
+            return Ok(());
+        };
+        let hook = matches!(call.role, Role::Hook(_));
+        let nth = self
+            .counts
+            .get(&(key, call.node, call.role, call.index))
+            .copied()
+            .unwrap_or(0);
+        let node = self.plan.node(call.node);
+        let act = if hook {
+            self.hook_calls += 1;
+            self.hook.act(self.hook_calls - 1)
+        } else {
+            script_of(&node.kind, call.role, call.index).map_or_else(Act::default, |script| script.act(nth))
+        };
+        let written = behaviour::result(&call, node, &act, nth);
+        let trace = self.trace.calls.len();
+        self.trace.calls.push(CallTrace {
+            lane: self.place(lane),
+            node: call.node,
+            role: call.role,
+            index: call.index,
+            attempt: call.attempt,
+            call: call.call,
+            started: self.now,
+            ended: None,
+            end: None,
+            usage: Usage::ZERO,
+            wrote: act.writes.iter().map(|(field, _)| field.clone()).collect(),
+            obeys: !act.inline && !matches!(act.on_cancel, OnCancel::Linger(_) | OnCancel::Ignore),
+        });
+        let (at, end) = self.end_of(lane, &call, &act, written);
+        let due = at.map(|at| {
+            self.push(
+                at,
+                Due::CallEnds {
+                    lane,
+                    call: call.call,
+                    end,
+                },
+            )
+        });
+        let flight = Flight {
+            trace,
+            node: call.node,
+            role: call.role,
+            index: call.index,
+            attempt: call.attempt,
+            act,
+            due,
+            cancelled: false,
+        };
+        self.flights.insert((lane, call.call), flight);
+        Ok(())
+    }
+
+    /// When and how a call ends that is not cancelled: by itself, or at its deadline.
+    fn end_of(
+        &mut self,
+        lane: usize,
+        call: &Call<Simulated>,
+        act: &Act,
+        written: Written,
+    ) -> (Option<Time>, End) {
+        let by_itself = (act.does != Does::Hang).then(|| self.now.saturating_add(act.takes));
+        let written = Box::new(written);
+        let deadline = call
+            .deadline
+            .filter(|deadline| !act.inline && by_itself.is_none_or(|end| end > *deadline));
+        let Some(deadline) = deadline.map(|deadline| deadline.max(self.now)) else {
+            return (by_itself, End::Written(written));
+        };
+        match act.on_cancel {
+            OnCancel::Linger(more) => (Some(deadline.saturating_add(more)), End::TimedOut(act.usage)),
+            OnCancel::Ignore if by_itself.is_some() => (by_itself, End::Written(written)),
+            OnCancel::Abandon => {
+                if let Some(late) = by_itself {
+                    self.push(
+                        late.max(deadline.saturating_add(1)),
+                        Due::Late {
+                            lane,
+                            call: call.call,
+                            written,
+                            usage: act.usage,
+                        },
+                    );
+                }
+                (Some(deadline), End::TimedOut(Usage::ZERO))
+            }
+            OnCancel::Obey | OnCancel::Ignore => (Some(deadline), End::TimedOut(act.usage)),
+        }
+    }
+
+    pub(crate) fn call_ends(&mut self, lane: usize, call: CallId, end: End) {
+        let Some(flight) = self.flights.remove(&(lane, call)) else {
+            return;
+        };
+        if let Some(key) = self.lanes[lane].as_ref().map(|lane| lane.key) {
+            *self
+                .counts
+                .entry((key, flight.node, flight.role, flight.index))
+                .or_default() += 1;
+        }
+        let at = self.now;
+        let (event, how, usage) = match end {
+            End::TimedOut(usage) => (Event::TimedOut { call, usage, at }, CallEnd::TimedOut, usage),
+            End::Cancelled => (Event::CallCancelled { call, at }, CallEnd::Cancelled, Usage::ZERO),
+            End::Written(written) => {
+                let (how, usage) = match &*written {
+                    Written::Failure(_) => (CallEnd::Failed, flight.act.usage),
+                    Written::Answer(Answer::Value { usage, .. }, _) => (CallEnd::Answered, *usage),
+                    Written::Answer(..) => (CallEnd::Answered, Usage::ZERO),
+                };
+                (written_event(call, *written, usage, at), how, usage)
+            }
+        };
+        if let Some(trace) = self.trace.calls.get_mut(flight.trace) {
+            (trace.ended, trace.end, trace.usage) = (Some(at), Some(how), usage);
+        }
+        self.tell(lane, event);
+    }
+
+    pub(crate) fn cancel_call(&mut self, lane: usize, call: CallId) {
+        let Some(flight) = self.flights.get_mut(&(lane, call)) else {
+            return;
+        };
+        flight.cancelled = true;
+        let after = match flight.act.on_cancel {
+            _ if flight.act.inline => return,
+            OnCancel::Ignore if flight.act.does != Does::Hang => return,
+            OnCancel::Linger(more) => more,
+            _ => 0,
+        };
+        let due = flight.due.take();
+        let was = due.and_then(|key| self.queue.remove(&key));
+        let at = self.now.saturating_add(after);
+        // A call that is being ended by its deadline already ends no later for being cancelled.
+        let (at, end) = match (due, was) {
+            (
+                Some((late, _)),
+                Some(Due::CallEnds {
+                    end: End::Written(written),
+                    ..
+                }),
+            ) if flight.act.on_cancel == OnCancel::Abandon => {
+                let usage = flight.act.usage;
+                let late = late.max(at.saturating_add(1));
+                self.push(
+                    late,
+                    Due::Late {
+                        lane,
+                        call,
+                        written,
+                        usage,
+                    },
+                );
+                (at, End::Cancelled)
+            }
+            (
+                Some((at, _)),
+                Some(Due::CallEnds {
+                    end: End::TimedOut(usage),
+                    ..
+                }),
+            ) if at <= self.now.saturating_add(after) => (at, End::TimedOut(usage)),
+            _ => (at, End::Cancelled),
+        };
+        let key = self.push(at, Due::CallEnds { lane, call, end });
+        if let Some(flight) = self.flights.get_mut(&(lane, call)) {
+            flight.due = Some(key);
+        }
+    }
+
+    /// A restored machine asks again for the call that was under way: it goes on under its new name.
+    fn resume_call(&mut self, lane: usize, call: &Call<Simulated>) -> Result<(), Stuck> {
+        let old = self.orphans.iter().find_map(|orphan| match orphan {
+            (of, Orphan::Call(old)) if *of == lane => Some(*old),
+            _ => None,
+        });
+        let Some((old, mut flight)) = old.and_then(|old| Some((old, self.flights.remove(&(lane, old))?)))
+        else {
+            return Err(Stuck::Forgot(format!(
+                "nothing is known of the call of {:?}",
+                call.node
+            )));
+        };
+        self.orphans.remove(&(lane, Orphan::Call(old)));
+        let same = (flight.node, flight.role, flight.index, flight.attempt)
+            == (call.node, call.role, call.index, call.attempt);
+        if !same {
+            return Err(Stuck::Forgot(format!(
+                "{:?} {:?} was under way, but {:?} {:?} is asked for",
+                flight.node, flight.role, call.node, call.role
+            )));
+        }
+        if let Some(Due::CallEnds { call: name, .. }) = flight.due.and_then(|key| self.queue.get_mut(&key)) {
+            *name = call.call;
+        }
+        if let Some(trace) = self.trace.calls.get_mut(flight.trace) {
+            trace.call = call.call;
+        }
+        flight.cancelled = false;
+        self.flights.insert((lane, call.call), flight);
+        Ok(())
+    }
+}
+
+pub(crate) fn written_event(call: CallId, written: Written, usage: Usage, at: Time) -> Event<Simulated> {
+    match written {
+        Written::Answer(answer, context) => Event::Answered {
+            call,
+            answer,
+            context,
+            at,
+        },
+        Written::Failure(failure) => Event::Failed {
+            call,
+            failure,
+            usage,
+            at,
+        },
+    }
+}
+
+/// The script behind a role of a node; a redirected agent has none of its own and does what is natural.
+fn script_of(kind: &Kind<Callable>, role: Role, index: u32) -> Option<&Callable> {
+    let at = index as usize;
+    match (kind, role) {
+        (Kind::Step(step), Role::PromptProcessor) => step.prompt_processors.get(at),
+        (Kind::Step(step), Role::Agent) => Some(&step.agent),
+        (Kind::Step(step), Role::OutputProcessor) => step.output_processors.get(at),
+        (Kind::Step(step), Role::Plugin) => step.plugins.get(at),
+        (Kind::Step(step), Role::Validator) => step.validators.get(at),
+        (Kind::Step(step), Role::Apply) => step.apply.as_ref(),
+        (Kind::Step(step), Role::Persist) => step.persist.as_ref(),
+        (Kind::Conditional(node), Role::Condition) => Some(&node.condition),
+        (Kind::Conditional(node), Role::BranchInput) => node.input_mapper.as_ref(),
+        (Kind::Conditional(node), Role::BranchOutput) => node.output_mapper.as_ref(),
+        (Kind::Parallel(node), Role::Merge) => node.merge.as_ref(),
+        (Kind::Parallel(node), Role::Collect) => Some(&node.collect),
+        (Kind::Map(node), Role::Items) => Some(&node.items),
+        (Kind::Map(node), Role::Merge) => node.merge.as_ref(),
+        (Kind::Map(node), Role::Collect) => Some(&node.collect),
+        (Kind::Group(node), Role::Inherit) => node.inherit.as_ref(),
+        (Kind::Group(node), Role::Collect) => node.collect.as_ref(),
+        _ => None,
+    }
+}
