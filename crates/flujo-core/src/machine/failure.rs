@@ -81,7 +81,7 @@ pub struct Failure<D: Domain> {
     pub step: Arc<str>,
     /// The attempt on which it failed, from 1; 0 outside attempts.
     pub attempt: u32,
-    /// What led to it: the failed primary behind a failed fallback, the failed step behind a failed branch.
+    /// What led to it: the failed primary and the failed fallbacks after it, the failed step behind a failed branch.
     pub causes: Vec<Arc<Failure<D>>>,
 }
 

@@ -516,13 +516,9 @@ pub(super) fn child_finished<D: Domain>(cursor: &mut Cursor<'_, D>, completion: 
     }
     match completion {
         Completion::Failed(second) => {
-            let message = format!("Original error: {primary}; Fallback error: {second}");
-            let mut failure =
-                Failure::new(FailureKind::Fallback, Arc::clone(&primary.error_type), message).permanent();
-            failure.error.clone_from(&primary.error);
+            let mut failure = both_failed(primary, &second);
             failure.step = Arc::clone(&cursor.plan.node(opened.node).name);
             failure.attempt = attempt;
-            let failure = failure.caused_by(primary).caused_by(second);
             let (frame, _) = top!(cursor);
             frame.failure = Some(Arc::new(failure));
             persist_then_fail(cursor)
@@ -532,4 +528,33 @@ pub(super) fn child_finished<D: Domain>(cursor: &mut Cursor<'_, D>, completion: 
             Next::Return(completion)
         }
     }
+}
+
+/// Of a long chain of fallbacks a failure holds this many errors: the first and the last ones.
+const CHAIN: usize = 8;
+
+/// The failure of a step whose fallback failed too. A chain of fallbacks gives a list of errors, not a chain of causes, so
+/// that its length costs neither long texts nor deep nesting.
+fn both_failed<D: Domain>(primary: Arc<Failure<D>>, second: &Arc<Failure<D>>) -> Failure<D> {
+    let inner = match (second.kind, second.causes.first()) {
+        (FailureKind::Branch | FailureKind::Item, Some(inner)) if inner.kind == FailureKind::Fallback => {
+            inner
+        }
+        _ => second,
+    };
+    let behind = match inner.kind {
+        FailureKind::Fallback => inner.causes.as_slice(),
+        _ => std::slice::from_ref(inner),
+    };
+    let behind = &behind[behind.len().saturating_sub(CHAIN - 1)..];
+    let mut message = format!("Original error: {primary}");
+    for error in behind {
+        message.push_str("; Fallback error: ");
+        message.push_str(&error.to_string());
+    }
+    let mut failure =
+        Failure::new(FailureKind::Fallback, Arc::clone(&primary.error_type), message).permanent();
+    failure.error.clone_from(&primary.error);
+    failure.causes = std::iter::once(primary).chain(behind.iter().cloned()).collect();
+    failure
 }
