@@ -46,9 +46,7 @@ impl Chart {
     fn sequence(&mut self, steps: &[Step]) -> Ends {
         let mut ends: Ends = None;
         for step in steps {
-            let Some((first, last)) = self.step(step) else {
-                continue;
-            };
+            let (first, last) = self.step(step);
             ends = Some(match ends {
                 Some((begin, end)) => {
                     self.line(&format!("{end} --> {first}"));
@@ -60,7 +58,7 @@ impl Chart {
         ends
     }
 
-    fn step(&mut self, step: &Step) -> Ends {
+    fn step(&mut self, step: &Step) -> (String, String) {
         match &step.kind {
             StepKind::Agent(agent) => {
                 let mut label = step.name.to_string();
@@ -70,16 +68,14 @@ impl Chart {
                 }
                 let id = self.node("[", &label, "]");
                 let Some(fallback) = &agent.fallback else {
-                    return Some((id.clone(), id));
+                    return (id.clone(), id);
                 };
-                let Some((first, last)) = self.step(fallback) else {
-                    return Some((id.clone(), id));
-                };
+                let (first, last) = self.step(fallback);
                 self.line(&format!("{id} -. fallback .-> {first}"));
                 let end = self.node("([", &format!("{} done", step.name), "])");
                 self.line(&format!("{id} --> {end}"));
                 self.line(&format!("{last} --> {end}"));
-                Some((id, end))
+                (id, end)
             }
             StepKind::Parallel(parallel) => {
                 let branches: Vec<(&str, &[Step])> = parallel
@@ -88,7 +84,7 @@ impl Chart {
                     .map(|branch| (&*branch.name, &branch.steps[..]))
                     .collect();
                 let first = self.node("{{", &step.name, "}}");
-                Some(self.fan(first, &step.name, &branches))
+                self.fan(first, &step.name, &branches)
             }
             StepKind::Conditional(conditional) => {
                 let mut branches: Vec<(&str, &[Step])> = conditional
@@ -100,10 +96,10 @@ impl Chart {
                     branches.push(("otherwise", steps));
                 }
                 let first = self.node("{", &step.name, "}");
-                Some(self.fan(first, &step.name, &branches))
+                self.fan(first, &step.name, &branches)
             }
-            StepKind::Map(map) => Some(self.subgraph(&format!("{}: each item", step.name), &map.body)),
-            StepKind::Pipeline(steps) => Some(self.subgraph(&step.name, steps)),
+            StepKind::Map(map) => self.subgraph(&format!("{}: each item", step.name), &map.body),
+            StepKind::Pipeline(steps) => self.subgraph(&step.name, steps),
         }
     }
 

@@ -314,10 +314,10 @@ impl Builder {
                     self.scalar(&text, style, anchor, tag.as_deref(), position)?;
                 }
                 Event::SequenceStart(_, anchor, _) => {
-                    self.begin(Content::List(Vec::new()), anchor, position)?
+                    self.begin(Content::List(Vec::new()), anchor, position)?;
                 }
                 Event::MappingStart(_, anchor, _) => {
-                    self.begin(Content::Map(Vec::new()), anchor, position)?
+                    self.begin(Content::Map(Vec::new()), anchor, position)?;
                 }
                 Event::SequenceEnd | Event::MappingEnd => self.end()?,
                 Event::Alias(anchor) => self.alias(anchor, position)?,

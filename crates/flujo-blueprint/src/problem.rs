@@ -121,15 +121,13 @@ pub(crate) fn did_you_mean<'a>(
     known: impl IntoIterator<Item = &'a str> + Clone,
     what: &str,
 ) -> String {
-    match nearest(written, known.clone()) {
-        Some(name) => format!("did you mean `{name}`?"),
-        None => {
-            let mut names = known.into_iter().peekable();
-            if names.peek().is_none() {
-                format!("there are no {what}")
-            } else {
-                format!("{what}: {}", names.collect::<Vec<_>>().join(", "))
-            }
-        }
+    if let Some(name) = nearest(written, known.clone()) {
+        return format!("did you mean `{name}`?");
+    }
+    let names: Vec<&str> = known.into_iter().collect();
+    if names.is_empty() {
+        format!("there are no {what}")
+    } else {
+        format!("{what}: {}", names.join(", "))
     }
 }

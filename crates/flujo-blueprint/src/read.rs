@@ -1,7 +1,9 @@
 //! From a document to a blueprint: agents by name, steps of every kind, fallbacks by name, imports.
 
 mod index;
+mod policy;
 mod step;
+mod validator;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,7 +39,7 @@ impl Blueprint {
     ///
     /// # Errors
     /// As [`Blueprint::load`].
-    pub fn parse(source: Arc<Source>) -> Result<Self, Problems> {
+    pub fn parse(source: &Arc<Source>) -> Result<Self, Problems> {
         parse(source, &[])
     }
 }
@@ -96,7 +98,7 @@ fn load(path: &Path, within: &[PathBuf]) -> Result<Blueprint, Problems> {
         Err(error) => return unreadable(error),
     };
     match String::from_utf8(bytes) {
-        Ok(text) => parse(Source::new(path, text), within),
+        Ok(text) => parse(&Source::new(path, text), within),
         Err(error) => {
             let good = error.utf8_error().valid_up_to();
             let before = String::from_utf8_lossy(&error.as_bytes()[..good]).into_owned();
@@ -110,8 +112,8 @@ fn load(path: &Path, within: &[PathBuf]) -> Result<Blueprint, Problems> {
     }
 }
 
-fn parse(source: Arc<Source>, within: &[PathBuf]) -> Result<Blueprint, Problems> {
-    let mut reporter = Reporter::new(Arc::clone(&source));
+fn parse(source: &Arc<Source>, within: &[PathBuf]) -> Result<Blueprint, Problems> {
+    let mut reporter = Reporter::new(Arc::clone(source));
     let blueprint = Node::read(&mut reporter).and_then(|document| {
         structure::check(&document, &mut reporter);
         read(&document, &mut reporter, within)

@@ -4,7 +4,7 @@ use flujo_blueprint::{Blueprint, Source};
 
 /// What is said about a blueprint, or "fine".
 fn said_about(text: &str) -> String {
-    match Blueprint::parse(Source::new("review.yaml", text)) {
+    match Blueprint::parse(&Source::new("review.yaml", text)) {
         Ok(_) => "fine".to_owned(),
         Err(problems) => problems.to_string(),
     }

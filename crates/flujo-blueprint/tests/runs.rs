@@ -7,7 +7,7 @@ use flujo_tokio::{Done, Runner};
 
 async fn run(text: &str, input: Value) -> Done {
     let blueprint =
-        Blueprint::parse(Source::new("test.yaml", text)).unwrap_or_else(|problems| panic!("{problems}"));
+        Blueprint::parse(&Source::new("test.yaml", text)).unwrap_or_else(|problems| panic!("{problems}"));
     let pipeline = blueprint
         .pipeline()
         .unwrap_or_else(|problems| panic!("{problems}"));
@@ -238,7 +238,7 @@ steps:
     kind: parallel
     branches: {left: {name: g, agent: t}, right: {name: h, agent: t}}
 ";
-    let blueprint = Blueprint::parse(Source::new("graph.yaml", text)).unwrap();
+    let blueprint = Blueprint::parse(&Source::new("graph.yaml", text)).unwrap();
     insta::assert_snapshot!(blueprint.to_mermaid());
 }
 

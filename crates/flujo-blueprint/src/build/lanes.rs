@@ -32,7 +32,7 @@ fn reduced(reduce: Reduce, done: &[(&Arc<str>, &Value)]) -> Result<Value, Raised
         Reduce::Keys => Value::list(done.iter().map(|(name, _)| Value::Str(Arc::clone(name)))),
         Reduce::Values => Value::list(outputs),
         Reduce::First => outputs.into_iter().next().unwrap_or_default(),
-        Reduce::Last => outputs.into_iter().last().unwrap_or_default(),
+        Reduce::Last => outputs.into_iter().next_back().unwrap_or_default(),
         Reduce::Union => {
             let mut union = Vec::new();
             for (name, output) in done {

@@ -2,18 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use flujo_agents::AgentConfig;
 use flujo_agents::template::Expression;
-use flujo_core::plan::{Backoff, Policy};
 
 use super::index::{StepIndex, items, name_of};
+use super::policy::{count, policy, seconds, word};
+use super::validator::validators;
 use super::{Imports, NamedAgent, agent_hint};
 use crate::agents;
 use crate::model::{
-    AgentStep, Branch, ConditionalStep, DefaultBranch, ItemFailure, MapStep, MergeStrategy, OutputRule,
-    ParallelStep, Reduce, Step, StepKind, Test,
+    AgentStep, Branch, ConditionalStep, DefaultBranch, ItemFailure, MapStep, MergeStrategy, ParallelStep,
+    Reduce, Step, StepKind,
 };
 use crate::node::Node;
 use crate::position::Position;
@@ -23,7 +23,7 @@ use crate::structure::{kind_of, name_text};
 use crate::template::{self, DataTemplate, Names};
 
 /// Conditions, items and validators see input and context alone.
-const WITHOUT_STEPS: Names<'static> = Names { steps: None };
+pub(super) const WITHOUT_STEPS: Names<'static> = Names { steps: None };
 
 /// What `uses` names.
 enum Used {
@@ -119,7 +119,7 @@ impl<'d> StepReader<'d> {
         let input = node
             .get("input")
             .map(|input| DataTemplate::read(input, &["attempt"], &names, reporter));
-        let validators = self.validators(node, reporter);
+        let validators = validators(node, reporter);
         let fallback = node
             .get("fallback")
             .map(|fallback| self.fallback(fallback, name, reporter));
@@ -200,23 +200,17 @@ impl<'d> StepReader<'d> {
     }
 
     fn named_agent(&self, written: &str, position: Position, reporter: &mut Reporter) -> Option<Used> {
-        match self.agents.iter().find(|agent| *agent.name == *written) {
-            Some(agent) => Some(Used::Agent(
-                Arc::clone(&agent.name),
-                agent.position,
-                Arc::clone(agent.config.as_ref()?),
-            )),
-            None => {
-                let hint = agent_hint(written, self.agents);
-                reporter.report_with_hint(
-                    Rule::UnknownAgent,
-                    position,
-                    format!("there is no agent `{written}` under `agents`"),
-                    hint,
-                );
-                None
-            }
+        if let Some(agent) = self.agents.iter().find(|agent| *agent.name == *written) {
+            let config = Arc::clone(agent.config.as_ref()?);
+            return Some(Used::Agent(Arc::clone(&agent.name), agent.position, config));
         }
+        reporter.report_with_hint(
+            Rule::UnknownAgent,
+            position,
+            format!("there is no agent `{written}` under `agents`"),
+            agent_hint(written, self.agents),
+        );
+        None
     }
 
     fn uses(&self, node: &Node, reporter: &mut Reporter) -> Option<Used> {
@@ -225,22 +219,20 @@ impl<'d> StepReader<'d> {
             return self.named_agent(agent, node.position, reporter);
         }
         if let Some(import) = written.strip_prefix("imports.") {
-            return match self.imports.iter().find(|(name, _)| name == import) {
-                Some((_, blueprint)) => Some(Used::Pipeline(Arc::clone(&blueprint.as_ref()?.steps))),
-                None => {
-                    reporter.report_with_hint(
-                        Rule::UnknownImport,
-                        node.position,
-                        format!("there is no `{import}` under `imports`"),
-                        did_you_mean(
-                            import,
-                            self.imports.iter().map(|(name, _)| name.as_str()),
-                            "imports",
-                        ),
-                    );
-                    None
-                }
-            };
+            if let Some((_, blueprint)) = self.imports.iter().find(|(name, _)| name == import) {
+                return Some(Used::Pipeline(Arc::clone(&blueprint.as_ref()?.steps)));
+            }
+            reporter.report_with_hint(
+                Rule::UnknownImport,
+                node.position,
+                format!("there is no `{import}` under `imports`"),
+                did_you_mean(
+                    import,
+                    self.imports.iter().map(|(name, _)| name.as_str()),
+                    "imports",
+                ),
+            );
+            return None;
         }
         needs_python(node, "uses", reporter);
         None
@@ -271,90 +263,16 @@ impl<'d> StepReader<'d> {
             }
             return None;
         }
-        match self.index.get(written) {
-            Some(node) => self.step(node, reporter),
-            None => {
-                reporter.report_with_hint(
-                    Rule::UnknownStep,
-                    position,
-                    format!("there is no step `{written}` to fall back to"),
-                    did_you_mean(written, self.index.names().iter().map(String::as_str), "steps"),
-                );
-                None
-            }
+        if let Some(node) = self.index.get(written) {
+            return self.step(node, reporter);
         }
-    }
-
-    fn validators(&self, node: &Node, reporter: &mut Reporter) -> Vec<Arc<OutputRule>> {
-        let nodes = node.get("validators").and_then(Node::as_list).unwrap_or_default();
-        nodes
-            .iter()
-            .filter_map(|validator| self.validator(validator, reporter).map(Arc::new))
-            .collect()
-    }
-
-    fn validator(&self, node: &Node, reporter: &mut Reporter) -> Option<OutputRule> {
-        let kinds: Vec<_> = ["expression", "regex", "json_schema"]
-            .iter()
-            .filter_map(|key| node.entry(key))
-            .collect();
-        let message = match node
-            .get("message")
-            .and_then(|message| Some((message, message.as_str()?)))
-        {
-            Some((message, text)) => Some(template::template(
-                message,
-                text,
-                &["output"],
-                &WITHOUT_STEPS,
-                reporter,
-            )?),
-            None => None,
-        };
-        let [entry] = kinds[..] else {
-            reporter.report_with_hint(
-                if kinds.is_empty() {
-                    Rule::MissingKey
-                } else {
-                    Rule::KeyConflict
-                },
-                kinds.get(1).map_or(node.position, |entry| entry.key_position),
-                "a validator has exactly one of `expression`, `regex` and `json_schema`",
-                "make a list item of each",
-            );
-            return None;
-        };
-        let refuse = |reason: String, reporter: &mut Reporter| {
-            reporter.report(Rule::BadPattern, entry.value.position, reason);
-        };
-        let test = match entry.key.as_str() {
-            "expression" => Test::Expression(template::expression(
-                &entry.value,
-                &["output"],
-                &WITHOUT_STEPS,
-                reporter,
-            )?),
-            "regex" => match regex::Regex::new(entry.value.as_str()?) {
-                Ok(regex) => Test::Regex(regex),
-                Err(error) => {
-                    let error = error.to_string();
-                    let reason = error.lines().last().unwrap_or_default();
-                    refuse(format!("this isn't a regular expression: {reason}"), reporter);
-                    return None;
-                }
-            },
-            _ => {
-                let schema = serde_json::to_value(entry.value.to_value()).ok()?;
-                match jsonschema::validator_for(&schema) {
-                    Ok(validator) => Test::Schema(Box::new(validator)),
-                    Err(error) => {
-                        refuse(format!("this isn't a JSON schema: {error}"), reporter);
-                        return None;
-                    }
-                }
-            }
-        };
-        Some(OutputRule { test, message })
+        reporter.report_with_hint(
+            Rule::UnknownStep,
+            position,
+            format!("there is no step `{written}` to fall back to"),
+            did_you_mean(written, self.index.names().iter().map(String::as_str), "steps"),
+        );
+        None
     }
 
     fn branches(&mut self, node: &Node, reporter: &mut Reporter) -> Option<Vec<Branch>> {
@@ -455,7 +373,7 @@ impl<'d> StepReader<'d> {
     fn map(&mut self, node: &Node, reporter: &mut Reporter) -> Option<MapStep> {
         let map = node.get("map")?;
         let items = match map.get("iterable_input") {
-            Some(written) => Some(Arc::new(self.iterable(written, reporter)?)),
+            Some(written) => Some(Arc::new(iterable(written, reporter)?)),
             None => None,
         };
         Some(MapStep {
@@ -469,16 +387,6 @@ impl<'d> StepReader<'d> {
             },
             merge: merge_strategy(node),
         })
-    }
-
-    /// The items of a map. A single word is a field of the context, as older versions wrote it.
-    fn iterable(&self, node: &Node, reporter: &mut Reporter) -> Option<Expression> {
-        let text = name_text(node)?;
-        let is_word = text.chars().all(|c| c.is_alphanumeric() || c == '_');
-        if is_word && !["input", "previous_step", "context", "steps"].contains(&text.as_str()) {
-            return Expression::parse(&format!("context.{text}")).ok();
-        }
-        template::expression(node, &[], &WITHOUT_STEPS, reporter)
     }
 
     fn pipeline(&mut self, node: &Node, reporter: &mut Reporter) -> Option<Arc<Vec<Step>>> {
@@ -516,6 +424,16 @@ fn misspells_agent(node: &Node) -> bool {
     })
 }
 
+/// The items of a map. A single word is a field of the context, as older versions wrote it.
+fn iterable(node: &Node, reporter: &mut Reporter) -> Option<Expression> {
+    let text = name_text(node)?;
+    let is_word = text.chars().all(|c| c.is_alphanumeric() || c == '_');
+    if is_word && !["input", "previous_step", "context", "steps"].contains(&text.as_str()) {
+        return Expression::parse(&format!("context.{text}")).ok();
+    }
+    template::expression(node, &[], &WITHOUT_STEPS, reporter)
+}
+
 fn needs_python(node: &Node, key: &str, reporter: &mut Reporter) {
     let written = node.as_str().unwrap_or_default();
     reporter.report_with_hint(
@@ -526,22 +444,6 @@ fn needs_python(node: &Node, key: &str, reporter: &mut Reporter) {
     );
 }
 
-fn word(node: &Node, key: &str) -> Option<String> {
-    node.get(key).and_then(Node::as_str).map(str::to_ascii_lowercase)
-}
-
-fn count(node: &Node, key: &str) -> Option<u32> {
-    node.get(key)
-        .and_then(Node::as_int)
-        .and_then(|number| u32::try_from(number).ok())
-}
-
-fn seconds(node: &Node, key: &str) -> Option<Duration> {
-    node.get(key)
-        .and_then(Node::as_float)
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-}
-
 fn merge_strategy(node: &Node) -> MergeStrategy {
     match word(node, "merge_strategy").as_deref() {
         Some("overwrite") => MergeStrategy::Overwrite,
@@ -549,30 +451,5 @@ fn merge_strategy(node: &Node) -> MergeStrategy {
         Some("error_on_conflict") => MergeStrategy::ErrorOnConflict,
         Some("no_merge") => MergeStrategy::NoMerge,
         _ => MergeStrategy::ContextUpdate,
-    }
-}
-
-fn policy(config: &Node) -> Policy {
-    Policy {
-        max_retries: count(config, "max_retries").unwrap_or(1),
-        timeout: seconds(config, "timeout_s"),
-        backoff: config.get("backoff").map(backoff).unwrap_or_default(),
-    }
-}
-
-fn backoff(node: &Node) -> Backoff {
-    let initial = seconds(node, "initial_s").unwrap_or(Duration::from_millis(100));
-    let number = |key: &str, default: f64| node.get(key).and_then(Node::as_float).unwrap_or(default);
-    match word(node, "kind").as_deref() {
-        Some("none") => Backoff::None,
-        Some("fixed") => Backoff::Fixed(initial),
-        _ => Backoff::Exponential {
-            initial,
-            factor: number("factor", 2.0),
-            max: seconds(node, "max_s")
-                .unwrap_or(Duration::from_secs(30))
-                .max(initial),
-            jitter: number("jitter", 0.1).min(1.0),
-        },
     }
 }

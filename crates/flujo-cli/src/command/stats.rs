@@ -13,19 +13,7 @@ use crate::summary::duration;
 use crate::terminal;
 
 pub(crate) fn stats(arguments: &StatsArguments) -> Result<Exit, Failure> {
-    let path = match &arguments.file {
-        Some(path) => path.clone(),
-        None => {
-            let settings = Settings::resolve(None, &super::folder())?;
-            PathBuf::from(settings.value("stats_out").ok_or_else(|| {
-                Failure::usage(
-                    Rule::BadInput,
-                    "no statistics file is named",
-                    "write one with `flujo run --stats-out FILE`, then `flujo stats FILE`",
-                )
-            })?)
-        }
-    };
+    let path = named(arguments)?;
     let refuse = |reason: String| {
         Failure::usage(
             Rule::BadInput,
@@ -42,6 +30,21 @@ pub(crate) fn stats(arguments: &StatsArguments) -> Result<Exit, Failure> {
         terminal::data_line(&table(&statistics));
     }
     Ok(Exit::Done)
+}
+
+/// The file that is asked for, else the one that runs write to.
+fn named(arguments: &StatsArguments) -> Result<PathBuf, Failure> {
+    if let Some(path) = &arguments.file {
+        return Ok(path.clone());
+    }
+    let settings = Settings::resolve(None, &super::folder())?;
+    settings.value("stats_out").map(PathBuf::from).ok_or_else(|| {
+        Failure::usage(
+            Rule::BadInput,
+            "no statistics file is named",
+            "write one with `flujo run --stats-out FILE`, then `flujo stats FILE`",
+        )
+    })
 }
 
 fn table(statistics: &PerformanceStatistics) -> String {

@@ -1,0 +1,48 @@
+//! Retries, time limits and other plain settings of a step. What the grammar refuses has been reported by now.
+
+use std::time::Duration;
+
+use flujo_core::plan::{Backoff, Policy};
+
+use crate::node::Node;
+
+pub(super) fn count(node: &Node, key: &str) -> Option<u32> {
+    node.get(key)
+        .and_then(Node::as_int)
+        .and_then(|number| u32::try_from(number).ok())
+}
+
+pub(super) fn seconds(node: &Node, key: &str) -> Option<Duration> {
+    node.get(key)
+        .and_then(Node::as_float)
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+}
+
+pub(super) fn policy(config: &Node) -> Policy {
+    Policy {
+        max_retries: count(config, "max_retries").unwrap_or(1),
+        timeout: seconds(config, "timeout_s"),
+        backoff: config.get("backoff").map(backoff).unwrap_or_default(),
+    }
+}
+
+fn backoff(node: &Node) -> Backoff {
+    let initial = seconds(node, "initial_s").unwrap_or(Duration::from_millis(100));
+    let number = |key: &str, default: f64| node.get(key).and_then(Node::as_float).unwrap_or(default);
+    match word(node, "kind").as_deref() {
+        Some("none") => Backoff::None,
+        Some("fixed") => Backoff::Fixed(initial),
+        _ => Backoff::Exponential {
+            initial,
+            factor: number("factor", 2.0),
+            max: seconds(node, "max_s")
+                .unwrap_or(Duration::from_secs(30))
+                .max(initial),
+            jitter: number("jitter", 0.1).min(1.0),
+        },
+    }
+}
+
+pub(super) fn word(node: &Node, key: &str) -> Option<String> {
+    node.get(key).and_then(Node::as_str).map(str::to_ascii_lowercase)
+}
