@@ -130,18 +130,16 @@ impl RunnerBuilder {
         self.optimization.config.validate()?;
         let plan = Arc::new(self.pipeline.compile(self.name)?);
         let statistics = Statistics::default();
-        let named: Vec<bool> = plan
+        let steps: Vec<_> = plan
             .nodes()
-            .map(|(_, node)| !matches!(node.kind, Kind::Sequence(_)))
+            .filter(|(_, node)| !matches!(node.kind, Kind::Sequence(_)))
+            .map(|(id, node)| (id, &node.name))
             .collect();
-        let names = plan.nodes().map(|(_, node)| &node.name);
-        let names = names
-            .zip(&named)
-            .filter(|(_, named)| **named)
-            .map(|(name, _)| name);
-        let mut slots = statistics.slots(names).into_vec().into_iter();
-        let slots = named.iter().map(|named| if *named { slots.next() } else { None });
-        let slots = slots.collect();
+        let mut slots = vec![None; plan.len()];
+        let rows = statistics.slots(steps.iter().map(|(_, name)| *name));
+        for ((id, _), row) in steps.iter().zip(rows) {
+            slots[id.0 as usize] = Some(row);
+        }
         let has_agents = plan.nodes().any(|(_, node)| match &node.kind {
             Kind::Step(step) => matches!(step.agent, Handler::Agent(_)) || !step.plugins.is_empty(),
             _ => false,
@@ -234,11 +232,11 @@ impl Running {
         let ended = records.iter().map(|record| record.ended).max().unwrap_or(0);
         let failed = records.iter().any(|record| record.status == Status::Failed);
         let error = match &finish.outcome {
-            Outcome::Completed(_) => None,
-            Outcome::Failed(failure) => (!failed).then_some(&*failure.error_type),
+            Outcome::Completed(_) | Outcome::Stopped(Stop::Cancelled | Stop::Aborted(_)) => None,
+            Outcome::Failed(failure) | Outcome::Stopped(Stop::Fatal(failure)) => {
+                (!failed).then_some(&*failure.error_type)
+            }
             Outcome::Stopped(Stop::LimitExceeded(_)) => Some("UsageLimitExceeded"),
-            Outcome::Stopped(Stop::Fatal(failure)) => Some(&*failure.error_type),
-            Outcome::Stopped(Stop::Cancelled | Stop::Aborted(_)) => None,
         };
         let facts = RunFacts {
             latency_ns: ended.saturating_sub(begun),

@@ -15,7 +15,8 @@ use crate::{Context, Payload, Scope};
     message = "`{Self}` can't be the work of a step",
     label = "not an async function of an input, or of an input and a `Scope`",
     note = "a step is `|input: I| async move {{ … }}` or `|input: I, scope: Scope<C>| async move {{ … }}`, gives a \
-            `Result<O, E>` whose `E` converts into `BoxError`, and its future is `Send`"
+            `Result<O, E>` whose `E` converts into `BoxError`; `I` and `O` are `Clone + Send + Sync`, the future is `Send`, \
+            and `C` derives `flujo::Context`"
 )]
 pub trait Handler<Arguments>: Send + Sync + 'static {
     /// The step's input.

@@ -95,7 +95,7 @@ pub use branch::{Branch, branch};
 pub use context::{Context, ContextError, Unify};
 pub use handler::Handler;
 pub use map::MapOver;
-pub use parallel::{BranchError, Branches, Parallel, parallel};
+pub use parallel::{BranchError, BranchResults, Branches, Parallel, parallel};
 pub use payload::Payload;
 pub use pipeline::{FeedsInto, Pipeline, Stage};
 pub use run::{InvalidRun, PartialRun, Run, RunError, RunHandle};

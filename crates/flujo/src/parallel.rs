@@ -22,6 +22,9 @@ pub struct Parallel<I, O, C = ()> {
     types: PhantomData<fn(I, C) -> O>,
 }
 
+/// What each branch gave, or why it failed, in declared order.
+pub type BranchResults<O> = Vec<(String, Result<O, BranchError>)>;
+
 /// Why a branch has no output.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("branch `{branch}`: {reason}")]
@@ -81,7 +84,7 @@ impl<I: Payload, O: Payload, C: Context> Parallel<I, O, C> {
 impl<I: Payload, O: Payload, C: Context> Parallel<I, Vec<(String, O)>, C> {
     /// Lets the other branches go on when one fails; the whole succeeds when at least one branch does. The output says
     /// for each branch what it gave or why it failed.
-    pub fn tolerate_failures(self) -> Pipeline<I, Vec<(String, Result<O, BranchError>)>, C> {
+    pub fn tolerate_failures(self) -> Pipeline<I, BranchResults<O>, C> {
         let untyped = self
             .untyped
             .on_branch_failure(BranchFailure::Ignore)

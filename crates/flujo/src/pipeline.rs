@@ -48,6 +48,12 @@ pub trait FeedsInto<Next> {}
 
 impl<T> FeedsInto<T> for T {}
 
+/// Feeds no stage: there is no such value. With one implementation only, the compiler would infer the type on the right
+/// from the one on the left and speak of bounds; a second one lets it say what the trait says.
+pub struct Nothing<T>(PhantomData<T>, std::convert::Infallible);
+
+impl<T> FeedsInto<Nothing<T>> for T {}
+
 impl<I: Payload, O: Payload, C: Context> Pipeline<I, O, C> {
     pub(crate) fn typed(untyped: Untyped, input_codec: Option<&'static TypeCodec>) -> Self {
         Self {
@@ -84,8 +90,11 @@ impl<I: Payload, O: Payload, C: Context> Stage for Pipeline<I, O, C> {
     }
 }
 
+/// The context of one stage followed by another.
+type Whole<L, R> = <<L as Stage>::Context as Unify<<R as Stage>::Context>>::Output;
+
 /// `left`, then `right`.
-fn chain<L, R>(left: L, right: R) -> Pipeline<L::In, R::Out, <L::Context as Unify<R::Context>>::Output>
+fn chain<L, R>(left: L, right: R) -> Pipeline<L::In, R::Out, Whole<L, R>>
 where
     L: Stage,
     R: Stage,
@@ -98,18 +107,14 @@ where
 
 macro_rules! composable {
     ($($stage:ident<$($parameter:ident),*>),*) => {$(
-        impl<$($parameter,)* R> Shr<R> for $stage<$($parameter),*>
+        impl<$($parameter,)* R, Next> Shr<R> for $stage<$($parameter),*>
         where
             Self: Stage,
-            R: Stage,
-            <Self as Stage>::Out: FeedsInto<R::In>,
+            R: Stage<In = Next>, // named, so that the compiler speaks of the two types and not of this bound
+            <Self as Stage>::Out: FeedsInto<Next>,
             <Self as Stage>::Context: Unify<R::Context>,
         {
-            type Output = Pipeline<
-                <Self as Stage>::In,
-                R::Out,
-                <<Self as Stage>::Context as Unify<R::Context>>::Output,
-            >;
+            type Output = Pipeline<<Self as Stage>::In, R::Out, Whole<Self, R>>;
 
             fn shr(self, right: R) -> Self::Output {
                 chain(self, right)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flujo_core::context::MergeStrategy;
-use flujo_core::machine::{Failure, LaneRecord, Outcome, Stop};
+use flujo_core::machine::{LaneRecord, Outcome, Stop};
 use flujo_core::plan::{LaneFailure, ParallelNode};
 use flujo_core::value::Value;
 
@@ -138,13 +138,13 @@ pub(super) fn failed_entry(lane: &LaneRecord<Tokio>) -> Value {
 
 /// Why a lane has no output.
 pub fn lane_error(lane: &LaneRecord<Tokio>) -> String {
-    let failed = |failure: &Failure<Tokio>| format!("step '{}': {failure}", failure.step);
     match lane.finish.as_ref().map(|finish| &finish.outcome) {
-        Some(Outcome::Failed(failure)) => failed(failure),
+        Some(Outcome::Failed(failure) | Outcome::Stopped(Stop::Fatal(failure))) => {
+            format!("step '{}': {failure}", failure.step)
+        }
         Some(Outcome::Stopped(Stop::Cancelled)) => "cancelled".to_owned(),
         Some(Outcome::Stopped(Stop::Aborted(reason))) => format!("aborted: {reason}"),
         Some(Outcome::Stopped(Stop::LimitExceeded(breach))) => breach.to_string(),
-        Some(Outcome::Stopped(Stop::Fatal(failure))) => failed(failure),
         Some(Outcome::Completed(_)) | None => "not started".to_owned(),
     }
 }

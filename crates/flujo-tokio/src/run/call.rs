@@ -152,8 +152,8 @@ fn first(
     catch_unwind(AssertUnwindSafe(|| {
         let _entered = span.map(Span::enter);
         let mut work = begin();
-        let polled = work.poll(poller);
-        (work, polled)
+        let reply = work.poll(poller);
+        (work, reply)
     }))
 }
 
@@ -328,11 +328,11 @@ impl Active {
     #[inline]
     pub(super) fn poll(&mut self, shared: &Shared, poller: &mut Poller<'_>) -> Poll<Happened<Tokio>> {
         let Self { work, span, .. } = self;
-        let polled = catch_unwind(AssertUnwindSafe(|| {
+        let reply = catch_unwind(AssertUnwindSafe(|| {
             let _entered = span.as_deref().map(Span::enter);
             work.poll(poller)
         }));
-        match polled {
+        match reply {
             Ok(Poll::Ready(reply)) => Poll::Ready(replied(shared, self.call, self.scope.as_ref(), reply)),
             Ok(Poll::Pending) => self.poll_limit(shared, poller),
             Err(panic) => Poll::Ready(broke_down(shared, self.call, self.scope.as_ref(), &*panic)),

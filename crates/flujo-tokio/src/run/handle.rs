@@ -220,7 +220,7 @@ impl Events<'_> {
         };
         match events.poll_recv(poller) {
             Poll::Pending if ended => Poll::Ready(None),
-            polled => polled,
+            event => event,
         }
     }
 }
