@@ -1,5 +1,7 @@
 //! Cancelling a run by its handle or by dropping it, and its events.
 
+#![allow(clippy::unwrap_used)] // also in what the tests share: a panic is how a test fails
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

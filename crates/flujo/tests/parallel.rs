@@ -1,5 +1,7 @@
 //! Branches and items: order, failure, joining.
 
+#![allow(clippy::unwrap_used)] // also in what the tests share: a panic is how a test fails
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -103,7 +105,7 @@ async fn outputs_come_in_the_order_of_the_items_and_at_most_five_are_worked_on()
 async fn a_failed_item_fails_the_map_or_is_skipped_or_none() {
     let odd = || {
         step("odd", |n: u32| async move {
-            if n % 2 == 0 {
+            if n.is_multiple_of(2) {
                 Err(BoxError::from("even"))
             } else {
                 Ok(n)
