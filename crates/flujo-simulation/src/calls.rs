@@ -12,13 +12,13 @@ use crate::trace::{CallEnd, CallTrace};
 use crate::{Callable, Simulated};
 
 impl Simulation {
-    pub(crate) fn begin_call(&mut self, lane: usize, call: Call<Simulated>) -> Result<(), Stuck> {
+    pub(crate) fn begin_call(&mut self, lane: usize, call: &Call<Simulated>) -> Result<(), Stuck> {
         if self
             .orphans
             .iter()
             .any(|(of, orphan)| *of == lane && matches!(orphan, Orphan::Call(_)))
         {
-            return self.resume_call(lane, &call);
+            return self.resume_call(lane, call);
         }
         let Some(key) = self.lanes[lane].as_ref().map(|lane| lane.key) else {
             return Ok(());
@@ -36,7 +36,7 @@ impl Simulation {
         } else {
             script_of(&node.kind, call.role, call.index).map_or_else(Act::default, |script| script.act(nth))
         };
-        let written = behaviour::result(&call, node, &act, nth);
+        let written = behaviour::result(call, node, &act, nth);
         let trace = self.trace.calls.len();
         self.trace.calls.push(CallTrace {
             lane: self.place(lane),
@@ -52,7 +52,7 @@ impl Simulation {
             wrote: act.writes.iter().map(|(field, _)| field.clone()).collect(),
             obeys: !act.inline && !matches!(act.on_cancel, OnCancel::Linger(_) | OnCancel::Ignore),
         });
-        let (at, end) = self.end_of(lane, &call, &act, written);
+        let (at, end) = self.end_of(lane, call, &act, written);
         let due = at.map(|at| {
             self.push(
                 at,
@@ -160,16 +160,16 @@ impl Simulation {
         // A call that is being ended by its deadline already ends no later for being cancelled.
         let (at, end) = match (due, was) {
             (
-                Some((late, _)),
+                Some((natural_end, _)),
                 Some(Due::CallEnds {
                     end: End::Written(written),
                     ..
                 }),
             ) if flight.act.on_cancel == OnCancel::Abandon => {
                 let usage = flight.act.usage;
-                let late = late.max(at.saturating_add(1));
+                let answers = natural_end.max(at.saturating_add(1));
                 self.push(
-                    late,
+                    answers,
                     Due::Late {
                         lane,
                         call,

@@ -6,6 +6,8 @@ use std::time::Duration;
 use flujo_core::plan::{Backoff, LaneFailure};
 use flujo_core::usage::{Usage, UsageLimits};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::case::{ConditionalSpec, GroupSpec, MapSpec, ParallelSpec, StepSpec, retries};
 use crate::script::{Act, Does, OnCancel, Script, Write};
@@ -37,6 +39,18 @@ pub fn case() -> impl Strategy<Value = Case> {
     )
 }
 
+/// The first `count` cases that belong to `seed`, the same everywhere.
+pub fn cases(seed: u8, count: usize) -> Vec<Case> {
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let any = case();
+    // A strategy without filters draws a tree every time.
+    (0..count)
+        .filter_map(|_| any.new_tree(&mut runner).ok())
+        .map(|tree| tree.current())
+        .collect()
+}
+
 fn schedule() -> impl Strategy<Value = Schedule> {
     let cancel_after = prop::option::weighted(0.2, 1..60_u32);
     (any::<u64>(), cancel_after).prop_map(|(seed, cancel_after)| Schedule {
@@ -66,7 +80,7 @@ fn hooks() -> impl Strategy<Value = Option<Script>> {
 }
 
 fn limits() -> impl Strategy<Value = UsageLimits> {
-    prop::option::weighted(0.5, 2..40_u64).prop_map(|tokens| UsageLimits {
+    prop::option::weighted(0.5, 2..30_u64).prop_map(|tokens| UsageLimits {
         tokens,
         ..UsageLimits::default()
     })
@@ -257,7 +271,7 @@ fn spec() -> BoxedStrategy<Spec> {
             4 => conditional(inner.clone()),
             4 => parallel(inner.clone()),
             3 => map(inner.clone()),
-            2 => group(inner),
+            4 => group(inner),
         ]
     })
     .boxed()

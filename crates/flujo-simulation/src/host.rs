@@ -356,7 +356,7 @@ impl Simulation {
 
     fn carry_out(&mut self, lane: usize, command: Command<Simulated>) -> Result<(), Stuck> {
         match command {
-            Command::Call(call) => return self.begin_call(lane, call),
+            Command::Call(call) => return self.begin_call(lane, &call),
             Command::CancelCall(call) => self.cancel_call(lane, call),
             Command::Sleep { timer, until } => {
                 if self.orphans.remove(&(lane, Orphan::Timer(timer, until))) {

@@ -370,7 +370,7 @@ impl<'a> Check<'a> {
         } else {
             format!("{}/", part.lane)
         };
-        let lane = |index: usize| format!("{prefix}{}[{index}]", record.node.0);
+        let path_of = |index: usize| format!("{prefix}{}[{index}]", record.node.0);
         let failed = record.lanes().iter().enumerate().filter(|(_, lane)| {
             matches!(
                 lane.finish.as_ref().map(|finish| &finish.outcome),
@@ -378,13 +378,13 @@ impl<'a> Check<'a> {
             )
         });
         let first = failed
-            .filter_map(|(index, _)| self.lane_ends.get(&lane(index)))
+            .filter_map(|(index, _)| self.lane_ends.get(&path_of(index)))
             .min()
             .copied();
         let Some(first) = first else {
             return;
         };
-        let inside = (0..record.lanes().len()).map(lane).collect::<Vec<_>>();
+        let inside = (0..record.lanes().len()).map(path_of).collect::<Vec<_>>();
         let late = self.ran.trace.calls.iter().find(|call| {
             let of = place(call.lane.as_deref());
             call.started > first

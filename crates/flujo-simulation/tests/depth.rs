@@ -1,5 +1,6 @@
 //! Long and deep pipelines: no stack overflow in run, drop or save, and a number of commands that grows linearly. The
 //! tests run on a small stack of their own, so that recursion would be found.
+#![allow(clippy::unwrap_used, clippy::panic)] // a test fails by panicking
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -205,7 +206,7 @@ fn a_run_a_thousand_deep_is_saved_and_restored_half_way() {
             let unbroken = run(nested(1_000, wrap, Script::default()), |_| {});
             let half = u32::try_from(unbroken.trace.commands / 2).unwrap();
             let saved = run(nested(1_000, wrap, Script::default()), |case| {
-                case.schedule.save_after = vec![half, half * 3 / 2]
+                case.schedule.save_after = vec![half, half * 3 / 2];
             });
             assert!(saved.trace.saves >= 1);
             assert_eq!(saved.text(), unbroken.text());

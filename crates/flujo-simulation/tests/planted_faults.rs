@@ -1,19 +1,8 @@
 //! A test that cannot fail is a defect: each fault planted in the machine is caught by what must hold for every run.
+#![allow(clippy::unwrap_used)] // a test fails by panicking
 
 use flujo_core::machine::{Fault, plant};
 use flujo_simulation::{Case, Simulation, generate, invariant};
-use proptest::strategy::{Strategy, ValueTree};
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-
-const CASES: u32 = 400;
-
-fn cases() -> Vec<Case> {
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[11; 32]);
-    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    (0..CASES)
-        .map(|_| generate::case().new_tree(&mut runner).unwrap().current())
-        .collect()
-}
 
 /// What is wrong with the runs of these cases, one line for each case that is caught.
 fn caught(cases: &[Case]) -> Vec<String> {
@@ -29,7 +18,7 @@ fn caught(cases: &[Case]) -> Vec<String> {
 
 #[test]
 fn every_planted_fault_is_caught_and_nothing_is_caught_without_one() {
-    let cases = cases();
+    let cases = generate::cases(11, 400);
     plant(None);
     assert_eq!(caught(&cases), Vec::<String>::new());
     let faults = [

@@ -12,6 +12,7 @@
 //!
 //! Times are in virtual milliseconds.
 #![allow(clippy::missing_panics_doc)] // an expectation that does not hold fails its test
+#![allow(clippy::return_self_not_must_use)] // a story ends with its last expectation
 
 mod told;
 
