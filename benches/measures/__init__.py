@@ -1,0 +1,21 @@
+"""What is measured: one module a group, each with `rows(effort)`. A new group is a module and a line in `GROUPS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from . import cold_start, depth, fan_out, life, linear, many_runs, results, rust, sync_functions
+from .row import Row
+from .sampling import Effort
+
+GROUPS: dict[str, Callable[[Effort], Iterator[Row]]] = {
+    "linear": linear.rows,
+    "life": life.rows,
+    "results": results.rows,
+    "sync_functions": sync_functions.rows,
+    "fan_out": fan_out.rows,
+    "many_runs": many_runs.rows,
+    "depth": depth.rows,
+    "cold_start": cold_start.rows,
+    "rust": rust.rows,
+}
