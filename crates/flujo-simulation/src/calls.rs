@@ -23,18 +23,21 @@ impl Simulation {
         let Some(key) = self.lanes[lane].as_ref().map(|lane| lane.key) else {
             return Ok(());
         };
-        let hook = matches!(call.role, Role::Hook(_));
         let nth = self
             .counts
             .get(&(key, call.node, call.role, call.index))
             .copied()
             .unwrap_or(0);
         let node = self.plan.node(call.node);
-        let act = if hook {
-            self.hook_calls += 1;
-            self.hook.act(self.hook_calls - 1)
-        } else {
-            script_of(&node.kind, call.role, call.index).map_or_else(Act::default, |script| script.act(nth))
+        let act = match (&node.kind, call.role) {
+            (_, Role::Hook(_)) => {
+                self.hook_calls += 1;
+                self.hook.act(self.hook_calls - 1)
+            }
+            (Kind::Map(map), Role::NextItem) => reading(&map.items, nth),
+            (kind, role) => {
+                script_of(kind, role, call.index).map_or_else(Act::default, |script| script.act(nth))
+            }
         };
         let written = behaviour::result(call, node, &act, nth);
         let trace = self.trace.calls.len();
@@ -268,4 +271,17 @@ fn script_of(kind: &Kind<Callable>, role: Role, index: u32) -> Option<&Callable>
         (Kind::Group(node), Role::Collect) => node.collect.as_ref(),
         _ => None,
     }
+}
+
+/// The nth reading of a lazy collection: what its script does after it has given the collection. Only how long it takes,
+/// whether it fails and whether it ends is taken from there; the item is the natural one.
+fn reading(items: &Callable, nth: usize) -> Act {
+    if items.acts.len() < 2 {
+        return Act::default();
+    }
+    let mut act = items.act(nth + 1);
+    if !matches!(act.does, Does::Fail { .. } | Does::Hang) {
+        act.does = Does::Natural;
+    }
+    act
 }

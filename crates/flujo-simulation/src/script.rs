@@ -65,7 +65,7 @@ pub enum Does {
     Choose(String),
     /// Gives these items to a map.
     Items(Vec<Object>),
-    /// Gives as many items, one at a time when asked for.
+    /// Gives as many items, one at a time when asked for; the acts after this one say how each is read.
     Cursor(u32),
     /// Ends the run.
     Abort,

@@ -2,7 +2,7 @@
 
 use flujo_core::machine::{FailureKind, Role, Status};
 use flujo_simulation::story::{conditional, fail, group, map, parallel, part, step, story};
-use flujo_simulation::{Does, Object, OnCancel, Script};
+use flujo_simulation::{Act, Does, Object, OnCancel, Script};
 
 fn sum() -> Script {
     Script::from(Does::Return(42.into()))
@@ -418,4 +418,58 @@ fn an_abort_in_one_lane_ends_the_others_and_the_run() {
         .aborted()
         .lanes("p", "ss")
         .ended_at(5);
+}
+
+fn read_slowly(items: u32, reading: Act) -> Script {
+    Script {
+        acts: vec![
+            Act {
+                does: Does::Cursor(items),
+                ..Act::default()
+            },
+            Act::default(),
+            reading,
+        ],
+    }
+}
+
+#[test]
+fn an_item_that_is_still_being_read_does_not_hold_up_a_failed_map() {
+    let never = || Act {
+        does: Does::Hang,
+        ..Act::default()
+    };
+    let told = story(
+        map("m", step("a").takes(5).always_fails())
+            .at_once(2)
+            .items(read_slowly(9, never())),
+    )
+    .run(0)
+    .failed(FailureKind::Item)
+    .ended_at(5)
+    .lanes("m", "f");
+    assert_eq!(told.failure().root().kind, FailureKind::Agent);
+    let abort = parallel("p", [("x", part(step("a").takes(5).does(Does::Abort)))]);
+    story(map("m", abort).at_once(2).items(read_slowly(9, never())))
+        .run(0)
+        .aborted()
+        .ended_at(5);
+}
+
+#[test]
+fn a_collection_that_cannot_be_read_on_fails_the_map_and_ends_its_items() {
+    let broken = Act {
+        takes: 3_000_000,
+        does: fail(),
+        ..Act::default()
+    };
+    story(
+        map("m", step("a").takes(50))
+            .at_once(2)
+            .items(read_slowly(9, broken)),
+    )
+    .run(0)
+    .failed(FailureKind::Items)
+    .ended_at(3)
+    .lanes("m", "s");
 }
