@@ -27,14 +27,31 @@ pub(super) struct StepFrame<D: Domain> {
     pub(super) attempt_deadline: Option<Time>,
     /// What the step was given; every attempt and the fallback begin with it.
     input: D::Object,
-    /// What the attempt has made of it so far.
-    value: D::Object,
+    made: Made<D::Object>,
     /// The attempt's own context, once a callable has asked for one.
     view: Option<D::Context>,
-    /// Why validators rejected the attempt's output.
-    rejections: Vec<Arc<str>>,
     /// Why the attempt failed; while the fallback runs, why the step did.
     failure: Option<Arc<Failure<D>>>,
+    /// Apart, so that the frame of a step without them stays small.
+    details: Option<Box<AttemptDetails<D>>>,
+}
+
+/// What the attempt has made of its input so far.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+enum Made<O> {
+    Nothing,
+    Value(O),
+}
+
+/// What only some attempts have.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(bound(
+    serialize = "D::Object: Serialize",
+    deserialize = "D::Object: Deserialize<'de>"
+))]
+struct AttemptDetails<D: Domain> {
+    /// Why validators rejected the attempt's output.
+    rejections: Vec<Arc<str>>,
     /// Usage of the agent call that is being settled.
     spent: Usage,
     /// The agents that plugins have asked for in this attempt.
@@ -60,13 +77,37 @@ enum Stage {
 impl<D: Domain> StepFrame<D> {
     pub(super) fn visit(&self, visit: &mut dyn FnMut(Held<'_, D>)) {
         visit(Held::Object(&self.input));
-        visit(Held::Object(&self.value));
+        if let Made::Value(value) = &self.made {
+            visit(Held::Object(value));
+        }
         if let Some(view) = &self.view {
             visit(Held::Context(view));
         }
-        for (_, agent) in &self.redirects {
+        for (_, agent) in self.redirects() {
             visit(Held::Object(agent));
         }
+    }
+
+    /// What the next callable works on.
+    fn value(&self) -> &D::Object {
+        match &self.made {
+            Made::Nothing => &self.input,
+            Made::Value(value) => value,
+        }
+    }
+
+    fn redirects(&self) -> &[(u64, D::Object)] {
+        self.details.as_ref().map_or(&[], |details| &details.redirects)
+    }
+
+    fn details_mut(&mut self) -> &mut AttemptDetails<D> {
+        self.details.get_or_insert_with(|| {
+            Box::new(AttemptDetails {
+                rejections: Vec::new(),
+                spent: Usage::ZERO,
+                redirects: Vec::new(),
+            })
+        })
     }
 
     /// Whether something is reserved for the agent's call: while it is under way, and when the budget has just granted
@@ -104,13 +145,11 @@ pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: 
         stage: Stage::Prompt(0),
         attempt: 0,
         attempt_deadline: None,
-        value: input.clone(),
         input,
+        made: Made::Nothing,
         view: None,
-        rejections: Vec::new(),
         failure: None,
-        spent: Usage::ZERO,
-        redirects: Vec::new(),
+        details: None,
     }));
     begin_attempt(cursor)
 }
@@ -120,10 +159,9 @@ fn begin_attempt<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     let (frame, step) = top!(cursor);
     frame.attempt += 1;
     if frame.attempt > 1 {
-        frame.value = frame.input.clone();
+        frame.made = Made::Nothing;
         frame.view = None;
-        frame.rejections.clear();
-        frame.redirects.clear();
+        frame.details = None;
     }
     frame.failure = None;
     frame.attempt_deadline = match step.policy.timeout {
@@ -163,17 +201,16 @@ fn advance<D: Domain>(cursor: &mut Cursor<'_, D>, mut stage: Stage) -> Next<D> {
             Stage::Output(index) if past(index, &step.output_processors) => Stage::Plugin(0),
             Stage::Plugin(index) if past(index, &step.plugins) => Stage::Validator(0),
             Stage::Validator(index) if past(index, &step.validators) => {
-                if frame.rejections.is_empty() {
-                    Stage::Apply
-                } else {
-                    let failure = Failure::new(
-                        FailureKind::Validator,
-                        "ValidationError",
-                        frame.rejections.join("; "),
-                    );
-                    let (node, attempt) = (frame.opened.node, frame.attempt);
-                    let failure = cursor.located(failure, FailureKind::Validator, node, attempt);
-                    return attempt_failed(cursor, failure);
+                let rejections = frame.details.as_ref().map(|details| &details.rejections);
+                match rejections.filter(|rejections| !rejections.is_empty()) {
+                    None => Stage::Apply,
+                    Some(rejections) => {
+                        let text = rejections.join("; ");
+                        let failure = Failure::new(FailureKind::Validator, "ValidationError", text);
+                        let (node, attempt) = (frame.opened.node, frame.attempt);
+                        let failure = cursor.located(failure, FailureKind::Validator, node, attempt);
+                        return attempt_failed(cursor, failure);
+                    }
                 }
             }
             Stage::Apply if step.apply.is_none() => return succeed(cursor),
@@ -191,10 +228,10 @@ pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     let deadline = cursor.state.deadline;
     let (frame, step) = top!(cursor);
     let node = frame.opened.node;
-    let value = |frame: &super::step::StepFrame<D>| Input::Value(frame.value.clone());
+    let value = |frame: &super::step::StepFrame<D>| Input::Value(frame.value().clone());
     let (role, index, input) = match frame.stage {
         Stage::Prompt(index) => (Role::PromptProcessor, index, value(frame)),
-        Stage::Agent => match frame.redirects.last() {
+        Stage::Agent => match frame.redirects().last() {
             Some((_, agent)) => {
                 let (agent, input) = (agent.clone(), frame.input.clone());
                 (Role::Redirect, 0, Input::Redirect { agent, input })
@@ -227,7 +264,13 @@ pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
             return Next::Wait;
         }
         Stage::Settle => {
-            let (estimate, actual) = (step.estimate, frame.spent);
+            let (estimate, actual) = (
+                step.estimate,
+                frame
+                    .details
+                    .as_ref()
+                    .map_or(Usage::ZERO, |details| details.spent),
+            );
             cursor.state.pending = Pending::Budget;
             cursor.commands.push_back(Command::Settle {
                 node,
@@ -297,7 +340,7 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
         Reply::Refused(breach) => {
             let stop = Completion::Stopped(Stop::LimitExceeded(Arc::new(breach)));
             let (opened, failure) = (frame.opened, frame.failure.take());
-            let output = frame.value.clone();
+            let output = frame.value().clone();
             if stage == Stage::Settle
                 && let Some(record) = cursor.record(record)
             {
@@ -318,13 +361,13 @@ fn answered<D: Domain>(cursor: &mut Cursor<'_, D>, stage: Stage, answer: Answer<
     let record = frame.opened.record;
     let usage = match answer {
         Answer::Value { value, usage } => {
-            frame.value = value;
+            frame.made = Made::Value(value);
             cursor.spend(record, usage);
             usage
         }
         Answer::Rejected { feedback } => {
             if let Stage::Validator(index) = stage {
-                frame.rejections.push(feedback);
+                frame.details_mut().rejections.push(feedback);
                 return advance(cursor, Stage::Validator(index + 1));
             }
             let (node, attempt) = (frame.opened.node, frame.attempt);
@@ -363,7 +406,9 @@ fn agent_done<D: Domain>(cursor: &mut Cursor<'_, D>, usage: Usage, failure: Opti
     let (frame, _) = top!(cursor);
     if limits && frame.stage == Stage::Agent {
         frame.stage = Stage::Settle;
-        frame.spent = usage;
+        if !usage.is_zero() || frame.details.is_some() {
+            frame.details_mut().spent = usage;
+        }
         frame.failure = failure.map(Arc::new);
         return ask(cursor);
     }
@@ -389,7 +434,7 @@ fn timed_out<D: Domain>(cursor: &mut Cursor<'_, D>, usage: Usage) -> Next<D> {
 fn redirect<D: Domain>(cursor: &mut Cursor<'_, D>, agent: D::Object, identity: u64) -> Next<D> {
     let limits = cursor.state.options.limits;
     let (frame, _) = top!(cursor);
-    if frame.redirects.iter().any(|(seen, _)| *seen == identity) {
+    if frame.redirects().iter().any(|(seen, _)| *seen == identity) {
         let (opened, attempt) = (frame.opened, frame.attempt);
         let name = &cursor.plan.node(opened.node).name;
         let message = format!(
@@ -402,7 +447,7 @@ fn redirect<D: Domain>(cursor: &mut Cursor<'_, D>, agent: D::Object, identity: u
         cursor.close(opened, &stop);
         return Next::Return(stop);
     }
-    frame.redirects.push((identity, agent));
+    frame.details_mut().redirects.push((identity, agent));
     advance(cursor, if limits { Stage::Reserve } else { Stage::Agent })
 }
 
@@ -419,7 +464,11 @@ fn succeed<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
         return attempt_failed(cursor, failure);
     }
     let (frame, _) = top!(cursor);
-    let completion = Completion::Success(frame.value.clone());
+    let output = match std::mem::replace(&mut frame.made, Made::Nothing) {
+        Made::Value(value) => value,
+        Made::Nothing => frame.input.clone(),
+    };
+    let completion = Completion::Success(output);
     cursor.close(opened, &completion);
     Next::Return(completion)
 }
@@ -495,7 +544,7 @@ fn fail<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
         return Next::Wait;
     };
     let rejected = matches!(failure.root().kind, FailureKind::Validator | FailureKind::Plugin);
-    let output = rejected.then(|| frame.value.clone());
+    let output = rejected.then(|| frame.value().clone());
     if let Some(record) = cursor.record(opened.record) {
         record.output = output;
     }
