@@ -38,8 +38,7 @@ pub(crate) fn result(call: &Call<Simulated>, node: &Node<Callable>, act: &Act, n
             permanent,
             retry_after,
         } => {
-            let message = format!("call {} fails as written", nth + 1);
-            let mut failure = Failure::new(FailureKind::Host, "ScriptedError", message);
+            let mut failure = scripted_error(nth);
             failure.retry = match (permanent, retry_after) {
                 (true, _) => RetryAdvice::Never,
                 (false, Some(wait)) => RetryAdvice::After(*wait),
@@ -47,6 +46,10 @@ pub(crate) fn result(call: &Call<Simulated>, node: &Node<Callable>, act: &Act, n
             };
             return Result::Failure(failure);
         }
+        Does::FailOdd if input.as_int().is_some_and(|number| number % 2 != 0) => {
+            return Result::Failure(scripted_error(nth));
+        }
+        Does::FailOdd => with(input),
         Does::Reject => Answer::Rejected {
             feedback: Arc::from(format!("call {} rejects as written", nth + 1)),
         },
@@ -70,6 +73,11 @@ pub(crate) fn result(call: &Call<Simulated>, node: &Node<Callable>, act: &Act, n
     };
     let wrote = view != call.context;
     Result::Answer(answer, wrote.then_some(view))
+}
+
+fn scripted_error(nth: usize) -> Failure<Simulated> {
+    let message = format!("call {} fails as written", nth + 1);
+    Failure::new(FailureKind::Host, "ScriptedError", message)
 }
 
 fn value(input: &Input<Simulated>) -> Object {

@@ -1,88 +1,58 @@
-//! The run's one budget: what is committed and what is reserved, against the limits.
+//! The run's one budget, watched: the most that was ever held of it.
 
-use flujo_core::machine::{LimitBreach, LimitKind};
-use flujo_core::usage::{Cost, Usage, UsageLimits};
+use std::sync::Arc;
+
+use flujo_core::machine::LimitBreach;
+use flujo_core::usage::{Usage, UsageLimits, UsagePool};
 
 /// The budget of a run and all its lanes.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Budget {
-    /// The limits.
-    pub limits: UsageLimits,
-    /// What finished calls have used.
-    pub committed: Usage,
-    /// What calls under way have reserved.
-    pub reserved: Usage,
-    /// The most that was ever committed and reserved together.
+    pool: Arc<UsagePool>,
+    /// The most that was ever used and reserved together.
     pub peak: Usage,
 }
 
 impl Budget {
-    /// Takes an estimate.
+    /// A full budget.
+    pub fn new(limits: UsageLimits) -> Self {
+        Self {
+            pool: Arc::new(UsagePool::new(limits)),
+            peak: Usage::ZERO,
+        }
+    }
+
+    /// What is set aside for calls under way.
+    pub fn reserved(&self) -> Usage {
+        self.pool.reserved()
+    }
+
+    /// Sets an estimate aside.
     ///
     /// # Errors
     /// The breach when it does not fit.
-    pub fn reserve(&mut self, step: &str, estimate: Usage) -> Result<(), LimitBreach> {
-        let wanted = self.committed + self.reserved + estimate;
-        if let Some(which) = self.over(wanted) {
-            return Err(self.breach(step, which, true));
-        }
-        self.reserved += estimate;
+    pub fn reserve(&mut self, step: &Arc<str>, estimate: Usage) -> Result<(), LimitBreach> {
+        let answer = self.pool.reserve(step, estimate);
         self.keep_peak();
-        Ok(())
+        answer
     }
 
-    /// Replaces a reservation by what was used.
+    /// Replaces an estimate by what was used.
     ///
     /// # Errors
     /// The breach when the limit has been passed.
-    pub fn settle(&mut self, step: &str, estimate: Usage, actual: Usage) -> Result<(), LimitBreach> {
-        self.reserved = less(self.reserved, estimate);
-        self.committed += actual;
+    pub fn settle(&mut self, step: &Arc<str>, estimate: Usage, actual: Usage) -> Result<(), LimitBreach> {
+        let answer = self.pool.settle(step, estimate, actual);
         self.keep_peak();
-        match self.over(self.committed) {
-            Some(which) => Err(self.breach(step, which, false)),
-            None => Ok(()),
-        }
+        answer
     }
 
     fn keep_peak(&mut self) {
-        let now = self.committed + self.reserved;
+        let now = self.pool.used() + self.pool.reserved();
         self.peak = Usage {
             cost: self.peak.cost.max(now.cost),
             tokens: self.peak.tokens.max(now.tokens),
             requests: self.peak.requests.max(now.requests),
         };
-    }
-
-    fn over(&self, usage: Usage) -> Option<LimitKind> {
-        let over = |limit: Option<u64>, used: u64| limit.is_some_and(|limit| used > limit);
-        if self.limits.cost.is_some_and(|limit| usage.cost > limit) {
-            Some(LimitKind::Cost)
-        } else if over(self.limits.tokens, usage.tokens) {
-            Some(LimitKind::Tokens)
-        } else if over(self.limits.requests, usage.requests) {
-            Some(LimitKind::Requests)
-        } else {
-            None
-        }
-    }
-
-    fn breach(&self, step: &str, which: LimitKind, refused: bool) -> LimitBreach {
-        LimitBreach {
-            limits: self.limits,
-            which,
-            used: self.committed,
-            reserved: self.reserved,
-            step: step.into(),
-            refused,
-        }
-    }
-}
-
-fn less(from: Usage, amount: Usage) -> Usage {
-    Usage {
-        cost: Cost::from_nanos(from.cost.nanos() - amount.cost.nanos()).unwrap_or_default(),
-        tokens: from.tokens.saturating_sub(amount.tokens),
-        requests: from.requests.saturating_sub(amount.requests),
     }
 }

@@ -1,7 +1,7 @@
 //! Calls of the simulation: how long each takes, how it ends, and what becomes of it when it is cancelled, late or
 //! saved half-way.
 
-use flujo_core::machine::{Answer, Call, CallId, Event, Role, Time};
+use flujo_core::machine::{Answer, Call, CallId, Event, Input, Role, Time};
 use flujo_core::plan::Kind;
 use flujo_core::usage::Usage;
 
@@ -9,7 +9,7 @@ use crate::behaviour::{self, Result as Written};
 use crate::host::{Due, End, Flight, Orphan, Simulation, Stuck};
 use crate::script::{Act, Does, OnCancel};
 use crate::trace::{CallEnd, CallTrace};
-use crate::{Callable, Simulated};
+use crate::{Callable, Object, Simulated};
 
 impl Simulation {
     pub(crate) fn begin_call(&mut self, lane: usize, call: &Call<Simulated>) -> Result<(), Stuck> {
@@ -88,7 +88,7 @@ impl Simulation {
         act: &Act,
         written: Written,
     ) -> (Option<Time>, End) {
-        let by_itself = (act.does != Does::Hang).then(|| self.now.saturating_add(act.takes));
+        let by_itself = (act.does != Does::Hang).then(|| self.now.saturating_add(duration(call, act)));
         let written = Box::new(written);
         let deadline = call
             .deadline
@@ -113,7 +113,7 @@ impl Simulation {
                 }
                 (Some(deadline), End::TimedOut(Usage::ZERO))
             }
-            OnCancel::Obey | OnCancel::Ignore => (Some(deadline), End::TimedOut(act.usage)),
+            OnCancel::Obey | OnCancel::Report | OnCancel::Ignore => (Some(deadline), End::TimedOut(act.usage)),
         }
     }
 
@@ -189,6 +189,9 @@ impl Simulation {
                     ..
                 }),
             ) if at <= self.now.saturating_add(after) => (at, End::TimedOut(usage)),
+            _ if flight.act.on_cancel == OnCancel::Report && !flight.act.usage.is_zero() => {
+                (at, End::TimedOut(flight.act.usage))
+            }
             _ => (at, End::Cancelled),
         };
         let key = self.push(at, Due::CallEnds { lane, call, end });
@@ -246,6 +249,15 @@ pub(crate) fn written_event(call: CallId, written: Written, usage: Usage, at: Ti
             at,
         },
     }
+}
+
+/// How long a call takes that is left alone.
+fn duration(call: &Call<Simulated>, act: &Act) -> u64 {
+    let units = match &call.input {
+        Input::Value(Object::Int(number)) => u64::try_from(*number).unwrap_or(0),
+        _ => 0,
+    };
+    act.takes.saturating_add(act.takes_per_unit.saturating_mul(units))
 }
 
 /// The script behind a role of a node; a redirected agent has none of its own and does what is natural.

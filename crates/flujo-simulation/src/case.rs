@@ -40,6 +40,9 @@ pub struct Schedule {
     pub seed: u64,
     /// The run is cancelled after this many commands.
     pub cancel_after: Option<u32>,
+    /// The run is cancelled at this time, in virtual nanoseconds from its beginning.
+    #[serde(default)]
+    pub cancel_at: Option<u64>,
     /// The run is saved, dropped and restored after each of these numbers of commands.
     pub save_after: Vec<u32>,
 }

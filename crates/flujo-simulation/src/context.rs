@@ -80,7 +80,7 @@ impl Context {
                         _ => {
                             let (left, right) = (shown(present.as_ref()), shown(own));
                             return Err(format!(
-                                "branches '{first}' and '{branch}' write different values to '{field}': {left} and {right}"
+                                "branches '{first}' and '{branch}' write different values to '{field}': {left} and {right} cannot both be kept"
                             ));
                         }
                     },

@@ -56,7 +56,7 @@ fn schedule() -> impl Strategy<Value = Schedule> {
     (any::<u64>(), cancel_after).prop_map(|(seed, cancel_after)| Schedule {
         seed,
         cancel_after,
-        save_after: Vec::new(),
+        ..Schedule::default()
     })
 }
 
@@ -128,6 +128,7 @@ fn act(does: impl Strategy<Value = Does> + 'static) -> BoxedStrategy<Act> {
             on_cancel,
             inline: inline && does != Does::Hang,
             does,
+            ..Act::default()
         })
         .boxed()
 }

@@ -137,6 +137,8 @@ pub(crate) enum Due {
         estimate: Usage,
         actual: Option<Usage>,
     },
+    /// Somebody outside asks the run to end.
+    Cancelled,
 }
 
 #[derive(Debug, Clone)]
@@ -167,7 +169,7 @@ impl Simulation {
             seed: case.schedule.seed,
         };
         let machine = Machine::start(Arc::clone(&plan), options, input, context, 0, case.deadline);
-        Self {
+        let mut simulation = Self {
             plan,
             hook: Script::default(),
             hook_calls: 0,
@@ -186,16 +188,17 @@ impl Simulation {
             queue: BTreeMap::new(),
             sequence: 0,
             counts: HashMap::new(),
-            budget: Budget {
-                limits: case.limits,
-                ..Budget::default()
-            },
+            budget: Budget::new(case.limits),
             deadline: case.deadline,
             trace: Trace::default(),
             finished: None,
             orphans: HashSet::new(),
             dead_timers: HashSet::new(),
+        };
+        if let Some(at) = case.schedule.cancel_at {
+            simulation.push(at, Due::Cancelled);
         }
+        simulation
     }
 
     /// Runs to the end.
@@ -273,13 +276,17 @@ impl Simulation {
                 .is_some_and(|after| self.trace.commands >= u64::from(after))
             {
                 self.schedule.cancel_after = None;
-                if self.finished.is_none() {
-                    self.trace.cancelled_at = Some(self.now);
-                    self.tell(0, Event::Cancel { at: self.now });
-                }
+                self.cancel();
             }
         }
         Ok(())
+    }
+
+    fn cancel(&mut self) {
+        if self.finished.is_none() {
+            self.trace.cancelled_at = Some(self.now);
+            self.tell(0, Event::Cancel { at: self.now });
+        }
     }
 
     pub(crate) fn tell(&mut self, lane: usize, event: Event<Simulated>) {
@@ -316,6 +323,7 @@ impl Simulation {
     fn happen(&mut self, due: Due) {
         let at = self.now;
         match due {
+            Due::Cancelled => self.cancel(),
             Due::CallEnds { lane, call, end } => self.call_ends(lane, call, end),
             Due::Late {
                 lane,

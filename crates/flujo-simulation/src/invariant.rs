@@ -88,8 +88,8 @@ impl<'a> Check<'a> {
             );
             self.say("", what);
         }
-        if !self.ran.budget.reserved.is_zero() {
-            self.say("", format!("{:?} stays reserved", self.ran.budget.reserved));
+        if !self.ran.budget.reserved().is_zero() {
+            self.say("", format!("{:?} stays reserved", self.ran.budget.reserved()));
         }
         let told: Usage = trace.calls.iter().map(|call| call.usage).sum();
         if told != self.ran.finish.usage {

@@ -5,6 +5,7 @@
 //! same case can be run by another host, in another language too. [`Simulation`] runs it; [`story`] writes cases by
 //! hand, [`generate`] draws them at random, [`invariant`] says what must hold for every one of them.
 
+pub mod budget;
 pub mod case;
 pub mod context;
 pub mod generate;
@@ -17,7 +18,6 @@ pub mod story;
 pub mod trace;
 
 mod behaviour;
-mod budget;
 mod calls;
 mod save;
 

@@ -25,6 +25,8 @@ pub struct Script {
 pub struct Act {
     /// How long it takes, in virtual nanoseconds.
     pub takes: u64,
+    /// How much longer for each unit of an input that is a number above 0.
+    pub takes_per_unit: u64,
     /// What comes of it.
     pub does: Does,
     /// What it uses, also when it fails or is ended by its deadline.
@@ -57,6 +59,8 @@ pub enum Does {
         /// How many nanoseconds the next attempt is to wait.
         retry_after: Option<u64>,
     },
+    /// Raises an error when the input is an odd number, else gives the input.
+    FailOdd,
     /// Rejects the output.
     Reject,
     /// Asks for the agent of this identity.
@@ -82,6 +86,8 @@ pub enum OnCancel {
     /// Ends at once.
     #[default]
     Obey,
+    /// Ends at once and says what it had used, also when it is cancelled.
+    Report,
     /// Ends after this many nanoseconds.
     Linger(u64),
     /// Goes on and ends as if nothing had been said.
