@@ -2,6 +2,7 @@
 
 use pyo3::prelude::*;
 
+mod agents;
 mod config;
 mod context;
 mod host;
@@ -11,6 +12,7 @@ mod vectorcall;
 /// The native module behind the `flujo` package. Its names are private; import from `flujo`.
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    agents::register(module)?;
     config::register(module)?;
     context::register(module)?;
     host::register(module)?;
