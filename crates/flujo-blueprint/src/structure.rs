@@ -5,7 +5,7 @@ use flujo_core::value::Value;
 
 use crate::grammar::{BLUEPRINT, LATER_KINDS, Need, STEP_KINDS, Section, Shape};
 use crate::node::{Content, Entry, Node};
-use crate::problem::{Reporter, did_you_mean};
+use crate::problem::{Reporter, did_you_mean, nearest};
 use crate::rule::Rule;
 
 /// Reports everything in `document` that the grammar doesn't allow.
@@ -42,6 +42,15 @@ pub(crate) fn name_text(node: &Node) -> Option<String> {
         Content::Scalar(Value::Bool(flag)) => Some(flag.to_string()),
         _ => None,
     }
+}
+
+/// Whether the node has a key that was probably meant to be `key`; it has been reported as unknown already.
+pub(crate) fn misspells(node: &Node, key: &str) -> bool {
+    let keys = ["agent", "uses", "name", "step", "input", "kind"];
+    let entries = node.as_map().unwrap_or_default();
+    entries
+        .iter()
+        .any(|entry| entry.key != key && nearest(&entry.key, keys) == Some(key))
 }
 
 fn value(node: &Node, place: &str, shape: Shape, reporter: &mut Reporter) {
@@ -248,7 +257,7 @@ fn unknown_key(entry: &Entry, section: &'static Section, reporter: &mut Reporter
 fn step(node: &Node, reporter: &mut Reporter) {
     if let Some((_, keys)) = kind_of(node) {
         section(node, keys, reporter);
-        if node.get("name").is_none() && node.get("step").is_none() {
+        if node.get("name").is_none() && node.get("step").is_none() && !misspells(node, "name") {
             reporter.report_with_hint(
                 Rule::MissingKey,
                 node.position,

@@ -21,20 +21,17 @@ fn text_that_is_no_yaml_is_refused_with_its_place() {
 fn nesting_beyond_128_is_refused_with_a_cure() {
     let deep = format!("steps: {}{}", "[".repeat(500), "]".repeat(500));
     insta::assert_snapshot!(said_about(&deep));
-    let mut block = String::new();
-    for depth in 0..300 {
-        block.push_str(&format!("{}a:\n", " ".repeat(depth)));
-    }
+    let block: String = (0..300).map(|depth| " ".repeat(depth) + "a:\n").collect();
     assert!(said_about(&block).contains("FLU-0004"), "{}", said_about(&block));
 }
 
 #[test]
 fn an_alias_bomb_is_refused() {
-    let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
-    for level in 1..9 {
+    let levels = (1..9).map(|level| {
         let items = vec![format!("*a{}", level - 1); 10].join(", ");
-        text.push_str(&format!("a{level}: &a{level} [{items}]\n"));
-    }
+        format!("a{level}: &a{level} [{items}]\n")
+    });
+    let text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned() + &levels.collect::<String>();
     assert!(said_about(&text).contains("FLU-0005"), "{}", said_about(&text));
 }
 

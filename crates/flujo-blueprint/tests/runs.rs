@@ -1,4 +1,5 @@
 //! Blueprints run as they are written.
+#![allow(clippy::panic, clippy::unwrap_used)] // what only tests call may fail like a test
 
 use flujo_blueprint::{Blueprint, Source};
 use flujo_core::context::Context;

@@ -17,7 +17,7 @@ const MOST_LANES: usize = 8;
 const MOST_FAILED: usize = 5;
 
 /// The longest message, in characters.
-const MESSAGE: usize = 160;
+const MESSAGE: usize = 400;
 
 /// The tree.
 pub(crate) fn tree(done: &Done, paint: Paint) -> String {
@@ -142,7 +142,7 @@ impl Tree<'_> {
                 .any(|(_, child)| child.status == Status::Failed);
             let repeated = details.is_some_and(|details| !details.attempt_failures.is_empty());
             if !failed_below && !repeated {
-                below.push(Below::Note(self.paint.error(&message(&failure.to_string()))));
+                below.push(Below::Note(self.paint.error(&message(&failure.message))));
             }
         }
         if lanes.len() <= MOST_LANES {

@@ -17,9 +17,9 @@ use crate::model::{
 };
 use crate::node::Node;
 use crate::position::Position;
-use crate::problem::{Reporter, did_you_mean, nearest};
+use crate::problem::{Reporter, did_you_mean};
 use crate::rule::Rule;
-use crate::structure::{kind_of, name_text};
+use crate::structure::{kind_of, misspells, name_text};
 use crate::template::{self, DataTemplate, Names};
 
 /// Conditions, items and validators see input and context alone.
@@ -177,12 +177,15 @@ impl<'d> StepReader<'d> {
                 None
             }
             // A misspelt key has been reported already.
-            (None, None) if misspells_agent(node) => None,
+            (None, None) if misspells(node, "agent") => None,
             (None, None) => {
                 reporter.report_with_hint(
                     Rule::StepWithoutAgent,
                     node.position,
-                    format!("step `{name}` has no agent, so it does nothing"),
+                    match name {
+                        "" => "this step has no agent, so it does nothing".to_owned(),
+                        name => format!("step `{name}` has no agent, so it does nothing"),
+                    },
                     "add `agent:` with the name of an agent under `agents`, or with an agent's settings",
                 );
                 None
@@ -415,13 +418,6 @@ impl<'d> StepReader<'d> {
             }
         }
     }
-}
-
-fn misspells_agent(node: &Node) -> bool {
-    let entries = node.as_map().unwrap_or_default();
-    entries.iter().any(|entry| {
-        nearest(&entry.key, ["agent", "uses", "name", "step", "input"]).is_some_and(|key| key == "agent")
-    })
 }
 
 /// The items of a map. A single word is a field of the context, as older versions wrote it.

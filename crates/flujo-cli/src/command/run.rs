@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::ArgMatches;
 use flujo_blueprint::{Blueprint, Rule};
-use flujo_core::machine::{Failure as StepFailure, Outcome, Status, Stop};
+use flujo_core::machine::{Failure as StepFailure, FailureKind, Outcome, Status, Stop};
 use flujo_core::usage::{Cost, UsageLimits};
 use flujo_core::value::Value;
 use flujo_tokio::{Done, Run, Runner, Tokio};
@@ -185,22 +185,28 @@ fn stopped(message: String, exit: Exit) -> Failure {
     }
 }
 
+/// The failure at the root: the step that failed first, and why.
 fn failed(failure: &StepFailure<Tokio>, debug: bool) -> Failure {
     let root = failure.root();
-    let mut details = None;
-    if debug {
-        details = Some(format!("{failure:#?}"));
-    }
+    let stage = match root.kind {
+        FailureKind::Validator => "its output was rejected: ",
+        FailureKind::Context => "its output doesn't fit the context: ",
+        _ => "",
+    };
+    let attempt = match root.attempt {
+        0 | 1 => String::new(),
+        attempt => format!(" on attempt {attempt}"),
+    };
     Failure::Other {
         rule: Rule::RunFailed,
         exit: Exit::Failed,
         message: format!(
-            "step `{}` failed: {}",
+            "step `{}` failed{attempt}: {stage}{}",
             root.step,
-            terminal::one_line(&root.to_string())
+            terminal::one_line(&root.message)
         ),
         hint: None,
-        details,
+        details: debug.then(|| format!("{failure:#?}")),
     }
 }
 
@@ -220,9 +226,14 @@ fn print_output(output: &Value) {
 fn check_folder(path: &Path) -> Result<(), Failure> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     match folder {
-        Some(folder) if !folder.is_dir() => Err(Failure::unwritable(
-            path,
-            &std::io::Error::from(std::io::ErrorKind::NotFound),
+        Some(folder) if !folder.is_dir() => Err(Failure::usage(
+            Rule::OutputUnwritable,
+            format!(
+                "`{}` can't be written: there is no folder `{}`",
+                path.display(),
+                folder.display()
+            ),
+            "make the folder, or name a file in another one",
         )),
         _ => Ok(()),
     }

@@ -1,0 +1,13 @@
+//! The command as its users meet it: real processes, real files, real servers.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // what only tests call may fail like a test
+
+mod bad_input;
+mod context;
+mod examples;
+#[cfg(unix)]
+mod interrupt;
+mod model_faults;
+mod review;
+mod run;
+mod settings;
+mod views;
