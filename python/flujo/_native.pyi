@@ -123,6 +123,7 @@ class PlanBuilder:
         fallback: int | None = None,
         expected_cost_usd: float | Decimal | int | str | None = None,
         expected_tokens: int | None = None,
+        usage_limits: tuple[float | Decimal | int | str | None, int | None, int | None] | None = None,
     ) -> int: ...
     def sequence(self, children: Sequence[int]) -> int: ...
     def conditional(

@@ -266,6 +266,22 @@ async def test_exactly_at_the_limit_is_allowed() -> None:
     assert result.total_tokens == 100
 
 
+async def test_a_step_s_own_limit_counts_all_its_attempts() -> None:
+    calls = 0
+
+    async def fails(x: int) -> int:
+        nonlocal calls
+        calls += 1
+        raise Failed("again")
+
+    limited = Step("s", fails, max_retries=5, usage_limits=UsageLimits(total_tokens_limit=25))
+    with pytest.raises(UsageLimitExceededError, match="Token limit of 25 exceeded") as caught:
+        await Flujo(limited).run_async(1)
+    assert calls == 3
+    assert caught.value.result.total_tokens == 30
+    assert caught.value.result.status == "limit_exceeded"
+
+
 # --- P02: control flow is never an error
 
 

@@ -118,7 +118,14 @@ def _step(builder: PlanBuilder, step: Any, around: tuple[Any, ...]) -> _Lowering
         fallback=fallback,
         expected_cost_usd=config.expected_cost_usd,
         expected_tokens=config.expected_tokens,
+        usage_limits=_limits(step.usage_limits),
     )
+
+
+def _limits(limits: Any) -> tuple[Any, int | None, int | None] | None:
+    if limits is None:
+        return None
+    return limits.total_cost_usd_limit, limits.total_tokens_limit, limits.total_requests_limit
 
 
 def _facts(step: Any) -> CallableFacts | None:

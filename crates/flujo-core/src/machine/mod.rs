@@ -189,9 +189,7 @@ impl<D: Domain> Machine<D> {
         deadline: Option<Time>,
     ) -> Self {
         let begin = (plan.root(), input);
-        let mut state = State::new(options, None, begin, context, now, deadline);
-        // A record for each node is what most runs come to; a long plan need not run to its end.
-        state.history.records.reserve(plan.len().min(1024));
+        let state = State::new(options, None, begin, context, now, deadline);
         Self {
             plan,
             state,

@@ -9,11 +9,11 @@ use super::cursor::{Ask, Cursor, Next, Reply, nanoseconds};
 use super::fault::{Fault, is_planted};
 use super::frame::{Frame, Opened};
 use super::{
-    Answer, Command, Completion, Domain, Failure, FailureKind, Held, Input, NoticeKind, Pending, RetryAdvice,
-    Role, Stop, Time, retry,
+    Answer, Command, Completion, Domain, Failure, FailureKind, Held, Input, LimitBreach, NoticeKind, Pending,
+    RetryAdvice, Role, Stop, Time, retry,
 };
 use crate::plan::{Kind, NodeId, StepNode};
-use crate::usage::Usage;
+use crate::usage::{Usage, UsageLimits};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(bound(
@@ -403,6 +403,12 @@ fn answered<D: Domain>(cursor: &mut Cursor<'_, D>, stage: Stage, answer: Answer<
 #[inline]
 fn agent_done<D: Domain>(cursor: &mut Cursor<'_, D>, usage: Usage, failure: Option<Failure<D>>) -> Next<D> {
     let limits = cursor.state.options.limits;
+    let (frame, step) = top!(cursor);
+    if let (Some(own), Stage::Agent) = (step.limits, frame.stage)
+        && let Some(breach) = passed(cursor, own)
+    {
+        return exceeded(cursor, breach, usage, failure);
+    }
     let (frame, _) = top!(cursor);
     if limits && frame.stage == Stage::Agent {
         frame.stage = Stage::Settle;
@@ -416,6 +422,52 @@ fn agent_done<D: Domain>(cursor: &mut Cursor<'_, D>, usage: Usage, failure: Opti
         Some(failure) => attempt_failed(cursor, failure),
         None => advance(cursor, Stage::Output(0)),
     }
+}
+
+/// The step's own limit, when what its attempts have used passes it. A step's attempts follow one another, so its own
+/// record is all that has to be looked at.
+fn passed<D: Domain>(cursor: &Cursor<'_, D>, limits: UsageLimits) -> Option<LimitBreach> {
+    let opened = cursor.state.stack.last()?.opened()?;
+    let used = cursor.state.history.records.get(opened.record as usize)?.usage;
+    let step = Arc::clone(&cursor.plan.node(opened.node).name);
+    let which = limits.passed_by(used)?;
+    Some(LimitBreach {
+        limits,
+        which,
+        used,
+        reserved: Usage::ZERO,
+        step,
+        refused: false,
+    })
+}
+
+/// Stops the run at a step whose own limit was passed; what the passing call gave is kept.
+fn exceeded<D: Domain>(
+    cursor: &mut Cursor<'_, D>,
+    breach: LimitBreach,
+    actual: Usage,
+    failure: Option<Failure<D>>,
+) -> Next<D> {
+    let limits = cursor.state.options.limits;
+    let (frame, step) = top!(cursor);
+    let (opened, output, estimate) = (frame.opened, frame.value().clone(), step.estimate);
+    if limits {
+        // Nothing waits for the answer: the run stops here.
+        cursor.commands.push_back(Command::Settle {
+            node: opened.node,
+            estimate,
+            actual,
+        });
+    }
+    if let Some(record) = cursor.record(opened.record) {
+        match failure {
+            Some(failure) => record.details_mut().attempt_failures.push(Arc::new(failure)),
+            None => record.output = Some(output),
+        }
+    }
+    let stop = Completion::Stopped(Stop::LimitExceeded(Arc::new(breach)));
+    cursor.close(opened, &stop);
+    Next::Return(stop)
 }
 
 fn timed_out<D: Domain>(cursor: &mut Cursor<'_, D>, usage: Usage) -> Next<D> {

@@ -25,7 +25,7 @@ impl Fingerprint {
                 Kind::Sequence(children) => write!(digest, "sequence {children:?}"),
                 Kind::Step(step) => write!(
                     digest,
-                    "step {} {} {} {} {} {} {:?} {:?} {:?}",
+                    "step {} {} {} {} {} {} {:?} {:?} {:?} {:?}",
                     step.prompt_processors.len(),
                     step.output_processors.len(),
                     step.plugins.len(),
@@ -34,7 +34,8 @@ impl Fingerprint {
                     step.persist.is_some(),
                     step.policy,
                     step.fallback,
-                    step.estimate
+                    step.estimate,
+                    step.limits
                 ),
                 Kind::Conditional(node) => write!(
                     digest,

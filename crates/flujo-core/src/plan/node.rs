@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::usage::Usage;
+use crate::usage::{Usage, UsageLimits};
 
 /// A node's place in its plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -129,6 +129,8 @@ pub struct StepNode<C> {
     pub fallback: Option<NodeId>,
     /// What one attempt is expected to use.
     pub estimate: Usage,
+    /// What the step may use, all its attempts together.
+    pub limits: Option<UsageLimits>,
 }
 
 impl<C> StepNode<C> {
@@ -145,6 +147,7 @@ impl<C> StepNode<C> {
             policy: Policy::default(),
             fallback: None,
             estimate: Usage::ZERO,
+            limits: None,
         }
     }
 }

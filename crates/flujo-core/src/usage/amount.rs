@@ -6,6 +6,8 @@ use std::ops::{Add, AddAssign};
 
 use serde::{Deserialize, Serialize};
 
+use crate::machine::LimitKind;
+
 /// Money in nano-dollars (10⁻⁹ US dollars).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Cost(i64);
@@ -90,11 +92,19 @@ pub struct Usage {
 
 impl Usage {
     /// Nothing used.
-    pub const ZERO: Self = Self { cost: Cost::ZERO, tokens: 0, requests: 0 };
+    pub const ZERO: Self = Self {
+        cost: Cost::ZERO,
+        tokens: 0,
+        requests: 0,
+    };
 
     /// Usage of tokens and money, with no request counted.
     pub fn new(cost: Cost, tokens: u64) -> Self {
-        Self { cost, tokens, requests: 0 }
+        Self {
+            cost,
+            tokens,
+            requests: 0,
+        }
     }
 
     /// Whether nothing was used.
@@ -139,6 +149,20 @@ pub struct UsageLimits {
 }
 
 impl UsageLimits {
+    /// The first limit that `used` passes; exactly at the limit is allowed.
+    pub fn passed_by(&self, used: Usage) -> Option<LimitKind> {
+        let over = |limit: Option<u64>, used: u64| limit.is_some_and(|limit| used > limit);
+        if self.cost.is_some_and(|limit| used.cost > limit) {
+            Some(LimitKind::Cost)
+        } else if over(self.tokens, used.tokens) {
+            Some(LimitKind::Tokens)
+        } else if over(self.requests, used.requests) {
+            Some(LimitKind::Requests)
+        } else {
+            None
+        }
+    }
+
     /// Whether nothing is limited.
     pub fn is_unlimited(&self) -> bool {
         *self == Self::default()
@@ -159,14 +183,23 @@ mod tests {
     #[test]
     fn a_negative_or_unreal_cost_is_refused() {
         assert_eq!(Cost::from_dollars(-1.0), Err(CostError::Negative(-1.0)));
-        assert!(matches!(Cost::from_dollars(f64::NAN), Err(CostError::NotFinite(_))));
-        assert!(matches!(Cost::from_dollars(f64::INFINITY), Err(CostError::NotFinite(_))));
+        assert!(matches!(
+            Cost::from_dollars(f64::NAN),
+            Err(CostError::NotFinite(_))
+        ));
+        assert!(matches!(
+            Cost::from_dollars(f64::INFINITY),
+            Err(CostError::NotFinite(_))
+        ));
     }
 
     #[test]
     fn a_cost_is_shown_without_trailing_zeros() {
         assert_eq!(Cost::from_dollars(1.5).unwrap().to_string(), "$1.5");
         assert_eq!(Cost::from_dollars(2.0).unwrap().to_string(), "$2");
-        assert_eq!(Cost::from_dollars(0.000_000_001).unwrap().to_string(), "$0.000000001");
+        assert_eq!(
+            Cost::from_dollars(0.000_000_001).unwrap().to_string(),
+            "$0.000000001"
+        );
     }
 }

@@ -10,7 +10,7 @@ use flujo_core::pipeline::Pipeline;
 use flujo_core::plan::{
     Backoff, ConditionalNode, GroupNode, Kind, LaneFailure, MapNode, NodeId, ParallelNode, Policy, StepNode,
 };
-use flujo_core::usage::Usage;
+use flujo_core::usage::{Usage, UsageLimits};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
@@ -142,6 +142,18 @@ fn specs(callables: &[Spec<'_>]) -> Vec<Arc<CallableSpec>> {
     callables.iter().map(spec).collect()
 }
 
+/// Dollars, tokens and requests, each None where there is no limit.
+type Limits<'py> = (Option<Bound<'py, PyAny>>, Option<u64>, Option<u64>);
+
+fn limits_of((cost, tokens, requests): Limits<'_>) -> PyResult<UsageLimits> {
+    let cost = cost.map(|cost| money(&cost)).transpose()?;
+    Ok(UsageLimits {
+        cost,
+        tokens,
+        requests,
+    })
+}
+
 fn duration(seconds: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(seconds)
         .map_err(|_| PyValueError::new_err(format!("{seconds} is no number of seconds")))
@@ -176,7 +188,7 @@ impl PlanBuilder {
 
     #[pyo3(signature = (name, agent, *, object=None, prompt_processors=vec![], output_processors=vec![],
         plugins=vec![], validators=vec![], apply=None, persist=None, max_retries=1, timeout_s=None,
-        deadline_s=None, backoff=None, fallback=None, expected_cost_usd=None, expected_tokens=None))]
+        deadline_s=None, backoff=None, fallback=None, expected_cost_usd=None, expected_tokens=None, usage_limits=None))]
     #[allow(clippy::too_many_arguments)] // named at the one place that calls it
     fn step(
         &self,
@@ -196,6 +208,7 @@ impl PlanBuilder {
         fallback: Option<u32>,
         expected_cost_usd: Option<Bound<'_, PyAny>>,
         expected_tokens: Option<u64>,
+        usage_limits: Option<Limits<'_>>,
     ) -> PyResult<u32> {
         let backoff = match backoff {
             Some((initial, factor, max, jitter)) => Backoff::Exponential {
@@ -225,6 +238,7 @@ impl PlanBuilder {
             },
             fallback: fallback.map(NodeId),
             estimate: Usage::new(cost, expected_tokens.unwrap_or(0)),
+            limits: usage_limits.map(limits_of).transpose()?,
         };
         self.add(object, deadline_s, |pipeline| pipeline.step(name, step))
     }
