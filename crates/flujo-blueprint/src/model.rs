@@ -20,6 +20,8 @@ pub struct Blueprint {
     pub(crate) steps: Arc<Vec<Step>>,
     pub(crate) limits: UsageLimits,
     pub(crate) requirements: Vec<Requirement>,
+    /// Where each step stands, by its name; this file's own come first.
+    pub(crate) places: Vec<(String, Arc<Source>, Position)>,
     /// Agents whose calls cost nobody knows how much.
     pub(crate) unpriced: Vec<(Arc<Source>, Position)>,
 }
@@ -38,6 +40,12 @@ impl Blueprint {
     /// The most that a run may use.
     pub fn usage_limits(&self) -> UsageLimits {
         self.limits
+    }
+
+    /// Where the step of this name stands; of steps in imported files that have the same name, the first.
+    pub fn place_of(&self, step: &str) -> Option<(&Arc<Source>, Position)> {
+        let (_, source, position) = self.places.iter().find(|(name, ..)| name == step)?;
+        Some((source, *position))
     }
 
     /// What its agents may only do when the user has allowed it, imported blueprints included.

@@ -136,6 +136,15 @@ fn read(document: &Node, reporter: &mut Reporter, within: &[PathBuf]) -> Option<
         unpriced.extend(import.unpriced.iter().cloned());
     }
     let index = StepIndex::of(document, reporter);
+    let own = index
+        .places()
+        .map(|(name, position)| (name.to_owned(), Arc::clone(reporter.source()), position));
+    let mut places: Vec<_> = own.collect();
+    places.extend(
+        imports
+            .iter()
+            .flat_map(|(_, import)| import.iter().flat_map(|import| import.places.iter().cloned())),
+    );
     let mut steps = StepReader::new(&index, &agents, &imports);
     let top = steps.sequence(document.get("steps")?, reporter);
     for (agent, position) in steps.used() {
@@ -168,6 +177,7 @@ fn read(document: &Node, reporter: &mut Reporter, within: &[PathBuf]) -> Option<
         steps: Arc::new(top),
         limits: document.get("usage_limits").map(read_limits).unwrap_or_default(),
         requirements,
+        places,
         unpriced,
     })
 }

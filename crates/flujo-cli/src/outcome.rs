@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use flujo_blueprint::{Problems, Rule};
+use flujo_blueprint::{Position, Problems, Rule, Source};
 
 use crate::color::{Paint, Stream};
 use crate::{problem, terminal};
@@ -39,6 +40,8 @@ pub(crate) enum Failure {
         rule: Rule,
         exit: Exit,
         message: String,
+        /// The file and the place in it that this is about, if it is about one.
+        place: Option<(Arc<Source>, Position)>,
         hint: Option<String>,
         /// More for people who look into it: shown with `--debug`.
         details: Option<String>,
@@ -52,6 +55,7 @@ impl Failure {
             rule,
             exit: Exit::Usage,
             message: message.into(),
+            place: None,
             hint: Some(hint.into()),
             details: None,
         }
@@ -63,6 +67,7 @@ impl Failure {
             rule: Rule::OutputUnwritable,
             exit: Exit::Failed,
             message: format!("`{}` can't be written: {error}", path.display()),
+            place: None,
             hint: Some("name a file in a folder that exists and that you may write to".to_owned()),
             details: None,
         }
@@ -82,11 +87,15 @@ impl Failure {
             Self::Other {
                 rule,
                 message,
+                place,
                 hint,
                 details,
                 ..
             } => {
-                let mut text = format!("{}: {message}", paint.error(&format!("error[{rule}]")));
+                let mut text = match place {
+                    Some((source, position)) => problem::headed(*rule, message, source, *position, paint),
+                    None => format!("{}: {message}", paint.error(&format!("error[{rule}]"))),
+                };
                 // Writing to a string cannot fail.
                 if let Some(hint) = hint {
                     let _ = write!(text, "\n  {}: {hint}", paint.hint("hint"));

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use flujo_blueprint::{Problem, Problems};
+use flujo_blueprint::{Position, Problem, Problems, Rule, Source};
 
 use crate::color::Paint;
 
@@ -32,34 +32,16 @@ pub(crate) fn render(problems: &Problems, paint: Paint) -> String {
 }
 
 fn one(text: &mut String, problem: &Problem, paint: Paint) {
-    let place = problem.position;
-    let margin = place.line.to_string().len();
-    let bar = paint.faint("|");
-    let _ = writeln!(
-        text,
-        "{}: {}",
-        paint.error(&format!("error[{}]", problem.rule)),
-        paint.strong(&problem.message)
-    );
-    let _ = writeln!(
-        text,
-        "{:margin$}{} {}:{place}",
-        "",
-        paint.faint("-->"),
-        problem.source.path().display()
-    );
-    if let Some(line) = problem.source.line(place.line) {
-        let (shown, column) = around(line, place.column);
-        let _ = writeln!(text, "{} {bar} {shown}", paint.faint(&place.line.to_string()));
-        let _ = writeln!(
-            text,
-            "{:margin$} {bar} {}{}",
-            "",
-            " ".repeat(column - 1),
-            paint.error("^")
-        );
-    }
+    text.push_str(&headed(
+        problem.rule,
+        &problem.message,
+        &problem.source,
+        problem.position,
+        paint,
+    ));
+    text.push('\n');
     if let Some(hint) = &problem.hint {
+        let margin = problem.position.line.to_string().len();
         let _ = writeln!(
             text,
             "{:margin$} {} {}: {hint}",
@@ -69,6 +51,36 @@ fn one(text: &mut String, problem: &Problem, paint: Paint) {
         );
     }
     text.push('\n');
+}
+
+/// What is wrong, where, and the line itself, without a line break at the end.
+pub(crate) fn headed(rule: Rule, message: &str, source: &Source, place: Position, paint: Paint) -> String {
+    let margin = place.line.to_string().len();
+    let bar = paint.faint("|");
+    let mut text = format!(
+        "{}: {}\n",
+        paint.error(&format!("error[{rule}]")),
+        paint.strong(message)
+    );
+    let _ = write!(
+        text,
+        "{:margin$}{} {}:{place}",
+        "",
+        paint.faint("-->"),
+        source.path().display()
+    );
+    if let Some(line) = source.line(place.line) {
+        let (shown, column) = around(line, place.column);
+        let _ = write!(text, "\n{} {bar} {shown}", paint.faint(&place.line.to_string()));
+        let _ = write!(
+            text,
+            "\n{:margin$} {bar} {}{}",
+            "",
+            " ".repeat(column - 1),
+            paint.error("^")
+        );
+    }
+    text
 }
 
 /// The part of a line around a column, and the column in it, which counts from 1.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::node::Node;
+use crate::position::Position;
 use crate::problem::Reporter;
 use crate::rule::Rule;
 use crate::structure::name_text;
@@ -61,6 +62,13 @@ impl<'d> StepIndex<'d> {
 
     pub(super) fn get(&self, name: &str) -> Option<&'d Node> {
         self.steps.get(name).copied()
+    }
+
+    /// Each step's name and where it stands.
+    pub(super) fn places(&self) -> impl Iterator<Item = (&str, Position)> {
+        self.steps
+            .iter()
+            .map(|(name, node)| (name.as_str(), node.position))
     }
 
     pub(super) fn names(&self) -> &BTreeSet<String> {

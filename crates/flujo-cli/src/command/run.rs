@@ -1,10 +1,11 @@
 //! `flujo run`: a blueprint from its file to its output.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ArgMatches;
-use flujo_blueprint::{Blueprint, Rule};
+use flujo_blueprint::{Blueprint, Position, Rule, Source};
 use flujo_core::machine::{Failure as StepFailure, FailureKind, Outcome, Status, Stop};
 use flujo_core::usage::{Cost, UsageLimits};
 use flujo_core::value::Value;
@@ -40,6 +41,7 @@ pub(crate) fn run(arguments: &RunArguments, matches: &ArgMatches, debug: bool) -
             rule: Rule::RunFailed,
             exit: Exit::Failed,
             message: format!("no threads can be started: {error}"),
+            place: None,
             hint: Some("raise the limits of processes and open files".to_owned()),
             details: None,
         })?;
@@ -66,7 +68,7 @@ pub(crate) fn run(arguments: &RunArguments, matches: &ArgMatches, debug: bool) -
         let text = serde_json::to_string_pretty(&result::to_json(&done)).map_err(|error| not_json(&error))?;
         terminal::data_line(&text);
     }
-    end(&done, interrupted, arguments.json, debug)
+    end(&blueprint, &done, interrupted, arguments, debug)
 }
 
 fn runner(blueprint: &Blueprint, settings: &Settings) -> Result<Runner, Failure> {
@@ -134,19 +136,32 @@ async fn watch(mut run: Run, progress: &mut Progress) -> (Done, bool) {
 }
 
 /// The exit code, and for a run that didn't complete the reason.
-fn end(done: &Done, interrupted: bool, json: bool, debug: bool) -> Result<Exit, Failure> {
+fn end(
+    blueprint: &Blueprint,
+    done: &Done,
+    interrupted: bool,
+    arguments: &RunArguments,
+    debug: bool,
+) -> Result<Exit, Failure> {
+    let place = |step: &str| {
+        let (source, position) = blueprint.place_of(step)?;
+        Some((Arc::clone(source), position))
+    };
     match &done.finish.outcome {
         Outcome::Completed(output) => {
-            if !json {
+            if !arguments.json {
                 print_output(output);
             }
             Ok(Exit::Done)
         }
-        Outcome::Failed(failure) | Outcome::Stopped(Stop::Fatal(failure)) => Err(failed(failure, debug)),
+        Outcome::Failed(failure) | Outcome::Stopped(Stop::Fatal(failure)) => {
+            Err(failed(failure, place(&failure.root().step), debug))
+        }
         Outcome::Stopped(Stop::LimitExceeded(breach)) => Err(Failure::Other {
             rule: Rule::LimitReached,
             exit: Exit::Limit,
             message: format!("step `{}`: {breach}", breach.step),
+            place: place(&breach.step),
             hint: Some(
                 "raise `usage_limits` in the blueprint, `--max-cost-usd` or `--max-tokens`".to_owned(),
             ),
@@ -180,13 +195,14 @@ fn stopped(message: String, exit: Exit) -> Failure {
         rule: Rule::Interrupted,
         exit,
         message,
+        place: None,
         hint: None,
         details: None,
     }
 }
 
 /// The failure at the root: the step that failed first, and why.
-fn failed(failure: &StepFailure<Tokio>, debug: bool) -> Failure {
+fn failed(failure: &StepFailure<Tokio>, place: Option<(Arc<Source>, Position)>, debug: bool) -> Failure {
     let root = failure.root();
     let stage = match root.kind {
         FailureKind::Validator => "its output was rejected: ",
@@ -205,6 +221,7 @@ fn failed(failure: &StepFailure<Tokio>, debug: bool) -> Failure {
             root.step,
             terminal::one_line(&root.message)
         ),
+        place,
         hint: None,
         details: debug.then(|| format!("{failure:#?}")),
     }
@@ -244,6 +261,7 @@ fn not_json(error: &serde_json::Error) -> Failure {
         rule: Rule::OutputUnwritable,
         exit: Exit::Failed,
         message: format!("the result has no JSON form: {error}"),
+        place: None,
         hint: None,
         details: None,
     }

@@ -12,7 +12,7 @@ fn server(answer: impl Fn(&mut dyn Write) + Send + 'static) -> SocketAddr {
     std::thread::spawn(move || {
         let mut open = Vec::new();
         for mut stream in listener.incoming().flatten() {
-            let mut request = [0; 65536];
+            let mut request = [0; 8192];
             let _ = stream.read(&mut request);
             answer(&mut stream);
             open.push(stream); // a closed connection would be an answer as well
