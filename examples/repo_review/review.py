@@ -152,7 +152,7 @@ def outcome(found: Totals) -> str:
 @validator
 def readable(report: str) -> tuple[bool, str | None]:
     """A report that nobody would read to its end is rejected."""
-    lines = len(report.splitlines())
+    lines = report.count("\n")
     if lines <= MOST_LINES:
         return True, None
     return False, f"the report has {lines} lines, more than the {MOST_LINES} that people read"
