@@ -113,7 +113,9 @@ impl Simulation {
                 }
                 (Some(deadline), End::TimedOut(Usage::ZERO))
             }
-            OnCancel::Obey | OnCancel::Report | OnCancel::Ignore => (Some(deadline), End::TimedOut(act.usage)),
+            OnCancel::Obey | OnCancel::Report | OnCancel::Ignore => {
+                (Some(deadline), End::TimedOut(act.usage))
+            }
         }
     }
 

@@ -8,6 +8,7 @@
 pub mod budget;
 pub mod case;
 pub mod context;
+pub mod differential;
 pub mod generate;
 pub mod host;
 pub mod invariant;
