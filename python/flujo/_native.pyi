@@ -267,6 +267,12 @@ class StepRecord:
     def field(self, name: str) -> Any: ...
 
 @final
+class LeafRecord:
+    """A plain step that went well: what its results have in common."""
+
+    def field(self, name: str) -> Any: ...
+
+@final
 class Waker:
     """Called by the loop when a timer of a machine fires."""
 

@@ -4,7 +4,7 @@
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::{PyDict, PyTuple, PyType};
 
 /// What a coroutine did when it was driven on.
 pub(crate) enum Sent<'py> {
@@ -83,4 +83,25 @@ pub(crate) fn set_plainly(
     } else {
         Err(PyErr::fetch(object.py()))
     }
+}
+
+/// Gives a bare instance these attributes, past any override of its class.
+pub(crate) fn give_attributes(instance: &Bound<'_, PyAny>, attributes: &Bound<'_, PyDict>) -> PyResult<()> {
+    // `Py_TPFLAGS_INLINE_VALUES` (Python 3.13): there an instance given a dictionary goes on to find its inline
+    // attributes, so these are filled instead.
+    const INLINE_VALUES: std::ffi::c_ulong = 1 << 2;
+    let py = instance.py();
+    // SAFETY: both objects are alive; the setter takes its own reference, the getter gives a new one.
+    unsafe {
+        if ffi::PyType_GetFlags(ffi::Py_TYPE(instance.as_ptr())) & INLINE_VALUES == 0 {
+            let none = std::ptr::null_mut();
+            return match ffi::PyObject_GenericSetDict(instance.as_ptr(), attributes.as_ptr(), none) {
+                0 => Ok(()),
+                _ => Err(PyErr::fetch(py)),
+            };
+        }
+    }
+    attributes
+        .iter()
+        .try_for_each(|(name, value)| set_plainly(instance, &name, &value))
 }

@@ -1,4 +1,4 @@
-"""Which hooks are told of what, and with which payload."""
+"""Which hooks are told of what."""
 
 from __future__ import annotations
 
@@ -25,32 +25,6 @@ def _points_of(hook: Callable[..., object]) -> int:
     declared = analyse_callable(hook).input_type
     named = [kind for kind in (get_args(declared) or (declared,)) if hasattr(kind, "event_name")]
     return sum(_POINTS.get(kind.event_name, 0) for kind in named) if named else _ALL
-
-
-def payload(
-    point: str,
-    step: Any,
-    given: Any,
-    result: Any,
-    context: Any,
-    resources: Any,
-    run_id: str,
-    pipeline_name: str,
-) -> object:
-    """What the hooks of `point` are told."""
-    from flujo.domain import events
-
-    match point:
-        case "pre_step":
-            return events.PreStepPayload(step, given, context, resources)
-        case "post_step":
-            return events.PostStepPayload(result, context, resources)
-        case "on_step_failure":
-            return events.OnStepFailurePayload(result, context, resources)
-        case "pre_run":
-            return events.PreRunPayload(given, context, resources, run_id, pipeline_name)
-        case _:
-            return events.PostRunPayload(result, context, resources)
 
 
 def report(point: str, error: BaseException) -> None:

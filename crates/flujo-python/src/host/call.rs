@@ -2,7 +2,7 @@
 //! answer itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use flujo_core::machine::{CallId, Input, LaneRecord, Outcome, Role, Time};
 use flujo_core::plan::{Kind, NodeId};
@@ -28,8 +28,9 @@ pub(crate) struct Pending {
     pub(crate) reader: Reader,
     pub(crate) coroutine: Py<PyAny>,
     pub(crate) context: Option<Arc<ContextCell>>,
+    /// When it must have ended; the limit begins when it suspends.
     pub(crate) deadline: Option<Time>,
-    pub(crate) expiry: Option<(Py<PyAny>, Arc<AtomicBool>)>,
+    pub(crate) limited: bool,
     /// How often the task had been cancelled when a cancellation was last thrown into the coroutine.
     pub(crate) thrown_at: Option<i64>,
     /// The name of the callable that a worker thread runs.
@@ -49,29 +50,10 @@ pub(crate) enum Begun {
     UnderWay(Box<Pending>),
 }
 
-/// Called by the loop when an attempt's time is up: cancels the task, as `asyncio.timeout` does.
-#[pyclass(module = "flujo._native", frozen)]
-pub(crate) struct Expiry {
-    expired: Arc<AtomicBool>,
-    task: Py<PyAny>,
-}
-
-#[pymethods]
-impl Expiry {
-    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
-        self.expired.store(true, Ordering::Release);
-        self.task.bind(py).call_method0(intern!(py, "cancel"))?;
-        Ok(())
-    }
-}
-
 impl Pending {
     /// Tells the garbage collector of what the call holds.
     pub(crate) fn tell(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.coroutine)?;
-        if let Some((handle, _)) = &self.expiry {
-            visit.call(handle)?;
-        }
         if let Reader::Hooks(telling) = &self.reader {
             telling.tell(visit)?;
         }
@@ -79,39 +61,6 @@ impl Pending {
             Some(context) => collected::context_cell(context, visit),
             None => Ok(()),
         }
-    }
-
-    /// Arms the attempt's time limit, once the coroutine has really suspended.
-    pub(crate) fn arm(&mut self, py: Python<'_>, shared: &Shared) -> PyResult<()> {
-        let (Some(deadline), None) = (self.deadline, &self.expiry) else {
-            return Ok(());
-        };
-        let event_loop = shared.event_loop(py);
-        let task = names::current_task(py)?.call1((event_loop,))?;
-        let expired = Arc::new(AtomicBool::new(false));
-        let callback = Bound::new(
-            py,
-            Expiry {
-                expired: Arc::clone(&expired),
-                task: task.unbind(),
-            },
-        )?;
-        let wait = super::clock::seconds(deadline.saturating_sub(shared.now(py)));
-        let handle = event_loop.call_method1(intern!(py, "call_later"), (wait, callback))?;
-        self.expiry = Some((handle.unbind(), expired));
-        Ok(())
-    }
-
-    /// Takes the time limit away; tells whether it had struck.
-    pub(crate) fn disarm(&mut self, py: Python<'_>) -> PyResult<bool> {
-        let Some((handle, expired)) = self.expiry.take() else {
-            return Ok(false);
-        };
-        if expired.load(Ordering::Acquire) {
-            return Ok(true);
-        }
-        handle.bind(py).call_method0(intern!(py, "cancel"))?;
-        Ok(false)
     }
 }
 
@@ -270,7 +219,7 @@ fn invoke<'py>(
             coroutine: coroutine.unbind(),
             context: own,
             deadline,
-            expiry: None,
+            limited: false,
             thrown_at: None,
             worker,
         }))),
@@ -374,7 +323,7 @@ fn next_item(py: Python<'_>, shared: &Arc<Shared>, call: &Call) -> PyResult<Begu
             coroutine: coroutine.unbind(),
             context: None,
             deadline: call.deadline,
-            expiry: None,
+            limited: false,
             thrown_at: None,
             worker: None,
         }))),

@@ -17,6 +17,7 @@ use super::clock::seconds;
 use super::domain::{Command, Event, Finish, Machine};
 use super::engine::Shared;
 use super::inbox::{Delivery, Inbox, Waker};
+use super::time_limit::TimeLimit;
 use super::{collected, hooks, lane, names};
 use crate::vectorcall::{self, Sent};
 
@@ -41,6 +42,7 @@ pub(crate) struct Driver {
     awaited: Awaited,
     lanes: HashMap<LaneId, Py<PyAny>>,
     timer: Option<(TimerId, Py<PyAny>)>,
+    time_limit: TimeLimit,
     /// The cancellation that is being carried out; the very object leaves again.
     pub(crate) cancellation: Option<PyErr>,
     place: Arc<super::place::PlaceState>,
@@ -63,6 +65,7 @@ impl Driver {
             awaited: Awaited::Nothing,
             lanes: HashMap::new(),
             timer: None,
+            time_limit: TimeLimit::default(),
             cancellation: None,
             place,
             begun: false,
@@ -111,7 +114,10 @@ impl Driver {
                         }
                     }
                 }
-                Some(Command::Finish(finish)) => return Ok(Turn::End(finish)),
+                Some(Command::Finish(finish)) => {
+                    self.time_limit.close(py)?;
+                    return Ok(Turn::End(finish));
+                }
                 Some(command) => self.carry_out(py, command)?,
                 None => {
                     let deliveries = self.inbox.take();
@@ -144,7 +150,10 @@ impl Driver {
             };
             let result = match sent {
                 Ok(Sent::Yielded(future)) => {
-                    pending.arm(py, &self.shared)?;
+                    if let (Some(deadline), false) = (pending.deadline, pending.limited) {
+                        pending.limited = true;
+                        self.time_limit.begin(py, &self.shared, deadline)?;
+                    }
                     self.awaited = Awaited::Call(pending);
                     return Ok(Some(Turn::Yield(future.unbind())));
                 }
@@ -172,7 +181,7 @@ impl Driver {
         result: PyResult<Bound<'_, PyAny>>,
     ) -> PyResult<Begun> {
         let call = pending.call;
-        let expired = pending.disarm(py)?;
+        let expired = std::mem::take(&mut pending.limited) && self.time_limit.end();
         if let Some(thrown_at) = pending.thrown_at.take() {
             if let Some(worker) = &pending.worker {
                 names::report_abandoned(py)?.call1((self.shared.workers(py), worker))?;
@@ -361,6 +370,7 @@ impl Driver {
         if let Awaited::Call(pending) = &self.awaited {
             pending.tell(visit)?;
         }
+        self.time_limit.tell(visit)?;
         self.lanes.values().try_for_each(|task| visit.call(task))?;
         match &self.timer {
             Some((_, handle)) => visit.call(handle),
@@ -374,6 +384,7 @@ impl Driver {
             // What a coroutine does on being closed is its own; nobody is left to be told.
             let _ = pending.coroutine.bind(py).call_method0(intern!(py, "close"));
         }
+        let _ = self.time_limit.close(py);
         for task in self.lanes.into_values() {
             let _ = task.bind(py).call_method0(intern!(py, "cancel"));
         }

@@ -85,16 +85,7 @@ pub(crate) fn begin(
         }
         _ => (None, None),
     };
-    let payload = names::hook_payload(py)?.call1((
-        point_name(point),
-        record::definition_of(&shared.plan, call.node),
-        input,
-        result,
-        call.context.object(py)?,
-        shared.resources(py),
-        shared.run_id(py)?,
-        &**shared.plan.plan.name(),
-    ));
+    let payload = payload(py, shared, call, point, input, result);
     let payload = match payload {
         Ok(payload) => payload.unbind(),
         Err(error) => {
@@ -112,11 +103,36 @@ pub(crate) fn begin(
         coroutine: py.None(),
         context: None,
         deadline: call.deadline,
-        expiry: None,
+        limited: false,
         thrown_at: None,
         worker: None,
     };
     advance(py, shared, Box::new(pending))
+}
+
+/// What the hooks of `point` are told.
+fn payload<'py>(
+    py: Python<'py>,
+    shared: &Shared,
+    call: &Call,
+    point: HookPoint,
+    input: Option<Bound<'py, PyAny>>,
+    result: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let (context, resources) = (call.context.object(py)?, shared.resources(py));
+    match point {
+        HookPoint::PreRun => {
+            let (run_id, name) = (shared.run_id(py)?, &**shared.plan.plan.name());
+            names::pre_run(py)?.call1((input, context, resources, run_id, name))
+        }
+        HookPoint::PreStep => {
+            let step = record::definition_of(&shared.plan, call.node);
+            names::pre_step(py)?.call1((step, input, context, resources))
+        }
+        HookPoint::PostStep => names::post_step(py)?.call1((result, context, resources)),
+        HookPoint::OnStepFailure => names::on_step_failure(py)?.call1((result, context, resources)),
+        HookPoint::PostRun => names::post_run(py)?.call1((result, context, resources)),
+    }
 }
 
 /// Calls the next hooks until one has to be awaited or all have been told.

@@ -16,12 +16,14 @@ mod failure;
 mod hooks;
 mod inbox;
 mod lane;
+mod leaf;
 mod memory;
 mod names;
 mod place;
 mod planning;
 mod record;
 mod run;
+mod time_limit;
 
 use pyo3::prelude::*;
 
@@ -35,8 +37,9 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<lane::Lane>()?;
     module.add_class::<record::RunRecord>()?;
     module.add_class::<record::StepRecord>()?;
+    module.add_class::<leaf::LeafRecord>()?;
     module.add_class::<inbox::Waker>()?;
-    module.add_class::<call::Expiry>()?;
+    module.add_class::<time_limit::Expiry>()?;
     module.add_function(wrap_pyfunction!(planning::definition_changed, module)?)?;
     module.add_function(wrap_pyfunction!(planning::definition_epoch, module)?)?;
     Ok(())

@@ -13,7 +13,7 @@ use flujo_core::plan::{
 use flujo_core::usage::{Usage, UsageLimits};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyAny;
+use pyo3::types::{PyAny, PyString};
 
 use super::callable::{Callable, CallableSpec};
 use super::domain::{Call, Plan};
@@ -39,6 +39,8 @@ pub(crate) struct PlanWithSteps {
     pub(crate) plan: Arc<Plan>,
     /// The definition's object of each node.
     pub(crate) steps: Vec<Option<Py<PyAny>>>,
+    /// The name of each node, as results show it.
+    pub(crate) names: Vec<Py<PyString>>,
     /// What a call finds when the plan has no such callable; it can't happen in a compiled plan.
     nothing: Arc<CallableSpec>,
 }
@@ -348,10 +350,15 @@ impl PlanBuilder {
             .compile(name, NodeId(root))
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
         let nothing = Arc::new(CallableSpec::nothing(py));
+        let names = plan
+            .nodes()
+            .map(|(_, node)| PyString::new(py, &node.name).unbind())
+            .collect();
         Ok(CompiledPlan {
             inner: Arc::new(PlanWithSteps {
                 plan: Arc::new(plan),
                 steps,
+                names,
                 nothing,
             }),
         })

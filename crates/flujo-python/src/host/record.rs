@@ -14,10 +14,9 @@ use pyo3::pyclass::PyVisit;
 use pyo3::types::{PyDict, PyList};
 
 use super::clock::seconds;
-use super::collected;
 use super::domain::{Finish, Python3};
-use super::names;
 use super::planning::PlanWithSteps;
+use super::{collected, leaf, names};
 use crate::vectorcall;
 
 /// A run that has ended.
@@ -47,7 +46,10 @@ enum Of {
 }
 
 /// A result model that reads its fields from `record`.
-fn on_record<'py>(class: &Bound<'py, PyAny>, record: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+pub(super) fn on_record<'py>(
+    class: &Bound<'py, PyAny>,
+    record: Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
     let py = class.py();
     let model = vectorcall::bare_instance(class.cast()?)?;
     vectorcall::set_plainly(&model, intern!(py, "__flujo_record__"), &record)?;
@@ -105,6 +107,11 @@ pub(crate) fn snapshot<'py>(
     history: &History<Python3>,
     record: u32,
 ) -> PyResult<Bound<'py, PyAny>> {
+    if let Some(own) = history.records.get(record as usize) {
+        if leaf::is_one(plan, history, record, own) {
+            return leaf::result(py, plan, own);
+        }
+    }
     // What is below a record follows it, up to the next one that isn't.
     let mut records: Vec<Record<Python3>> = Vec::new();
     for entry in history.records.iter().skip(record as usize) {
@@ -128,8 +135,12 @@ fn children_of<'py>(
     parent: Option<u32>,
 ) -> PyResult<Bound<'py, PyList>> {
     let results = PyList::empty(py);
-    for (place, _) in finish.history.children(parent) {
-        results.append(step_result(py, plan, Of::Step(Arc::clone(finish), place))?)?;
+    for (place, record) in finish.history.children(parent) {
+        results.append(if leaf::is_one(plan, &finish.history, place, record) {
+            leaf::result(py, plan, record)?
+        } else {
+            step_result(py, plan, Of::Step(Arc::clone(finish), place))?
+        })?;
     }
     Ok(results)
 }
