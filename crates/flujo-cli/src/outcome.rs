@@ -1,7 +1,6 @@
 //! How the command ends: exit codes, and failures with their text.
 
 use std::fmt::Write;
-use std::process::ExitCode;
 use std::sync::Arc;
 
 use flujo_blueprint::{Position, Problems, Rule, Source};
@@ -22,12 +21,6 @@ pub(crate) enum Exit {
     Limit = 4,
     /// Interrupted.
     Interrupted = 130,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
 }
 
 /// Why the command can't do what it was asked.
