@@ -235,3 +235,37 @@ steps:
 "
     ));
 }
+
+#[test]
+fn a_file_that_is_cut_off_anywhere_is_read_or_refused() {
+    let whole = "version: \"0.1\"
+agents:
+  t: &t {type: template, template: 'é {{ input }}'}
+  f: {type: files, read: {root: \"{{ context.root or '.' }}\"}}
+steps:
+  - {name: a, agent: t, fallback: {name: b, agent: *t}}
+  - name: c
+    kind: map
+    map:
+      body:
+        - name: d
+          agent: f
+          validators:
+            - expression: output | length < 3
+              message: |-
+                {{ output }}
+  - name: e
+    kind: conditional
+    condition_expression: input is none
+    branches: {true: [{name: g, <<: {agent: t}}]}
+    default_branch: {name: h, agent: t}
+";
+    assert_eq!(said_about(whole), "fine");
+    for (end, _) in whole.char_indices() {
+        let said = said_about(&whole[..end]);
+        assert!(
+            said == "fine" || said.contains("[FLU-"),
+            "cut off at {end}: {said}"
+        );
+    }
+}
