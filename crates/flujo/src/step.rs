@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flujo_core::plan::Backoff;
-use flujo_core::usage::Usage;
+use flujo_core::usage::{Usage, UsageLimits};
 use flujo_core::value::TypeCodec;
 use flujo_tokio::{Handler as Erased, Step as Untyped};
 use serde::Serialize;
@@ -73,6 +73,11 @@ impl<I: Payload, O: Payload, C: Context> Step<I, O, C> {
     /// What one attempt is expected to use; reserved before the attempt when usage is limited.
     pub fn estimate(self, estimate: Usage) -> Self {
         self.with(move |step| step.estimate(estimate))
+    }
+
+    /// The most that all attempts at the step together may use; passing it stops the run.
+    pub fn usage_limits(self, limits: UsageLimits) -> Self {
+        self.with(move |step| step.usage_limits(limits))
     }
 
     /// Accepts the output, or rejects the attempt with a reason. All validators are asked.

@@ -98,6 +98,18 @@ async fn exactly_at_the_limit_is_allowed_and_beyond_it_the_run_stops_with_exact_
     assert!(partial.steps.get("three").is_none());
 }
 
+#[tokio::test]
+async fn a_steps_own_limit_counts_its_attempts_and_stops_the_run() {
+    let limits = UsageLimits {
+        tokens: Some(15),
+        ..UsageLimits::default()
+    };
+    let p = model("greedy", 10, true).retries(5).usage_limits(limits);
+    let error = Flujo::new(p).run(Value::Null).await.unwrap_err();
+    assert!(matches!(&error, RunError::LimitExceeded { .. }), "{error}");
+    assert_eq!(error.partial().unwrap().usage, tokens(20));
+}
+
 #[derive(Debug, Default, Context)]
 struct Late {
     x: u32,

@@ -449,8 +449,8 @@ fn exceeded<D: Domain>(
     failure: Option<Failure<D>>,
 ) -> Next<D> {
     let limits = cursor.state.options.limits;
-    let (frame, step) = top!(cursor);
-    let (opened, output, estimate) = (frame.opened, frame.value().clone(), step.estimate);
+    let (frame, definition) = top!(cursor);
+    let (opened, output, estimate) = (frame.opened, frame.value().clone(), definition.estimate);
     if limits {
         // Nothing waits for the answer: the run stops here.
         cursor.commands.push_back(Command::Settle {

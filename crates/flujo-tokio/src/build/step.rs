@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use flujo_core::agent::Agent;
 use flujo_core::plan::{Backoff, StepNode};
-use flujo_core::usage::Usage;
+use flujo_core::usage::{Usage, UsageLimits};
 use flujo_core::value::Value;
 
 use super::Pipeline;
@@ -68,6 +68,13 @@ impl Step {
     #[must_use]
     pub fn estimate(mut self, estimate: Usage) -> Self {
         self.node.estimate = estimate;
+        self
+    }
+
+    /// The most that all attempts at the step together may use; passing it stops the run.
+    #[must_use]
+    pub fn usage_limits(mut self, limits: UsageLimits) -> Self {
+        self.node.limits = Some(limits);
         self
     }
 
