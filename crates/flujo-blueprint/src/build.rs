@@ -81,6 +81,9 @@ fn agent_step(step: &Step, agent: &AgentStep, problems: &mut Vec<Problem>) -> Pi
     };
     let mut node = Node::agent(Arc::clone(&step.name), built).retries(agent.policy.max_retries);
     node = node.backoff(agent.policy.backoff);
+    if let Some(limits) = agent.limits {
+        node = node.usage_limits(limits);
+    }
     if let Some(timeout) = agent.policy.timeout {
         node = node.timeout(timeout);
     }

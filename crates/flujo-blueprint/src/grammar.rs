@@ -232,8 +232,12 @@ static STEP: Section = Section {
             Shape::Either(&[Shape::Name, Shape::Step]),
             "A step, or the name of one in this file, that runs with the same input when every attempt has failed.",
         ),
+        optional(
+            "usage_limits",
+            Shape::Section(&USAGE_LIMITS),
+            "The most that all attempts at the step may use together; passing it stops the run.",
+        ),
         META,
-        later("usage_limits"),
         later("plugins"),
         later("processing"),
         later("validate_fields"),

@@ -91,6 +91,7 @@ pub(crate) struct AgentStep {
     pub(crate) agent_place: (Arc<Source>, Position),
     pub(crate) input: Option<Arc<DataTemplate>>,
     pub(crate) policy: Policy,
+    pub(crate) limits: Option<UsageLimits>,
     pub(crate) updates_context: bool,
     pub(crate) sink_to: Option<Arc<str>>,
     pub(crate) validators: Vec<Arc<OutputRule>>,

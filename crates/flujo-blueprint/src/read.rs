@@ -183,15 +183,19 @@ fn read(document: &Node, reporter: &mut Reporter, within: &[PathBuf]) -> Option<
 }
 
 /// An agent without a price under a limit of cost: unknown isn't zero.
+const NO_PRICE: (&str, &str) = (
+    "the agent has no price, so `total_cost_usd_limit` can't be kept",
+    "add `price:` with `prompt_per_million` and `completion_per_million`, in US dollars",
+);
+
 fn without_price((source, position): &(Arc<Source>, Position)) -> Problem {
+    let (message, hint) = NO_PRICE;
     Problem {
         rule: Rule::AgentSettings,
         source: Arc::clone(source),
         position: *position,
-        message: "the agent has no price, so `total_cost_usd_limit` can't be kept".to_owned(),
-        hint: Some(
-            "add `price:` with `prompt_per_million` and `completion_per_million`, in US dollars".to_owned(),
-        ),
+        message: message.to_owned(),
+        hint: Some(hint.to_owned()),
     }
 }
 

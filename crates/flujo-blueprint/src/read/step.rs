@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use flujo_agents::AgentConfig;
 use flujo_agents::template::Expression;
+use flujo_agents::{AgentConfig, Pricing};
 
 use super::index::{StepIndex, items, name_of};
 use super::policy::{count, policy, seconds, word};
 use super::validator::validators;
-use super::{Imports, NamedAgent, agent_hint};
+use super::{Imports, NO_PRICE, NamedAgent, agent_hint, read_limits};
 use crate::agents;
 use crate::model::{
     AgentStep, Branch, ConditionalStep, DefaultBranch, ItemFailure, MapStep, MergeStrategy, ParallelStep,
@@ -142,6 +142,11 @@ impl<'d> StepReader<'d> {
             Used::Agent(name, position, config) => (name, position, config),
         };
         let (agent_name, position, config) = agent;
+        let limits = node.get("usage_limits").map(read_limits);
+        if limits.is_some_and(|limits| limits.cost.is_some()) && config.pricing() == Pricing::Unknown {
+            let (message, hint) = NO_PRICE;
+            reporter.report_with_hint(Rule::AgentSettings, position, message, hint);
+        }
         self.used.push((Arc::clone(&config), position));
         Some(StepKind::Agent(Box::new(AgentStep {
             agent: config,
@@ -151,6 +156,7 @@ impl<'d> StepReader<'d> {
                 Some(read) => Some(Arc::new(read?)),
                 None => None,
             },
+            limits,
             policy: node.get("config").map(policy).unwrap_or_default(),
             updates_context: node
                 .get("updates_context")

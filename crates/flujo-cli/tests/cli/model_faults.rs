@@ -107,3 +107,21 @@ fn a_limit_that_is_passed_ends_the_run_with_code_4() {
     );
     assert_said!(context.run("run ask.yaml --input why --max-tokens 89 --progress none"));
 }
+
+#[test]
+fn a_limit_of_one_step_ends_the_run_and_a_limit_of_cost_needs_a_price() {
+    let address = server(|stream| reply(stream, ANSWER));
+    let context = TestContext::new();
+    let limited = |limit: &str| blueprint(address, "") + &format!("    usage_limits: {{{limit}}}\n");
+    context.file("ask.yaml", limited("total_tokens_limit: 89"));
+    assert_eq!(context.run("run ask.yaml --input why -q").code, Some(4));
+    context.file("ask.yaml", limited("total_tokens_limit: 90"));
+    assert_eq!(context.run("run ask.yaml --input why -q").code, Some(0));
+    context.file("ask.yaml", limited("total_cost_usd_limit: 1"));
+    let said = context.run("validate ask.yaml");
+    assert!(
+        said.code == Some(2) && said.stderr.contains("the agent has no price"),
+        "{}",
+        said.stderr
+    );
+}
