@@ -66,6 +66,7 @@ lint-python: $(VENV)/.flujo
 
 test-rust: $(VENV)/.tools
 	cargo test --workspace --locked
+	cargo test -p flujo-simulation --locked --features planted-faults --test planted_faults
 
 test-python: $(VENV)/.flujo
 	$(BIN)/python -m pytest

@@ -8,6 +8,8 @@ import pickle
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
+
 from flujo import AppResources, Flujo, Pipeline, PipelineContext, Step, StepConfig, current_step, step
 from flujo.domain.events import (
     OnStepFailurePayload,
@@ -27,7 +29,6 @@ from flujo.exceptions import (
     PipelineContextInitializationError,
 )
 from flujo.testing.utils import FailingStreamAgent, StubAgent
-from pydantic import BaseModel
 
 
 class Suffix:
@@ -221,6 +222,48 @@ async def test_feedback_of_a_failed_step_is_persisted() -> None:
     failing = Step("s", fails, persist_feedback_to_context="notes")
     final = (await Flujo(failing, context_model=Context).run_async(1)).final_pipeline_context
     assert len(final.notes) == 1 and "why not" in final.notes[0]
+
+
+async def test_verdicts_of_validators_are_persisted_whether_they_accept_or_reject() -> None:
+    class Verdicts(PipelineContext):
+        verdicts: list[ValidationResult] = []
+
+    accepts = Check("accepts", [], [(True, None)])
+    kept = Step("s", StubAgent(["x"]), validators=[accepts], persist_validation_results_to="verdicts")
+    final = (await Flujo(kept, context_model=Verdicts).run_async(1)).final_pipeline_context
+    assert [verdict.is_valid for verdict in final.verdicts] == [True]
+
+    rejects = Check("rejects", [], [(False, "wrong"), (False, "wrong")])
+    kept = Step("s", StubAgent(["x", "y"]), validators=[rejects], persist_validation_results_to="verdicts")
+    final = (await Flujo(kept, context_model=Verdicts).run_async(1)).final_pipeline_context
+    assert [verdict.is_valid for verdict in final.verdicts] == [False]
+    assert "wrong" in (final.verdicts[0].feedback or "")
+
+
+async def test_a_saved_step_keeps_its_primary_s_error_where_it_is_asked_to() -> None:
+    async def fails(x: int) -> int:
+        raise ValueError("primary broke")
+
+    def saved(*, keeps: bool) -> Flujo[Any, Any]:
+        config = StepConfig(max_retries=0, preserve_fallback_diagnostics=keeps)
+        return Flujo(Step("s", fails, config=config, fallback_step=Step("f", StubAgent(["ok"]))))
+
+    assert (await saved(keeps=False).run_async(1)).step_history[0].feedback is None
+    assert "primary broke" in ((await saved(keeps=True).run_async(1)).step_history[0].feedback or "")
+
+
+async def test_a_pipeline_s_on_finish_gets_the_result_of_each_run() -> None:
+    results: list[Any] = []
+    pipeline = Pipeline([Step("s", StubAgent(["x"]))], on_finish=[results.append])
+    result = await Flujo(pipeline).run_async(1)
+    assert [finished.output for finished in results] == [result.output]
+
+
+async def test_what_is_not_there_yet_is_refused_not_ignored() -> None:
+    with pytest.raises(ConfigurationError, match="input template"):
+        await Flujo(Step("s", StubAgent(["x"]), input="{{ previous_step }}")).run_async(1)
+    with pytest.raises(ConfigurationError, match="background"):
+        await Flujo(Step("s", StubAgent(["x"]), execution_mode="background")).run_async(1)
 
 
 async def test_resources_reach_the_steps_that_name_them() -> None:

@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 
 mod agents;
+mod command_line;
 mod config;
 mod context;
 mod host;
@@ -13,6 +14,7 @@ mod vectorcall;
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     agents::register(module)?;
+    command_line::register(module)?;
     config::register(module)?;
     context::register(module)?;
     host::register(module)?;

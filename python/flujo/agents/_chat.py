@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from flujo.agents._outcomes import AgentResult
+from pydantic import BaseModel, ValidationError
+
+from flujo.agents._outcomes import AgentFailed, AgentResult
 from flujo.agents._shipped import ChatStream, ShippedAgent
 from flujo.application._place import PLACE
 
@@ -65,7 +67,7 @@ class Chat(ShippedAgent[Any]):
         ConfigurationError: a setting can't be used.
     """
 
-    type = "chat"
+    type_name = "chat"
     __slots__ = ()
 
     def __init__(
@@ -79,7 +81,7 @@ class Chat(ShippedAgent[Any]):
         temperature: float | None = None,
         top_p: float | None = None,
         max_tokens: int | None = None,
-        output_schema: type[Any] | Mapping[str, Any] | None = None,
+        output_schema: type[BaseModel] | Mapping[str, Any] | None = None,
         strict_schema: bool | None = None,
         tools: Sequence[Tool] | None = None,
         max_tool_rounds: int | None = None,
@@ -113,7 +115,7 @@ class Chat(ShippedAgent[Any]):
         plain = dict(settings)
         schema = plain.get("output_schema")
         if schema is not None:
-            plain["output_schema"] = schema.model_json_schema() if isinstance(schema, _CLASS) else dict(schema)
+            plain["output_schema"] = dict(schema) if isinstance(schema, Mapping) else schema.model_json_schema()
         if "tools" in plain:
             plain["tools"] = [
                 {
@@ -137,17 +139,20 @@ class Chat(ShippedAgent[Any]):
         Raises:
             AgentFailed: the service can't be reached, refuses, or gives no usable answer.
         """
-        result: AgentResult[Any] = await self._run(data, context)
-        schema = self._settings.get("output_schema")
-        if isinstance(schema, _CLASS):
-            output = schema.model_validate(result.output)  # type: ignore[attr-defined]
-            return AgentResult(output, result.usage, result.model)
-        return result
+        return self._fitted(await self._run(data, context))
 
     def stream(self, data: Any, *, context: Any = None) -> ChatStream:
         """The model's answer in pieces of text. To be called in a running event loop."""
-        return ChatStream(self._native.stream(data, context, PLACE.get()))
+        return ChatStream(self._native.stream(data, context, PLACE.get()), self._fitted)
 
-
-_CLASS = type
-"""`type` itself, which is the name of an attribute in the class above."""
+    def _fitted(self, result: AgentResult[Any]) -> AgentResult[Any]:
+        """The result with its output as an instance of the model that stands for the schema."""
+        schema = self._settings.get("output_schema")
+        if not isinstance(schema, type) or not issubclass(schema, BaseModel):
+            return result
+        try:
+            output = schema.model_validate(result.output)
+        except ValidationError as error:
+            message = f"the answer of the model `{result.model}` doesn't fit {schema.__name__}: {error}"
+            raise AgentFailed(message, result.usage) from error
+        return AgentResult(output, result.usage, result.model)

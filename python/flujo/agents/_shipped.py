@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, cast
 
@@ -17,7 +17,7 @@ OutputT = TypeVar("OutputT", covariant=True)
 class ShippedAgent(Generic[OutputT]):
     """The base of the agents that ship with Flujo. Instances don't change and can be shared by steps and loops."""
 
-    type: ClassVar[str]
+    type_name: ClassVar[str]
     """The agent's `type` in YAML blueprints."""
 
     __slots__ = ("_native", "_settings")
@@ -26,7 +26,7 @@ class ShippedAgent(Generic[OutputT]):
         # What isn't given has the default that the agent itself knows.
         given = {name: value for name, value in settings.items() if value is not None}
         self._settings = MappingProxyType(given)
-        self._native = NativeAgent(self.type, self._blueprint(given))
+        self._native = NativeAgent(self.type_name, self._blueprint(given))
 
     def _blueprint(self, settings: dict[str, Any]) -> dict[str, Any]:
         """The settings as a blueprint has them beside `type`."""
@@ -44,7 +44,7 @@ class ShippedAgent(Generic[OutputT]):
 
     def to_blueprint(self) -> dict[str, Any]:
         """The agent as a YAML blueprint has it under `agents:`."""
-        return {"type": self.type, **self._blueprint(dict(self._settings))}
+        return {"type": self.type_name, **self._blueprint(dict(self._settings))}
 
     async def _run(self, data: Any, context: Any) -> Any:
         started = self._native.start(data, context, PLACE.get())
@@ -90,10 +90,11 @@ class ChatStream(AsyncIterator[str]):
     `aclose()` or at the end of `async with`, else when the stream is let go.
     """
 
-    __slots__ = ("_call", "_ended", "_result")
+    __slots__ = ("_call", "_ended", "_fitted", "_result")
 
-    def __init__(self, call: NativeCall) -> None:
+    def __init__(self, call: NativeCall, fitted: Callable[[AgentResult[Any]], AgentResult[Any]]) -> None:
         self._call = call
+        self._fitted = fitted
         self._ended = False
         self._result: AgentResult[Any] | None = None
 
@@ -116,7 +117,7 @@ class ChatStream(AsyncIterator[str]):
         if chunk:
             return cast(str, chunk[0])
         self._ended = True
-        self._result = await _outcome(self._call)
+        self._result = self._fitted(await _outcome(self._call))
         raise StopAsyncIteration
 
     async def aclose(self) -> None:

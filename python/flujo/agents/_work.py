@@ -16,8 +16,8 @@ __all__ = [
     "GlobFiles",
     "HttpRequest",
     "ReadFile",
-    "TextFile",
     "Template",
+    "TextFile",
     "WriteFile",
     "WrittenFile",
 ]
@@ -47,7 +47,7 @@ class HttpRequest(ShippedAgent[Any]):
         ConfigurationError: a setting can't be used.
     """
 
-    type = "http"
+    type_name = "http"
     __slots__ = ()
 
     def __init__(
@@ -110,7 +110,7 @@ class Command(ShippedAgent[Any]):
         ConfigurationError: a setting can't be used.
     """
 
-    type = "command"
+    type_name = "command"
     __slots__ = ()
 
     def __init__(
@@ -157,7 +157,7 @@ class Template(ShippedAgent[str]):
         ConfigurationError: the template has a syntax error.
     """
 
-    type = "template"
+    type_name = "template"
     __slots__ = ()
 
     def __init__(self, template: str) -> None:
@@ -194,7 +194,7 @@ class ExtractJson(_Nested):
         ConfigurationError: the pointer isn't one.
     """
 
-    type = "extract"
+    type_name = "extract"
     _key = "json"
     __slots__ = ()
 
@@ -226,7 +226,7 @@ class ExtractRegex(_Nested):
         ConfigurationError: the expression can't be compiled.
     """
 
-    type = "extract"
+    type_name = "extract"
     _key = "regex"
     __slots__ = ()
 
@@ -257,7 +257,7 @@ class GlobFiles(_Nested):
         ConfigurationError: a pattern can't be used.
     """
 
-    type = "files"
+    type_name = "files"
     _key = "glob"
     __slots__ = ()
 
@@ -314,7 +314,7 @@ class ReadFile(_Nested):
         ConfigurationError: a setting can't be used.
     """
 
-    type = "files"
+    type_name = "files"
     _key = "read"
     __slots__ = ()
 
@@ -363,7 +363,7 @@ class WriteFile(_Nested):
         ConfigurationError: a setting can't be used.
     """
 
-    type = "files"
+    type_name = "files"
     _key = "write"
     __slots__ = ()
 

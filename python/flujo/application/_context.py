@@ -17,12 +17,13 @@ def new_run_id() -> str:
 
 def default_context(initial_prompt: object, data: Mapping[str, Any] | None, run_id: str | None) -> Any:
     """The context of a run for which no model is given: the input as text, extra data as attributes."""
+    from flujo._native import clone_value
     from flujo.domain.context import PipelineContext
 
     fields: dict[str, Any] = {} if run_id is None else {"run_id": run_id}
     context = PipelineContext(initial_prompt=str(initial_prompt), **fields)
     for name, value in (data or {}).items():
-        setattr(context, name, _copied(value))
+        setattr(context, name, clone_value(value))
     return context
 
 
@@ -31,8 +32,12 @@ def context_factory(
 ) -> Callable[[Mapping[str, Any] | None, str | None], BaseModel]:
     """What makes each run's context: the model filled with copies of the data, the call's over the runner's."""
 
+    from flujo._native import clone_value
+
     def make(data: Mapping[str, Any] | None, run_id: str | None) -> BaseModel:
-        fields = {name: _copied(value) for name, value in {**(initial_data or {}), **(data or {})}.items()}
+        fields = {
+            name: clone_value(value) for name, value in {**(initial_data or {}), **(data or {})}.items()
+        }
         if run_id is not None and "run_id" in model.model_fields:
             fields.setdefault("run_id", run_id)
         try:
@@ -46,9 +51,3 @@ def context_factory(
             ) from error
 
     return make
-
-
-def _copied(value: Any) -> Any:
-    from copy import deepcopy
-
-    return deepcopy(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 
@@ -99,15 +99,60 @@ def _validated(model: Any, name: str, value: Any) -> Any:
 
 
 class PersistFeedback:
-    """Writes the feedback of a failed step into the context: appended to a list, else in its place."""
+    """Writes the feedback of a failed step into the context: appended to a list, else in its place.
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    Args:
+        feedback_to: Where the feedback goes, as text.
+        validation_to: Where it goes as a `ValidationResult`, beside those of the validators that accepted.
+    """
+
+    def __init__(self, feedback_to: str | None, validation_to: str | None) -> None:
+        self._feedback_to = feedback_to
+        self._validation_to = validation_to
 
     def __call__(self, feedback: str, context: Any) -> None:
         """Write it."""
-        present = getattr(context, self._path, None)
-        if isinstance(present, list):
-            present.append(feedback)
-        else:
-            write_path(context, self._path, feedback)
+        if self._feedback_to is not None:
+            append_path(context, self._feedback_to, feedback)
+        if self._validation_to is not None:
+            from flujo.domain.validation import ValidationResult
+
+            append_path(context, self._validation_to, ValidationResult(is_valid=False, feedback=feedback))
+
+
+class PersistVerdict:
+    """A validator whose verdicts are appended to a context field, those of the attempt that succeeds."""
+
+    def __init__(self, name: str, validate: Callable[..., Any], path: str, *, takes_context: bool) -> None:
+        self._name = name
+        self._validate = validate
+        self._path = path
+        self._takes_context = takes_context
+
+    async def __call__(self, output: Any, *, context: Any) -> Any:
+        """The validator's verdict."""
+        verdict = self._validate(output, context=context) if self._takes_context else self._validate(output)
+        if isinstance(verdict, Awaitable):
+            verdict = await verdict
+        append_path(context, self._path, self._as_result(verdict))
+        return verdict
+
+    def _as_result(self, verdict: Any) -> Any:
+        from flujo.domain.validation import ValidationResult
+
+        if isinstance(verdict, bool):
+            return ValidationResult(is_valid=verdict, validator_name=self._name)
+        if isinstance(verdict, tuple):
+            return ValidationResult(is_valid=bool(verdict[0]), feedback=verdict[1], validator_name=self._name)
+        return verdict
+
+
+def append_path(context: Any, path: str, value: Any) -> None:
+    """Append to the list at a dotted path; where there is none, write in its place."""
+    present = context
+    for name in path.removeprefix("context.").split("."):
+        present = present.get(name) if isinstance(present, Mapping) else getattr(present, name, None)
+    if isinstance(present, list):
+        present.append(value)
+    else:
+        write_path(context, path, value)

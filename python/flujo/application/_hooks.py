@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any
 
 _log = logging.getLogger("flujo.run")
 
@@ -25,6 +24,17 @@ def _points_of(hook: Callable[..., object]) -> int:
     declared = analyse_callable(hook).input_type
     named = [kind for kind in (get_args(declared) or (declared,)) if hasattr(kind, "event_name")]
     return sum(_POINTS.get(kind.event_name, 0) for kind in named) if named else _ALL
+
+
+def on_finish(callback: Callable[..., object]) -> Callable[..., object]:
+    """A hook that gives the result of each run to one of the pipeline's `on_finish` callbacks."""
+    from flujo.domain.events import PostRunPayload
+
+    def told(payload: PostRunPayload) -> object:
+        return callback(payload.pipeline_result)
+
+    told.__annotations__["payload"] = PostRunPayload
+    return told
 
 
 def report(point: str, error: BaseException) -> None:

@@ -69,7 +69,7 @@ def _node(builder: PlanBuilder, step: Any, around: tuple[Any, ...]) -> _Lowering
 
 
 def _step(builder: PlanBuilder, step: Any, around: tuple[Any, ...]) -> _Lowering:
-    _refuse_template(step)
+    _refuse_what_is_to_come(step)
     config = step.config
     facts = _facts(step)
     if facts is None:
@@ -148,14 +148,20 @@ def _backoff(backoff: Any) -> tuple[float, float, float, float] | None:
     return backoff.initial_s, backoff.factor, backoff.max_s, backoff.jitter
 
 
-def _refuse_template(step: Any) -> None:
-    if step.input is not None:
-        from flujo.exceptions import ConfigurationError
+def _refuse_what_is_to_come(step: Any) -> None:
+    """Refuse what this version doesn't do yet, rather than leave it undone without a word."""
+    for given, what, instead in (
+        (step.input, "an input template", "build the input in a step of its own, or with a prompt processor"),
+        (step.failure_handlers, "failure_handlers", "give it a fallback, or a hook for OnStepFailurePayload"),
+        (step.static_invariants, "static_invariants", "check them in a validator"),
+        (step.config.execution_mode == "background", "execution_mode='background'", "run it as its own run"),
+    ):
+        if given:
+            from flujo.exceptions import ConfigurationError
 
-        raise ConfigurationError(
-            f"step {step.name!r} has an input template, which this version can't render yet",
-            suggestion="build the input in a step of its own, or with a prompt processor",
-        )
+            raise ConfigurationError(
+                f"step {step.name!r} has {what}, which this version can't do yet", suggestion=instead
+            )
 
 
 def describe_agent(agent: object) -> Callable:
@@ -248,6 +254,14 @@ def _plugin(plugin: Any) -> Callable:
 
 def _validator(validator: Any, step: Any) -> Callable:
     lenient = step.meta.get("is_validation_step") and not step.meta.get("strict_validation")
+    path = step.persist_validation_results_to
+    if path is not None and not lenient:
+        from flujo.application._effects import PersistVerdict
+
+        target = _method(validator, "validate")
+        takes_context = analyse_callable(target).accepts_context
+        recorded = PersistVerdict(_named(validator), target, path, takes_context=takes_context)
+        return Callable(recorded, "validator", name=_named(validator), context_keyword="context")
     return _by_keyword(
         _method(validator, "validate"), "effect" if lenient else "validator", _named(validator)
     )
@@ -275,12 +289,13 @@ def _apply(step: Any) -> Callable | None:
 
 
 def _persist(step: Any) -> Callable | None:
-    path = step.persist_feedback_to_context or step.persist_validation_results_to
-    if path is None:
+    feedback_to, validation_to = step.persist_feedback_to_context, step.persist_validation_results_to
+    if feedback_to is None and validation_to is None:
         return None
     from flujo.application._effects import PersistFeedback
 
-    return Callable(PersistFeedback(path), "effect", name=f"{step.name}: feedback", context_by_position=True)
+    effect = PersistFeedback(feedback_to, validation_to)
+    return Callable(effect, "effect", name=f"{step.name}: feedback", context_by_position=True)
 
 
 # --- constructs

@@ -81,10 +81,10 @@ class Flujo(Generic[InputT, OutputT]):
 
             make_context = context_factory(self.context_model, self.initial_context_data)
         hooked = []
-        if self.hooks:
-            from flujo.application._hooks import with_points
+        if self.hooks or self.pipeline.on_finish:
+            from flujo.application._hooks import on_finish, with_points
 
-            hooked = with_points(self.hooks)
+            hooked = with_points([*self.hooks, *map(on_finish, self.pipeline.on_finish)])
         limits = self.usage_limits
         self._engine = Engine(
             self._compile,

@@ -4,9 +4,9 @@
 //!
 //! Keys and set elements are hashable, hence treated as immutable and shared.
 
-use std::time::{Duration, Instant};
+mod protocol;
 
-use pyo3::exceptions::{PyException, PyMemoryError, PyRecursionError};
+use pyo3::exceptions::PyRecursionError;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -14,26 +14,23 @@ use pyo3::types::{PyByteArray, PyDict, PyList, PyString, PyTuple, PyType};
 
 use super::class::{self, Part};
 use super::kind::{self, Boundary, ByAddress, Instance, Kind, Slots};
+use super::pace::{CONTAINER, Pace};
 use super::{raw, state};
+
+pub(super) use protocol::reduce;
 
 /// Containers nested deeper than this are refused: the walk uses the thread's stack.
 const MAX_DEPTH: u32 = 1500;
 
-/// How long a walk goes on before it lets signal handlers (Ctrl-C) run.
-const SIGNAL_INTERVAL: Duration = Duration::from_millis(4);
-
-/// Containers between two looks at the clock.
-const CLOCK_INTERVAL: u32 = 512;
-
 /// A deep clone of the value; the value itself where nothing in it can change or nothing in it can be copied.
 ///
-/// Errors: `RecursionError` past 1,500 levels; whatever a signal handler raises; `MemoryError`. An error from a class's own
-/// copy protocol isn't raised: what can't be copied is shared.
-pub(super) fn clone<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+/// Errors: `RecursionError` past 1,500 levels; what ends the work according to its pace; `MemoryError`. An error from a
+/// class's own copy protocol isn't raised: what can't be copied is shared.
+pub(super) fn clone<'py>(value: &Bound<'py, PyAny>, pace: &Pace<'_>) -> PyResult<Bound<'py, PyAny>> {
     if immutable(value) {
         return Ok(value.clone());
     }
-    match Cloner::new(value.py()).clone(value, 0) {
+    match Cloner::new(value.py(), pace).clone(value, 0) {
         Ok(copy) => Ok(copy),
         Err(Failure::Uncopyable) => Ok(value.clone()),
         Err(Failure::Raised(error)) => Err(error),
@@ -73,40 +70,9 @@ impl From<pyo3::CastIntoError<'_>> for Failure {
 
 type Cloned<'py> = Result<Bound<'py, PyAny>, Failure>;
 
-/// Lets signal handlers run during long work.
-pub(super) struct SignalPoint {
-    count: u32,
-    last: Option<Instant>,
-}
-
-impl SignalPoint {
-    pub(super) fn new() -> Self {
-        Self { count: 0, last: None }
-    }
-
-    /// To be called once per container.
-    pub(super) fn pass(&mut self, py: Python<'_>) -> PyResult<()> {
-        self.count += 1;
-        if self.count < CLOCK_INTERVAL {
-            return Ok(());
-        }
-        self.count = 0;
-        match self.last {
-            Some(last) if last.elapsed() < SIGNAL_INTERVAL => Ok(()),
-            Some(_) => {
-                self.last = Some(Instant::now());
-                py.check_signals()
-            }
-            None => {
-                self.last = Some(Instant::now());
-                Ok(())
-            }
-        }
-    }
-}
-
-struct Cloner<'py> {
+struct Cloner<'p, 'py> {
     py: Python<'py>,
+    pace: &'p Pace<'p>,
     /// Originals by address, each held by its entry, and their clones.
     memo: ByAddress<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
     /// Addresses in the order in which they were remembered, so that an abandoned object's can be forgotten.
@@ -114,20 +80,19 @@ struct Cloner<'py> {
     /// Inside an object that is copied whole or not at all.
     inside_whole: bool,
     depth: u32,
-    signals: SignalPoint,
     /// What `__deepcopy__` methods of this value share.
     deepcopy_memo: Option<Bound<'py, PyDict>>,
 }
 
-impl<'py> Cloner<'py> {
-    fn new(py: Python<'py>) -> Self {
+impl<'p, 'py> Cloner<'p, 'py> {
+    fn new(py: Python<'py>, pace: &'p Pace<'p>) -> Self {
         Self {
             py,
+            pace,
             memo: ByAddress::default(),
             order: Vec::new(),
             inside_whole: false,
             depth: 0,
-            signals: SignalPoint::new(),
             deepcopy_memo: None,
         }
     }
@@ -144,7 +109,7 @@ impl<'py> Cloner<'py> {
         if !unique && let Some((_, cloned)) = self.memo.get(&(value.as_ptr() as usize)) {
             return Ok(cloned.clone());
         }
-        self.signals.pass(self.py)?;
+        self.pace.spend(self.py, CONTAINER)?;
         if self.depth >= MAX_DEPTH {
             return Err(Failure::Raised(PyRecursionError::new_err(format!(
                 "a context value is nested deeper than {MAX_DEPTH} levels and can't be isolated; flatten it or keep it \
@@ -161,13 +126,17 @@ impl<'py> Cloner<'py> {
         match kind {
             Kind::Immutable | Kind::Shared => Ok(value.clone()),
             Kind::List => {
-                let copy = value.cast::<PyList>()?.get_slice(0, usize::MAX >> 1);
+                let list = value.cast::<PyList>()?;
+                self.pace.spend(self.py, list.len())?;
+                let copy = list.get_slice(0, usize::MAX >> 1);
                 self.remember(value, copy.as_any(), unique);
                 self.fill_list(&copy)?;
                 Ok(copy.into_any())
             }
             Kind::Dict => {
-                let copy = value.cast::<PyDict>()?.copy()?;
+                let dict = value.cast::<PyDict>()?;
+                self.pace.spend(self.py, dict.len())?;
+                let copy = dict.copy()?;
                 self.remember(value, copy.as_any(), unique);
                 self.fill_dict(&copy)?;
                 Ok(copy.into_any())
@@ -395,114 +364,4 @@ impl<'py> Cloner<'py> {
         }
         Ok(changed)
     }
-
-    /// The protocol of `copy.deepcopy`, with our own clone for the parts.
-    fn rebuild(&mut self, value: &Bound<'py, PyAny>, unique: bool) -> Cloned<'py> {
-        let Some(parts) = self.attempt(reduce(value))? else {
-            return Ok(value.clone());
-        };
-        let part = |index: usize| parts.get_item(index).ok().filter(|part| !part.is_none());
-        let original = parts.get_item(1)?;
-        let arguments = self.clone(&original, 0)?.cast_into::<PyTuple>()?;
-        let (state, items, pairs) = (part(2), part(3), part(4));
-        if arguments.is(&original)
-            && state.is_none()
-            && items.is_none()
-            && pairs.is_none()
-            && value.is_instance_of::<PyTuple>()
-        {
-            return Ok(value.clone());
-        }
-        let made = parts.get_item(0)?.call1(&arguments);
-        let cloned = self.attempt(made.map(Some))?.ok_or(Failure::Uncopyable)?;
-        self.remember(value, &cloned, unique);
-        if let Some(state) = state {
-            let state = self.clone(&state, 0)?;
-            let restored = match part(5) {
-                Some(setter) => setter.call1((&cloned, &state)).map(drop),
-                None => restore(&cloned, &state),
-            };
-            self.attempt(restored.map(Some))?;
-        }
-        if let Some(items) = items {
-            for item in items.try_iter()? {
-                // The item may have any number of holders that this walk can't tell.
-                let item = self.clone(&item?, 0)?;
-                cloned.call_method1(intern!(self.py, "append"), (item,))?;
-            }
-        }
-        if let Some(pairs) = pairs {
-            for pair in pairs.try_iter()? {
-                let (key, item) = pair?.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
-                let item = self.clone(&item, 0)?;
-                cloned.set_item(key, item)?;
-            }
-        }
-        Ok(cloned)
-    }
-
-    fn copy_by_itself(&mut self, value: &Bound<'py, PyAny>, unique: bool) -> Cloned<'py> {
-        let memo = self
-            .deepcopy_memo
-            .get_or_insert_with(|| PyDict::new(self.py))
-            .clone();
-        let copied = value.call_method1(intern!(self.py, "__deepcopy__"), (memo,));
-        let cloned = self.attempt(copied.map(Some))?.ok_or(Failure::Uncopyable)?;
-        self.remember(value, &cloned, unique);
-        Ok(cloned)
-    }
-
-    /// An error of a class's own copy protocol means "can't be copied"; what isn't about the class goes up.
-    fn attempt<T>(&self, result: PyResult<Option<T>>) -> Result<Option<T>, Failure> {
-        match result {
-            Ok(value) => Ok(value),
-            Err(error)
-                if error.is_instance_of::<PyException>(self.py)
-                    && !error.is_instance_of::<PyMemoryError>(self.py)
-                    && !error.is_instance_of::<PyRecursionError>(self.py) =>
-            {
-                Err(Failure::Uncopyable)
-            }
-            Err(error) => Err(Failure::Raised(error)),
-        }
-    }
-}
-
-/// The object's own description of how to rebuild it; `None` where it stands for itself (a global singleton).
-pub(super) fn reduce<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyTuple>>> {
-    let py = value.py();
-    let parts = match kind::registered_reducer(&value.get_type())? {
-        Some(reducer) => reducer.call1((value,))?,
-        None => value.call_method1(intern!(py, "__reduce_ex__"), (4,))?,
-    };
-    if parts.is_instance_of::<PyString>() {
-        Ok(None)
-    } else {
-        Ok(Some(parts.cast_into::<PyTuple>()?))
-    }
-}
-
-/// Puts a reduced state back, as `copy` and `pickle` do.
-fn restore(object: &Bound<'_, PyAny>, state: &Bound<'_, PyAny>) -> PyResult<()> {
-    let py = object.py();
-    if let Some(setter) = object.getattr_opt(intern!(py, "__setstate__"))? {
-        return setter.call1((state,)).map(drop);
-    }
-    let (attributes, slots) = match state.cast::<PyTuple>() {
-        Ok(pair) if pair.len() == 2 => (pair.get_item(0)?, Some(pair.get_item(1)?)),
-        _ => (state.clone(), None),
-    };
-    if !attributes.is_none() {
-        object
-            .getattr(intern!(py, "__dict__"))?
-            .call_method1(intern!(py, "update"), (attributes,))?;
-    }
-    if let Some(slots) = slots
-        && let Ok(slots) = slots.cast_into::<PyDict>()
-    {
-        for (name, value) in slots.iter() {
-            object.setattr(name.cast_into::<PyString>()?, value)?;
-        }
-    }
-    Ok(())
 }

@@ -12,14 +12,19 @@ use pyo3::prelude::*;
 
 use super::kind::{self, Kind};
 
+/// Containers above which a value isn't looked through: the walk can't be interrupted.
+const MOST_CONTAINERS: usize = 100_000;
+
 /// Whether somebody holds the value or a mutable part of it. `own`: references to the value itself that the caller
-/// accounts for. Where the walk meets a type that it doesn't know yet the answer is yes: the caller then clones.
+/// accounts for. Where the walk meets a type that it doesn't know yet, or too much, the answer is yes: the caller then
+/// clones.
 ///
 /// No Python code runs meanwhile. Weak references aren't holders.
 pub(super) fn held_elsewhere(value: &Bound<'_, PyAny>, own: isize) -> bool {
     let mut walk = Walk {
         found: HashMap::new(),
         pending: Vec::new(),
+        containers: 0,
         unknown: false,
     };
     walk.meet(value.as_ptr());
@@ -43,6 +48,8 @@ struct Walk {
     /// Objects with more than one reference, and how many of these were found inside the value.
     found: HashMap<*mut ffi::PyObject, isize>,
     pending: Vec<*mut ffi::PyObject>,
+    containers: usize,
+    /// Something can't be told.
     unknown: bool,
 }
 
@@ -58,15 +65,21 @@ impl Walk {
         match kind::known(class) {
             None => self.unknown = true,
             Some(Kind::Immutable | Kind::Shared) => {}
-            Some(_) if references(object) == 1 => self.pending.push(object),
+            Some(_) if references(object) == 1 => self.enter_later(object),
             Some(_) => {
                 let found = self.found.entry(object).or_insert(0);
                 *found += 1;
                 if *found == 1 {
-                    self.pending.push(object);
+                    self.enter_later(object);
                 }
             }
         }
+    }
+
+    fn enter_later(&mut self, object: *mut ffi::PyObject) {
+        self.containers += 1;
+        self.unknown |= self.containers > MOST_CONTAINERS;
+        self.pending.push(object);
     }
 
     /// Meets everything that the object refers to.
@@ -86,7 +99,8 @@ extern "C" fn visit(object: *mut ffi::PyObject, walk: *mut c_void) -> c_int {
     // SAFETY: `enter` passes its own exclusive reference, and the traversal calls nothing else with it.
     let walk = unsafe { &mut *walk.cast::<Walk>() };
     walk.meet(object);
-    0
+    // Anything but zero ends the traversal.
+    c_int::from(walk.unknown)
 }
 
 #[allow(unsafe_code)]

@@ -6,7 +6,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use super::clone::immutable;
+use super::pace::Pace;
 use super::same::same;
+use super::walk;
 
 /// What became of one element.
 #[derive(Clone)]
@@ -29,11 +31,21 @@ const MOST_COMPARISONS: usize = 250_000;
 
 /// How the list was edited. A stretch of equal length was changed in place; else the longest common subsequence was kept,
 /// and a mutable element between two kept ones was changed in place, not exchanged.
-pub(super) fn edits<'py>(before: &Bound<'py, PyList>, after: &Bound<'py, PyList>) -> PyResult<Edits<'py>> {
+pub(super) fn edits<'py>(
+    before: &Bound<'py, PyList>,
+    after: &Bound<'py, PyList>,
+    pace: &Pace<'_>,
+) -> PyResult<Edits<'py>> {
+    let mut prefix = walk::first_different(before, after, 0, pace)?;
     let old: Vec<_> = before.iter().collect();
     let new: Vec<_> = after.iter().collect();
     let shortest = old.len().min(new.len());
-    let mut prefix = 0;
+    // What another thread has taken out meanwhile is gone.
+    prefix = prefix.min(shortest);
+    let same = |left: &Bound<'py, PyAny>, right: &Bound<'py, PyAny>| {
+        pace.spend(left.py(), 1)?;
+        same(left, right, pace)
+    };
     while prefix < shortest && same(&old[prefix], &new[prefix])? {
         prefix += 1;
     }
@@ -54,7 +66,7 @@ pub(super) fn edits<'py>(before: &Bound<'py, PyList>, after: &Bound<'py, PyList>
         }
         return Ok(result);
     }
-    let kept = common_subsequence(&old[prefix..old_end], &new[prefix..new_end])?;
+    let kept = common_subsequence(&old[prefix..old_end], &new[prefix..new_end], same)?;
     let (mut from_old, mut from_new) = (prefix, prefix);
     for (kept_old, kept_new) in kept
         .into_iter()
@@ -98,7 +110,11 @@ impl<'py> Edits<'py> {
 }
 
 /// Index pairs of the longest common subsequence.
-fn common_subsequence(old: &[Bound<'_, PyAny>], new: &[Bound<'_, PyAny>]) -> PyResult<Vec<(usize, usize)>> {
+fn common_subsequence<'py>(
+    old: &[Bound<'py, PyAny>],
+    new: &[Bound<'py, PyAny>],
+    same: impl Fn(&Bound<'py, PyAny>, &Bound<'py, PyAny>) -> PyResult<bool>,
+) -> PyResult<Vec<(usize, usize)>> {
     if old.is_empty() || new.is_empty() || old.len().saturating_mul(new.len()) > MOST_COMPARISONS {
         return Ok(Vec::new());
     }

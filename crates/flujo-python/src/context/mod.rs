@@ -11,40 +11,45 @@
 mod attributes;
 mod class;
 mod clone;
+mod combine;
+mod conflict;
 mod held;
 mod kind;
 mod list;
 mod merge;
+mod pace;
+mod plain;
 mod raw;
 mod same;
 mod state;
+mod walk;
 
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 pub(crate) use merge::MergeStrategy;
+pub(crate) use pace::{Pace, Ticket};
 
 /// One attribute to write, or to delete where there is no value.
 type Change<'py> = (Bound<'py, PyString>, Option<Bound<'py, PyAny>>);
 
 /// An isolated view of the context: an instance of its class that sees its present state. Costs the same whatever the
 /// context weighs, except for a context that isn't a pydantic model: that is copied.
-pub(crate) fn view(py: Python<'_>, base: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-    let _ = py;
-    match state::fork(base)? {
+pub(crate) fn view(base: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    let pace = Pace::attended();
+    match state::fork(base, &pace)? {
         Some(view) => Ok(view.unbind()),
-        None => clone::clone(base).map(Bound::unbind),
+        None => clone::clone(base, &pace).map(Bound::unbind),
     }
 }
 
 /// Names of the fields, private attributes and extra values that may have changed since the view was made: assigned,
 /// deleted, or handed out in a form that can be changed in place. A plain copy of a context that isn't a model names
 /// all of its attributes.
-pub(crate) fn touched(py: Python<'_>, view: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
-    let _ = py;
+pub(crate) fn touched(view: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
     match state::touched(view)? {
         Some(names) => Ok(names),
-        None => state::plain_snapshot(view)?
+        None => plain::snapshot(view)?
             .keys()
             .iter()
             .map(|name| name.extract())
@@ -52,40 +57,43 @@ pub(crate) fn touched(py: Python<'_>, view: &Bound<'_, PyAny>) -> PyResult<Vec<S
     }
 }
 
+/// Prepares a view for its commit, so that this is short: takes what user code has changed into the view's snapshot.
+pub(crate) fn settle(view: &Bound<'_, PyAny>, pace: &Pace<'_>) -> PyResult<()> {
+    state::snapshots(view, pace).map(drop)
+}
+
 /// Moves what changed in the view into the context that it was forked from, without validating it again. Equal values
 /// aren't written. The view stays usable and isolated; references that anybody took from it don't reach the context.
-pub(crate) fn commit(py: Python<'_>, view: &Bound<'_, PyAny>, into: &Bound<'_, PyAny>) -> PyResult<()> {
-    merge::commit(py, view, into)
+pub(crate) fn commit(view: &Bound<'_, PyAny>, into: &Bound<'_, PyAny>, pace: &Pace<'_>) -> PyResult<()> {
+    merge::commit(view, into, pace)
 }
 
 /// Merges the views of lanes, given in declared order with their names, into the context that they were forked from.
 ///
-/// Errors: `ContextMergeError` naming path, lanes and values where the strategy allows no decision. The context is
-/// written only if everything could be merged.
+/// Errors: `ContextMergeError` naming path, lanes and values where the strategy allows no decision; what ends the work
+/// according to its pace. The context is written only if everything could be merged.
 pub(crate) fn merge(
-    py: Python<'_>,
     base: &Bound<'_, PyAny>,
     lanes: &[(String, Py<PyAny>)],
     strategy: MergeStrategy,
+    pace: &Pace<'_>,
 ) -> PyResult<()> {
-    merge::merge(py, base, lanes, strategy)
+    merge::merge(base, lanes, strategy, pace)
 }
 
 /// The native deep clone: immutable and uncopyable values (locks, clients, iterators, functions) are shared, aliases
 /// inside the value are kept.
-pub(crate) fn clone_value(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-    let _ = py;
-    clone::clone(value).map(Bound::unbind)
+pub(crate) fn clone_value(value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    clone::clone(value, &Pace::attended()).map(Bound::unbind)
 }
 
 /// An ordinary instance of the user's class with the view's present state, and independent of it; what isn't a view comes
 /// back as it is.
-pub(crate) fn plain(py: Python<'_>, context: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-    let _ = py;
+pub(crate) fn plain(_py: Python<'_>, context: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
     if !state::is_view(context)? {
         return Ok(context.clone().unbind());
     }
-    let fork = state::fork(context)?;
+    let fork = state::fork(context, &Pace::attended())?;
     state::plain_model(fork.as_ref().unwrap_or(context)).map(Bound::unbind)
 }
 
@@ -93,21 +101,21 @@ pub(crate) fn plain(py: Python<'_>, context: &Bound<'_, PyAny>) -> PyResult<Py<P
 mod exposed {
     use pyo3::prelude::*;
 
-    use super::MergeStrategy;
+    use super::{MergeStrategy, Pace};
 
     #[pyfunction]
     pub(super) fn context_view(base: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        super::view(base.py(), base)
+        super::view(base)
     }
 
     #[pyfunction]
     pub(super) fn context_touched(view: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
-        super::touched(view.py(), view)
+        super::touched(view)
     }
 
     #[pyfunction]
     pub(super) fn context_commit(view: &Bound<'_, PyAny>, into: &Bound<'_, PyAny>) -> PyResult<()> {
-        super::commit(view.py(), view, into)
+        super::commit(view, into, &Pace::attended())
     }
 
     #[pyfunction]
@@ -117,7 +125,12 @@ mod exposed {
         lanes: Vec<(String, Py<PyAny>)>,
         strategy: &str,
     ) -> PyResult<()> {
-        super::merge(base.py(), base, &lanes, MergeStrategy::from_name(strategy)?)
+        super::merge(
+            base,
+            &lanes,
+            MergeStrategy::from_name(strategy)?,
+            &Pace::attended(),
+        )
     }
 
     #[pyfunction]
@@ -127,7 +140,7 @@ mod exposed {
 
     #[pyfunction]
     pub(super) fn clone_value(value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        super::clone_value(value.py(), value)
+        super::clone_value(value)
     }
 }
 

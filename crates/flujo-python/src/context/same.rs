@@ -8,28 +8,33 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAnyMethods, PyDict, PyFloat, PyList, PyString, PyTuple};
 
-use super::clone::{SignalPoint, immutable, reduce};
+use super::clone::{immutable, reduce};
 use super::kind::{self, Instance, Kind, Slots};
+use super::pace::{CONTAINER, Pace};
+use super::walk::{self, Place};
 use super::{class, raw};
 
 const MAX_DEPTH: u32 = 1000;
 
 /// Whether both values are the same state.
-pub(super) fn same(left: &Bound<'_, PyAny>, right: &Bound<'_, PyAny>) -> PyResult<bool> {
+pub(super) fn same(left: &Bound<'_, PyAny>, right: &Bound<'_, PyAny>, pace: &Pace<'_>) -> PyResult<bool> {
+    if left.is(right) {
+        return Ok(true);
+    }
     Comparison {
         assumed: HashMap::new(),
         depth: 0,
-        signals: SignalPoint::new(),
+        pace,
     }
     .same(left, right)
 }
 
-struct Comparison {
+struct Comparison<'p> {
     /// Pairs of objects with several holders that are being or have been compared, held by their entry: an
     /// alias or a cycle meets them again.
     assumed: HashMap<(usize, usize), (Py<PyAny>, Py<PyAny>)>,
     depth: u32,
-    signals: SignalPoint,
+    pace: &'p Pace<'p>,
 }
 
 #[derive(Clone, Copy)]
@@ -38,7 +43,7 @@ enum Order {
     IsIrrelevant,
 }
 
-impl Comparison {
+impl Comparison<'_> {
     fn same(&mut self, left: &Bound<'_, PyAny>, right: &Bound<'_, PyAny>) -> PyResult<bool> {
         if left.is(right) {
             return Ok(true);
@@ -54,7 +59,7 @@ impl Comparison {
         if kind == Kind::Immutable {
             return same_immutable(left, right);
         }
-        self.signals.pass(left.py())?;
+        self.pace.spend(left.py(), CONTAINER)?;
         // Two: the parent and this function's reference.
         if raw::references(left) > 2 {
             let pair = (left.as_ptr() as usize, right.as_ptr() as usize);
@@ -96,18 +101,23 @@ impl Comparison {
         }
     }
 
-    #[allow(unsafe_code)]
     fn same_list(&mut self, left: &Bound<'_, PyList>, right: &Bound<'_, PyList>) -> PyResult<bool> {
         if left.len() != right.len() {
             return Ok(false);
         }
-        for (index, item) in left.iter().enumerate() {
-            // Both lists are walked by position; a list that user code shortened meanwhile differs.
-            if index >= right.len() || !self.same(&item, &right.get_item(index)?)? {
+        let mut index = 0;
+        loop {
+            index = walk::first_different(left, right, index, self.pace)?;
+            // Code that runs during the walk may have shortened one of them.
+            let (Ok(item), Ok(other)) = (left.get_item(index), right.get_item(index)) else {
+                return Ok(left.len() == right.len());
+            };
+            self.pace.spend(left.py(), 1)?;
+            if !self.same(&item, &other)? {
                 return Ok(false);
             }
+            index += 1;
         }
-        Ok(true)
     }
 
     fn same_dict(
@@ -119,12 +129,36 @@ impl Comparison {
         if left.len() != right.len() {
             return Ok(false);
         }
-        if matches!(order, Order::Matters) {
-            return self
-                .same_list(&left.keys(), &right.keys())
-                .and_then(|keys| Ok(keys && self.same_list(&left.values(), &right.values())?));
+        let mut places = (Place::default(), Place::default());
+        loop {
+            walk::pass_identical(left, right, &mut places, self.pace)?;
+            let rest = places.0;
+            let (entry, other) = (places.0.next(left), places.1.next(right));
+            let (Some((key, value)), Some((other_key, other_value))) = (&entry, &other) else {
+                return Ok(entry.is_none() && other.is_none());
+            };
+            self.pace.spend(left.py(), 1)?;
+            if !key.is(other_key) && !self.same(key, other_key)? {
+                return match order {
+                    Order::Matters => Ok(false),
+                    Order::IsIrrelevant => self.same_entries(left, rest, right),
+                };
+            }
+            if !self.same(value, other_value)? {
+                return Ok(false);
+            }
         }
-        for (key, value) in left.iter() {
+    }
+
+    /// Whether every entry of `left` from the place on has its like somewhere in `right`.
+    fn same_entries(
+        &mut self,
+        left: &Bound<'_, PyDict>,
+        mut rest: Place,
+        right: &Bound<'_, PyDict>,
+    ) -> PyResult<bool> {
+        while let Some((key, value)) = rest.next(left) {
+            self.pace.spend(left.py(), CONTAINER)?;
             match right.get_item(key)? {
                 Some(other) if self.same(&value, &other)? => {}
                 _ => return Ok(false),

@@ -10,18 +10,22 @@
 //! stays loose, and a clone of it goes into the snapshot. Hence a reference that leaks from a step never reaches what
 //! later forks see. Forking, committing and merging all start from a settled view.
 
+mod touched;
+
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PySet, PyString};
+use pyo3::types::{PyDict, PySet, PyString};
 
 use super::class::{self, Part, ViewClass};
 use super::clone::{clone, immutable};
 use super::held::held_elsewhere;
+use super::pace::Pace;
 use super::same::same;
-use super::{kind, raw};
+use super::{Change, kind, plain, raw};
+
+pub(super) use touched::touched;
 
 /// References to a loose value that are accounted for: its dictionary or slot, and the variable that looks at it.
 const OWN_REFERENCES: isize = 2;
@@ -76,7 +80,8 @@ impl ViewState {
     }
 }
 
-/// The snapshots of one context: what it was forked from and what it is now.
+/// The snapshots of one context: what it was forked from and what it is now. Of a view, values that are the same state
+/// are the same object.
 pub(super) struct Snapshots<'py> {
     pub(super) origin: Bound<'py, PyDict>,
     pub(super) current: Bound<'py, PyDict>,
@@ -106,15 +111,15 @@ pub(super) fn is_view(object: &Bound<'_, PyAny>) -> PyResult<bool> {
 }
 
 /// A view of a pydantic model or of another view; `None` where the class admits none.
-pub(super) fn fork<'py>(base: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+pub(super) fn fork<'py>(base: &Bound<'py, PyAny>, pace: &Pace<'_>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = base.py();
     let Some(found) = class::view_class(&base.get_type())? else {
         return Ok(None);
     };
     let class = found.get();
     let snapshot = match state_in_base(base, class)? {
-        Some(state) => settle(base, class, state.get())?,
-        None => model_snapshot(base)?,
+        Some(state) => settle(base, class, state.get(), pace)?,
+        None => plain::model_snapshot(base)?,
     };
     let view = raw::bare_instance(class.class(py)?)?;
     let extra_keys = snapshot.len() > class.field_count(py) + Part::ALL.len();
@@ -138,7 +143,7 @@ pub(super) fn fork<'py>(base: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, 
         for (name, value) in snapshot.iter() {
             let name = name.cast_into::<PyString>()?;
             if !class.is_field(&name)? && Part::of_key(&name).is_none() {
-                attributes.set_item(name, clone(&value)?)?;
+                attributes.set_item(name, clone(&value, pace)?)?;
             }
         }
     }
@@ -154,18 +159,6 @@ fn state_in_base<'py>(
     } else {
         Ok(None)
     }
-}
-
-/// The attributes of a plain model, under the names that snapshots use.
-fn model_snapshot<'py>(model: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
-    let py = model.py();
-    let snapshot = raw::instance_dict(model)?.copy()?;
-    for part in Part::ALL {
-        if let Some(value) = raw::slot(part.slot(py)?, model)? {
-            snapshot.set_item(part.name(py), value)?;
-        }
-    }
-    Ok(snapshot)
 }
 
 /// A field's value; mutable ones are cloned on first access. `None`: the field isn't there.
@@ -198,7 +191,7 @@ fn hand_out<'py>(
     name: &Bound<'py, PyString>,
     value: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let cloned = clone(value)?;
+    let cloned = clone(value, &Pace::attended())?;
     if let Some(present) = loose.get_item(name)? {
         return Ok(present);
     }
@@ -254,7 +247,7 @@ pub(super) fn part<'py>(instance: &Bound<'py, PyAny>, part: Part) -> PyResult<Op
     if value.is_none() {
         return Ok(Some(value));
     }
-    let cloned = clone(&value)?;
+    let cloned = clone(&value, &Pace::attended())?;
     if state.get().with(|cells| cells.loose_parts[part as usize]) {
         return raw::slot(slot, instance);
     }
@@ -293,11 +286,13 @@ pub(super) fn record_assignment(
     }
 }
 
-/// Takes what is loose and differs into the snapshot, and returns that.
+/// Takes what is loose and differs into the snapshot, and returns that. What is there again as it was at the fork is
+/// the fork's own object again, so that who compares snapshots needs no look at the values.
 fn settle<'py>(
     view: &Bound<'py, PyAny>,
     class: &ViewClass,
     state: &ViewState,
+    pace: &Pace<'_>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let py = view.py();
     let loose = raw::instance_dict(view)?;
@@ -306,31 +301,30 @@ fn settle<'py>(
     if loose.is_empty() && !complete && loose_parts == [false; 3] {
         return Ok(current);
     }
+    let origin = state.origin(py);
     // The instance and this variable; more means that user code holds `vars(context)`.
     let escaped = raw::references(loose.as_any()) > 2;
     let next = current.copy()?;
     let mut changed = false;
-    let mut moved = Vec::new();
-    let names = loose.keys();
-    for name in names.iter() {
+    let mut movable = Vec::new();
+    for name in loose.keys().iter() {
         let name = name.cast_into::<PyString>()?;
         let Some(value) = loose.get_item(&name)? else {
             continue;
         };
         let before = current.get_item(&name)?;
         if let Some(before) = &before
-            && (before.is(&value) || same(before, &value)?)
+            && same(before, &value, pace)?
         {
             continue;
         }
         changed = true;
-        let movable = !escaped && class.is_field(&name)?;
-        let free = immutable(&value) || !held_elsewhere(&value, OWN_REFERENCES);
-        if movable && free {
-            next.set_item(&name, &value)?;
-            moved.push(name);
+        if let Some(original) = restored(&origin, before.as_ref(), &name, &value, pace)? {
+            next.set_item(&name, original)?;
+        } else if !escaped && class.is_field(&name)? && free(&value) {
+            movable.push((name, value));
         } else {
-            next.set_item(&name, clone(&value)?)?;
+            next.set_item(&name, clone(&value, pace)?)?;
         }
     }
     if complete {
@@ -350,21 +344,38 @@ fn settle<'py>(
         let Some(value) = raw::slot(part.slot(py)?, view)? else {
             continue;
         };
-        let unchanged = match current.get_item(name)? {
-            Some(before) => same(&before, &value)?,
-            None => false,
-        };
-        if !unchanged {
-            changed = true;
-            next.set_item(name, clone(&value)?)?;
+        let before = current.get_item(name)?;
+        if let Some(before) = &before
+            && same(before, &value, pace)?
+        {
+            continue;
+        }
+        changed = true;
+        match restored(&origin, before.as_ref(), name, &value, pace)? {
+            Some(original) => next.set_item(name, original)?,
+            None => next.set_item(name, clone(&value, pace)?)?,
         }
     }
     if !changed {
         return Ok(current);
     }
+    pace.before_writing()?;
+    let brief = Pace::brief();
+    let mut moved = Vec::new();
+    for (name, value) in movable {
+        // Other code may have taken a reference since.
+        if !pace.shares() || free(&value) {
+            next.set_item(&name, &value)?;
+            moved.push((name, value));
+        } else {
+            next.set_item(&name, clone(&value, &brief)?)?;
+        }
+    }
     state.replace_current(&next);
-    for name in &moved {
-        loose.del_item(name)?;
+    for (name, value) in &moved {
+        if loose.get_item(name)?.is_some_and(|present| present.is(value)) {
+            loose.del_item(name)?;
+        }
     }
     if !moved.is_empty() {
         state.with(|cells| cells.complete = false);
@@ -372,12 +383,35 @@ fn settle<'py>(
     Ok(next)
 }
 
+/// Whether a loose value can move: nobody else can change it.
+fn free(value: &Bound<'_, PyAny>) -> bool {
+    immutable(value) || !held_elsewhere(value, OWN_REFERENCES)
+}
+
+/// The value at the fork, where a value that had changed since is the same again.
+fn restored<'py>(
+    origin: &Bound<'py, PyDict>,
+    before: Option<&Bound<'py, PyAny>>,
+    name: &Bound<'py, PyString>,
+    value: &Bound<'py, PyAny>,
+    pace: &Pace<'_>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    match origin.get_item(name)? {
+        Some(original)
+            if !before.is_some_and(|before| before.is(&original)) && same(&original, value, pace)? =>
+        {
+            Ok(Some(original))
+        }
+        _ => Ok(None),
+    }
+}
+
 /// The snapshots of a settled view; `None` where the object isn't one.
-pub(super) fn snapshots<'py>(view: &Bound<'py, PyAny>) -> PyResult<Option<Snapshots<'py>>> {
+pub(super) fn snapshots<'py>(view: &Bound<'py, PyAny>, pace: &Pace<'_>) -> PyResult<Option<Snapshots<'py>>> {
     let Some((class, state)) = state_of(view)? else {
         return Ok(None);
     };
-    let current = settle(view, class.get(), state.get())?;
+    let current = settle(view, class.get(), state.get(), pace)?;
     Ok(Some(Snapshots {
         origin: state.get().origin(view.py()),
         current,
@@ -396,36 +430,50 @@ pub(super) fn rebase(view: &Bound<'_, PyAny>) -> PyResult<()> {
     Ok(())
 }
 
-/// Writes to a view from outside: `None` deletes. What the view had loose under these names is dropped.
+/// Writes to a view from outside: `None` deletes. What the view had loose under these names is dropped. All of it is
+/// written, or nothing.
 pub(super) fn write_view<'py>(
     view: &Bound<'py, PyAny>,
-    changes: &[(Bound<'py, PyString>, Option<Bound<'py, PyAny>>)],
+    changes: &[Change<'py>],
+    pace: &Pace<'_>,
 ) -> PyResult<bool> {
     let py = view.py();
     let Some((class, state)) = state_of(view)? else {
         return Ok(false);
     };
+    let origin = state.get().origin(py);
     let (current, complete) = state.get().current(py);
     let next = current.copy()?;
-    let loose = raw::instance_dict(view)?;
+    let mut in_place = Vec::new();
     for (name, value) in changes {
+        let before = current.get_item(name)?;
         match value {
-            Some(value) => next.set_item(name, value)?,
-            None if next.contains(name)? => next.del_item(name)?,
+            Some(value) => {
+                let original = restored(&origin, before.as_ref(), name, value, pace)?;
+                next.set_item(name, original.as_ref().unwrap_or(value))?;
+            }
+            None if before.is_some() => next.del_item(name)?,
             None => {}
         }
+        // A complete dictionary must stay complete, and what has no descriptor must be in it.
+        let stays = Part::of_key(name).is_none() && (complete || !class.get().is_field(name)?);
+        in_place.push(match value {
+            Some(value) if stays => Some(clone(value, pace)?),
+            _ => None,
+        });
+    }
+    pace.before_writing()?;
+    let loose = raw::instance_dict(view)?;
+    for ((name, _), value) in changes.iter().zip(in_place) {
         if let Some(part) = Part::of_key(name) {
             state.get().with(|cells| cells.loose_parts[part as usize] = false);
             if raw::slot(part.slot(py)?, view)?.is_some() {
                 raw::set_slot(part.slot(py)?, view, None)?;
             }
-            continue;
-        }
-        // A complete dictionary must stay complete, and what has no descriptor must be in it.
-        match value {
-            Some(value) if complete || !class.get().is_field(name)? => loose.set_item(name, clone(value)?)?,
-            _ if loose.contains(name)? => loose.del_item(name)?,
-            _ => {}
+        } else if let Some(value) = value {
+            loose.set_item(name, value)?;
+        } else if loose.contains(name)? {
+            loose.del_item(name)?;
         }
     }
     state.get().replace_current(&next);
@@ -453,131 +501,4 @@ pub(super) fn plain_model<'py>(instance: &Bound<'py, PyAny>) -> PyResult<Bound<'
         }
     }
     Ok(model)
-}
-
-/// Names whose values may have changed since the fork, without settling: fields, private attributes, extra values.
-pub(super) fn touched(view: &Bound<'_, PyAny>) -> PyResult<Option<Vec<String>>> {
-    let py = view.py();
-    let Some((_, state)) = state_of(view)? else {
-        return Ok(None);
-    };
-    let origin = state.get().origin(py);
-    let (current, complete) = state.get().current(py);
-    let loose = raw::instance_dict(view)?;
-    let mut names = Vec::new();
-    for name in current.keys() {
-        let name = name.cast_into::<PyString>()?;
-        if Part::of_key(&name).is_some() {
-            continue;
-        }
-        let now = match loose.get_item(&name)? {
-            Some(value) => Some(value),
-            None if complete => None,
-            None => current.get_item(&name)?,
-        };
-        if !identical(origin.get_item(&name)?, now) {
-            names.push(name.to_string_lossy().into_owned());
-        }
-    }
-    for name in loose.keys() {
-        if !current.contains(&name)? {
-            names.push(name.extract()?);
-        }
-    }
-    for name in origin.keys() {
-        if !current.contains(&name)? && !loose.contains(&name)? {
-            names.push(name.extract()?);
-        }
-    }
-    for part_of in [Part::Private, Part::Extra] {
-        let before = origin.get_item(part_of.name(py))?;
-        let now = if state.get().with(|cells| cells.loose_parts[part_of as usize]) {
-            raw::slot(part_of.slot(py)?, view)?
-        } else {
-            current.get_item(part_of.name(py))?
-        };
-        let (before, now) = (as_dict(before, py), as_dict(now, py));
-        for (name, value) in now.iter() {
-            if !identical(before.get_item(&name)?, Some(value)) {
-                names.push(name.extract()?);
-            }
-        }
-        for name in before.keys() {
-            if !now.contains(&name)? {
-                names.push(name.extract()?);
-            }
-        }
-    }
-    Ok(Some(names))
-}
-
-fn identical(left: Option<Bound<'_, PyAny>>, right: Option<Bound<'_, PyAny>>) -> bool {
-    match (left, right) {
-        (Some(left), Some(right)) => left.is(&right),
-        (None, None) => true,
-        _ => false,
-    }
-}
-
-fn as_dict<'py>(value: Option<Bound<'py, PyAny>>, py: Python<'py>) -> Bound<'py, PyDict> {
-    value
-        .and_then(|value| value.cast_into::<PyDict>().ok())
-        .unwrap_or_else(|| PyDict::new(py))
-}
-
-/// The attributes of any other object that can serve as a context: a dictionary itself, else `__dict__`, else slots.
-pub(super) fn plain_snapshot<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
-    let py = object.py();
-    if let Ok(entries) = object.cast::<PyDict>() {
-        return entries.copy();
-    }
-    let snapshot = if object.is_instance(kind::base_model(py)?)? {
-        model_snapshot(object)?
-    } else {
-        match object.getattr_opt(intern!(py, "__dict__"))? {
-            Some(attributes) => attributes.cast_into::<PyDict>()?.copy()?,
-            None => PyDict::new(py),
-        }
-    };
-    if let Some(names) = kind::slot_names(&class::model_of(&object.get_type())?)? {
-        for name in names.iter() {
-            let name = name.cast_into::<PyString>()?;
-            if !snapshot.contains(&name)?
-                && let Some(value) = raw::get_attribute(object, &name)?
-            {
-                snapshot.set_item(&name, value)?;
-            }
-        }
-    }
-    Ok(snapshot)
-}
-
-/// Writes to a context that isn't a view. `None` deletes.
-pub(super) fn write_plain<'py>(
-    object: &Bound<'py, PyAny>,
-    changes: &[(Bound<'py, PyString>, Option<Bound<'py, PyAny>>)],
-) -> PyResult<()> {
-    let py = object.py();
-    let entries = object.cast::<PyDict>().ok();
-    let is_model = object.is_instance(kind::base_model(py)?)?;
-    let slots = kind::slot_names(&object.get_type())?;
-    for (name, value) in changes {
-        match (entries, value) {
-            (Some(entries), Some(value)) => entries.set_item(name, value)?,
-            (Some(entries), None) => entries.del_item(name)?,
-            (None, value) if is_model && !contained(slots.as_ref(), name)? => {
-                let attributes = raw::instance_dict(object)?;
-                match value {
-                    Some(value) => attributes.set_item(name, value)?,
-                    None => attributes.del_item(name)?,
-                }
-            }
-            (None, value) => raw::set_attribute(object, name, value.as_ref())?,
-        }
-    }
-    Ok(())
-}
-
-fn contained(names: Option<&Bound<'_, PyList>>, name: &Bound<'_, PyString>) -> PyResult<bool> {
-    names.map_or(Ok(false), |names| names.contains(name))
 }

@@ -32,7 +32,7 @@ pub(crate) fn of_result(
         Protocol::Inherit => {
             return Ok((
                 Answer::Done,
-                Some(Arc::new(ContextCell::given(result.py(), &result)?)),
+                Some(Arc::new(ContextCell::given(&result)?)),
             ));
         }
     };

@@ -15,12 +15,14 @@ use pyo3::pyclass::PyVisit;
 use pyo3::types::{PyDict, PyList, PyString};
 
 use super::answer;
+use super::aside::{self, Aside, Work};
 use super::callable::{CallableSpec, Place, Protocol};
 use super::context::ContextCell;
 use super::domain::{Answer, Call, Event, Machine, Python3};
 use super::engine::Shared;
 use super::{collected, failure, hooks, names, planning, record};
-use crate::{context as view, vectorcall};
+use crate::context::MergeStrategy;
+use crate::vectorcall;
 
 /// A call that is under way: its coroutine, and what its result is to be read as.
 pub(crate) struct Pending {
@@ -42,6 +44,7 @@ pub(crate) enum Reader {
     Callable(Arc<CallableSpec>),
     NextItem,
     Hooks(hooks::Telling),
+    Aside(Aside),
 }
 
 /// How a call began.
@@ -54,8 +57,10 @@ impl Pending {
     /// Tells the garbage collector of what the call holds.
     pub(crate) fn tell(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.coroutine)?;
-        if let Reader::Hooks(telling) = &self.reader {
-            telling.tell(visit)?;
+        match &self.reader {
+            Reader::Hooks(telling) => telling.tell(visit)?,
+            Reader::Aside(aside) => aside.tell(visit)?,
+            Reader::Callable(_) | Reader::NextItem => {}
         }
         match &self.context {
             Some(context) => collected::context_cell(context, visit),
@@ -223,7 +228,7 @@ fn invoke<'py>(
             thrown_at: None,
             worker,
         }))),
-        Ok(None) => Ok(Begun::Ended(returned(py, shared, call, &spec, own, result)?)),
+        Ok(None) => aside::settled(py, shared, returned(py, shared, call, &spec, own, result)?),
         Err(error) => Ok(Begun::Ended(failed(py, shared, call, Some(&spec), error)?)),
     }
 }
@@ -364,10 +369,7 @@ fn join(py: Python<'_>, shared: &Arc<Shared>, spec: &Arc<CallableSpec>, call: Ca
     let target = spec.target.bind(py);
     let shape = target.cast::<PyString>().ok().map(|shape| shape.to_string());
     let (answer, at) = match (call.role, shape.as_deref()) {
-        (Role::Merge, Some(strategy)) => {
-            merge(py, shared, &call.context, lanes, strategy)?;
-            (Answer::Done, shared.now(py))
-        }
+        (Role::Merge, Some(strategy)) => return merge(py, shared, &call, lanes, strategy),
         (Role::Merge, None) => return merge_by_callable(py, shared, spec, &call, lanes),
         (_, Some("branches")) => {
             let outputs = PyDict::new(py);
@@ -463,30 +465,32 @@ fn looked_at(lanes: &[LaneRecord<Python3>]) -> Vec<(&LaneRecord<Python3>, &Py<Py
 
 fn merge(
     py: Python<'_>,
-    shared: &Shared,
-    base: &Arc<ContextCell>,
+    shared: &Arc<Shared>,
+    call: &Call,
     lanes: &[LaneRecord<Python3>],
     strategy: &str,
-) -> PyResult<()> {
-    let views: Vec<(String, Py<PyAny>)> = looked_at(lanes)
+) -> PyResult<Begun> {
+    let lanes: Vec<(String, Py<PyAny>)> = looked_at(lanes)
         .into_iter()
         .map(|(lane, context)| (lane.name.to_string(), context.clone_ref(py)))
         .collect();
-    if views.is_empty() {
-        return Ok(());
+    let done = Event::Answered {
+        call: call.call,
+        answer: Answer::Done,
+        context: None,
+        at: shared.now(py),
+    };
+    if lanes.is_empty() {
+        return Ok(Begun::Ended(done));
     }
     let counts = &shared.engine.contexts;
-    counts.merges.fetch_add(views.len() as u64, Ordering::Relaxed);
-    let merged = view::merge(
-        py,
-        &base.object(py)?,
-        &views,
-        view::MergeStrategy::from_name(strategy)?,
-    );
-    counts
-        .conflicts
-        .fetch_add(u64::from(merged.is_err()), Ordering::Relaxed);
-    merged
+    counts.merges.fetch_add(lanes.len() as u64, Ordering::Relaxed);
+    let work = Work::Merge {
+        base: call.context.object(py)?.unbind(),
+        lanes,
+        strategy: MergeStrategy::from_name(strategy)?,
+    };
+    aside::begin(py, shared, work, done)
 }
 
 fn merge_by_callable(

@@ -9,7 +9,7 @@ use pyo3::pyclass::PyVisit;
 use pyo3::types::{PyFloat, PyInt, PyString};
 
 use super::names;
-use crate::context as view;
+use crate::context::{self as view, Pace};
 
 /// The context of a run, or a fork of one.
 #[derive(Debug)]
@@ -35,9 +35,9 @@ enum Source {
 impl ContextCell {
     /// A context that somebody has made. The run works on a view of it, so that the maker's own references reach
     /// nothing in the run.
-    pub(crate) fn given(py: Python<'_>, object: &Bound<'_, PyAny>) -> PyResult<Self> {
+    pub(crate) fn given(object: &Bound<'_, PyAny>) -> PyResult<Self> {
         Ok(Self {
-            object: OnceLock::from(view::view(py, object)?),
+            object: OnceLock::from(view::view(object)?),
             source: Source::Given,
         })
     }
@@ -93,17 +93,14 @@ impl ContextCell {
         for cell in chain.into_iter().rev() {
             let object = match &cell.source {
                 Source::Fork(base) => match base.object.get() {
-                    Some(base) => view::view(py, base.bind(py))?,
+                    Some(base) => view::view(base.bind(py))?,
                     None => continue,
                 },
                 Source::Default {
                     initial_prompt,
                     data,
                     run_id,
-                } => view::view(
-                    py,
-                    &names::default_context(py)?.call1((initial_prompt, data, run_id))?,
-                )?,
+                } => view::view(&names::default_context(py)?.call1((initial_prompt, data, run_id))?)?,
                 Source::Given => continue,
             };
             // Another thread may have been faster; its object stays.
@@ -153,7 +150,8 @@ impl ContextCell {
     /// Makes what was written here part of `base`. Nothing to do when nobody ever looked at this context.
     pub(crate) fn commit_into(&self, py: Python<'_>, base: &Arc<Self>) -> PyResult<()> {
         match self.object.get() {
-            Some(object) => view::commit(py, object.bind(py), &base.object(py)?),
+            // What user code made of it has been settled before, so this is short; half a commit would be no isolation.
+            Some(object) => view::commit(object.bind(py), &base.object(py)?, &Pace::brief()),
             None => Ok(()),
         }
     }

@@ -18,7 +18,7 @@ use super::domain::{Command, Event, Finish, Machine};
 use super::engine::Shared;
 use super::inbox::{Delivery, Inbox, Waker};
 use super::time_limit::TimeLimit;
-use super::{collected, hooks, lane, names};
+use super::{aside, collected, hooks, lane, names};
 use crate::vectorcall::{self, Sent};
 
 /// How a driver is driven on.
@@ -220,6 +220,10 @@ impl Driver {
                     }
                     Err(error) => call::failed(py, &self.shared, call, Some(&spec), error)?,
                 };
+                aside::settled(py, &self.shared, event)
+            }
+            Reader::Aside(aside) => {
+                let event = aside.ended(py, &self.shared, result.map(drop))?;
                 Ok(Begun::Ended(event))
             }
             Reader::NextItem => Ok(Begun::Ended(call::item_ended(py, &self.shared, call, result)?)),

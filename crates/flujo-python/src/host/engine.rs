@@ -331,7 +331,7 @@ impl Shared {
         data: Option<Py<PyAny>>,
     ) -> PyResult<Arc<ContextCell>> {
         let cell = match &self.engine.make_context {
-            Some(make) => ContextCell::given(py, &make.bind(py).call1((data, self.run_id.get()))?)?,
+            Some(make) => ContextCell::given(&make.bind(py).call1((data, self.run_id.get()))?)?,
             None => {
                 let run_id = self.run_id.get().map(|run_id| run_id.clone_ref(py));
                 ContextCell::default_for(py, input, data, run_id)?

@@ -4,6 +4,7 @@
 //! State is moved out before any call into Python, since user code may call back.
 
 mod answer;
+mod aside;
 mod call;
 mod callable;
 mod clock;

@@ -222,6 +222,14 @@ impl StepRecord {
 }
 
 impl StepRecord {
+    /// Whether the step asks for its primary's error to be kept when the fallback succeeds.
+    fn keeps_diagnostics(&self, py: Python<'_>, record: &Record<Python3>) -> bool {
+        let config =
+            definition_of(&self.plan, record.node).and_then(|step| step.bind(py).getattr("config").ok());
+        let keeps = config.and_then(|config| config.getattr("preserve_fallback_diagnostics").ok());
+        keeps.is_some_and(|keeps| keeps.is_truthy().unwrap_or(false))
+    }
+
     #[allow(clippy::too_many_lines)] // one arm per field
     fn step_field<'py>(
         &self,
@@ -256,6 +264,12 @@ impl StepRecord {
             "latency_s" => object(py, seconds(record.latency())),
             "token_counts" => object(py, record.usage.tokens),
             "cost_usd" => object(py, record.usage.cost.dollars()),
+            "feedback"
+                if self.keeps_diagnostics(py, record) && fallback.is_some() && record.failure.is_none() =>
+            {
+                let primary = fallback.map(|(_, primary)| primary.to_string());
+                object(py, primary.unwrap_or_default())
+            }
             "feedback" => Ok(match (&record.failure, record.status) {
                 (Some(failure), _) => object(py, failure.to_string())?,
                 (None, Status::Cancelled) => object(py, "cancelled")?,

@@ -1,0 +1,21 @@
+//! The `flujo` command inside of Python: the same program as the binary.
+
+use std::ffi::OsString;
+use std::io::Write;
+
+use pyo3::prelude::*;
+
+/// Does what the arguments ask, the program's own name first among them, and returns the exit code.
+#[pyfunction]
+fn run_command_line(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
+    py.detach(|| {
+        let exit = flujo_cli::run(arguments);
+        // Rust flushes it at the end of its own programs only. A reader that is gone needs nothing any more.
+        let _ = std::io::stdout().flush();
+        exit
+    })
+}
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(run_command_line, module)?)
+}
