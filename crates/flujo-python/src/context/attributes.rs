@@ -182,11 +182,12 @@ fn bind<'py>(function: &Bound<'py, PyAny>, instance: &Bound<'py, PyAny>) -> PyRe
 #[pyfunction]
 fn assign(context: &Bound<'_, PyAny>, name: &Bound<'_, PyString>, value: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = context.py();
-    if let Some(class) = class::view_class_of(context)?
-        && class.get().is_assignable(name)?
-    {
-        raw::instance_dict(context)?.set_item(name, value)?;
-        return state::record_assignment(context, class.get(), name);
+    if let Some(class) = class::view_class_of(context)? {
+        let class = class.get();
+        if let Some(value) = class.assignments.written(class.model(py), name, value)? {
+            raw::instance_dict(context)?.set_item(name, value)?;
+            return state::record_assignment(context, class, name);
+        }
     }
     let model = class::model_of(&context.get_type())?;
     model

@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyFrozenSet, PyString, PyTuple, PyType};
 
+use super::assignment::Assignments;
 use super::attributes;
 use super::{kind, raw};
 
@@ -59,8 +60,7 @@ pub(super) struct ViewClass {
     fields: Py<PyFrozenSet>,
     /// Set once, right after the class was made from this very object.
     made: OnceLock<Made>,
-    /// Fields to which an assignment is a plain write: no validation, no freezing, no `__setattr__` of the user's.
-    assignable: Py<PyFrozenSet>,
+    pub(super) assignments: Assignments,
 }
 
 struct Made {
@@ -89,11 +89,6 @@ impl ViewClass {
     /// Whether the name is one of the model's fields.
     pub(super) fn is_field(&self, name: &Bound<'_, PyString>) -> PyResult<bool> {
         self.fields.bind(name.py()).contains(name)
-    }
-
-    /// Whether the name is that of a field to which an assignment is a plain write.
-    pub(super) fn is_assignable(&self, name: &Bound<'_, PyString>) -> PyResult<bool> {
-        self.assignable.bind(name.py()).contains(name)
     }
 
     pub(super) fn field_count(&self, py: Python<'_>) -> usize {
@@ -195,7 +190,7 @@ fn make<'py>(model: &Bound<'py, PyType>) -> PyResult<Bound<'py, ViewClass>> {
             model: model.clone().unbind(),
             fields: PyFrozenSet::new(py, fields.keys().iter())?.unbind(),
             made: OnceLock::new(),
-            assignable: PyFrozenSet::new(py, assignable(model, &fields)?)?.unbind(),
+            assignments: Assignments::of(model, &fields)?,
         },
     )?;
     let namespace = PyDict::new(py);
@@ -234,25 +229,6 @@ fn make<'py>(model: &Bound<'py, PyType>) -> PyResult<Bound<'py, ViewClass>> {
         .map_err(|_| PyTypeError::new_err("the view class was made twice"))?;
     raw::set_class_attribute(model, key(py), record.as_any())?;
     Ok(record)
-}
-
-/// Names of the fields that may be assigned without asking pydantic or the user's own `__setattr__`.
-fn assignable<'py>(
-    model: &Bound<'py, PyType>,
-    fields: &Bound<'py, PyDict>,
-) -> PyResult<Vec<Bound<'py, PyAny>>> {
-    let plain = kind::base_model(model.py())?.getattr("__setattr__")?;
-    let config = model.getattr("model_config")?;
-    let enabled = |name: &str| config.call_method1("get", (name, false))?.is_truthy();
-    let mut names = Vec::new();
-    if model.getattr("__setattr__")?.is(&plain) && !enabled("validate_assignment")? && !enabled("frozen")? {
-        for (name, field) in fields.iter() {
-            if !field.getattr("frozen")?.is_truthy()? {
-                names.push(name);
-            }
-        }
-    }
-    Ok(names)
 }
 
 /// The first base of every view class. It carries what is the same for all of them, and by coming before the model in

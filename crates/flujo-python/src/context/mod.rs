@@ -8,6 +8,7 @@
 //! be a view of what the caller passed in, which then stays as it was; [`plain`] turns it into an ordinary model at the
 //! end. Contexts that aren't pydantic models are copied whole, by the same clone.
 
+mod assignment;
 mod attributes;
 mod class;
 mod clone;
