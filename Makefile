@@ -89,8 +89,17 @@ demo-model: $(VENV)/.flujo $(VENV)/.model
 
 # --- measures ------------------------------------------------------------------------------------------------------
 
-bench: $(VENV)/.flujo
-	$(BIN)/python benches/report.py --out bench-report.json
+# A newer interpreter than the environment's, where there is one: what depends on the version is measured there too.
+NEWER ?= $(shell v=$$($(PYTHON) -c 'import sys; print(sys.version_info[1])'); for p in python3.14 python3.13 python3.12; do \
+	$$p -c "import sys; sys.exit(sys.version_info[1] <= $$v)" 2>/dev/null && echo $$p && break; done)
+
+$(VENV)/newer/.flujo: $(VENV)/.flujo
+	$(NEWER) -m venv $(VENV)/newer
+	PYO3_PYTHON=$(abspath $(VENV)/newer/bin/python) $(VENV)/newer/bin/python -m pip install --quiet .
+	@touch $@
+
+bench: $(VENV)/.flujo $(if $(NEWER),$(VENV)/newer/.flujo)
+	$(BIN)/python benches/report.py --out bench-report.json $(if $(NEWER),--also $(VENV)/newer/bin/python)
 
 # The same tests with a hundred times the generated cases.
 soak: $(VENV)/.flujo
