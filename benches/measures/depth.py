@@ -26,7 +26,7 @@ def rows(effort: Effort) -> Iterator[Row]:
     yield cost_ratio("10,000 steps, a step of it", pair, at_most=1.5, against="a step of 100", unit="µs/step")
     levels = 1_000 if effort.quick else LONG
     for construct in NESTINGS:
-        yield _nested(construct, levels, samples=1 if effort.quick else 5)
+        yield _nested(construct, levels, samples=1 if effort.quick else 3)
 
 
 def _nested(construct: str, levels: int, samples: int) -> Row:

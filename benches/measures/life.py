@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from flujo import Flujo, Pipeline, PipelineContext, Step
 from flujo.domain.processors import AgentProcessors
 
-from .bare import async_functions, await_loop, in_turn
+from .bare import AsyncFunction, async_functions, await_loop, in_turn
 from .row import Row, added_cost
 from .sampling import Effort, compare
 
 STEPS = 100
 
 
-class Context(PipelineContext):
+class Plain(BaseModel):
     """A context of an ordinary size: plain fields, a list, a dict."""
 
     count: int = 0
@@ -26,7 +26,21 @@ class Context(PipelineContext):
     scores: dict[str, float] = Field(default_factory=lambda: {"a": 0.5})
 
 
-async def _takes_and_writes(x: int, *, context: Context) -> int:
+class Validated(PipelineContext):
+    """The same over Flujo's own context, which has many fields and validates assignments."""
+
+    count: int = 0
+    topic: str = "speed"
+    notes: list[str] = Field(default_factory=lambda: ["first", "second"])
+    scores: dict[str, float] = Field(default_factory=lambda: {"a": 0.5})
+
+
+async def _writes_plain(x: int, *, context: Plain) -> int:
+    context.count += 1
+    return x + 1
+
+
+async def _writes_validated(x: int, *, context: Validated) -> int:
     context.count += 1
     return x + 1
 
@@ -55,23 +69,8 @@ class _Unchanged:
 
 def rows(effort: Effort) -> Iterator[Row]:
     """A context that each step takes and writes; two hooks, a validator and an output processor."""
-    with_context = Flujo(
-        Pipeline([Step(f"step {n}", _takes_and_writes) for n in range(STEPS)]), context_model=Context
-    )
-
-    async def bare() -> int:
-        context, value = Context(initial_prompt="0"), 0
-        for _ in range(STEPS):
-            value = await _takes_and_writes(value, context=context)
-        return value
-
-    pair = compare(lambda: with_context.run_async(0), bare, units=STEPS, effort=effort)
-    yield added_cost(
-        "linear, taking and writing a pydantic context",
-        pair,
-        at_most=4.0,
-        against="a bare await loop on the plain context",
-    )
+    yield _with_context("a pydantic context", Plain, _writes_plain, effort)
+    yield _with_context("a PipelineContext", Validated, _writes_validated, effort)
 
     functions = in_turn(async_functions(), STEPS)
     steps = [
@@ -90,4 +89,22 @@ def rows(effort: Effort) -> Iterator[Row]:
         pair,
         at_most=3.0,
         against="a bare await loop without them",
+    )
+
+
+def _with_context(name: str, model: type[BaseModel], function: AsyncFunction, effort: Effort) -> Row:
+    runner = Flujo(Pipeline([Step(f"step {n}", function) for n in range(STEPS)]), context_model=model)
+
+    async def bare() -> int:
+        context, value = model(), 0
+        for _ in range(STEPS):
+            value = await function(value, context=context)
+        return value
+
+    pair = compare(lambda: runner.run_async(0), bare, units=STEPS, effort=effort)
+    return added_cost(
+        f"linear, taking and writing {name}",
+        pair,
+        at_most=4.0,
+        against="a bare await loop that writes to the plain model",
     )

@@ -80,7 +80,9 @@ async def _sample(work: Work, times: int, clock: Callable[[], float]) -> float:
 
 
 async def _often_enough(work: Work, effort: Effort, clock: Callable[[], float]) -> int:
-    await work()
+    result = await work()
+    if getattr(result, "success", True) is not True:
+        raise RuntimeError(f"what is measured doesn't work: {getattr(result, 'step_history', result)}")
     times = 1
     while (took := await _sample(work, times, clock)) < effort.seconds / 4:
         times = max(times * 2, int(times * effort.seconds / 4 / took))

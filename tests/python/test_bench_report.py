@@ -23,6 +23,7 @@ PROMISED = {
     "linear, each step really suspends",
     "linear, each step really suspends, with timeout_s",
     "linear, taking and writing a pydantic context",
+    "linear, taking and writing a PipelineContext",
     "linear, two hooks, a validator, an output processor",
     "linear, reading every StepResult afterwards",
     "linear, every field of every StepResult",
