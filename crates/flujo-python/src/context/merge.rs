@@ -60,7 +60,7 @@ pub(super) fn commit(view: &Bound<'_, PyAny>, into: &Bound<'_, PyAny>, pace: &Pa
         Some(snapshots) => Lane::of_view(snapshots),
         None => Lane::of_copy(view, &current_of(into, pace)?, pace)?,
     };
-    if lane.current.is(&lane.origin) {
+    if lane.snapshots.current.is(&lane.snapshots.origin) {
         return Ok(());
     }
     let mut changes: Vec<Change<'_>> = Vec::new();
