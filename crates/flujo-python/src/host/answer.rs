@@ -30,10 +30,7 @@ pub(crate) fn of_result(
         Protocol::Items => of_items(&result, &spec.name)?,
         Protocol::Effect | Protocol::Merge => Answer::Done,
         Protocol::Inherit => {
-            return Ok((
-                Answer::Done,
-                Some(Arc::new(ContextCell::given(&result)?)),
-            ));
+            return Ok((Answer::Done, Some(Arc::new(ContextCell::given(&result)?))));
         }
     };
     Ok((answer, None))
