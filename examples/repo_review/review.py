@@ -1,6 +1,6 @@
 """Reviews the source files of a repository and writes a report. README.md beside this file defines what is found.
 
-    python examples/repo_review/review.py --root . --out target/demo
+python examples/repo_review/review.py --root . --out target/demo
 """
 
 from __future__ import annotations
@@ -237,7 +237,9 @@ def with_summary(pipeline: Pipeline[Any, Any]) -> Pipeline[Any, Any]:
     )
 
 
-async def review(root: str, out: str, *, model: bool = False) -> tuple[PipelineResult[Any, Any], dict[str, Any]]:
+async def review(
+    root: str, out: str, *, model: bool = False
+) -> tuple[PipelineResult[Any, Any], dict[str, Any]]:
     """Review the files under `root` and write `report.md` into the folder `out`.
 
     Returns:
@@ -255,7 +257,7 @@ def main() -> int:
     parser.add_argument("--root", default=".", help="the folder whose files are reviewed")
     parser.add_argument("--out", default="target/demo", help="the folder for report.md")
     parser.add_argument("--model", action="store_true", help="add a summary by the model at MODEL_BASE_URL")
-    parser.add_argument("--stats", action="store_true", help="print the runner's statistics as JSON")
+    parser.add_argument("--stats-out", type=Path, help="a file for the runner's statistics as JSON")
     arguments = parser.parse_args()
     Path(arguments.out).mkdir(parents=True, exist_ok=True)
     try:
@@ -264,8 +266,8 @@ def main() -> int:
         print("interrupted; no report was written", file=sys.stderr)
         return 130
     print_tree(result, sys.stderr)
-    if arguments.stats:
-        print(json.dumps(statistics, indent=2, default=str))
+    if arguments.stats_out:
+        arguments.stats_out.write_text(json.dumps(statistics, indent=2, default=str))
     return 0 if result.success else 1
 
 

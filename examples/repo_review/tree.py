@@ -19,6 +19,8 @@ def print_tree(result: PipelineResult[Any, Any], to: TextIO) -> None:
 def _rows(steps: Iterable[StepResult], indent: str) -> Iterable[str]:
     for step in steps:
         yield indent + _row(step)
+        for reason in step.metadata_.get("attempt_failures", []):
+            yield f"{indent}    {reason}"
         if step.feedback:
             yield f"{indent}    {step.feedback}"
         if step.items:
