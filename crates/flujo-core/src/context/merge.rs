@@ -165,14 +165,15 @@ impl Merge<'_> {
             [(_, only)] => return Ok(only.cloned()),
             [(_, first), rest @ ..] => (first, rest),
         };
-        if self.strategy != MergeStrategy::ErrorOnConflict && rest.iter().all(|(_, value)| value == first) {
-            return Ok(first.cloned());
-        }
         if let Some((base, maps)) = all_maps(base, writes) {
             return self.maps(path, base, &maps);
         }
         if let Some((base, lists)) = longer_lists(base, writes) {
             return self.lists(path, base, &lists);
+        }
+        // Only now: two branches that appended the same to a list have both appended it.
+        if self.strategy != MergeStrategy::ErrorOnConflict && rest.iter().all(|(_, value)| value == first) {
+            return Ok(first.cloned());
         }
         match self.strategy {
             MergeStrategy::Overwrite => Ok(writes.last().and_then(|(_, value)| value.cloned())),

@@ -67,6 +67,14 @@ fn appends_to_one_list_follow_one_another_in_declared_order() {
 }
 
 #[test]
+fn branches_that_append_the_same_to_a_list_have_both_appended_it() {
+    let base = context(&[("items", ints(&[1]))]);
+    let branch = writing(&base, "items", ints(&[1, 2]));
+    let merged = merge(&base, &[&branch, &branch], MergeStrategy::ContextUpdate).unwrap();
+    assert_eq!(merged.get("items"), Some(&ints(&[1, 2, 2])));
+}
+
+#[test]
 fn equal_values_are_no_conflict_and_different_ones_name_path_branches_and_values() {
     let base = context(&[("x", Value::map([("y", Value::from(0))]))]);
     let of = |value: i64| writing(&base, "x", Value::map([("y", Value::from(value))]));
