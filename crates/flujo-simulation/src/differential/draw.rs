@@ -33,10 +33,10 @@ enum Trouble {
 
 pub(super) fn case(seed: u64, index: u64) -> Case {
     let mut random = Random::new(mix(seed).wrapping_add(mix(index.wrapping_add(1))));
-    let trouble = match random.below(10) {
-        0..=1 => Trouble::Limit,
-        2..=3 => Trouble::Cancel,
-        4 => Trouble::Deadline,
+    let trouble = match random.below(20) {
+        0..=6 => Trouble::Limit,
+        7..=10 => Trouble::Cancel,
+        11..=12 => Trouble::Deadline,
         _ => Trouble::None,
     };
     let mut draw = Draw {
@@ -125,18 +125,26 @@ impl Draw {
         if depth == 0 || self.nodes >= NODES {
             return self.step().into_spec();
         }
-        match self.random.below(15) {
+        match self.random.below(18) {
             0..=3 => self.step().into_spec(),
-            4..=5 => {
+            4..=6 => {
                 let mut step = self.step();
-                step.fallback = Some(Box::new(self.part(depth - 1)));
+                self.give_fallback(&mut step, depth - 1);
                 step.into_spec()
             }
-            6..=7 => self.conditional(depth - 1),
-            8..=10 => self.parallel(depth - 1),
-            11..=13 => self.map(depth - 1),
+            7..=9 => self.conditional(depth - 1),
+            10..=12 => self.parallel(depth - 1),
+            13..=15 => self.map(depth - 1),
             _ => self.group(depth - 1),
         }
+    }
+
+    fn give_fallback(&mut self, step: &mut StepSpec, depth: u32) {
+        if self.chance(60) {
+            step.agent = Script::from(self.failing());
+            step.policy.max_retries = 0;
+        }
+        step.fallback = Some(Box::new(self.part(depth)));
     }
 
     /// What a lane runs. Its first call takes a time of its own, for each item another one, so that lanes that start
@@ -149,6 +157,9 @@ impl Draw {
             ..Act::default()
         };
         first.prompt.insert(0, Script::always(apart));
+        if self.chance(20) {
+            self.give_fallback(&mut first, depth.saturating_sub(1));
+        }
         let mut parts = vec![first.into_spec()];
         if self.chance(60) {
             parts.extend(self.parts(depth, 2));
@@ -289,7 +300,7 @@ impl Draw {
     /// Some processors take time.
     fn processor(&mut self) -> Script {
         let mut script = self.aside(|draw| match draw.random.below(10) {
-            0 => draw.failing(),
+            0 if draw.chance(50) => draw.failing(),
             1..=3 => Does::Add(draw.number(1, 9)),
             _ => Does::Natural,
         });
@@ -304,7 +315,7 @@ impl Draw {
     /// A plugin or validator. It judges in place.
     fn judge(&mut self, is_plugin: bool) -> Script {
         let mut script = self.aside(|draw| match draw.random.below(12) {
-            0..=2 => Does::Reject,
+            0..=1 => Does::Reject,
             3 => draw.failing(),
             4 if is_plugin => Does::Redirect(draw.between(1, 2)),
             5 if is_plugin => Does::Return(Object::Int(draw.number(10, 19))),
@@ -338,7 +349,7 @@ impl Draw {
         let branches = self.branches(false, depth);
         let condition = self.aside(|draw| match draw.random.below(12) {
             0 => draw.failing(),
-            1 => Does::Choose("unknown".to_owned()),
+            1 if draw.chance(50) => Does::Choose("unknown".to_owned()),
             2..=4 => Does::Choose("a".to_owned()),
             _ => Does::Natural,
         });

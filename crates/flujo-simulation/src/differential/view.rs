@@ -159,18 +159,15 @@ pub const PROCESSING: [&str; 3] = ["prompt", "agent", "output"];
 
 impl View {
     pub(super) fn of(plan: &Plan<Callable>, ran: &Ran) -> Self {
-        let (object, context) = (
-            |object: &Object| said(object),
-            |context: &Context| {
-                let mut plain = Context::default();
-                for (field, value) in context.fields() {
-                    plain.write(field, &crate::Write::Set(said(value)));
-                }
-                plain
-            },
-        );
+        let plain_context = |context: &Context| {
+            let mut copy = Context::default();
+            for (field, value) in context.fields() {
+                copy.write(field, &crate::Write::Set(said(value)));
+            }
+            copy
+        };
         let mut view = Self {
-            end: end(plan, &ran.finish, &object, &context),
+            end: end(plan, &ran.finish, &said, &plain_context),
             calls: BTreeMap::new(),
             events: BTreeMap::new(),
         };
@@ -182,7 +179,11 @@ impl View {
             view.calls.entry(lane).or_default().push(CallView {
                 role: role.to_owned(),
                 step: plan.node(call.node).name.to_string(),
-                index: call.index,
+                index: match call.role {
+                    // Which branch, or whose redirect, is told by the records.
+                    Role::BranchInput | Role::BranchOutput | Role::Redirect => 0,
+                    _ => call.index,
+                },
                 attempt: call.attempt,
             });
         }

@@ -1,0 +1,113 @@
+//! One case run on tokio's paused clock, and what is seen of it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use flujo_core::context::Context;
+use flujo_core::value::Value;
+use flujo_simulation::differential::{View, end, plain};
+use flujo_simulation::{Case, Object, Write};
+use flujo_tokio::{EventKind, Runner};
+
+use crate::scripted::{self, Log};
+
+/// Runs a case.
+pub(crate) fn run(case: &Case) -> View {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    // The run is a task, so that everything it calls is called by the task of a lane.
+    runtime.block_on(async {
+        let case = case.clone();
+        tokio::spawn(async move { drive(&case).await }).await.unwrap()
+    })
+}
+
+async fn drive(case: &Case) -> View {
+    let log = Arc::new(Mutex::new(Log::default()));
+    let mut builder = Runner::builder(scripted::pipeline(&case.pipeline, &log))
+        .usage_limits(case.limits)
+        .event_buffer(1 << 20);
+    if let Some(deadline) = case.deadline {
+        builder = builder.deadline(Duration::from_nanos(deadline));
+    }
+    let runner = builder.build().unwrap();
+    let mut run = runner.run(scripted::value_of(&case.input), context_of(case));
+    if let Some(at) = case.schedule.cancel_at {
+        assert!(scripted::is_whole(at));
+        let canceller = run.canceller();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_nanos(at)).await;
+            canceller.cancel();
+        });
+    }
+    let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut events = run.events();
+    while let Some(event) = events.next().await {
+        if !matches!(event.kind, EventKind::RunFinished(_)) {
+            let text = format!(
+                "{} {} {}",
+                event.kind.name(),
+                event.place.step,
+                event.place.attempt
+            );
+            told.entry(scripted::bracketed(&event.place.lane))
+                .or_default()
+                .push(text);
+        }
+    }
+    let done = run.await;
+    let log = std::mem::take(&mut *log.lock().unwrap());
+    View {
+        end: end(&done.plan, &done.finish, &object_of, &plain_context),
+        calls: log.by_lane().into_iter().collect(),
+        events: told,
+    }
+}
+
+fn context_of(case: &Case) -> Context {
+    let mut context = Context::new();
+    for (field, value) in case.context.fields() {
+        context.set(renamed(field), scripted::value_of(value));
+    }
+    context
+}
+
+/// A field as tokio can write it.
+fn renamed(field: &str) -> String {
+    match field.strip_suffix(".feedback") {
+        Some(step) => scripted::feedback_field(step),
+        None => field.to_owned(),
+    }
+}
+
+fn plain_context(context: &Context) -> flujo_simulation::Context {
+    let mut plain = flujo_simulation::Context::default();
+    for (field, value) in context.iter() {
+        let field = match field.strip_suffix("_feedback") {
+            Some(step) => format!("{step}.feedback"),
+            None => field.to_string(),
+        };
+        plain.write(&field, &Write::Set(object_of(value)));
+    }
+    plain
+}
+
+fn object_of(value: &Value) -> Object {
+    match value {
+        Value::Null => Object::Null,
+        Value::Int(number) => Object::Int(*number),
+        Value::Str(text) => Object::Text(plain(text).into()),
+        Value::List(values) => Object::List(values.iter().map(object_of).collect()),
+        Value::Map(fields) => Object::Record(
+            fields
+                .iter()
+                .map(|(name, value)| (Arc::clone(name), object_of(value)))
+                .collect(),
+        ),
+        other => panic!("{other:?} is not made by any script"),
+    }
+}
