@@ -119,7 +119,7 @@ async def test_p05_concurrent_runs_of_one_runner_share_nothing() -> None:
 
 async def test_p09_short_lived_functions_are_each_called_their_own_way() -> None:
     alive: list[weakref.ref[Any]] = []
-    for number in range(500):
+    for number in range(5_000):
         made: Any
         if number % 4 == 0:
 

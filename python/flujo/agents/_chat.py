@@ -115,7 +115,9 @@ class Chat(ShippedAgent[Any]):
         plain = dict(settings)
         schema = plain.get("output_schema")
         if schema is not None:
-            plain["output_schema"] = dict(schema) if isinstance(schema, Mapping) else schema.model_json_schema()
+            plain["output_schema"] = (
+                dict(schema) if isinstance(schema, Mapping) else schema.model_json_schema()
+            )
         if "tools" in plain:
             plain["tools"] = [
                 {

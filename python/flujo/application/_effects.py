@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 
@@ -52,10 +52,8 @@ def write_path(context: Any, path: str, value: Any) -> None:
     names = path.removeprefix("context.").split(".")
     holder = context
     for name in names[:-1]:
-        if isinstance(holder, Mapping):
-            inner = holder.get(name)
-            if inner is None and hasattr(holder, "setdefault"):
-                inner = holder.setdefault(name, {})
+        if isinstance(holder, MutableMapping):
+            inner = holder.setdefault(name, {})
         else:
             inner = getattr(holder, name, None)
             if inner is None:
@@ -63,8 +61,8 @@ def write_path(context: Any, path: str, value: Any) -> None:
                 _write(holder, name, inner)
                 inner = getattr(holder, name)
         holder = inner
-    if isinstance(holder, Mapping):
-        holder[names[-1]] = value  # type: ignore[index]
+    if isinstance(holder, MutableMapping):
+        holder[names[-1]] = value
     else:
         _write(holder, names[-1], value)
 

@@ -27,7 +27,7 @@ __all__ = ["Flujo"]
 InputT = TypeVar("InputT", contravariant=True, default=Any)
 OutputT = TypeVar("OutputT", covariant=True, default=Any)
 
-Coroutine.register(Run)
+Coroutine.register(Run)  # pyright: ignore[reportAttributeAccessIssue] - an ABC, which its stub doesn't say
 
 
 class Flujo(Generic[InputT, OutputT]):

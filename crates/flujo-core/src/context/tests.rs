@@ -1,3 +1,5 @@
+//! What contexts and their merge promise.
+
 use std::sync::Arc;
 
 use super::{Context, MergeRule, MergeStrategy, PathErrorKind};

@@ -1,3 +1,5 @@
+//! What values promise.
+
 use super::Value;
 
 #[test]
