@@ -1,4 +1,4 @@
-//! Python calls that PyO3 has no safe form for: by keyword without a dictionary, coroutines by `PyIter_Send`, and
+//! Python calls that `PyO3` has no safe form for: by keyword without a dictionary, coroutines by `PyIter_Send`, and
 //! instances without `__init__`.
 #![allow(unsafe_code)]
 
@@ -24,7 +24,7 @@ pub(crate) fn call<'py>(
     // after the positional ones, which is what made `arguments`. The result is a new reference or NULL with an error.
     unsafe {
         let pointers = arguments.as_ptr().cast::<*mut ffi::PyObject>();
-        let names = names.map_or(std::ptr::null_mut(), |names| names.as_ptr());
+        let names = names.map_or(std::ptr::null_mut(), pyo3::Bound::as_ptr);
         let result = ffi::PyObject_Vectorcall(target.as_ptr(), pointers, positional, names);
         Bound::from_owned_ptr_or_err(target.py(), result)
     }

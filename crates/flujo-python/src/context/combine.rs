@@ -189,12 +189,11 @@ impl<'py> Merger<'_, 'py> {
         let py = first.py();
         let written = PyDict::new(py);
         for (_, members) in &lanes {
-            match &ancestor {
-                Some(ancestor) => changed_keys(ancestor, members, &written, self.pace)?,
-                None => {
-                    self.pace.spend(py, members.len())?;
-                    written.update(members.as_mapping())?;
-                }
+            if let Some(ancestor) = &ancestor {
+                changed_keys(ancestor, members, &written, self.pace)?;
+            } else {
+                self.pace.spend(py, members.len())?;
+                written.update(members.as_mapping())?;
             }
         }
         let merged = match &ancestor {

@@ -98,13 +98,12 @@ impl<'a> Pace<'a> {
         self.total
             .set(self.total.get().saturating_add(self.spent.replace(0)));
         match self.rule {
-            Rule::Brief => return Ok(()),
             Rule::Inline if self.too_large() => {
                 return Err(PyBaseException::new_err(
                     "work on the context is too large for the event loop's thread",
                 ));
             }
-            Rule::Inline => return Ok(()),
+            Rule::Brief | Rule::Inline => return Ok(()),
             Rule::Attended | Rule::Aside(_) => {}
         }
         let due = self.last.get().is_some_and(|last| last.elapsed() >= SLICE);

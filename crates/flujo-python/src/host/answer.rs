@@ -103,13 +103,12 @@ fn model_usage(reporter: &Bound<'_, PyAny>) -> PyResult<Usage> {
         }
     };
     if usage.tokens == 0 {
-        usage.tokens = match read("total_tokens")? {
-            Some(total) => total,
-            None => {
-                let first = |one: Option<u64>, other: Option<u64>| one.or(other).unwrap_or(0);
-                first(read("input_tokens")?, read("request_tokens")?)
-                    + first(read("output_tokens")?, read("response_tokens")?)
-            }
+        usage.tokens = if let Some(total) = read("total_tokens")? {
+            total
+        } else {
+            let first = |one: Option<u64>, other: Option<u64>| one.or(other).unwrap_or(0);
+            first(read("input_tokens")?, read("request_tokens")?)
+                + first(read("output_tokens")?, read("response_tokens")?)
         };
     }
     usage.requests = read("requests")?.unwrap_or(0);
@@ -170,21 +169,21 @@ fn of_validator(verdict: &Bound<'_, PyAny>, name: &str) -> PyResult<Answer> {
             }
         });
     }
-    if let Ok(pair) = verdict.cast::<PyTuple>() {
-        if pair.len() == 2 {
-            let (valid, feedback) = (pair.get_item(0)?, pair.get_item(1)?);
-            if valid.is_truthy()? {
-                return Ok(Answer::Done);
-            }
-            let feedback = if feedback.is_none() {
-                format!("{name} rejected the output")
-            } else {
-                feedback.to_string()
-            };
-            return Ok(Answer::Rejected {
-                feedback: Arc::from(feedback),
-            });
+    if let Ok(pair) = verdict.cast::<PyTuple>()
+        && pair.len() == 2
+    {
+        let (valid, feedback) = (pair.get_item(0)?, pair.get_item(1)?);
+        if valid.is_truthy()? {
+            return Ok(Answer::Done);
         }
+        let feedback = if feedback.is_none() {
+            format!("{name} rejected the output")
+        } else {
+            feedback.to_string()
+        };
+        return Ok(Answer::Rejected {
+            feedback: Arc::from(feedback),
+        });
     }
     match verdict.getattr_opt(intern!(py, "is_valid"))? {
         Some(valid) if valid.is_truthy()? => Ok(Answer::Done),

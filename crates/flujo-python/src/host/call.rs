@@ -367,7 +367,10 @@ fn join(py: Python<'_>, shared: &Arc<Shared>, spec: &Arc<CallableSpec>, call: Ca
         return Err(answer::refuse("a join without lanes"));
     };
     let target = spec.target.bind(py);
-    let shape = target.cast::<PyString>().ok().map(|shape| shape.to_string());
+    let shape = target
+        .cast::<PyString>()
+        .ok()
+        .map(std::string::ToString::to_string);
     let (answer, at) = match (call.role, shape.as_deref()) {
         (Role::Merge, Some(strategy)) => return merge(py, shared, &call, lanes, strategy),
         (Role::Merge, None) => return merge_by_callable(py, shared, spec, &call, lanes),
@@ -377,7 +380,8 @@ fn join(py: Python<'_>, shared: &Arc<Shared>, spec: &Arc<CallableSpec>, call: Ca
                 match lane.output() {
                     Some(output) => outputs.set_item(&*lane.name, output)?,
                     None => {
-                        outputs.set_item(&*lane.name, record::lane_result(py, &shared.plan, lanes, place)?)?
+                        outputs
+                            .set_item(&*lane.name, record::lane_result(py, &shared.plan, lanes, place)?)?;
                     }
                 }
             }
@@ -503,10 +507,10 @@ fn merge_by_callable(
     let own = Arc::new(ContextCell::fork_of(&call.context));
     let contexts = PyDict::new(py);
     for lane in lanes {
-        if let Some(finish) = &lane.finish {
-            if matches!(finish.outcome, Outcome::Completed(_)) {
-                contexts.set_item(&*lane.name, finish.context.object(py)?)?;
-            }
+        if let Some(finish) = &lane.finish
+            && matches!(finish.outcome, Outcome::Completed(_))
+        {
+            contexts.set_item(&*lane.name, finish.context.object(py)?)?;
         }
     }
     let input = own.object(py)?;

@@ -205,11 +205,11 @@ impl Driver {
             self.cancellation = None;
         }
         // A function that a worker thread ran may have given a coroutine, which belongs on the loop.
-        if let (Some(_), Ok(value)) = (pending.worker.take(), &result) {
-            if let Some(coroutine) = call::awaitable(value)? {
-                pending.coroutine = coroutine.unbind();
-                return Ok(Begun::UnderWay(pending));
-            }
+        if let (Some(_), Ok(value)) = (pending.worker.take(), &result)
+            && let Some(coroutine) = call::awaitable(value)?
+        {
+            pending.coroutine = coroutine.unbind();
+            return Ok(Begun::UnderWay(pending));
         }
         match &mut pending.reader {
             Reader::Callable(spec) => {

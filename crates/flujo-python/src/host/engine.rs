@@ -330,12 +330,11 @@ impl Shared {
         input: &Py<PyAny>,
         data: Option<Py<PyAny>>,
     ) -> PyResult<Arc<ContextCell>> {
-        let cell = match &self.engine.make_context {
-            Some(make) => ContextCell::given(&make.bind(py).call1((data, self.run_id.get()))?)?,
-            None => {
-                let run_id = self.run_id.get().map(|run_id| run_id.clone_ref(py));
-                ContextCell::default_for(py, input, data, run_id)?
-            }
+        let cell = if let Some(make) = &self.engine.make_context {
+            ContextCell::given(&make.bind(py).call1((data, self.run_id.get()))?)?
+        } else {
+            let run_id = self.run_id.get().map(|run_id| run_id.clone_ref(py));
+            ContextCell::default_for(py, input, data, run_id)?
         };
         Ok(Arc::new(cell))
     }

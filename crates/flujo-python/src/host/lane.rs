@@ -22,7 +22,7 @@ use super::place::Place;
 #[pyclass(module = "flujo._native", frozen, weakref)]
 pub(crate) struct Lane {
     driver: Mutex<Option<Box<Driver>>>,
-    lane: LaneId,
+    id: LaneId,
     parent: Arc<Inbox>,
 }
 
@@ -39,7 +39,7 @@ pub(crate) fn spawn(
         py,
         Lane {
             driver: Mutex::new(Some(driver)),
-            lane,
+            id: lane,
             parent: Arc::clone(parent),
         },
     )?;
@@ -87,7 +87,7 @@ impl Lane {
             Ok(Turn::End(finish)) => {
                 let at = driver.shared.now(py);
                 let event = Event::LaneFinished {
-                    lane: self.lane,
+                    lane: self.id,
                     finish,
                     at,
                 };

@@ -66,10 +66,10 @@ class! {
 pub(crate) fn keeps_system_time(py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
     static LAST: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let class = event_loop.get_type();
-    if let Some(last) = LAST.get(py) {
-        if last.is(&class) {
-            return Ok(true);
-        }
+    if let Some(last) = LAST.get(py)
+        && last.is(&class)
+    {
+        return Ok(true);
     }
     let own = class.getattr("time")?;
     let kept =

@@ -107,10 +107,10 @@ pub(crate) fn snapshot<'py>(
     history: &History<Python3>,
     record: u32,
 ) -> PyResult<Bound<'py, PyAny>> {
-    if let Some(own) = history.records.get(record as usize) {
-        if leaf::is_one(plan, history, record, own) {
-            return leaf::result(py, plan, own);
-        }
+    if let Some(own) = history.records.get(record as usize)
+        && leaf::is_one(plan, history, record, own)
+    {
+        return leaf::result(py, plan, own);
     }
     // What is below a record follows it, up to the next one that isn't.
     let mut records: Vec<Record<Python3>> = Vec::new();
@@ -169,13 +169,12 @@ impl RunRecord {
             "final_pipeline_context" => finish.context.plain(py),
             "success" => object(py, matches!(finish.outcome, Outcome::Completed(_))),
             "status" => object(py, status(&finish.outcome)),
-            "output" => Ok(match &finish.outcome {
-                Outcome::Completed(output) => output.bind(py).clone(),
-                _ => {
-                    let last = finish.history.children(None).last();
-                    let output = last.and_then(|(_, record)| record.output.as_ref());
-                    output.map_or_else(|| py.None().into_bound(py), |output| output.bind(py).clone())
-                }
+            "output" => Ok(if let Outcome::Completed(output) = &finish.outcome {
+                output.bind(py).clone()
+            } else {
+                let last = finish.history.children(None).last();
+                let output = last.and_then(|(_, record)| record.output.as_ref());
+                output.map_or_else(|| py.None().into_bound(py), |output| output.bind(py).clone())
             }),
             "trace_tree" => Ok(py.None().into_bound(py)),
             "pauses" => Ok(PyList::empty(py).into_any()),
@@ -336,10 +335,10 @@ impl StepRecord {
         };
         let lanes = record.details.as_ref().map(|details| &details.lanes);
         if let Some(lanes) = lanes.filter(|lanes| !lanes.is_empty()) {
-            if matches!(self.plan.plan.node(record.node).kind, Kind::Group(_)) {
-                if let Some(finish) = lanes.first().and_then(|lane| lane.finish.as_ref()) {
-                    return children_of(py, &self.plan, finish, None);
-                }
+            if matches!(self.plan.plan.node(record.node).kind, Kind::Group(_))
+                && let Some(finish) = lanes.first().and_then(|lane| lane.finish.as_ref())
+            {
+                return children_of(py, &self.plan, finish, None);
             }
             if !matches!(self.plan.plan.node(record.node).kind, Kind::Map(_)) {
                 return self.lanes(py, Some(lanes));
