@@ -84,7 +84,7 @@ def main() -> int:
         "--release",
         "--locked",
         "-p",
-        "flujo",
+        "flujo-agents",
         "--example",
         "repo_review",
         "--",

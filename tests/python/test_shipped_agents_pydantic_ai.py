@@ -22,6 +22,10 @@ class City(BaseModel):
     name: str
 
 
+class Shop(AppResources):
+    owner: str = "Ada"
+
+
 async def test_the_output_alone_goes_on_and_its_usage_counts() -> None:
     def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
         return ModelResponse([TextPart("Paris")], usage=RequestUsage(input_tokens=20, output_tokens=3))
@@ -44,9 +48,6 @@ async def test_a_structured_output_stays_an_instance() -> None:
 
 
 async def test_the_runners_resources_are_its_deps() -> None:
-    class Shop(AppResources):
-        owner: str = "Ada"
-
     seen: list[Any] = []
     agent = Agent(TestModel(), deps_type=Shop)
 

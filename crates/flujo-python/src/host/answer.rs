@@ -90,7 +90,9 @@ fn is_plain(value: &Bound<'_, PyAny>) -> bool {
 
 /// Usage as model clients report it: `usage` or `usage()`, with the fields' usual names.
 fn model_usage(reporter: &Bound<'_, PyAny>) -> PyResult<Usage> {
-    let reported = if reporter.is_callable() {
+    // Some clients give an object that is its own (deprecated) method, others a method.
+    let is_report = reporter.hasattr("total_tokens")? || reporter.hasattr("input_tokens")?;
+    let reported = if !is_report && reporter.is_callable() {
         reporter.call0()?
     } else {
         reporter.clone()

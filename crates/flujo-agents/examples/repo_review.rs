@@ -305,7 +305,7 @@ fn review(
         Ok::<_, BoxError>(draft(&totals, most)?)
     })
     .retries(1)
-    .validate(|report: &String| readable(report).map_err(Into::into));
+    .validate(|report: &String| readable(report));
     let nothing = step("nothing", |totals: Totals| async move {
         Ok::<_, BoxError>(nothing(&totals) + "\nNothing was found.\n")
     });
