@@ -274,3 +274,20 @@ async def test_a_deadline_of_the_run_ends_parallel_branches() -> None:
     assert result.status == "failed"
     assert [agent.cleaned for agent in agents] == [True, True]
     assert _left() == set()
+
+
+async def test_what_a_cancelled_call_says_it_had_used_is_counted() -> None:
+    began = asyncio.Event()
+
+    async def agent(x: int) -> int:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError as error:
+            error.token_counts = 7  # type: ignore[attr-defined]
+            raise
+        return x
+
+    result = await _cancelled(Flujo(Step("s", agent, max_retries=3)), began)
+    assert (result.status, result.total_tokens) == ("cancelled", 7)
+    assert result.step_history[0].token_counts == 7

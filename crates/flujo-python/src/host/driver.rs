@@ -192,14 +192,16 @@ impl Driver {
                 let left: i64 = self.task(py)?.call_method0(intern!(py, "uncancel"))?.extract()?;
                 if left < thrown_at {
                     self.cancellation = None;
-                    let usage = usage_of(&result);
+                    let usage = usage_of(py, &result);
                     let at = self.shared.now(py);
                     return Ok(Begun::Ended(Event::TimedOut { call, usage, at }));
                 }
             }
             if still >= thrown_at && thrown_at > 0 {
-                let at = self.shared.now(py);
-                return Ok(Begun::Ended(Event::CallCancelled { call, at }));
+                let (usage, at) = (usage_of(py, &result), self.shared.now(py));
+                // Once the run is being stopped, the end of its call tells nothing but what it used.
+                self.machine.handle(Event::Cancel { at });
+                return Ok(Begun::Ended(Event::TimedOut { call, usage, at }));
             }
             // Somebody inside had asked for it and has taken it back, as `asyncio.timeout` does.
             self.cancellation = None;
@@ -399,13 +401,12 @@ impl Driver {
 }
 
 /// What a call that was cut short says it had used.
-fn usage_of(result: &PyResult<Bound<'_, PyAny>>) -> Usage {
-    match result {
-        Err(error) => {
-            Python::attach(|py| super::failure::reported_usage(error.value(py)).unwrap_or_default())
-        }
-        Ok(_) => Usage::ZERO,
-    }
+fn usage_of(py: Python<'_>, result: &PyResult<Bound<'_, PyAny>>) -> Usage {
+    let reported = match result {
+        Err(error) => super::failure::reported_usage(error.value(py)),
+        Ok(value) => super::failure::reported_usage(value),
+    };
+    reported.unwrap_or_default()
 }
 
 /// Throws an exception into a coroutine or a future's iterator.
