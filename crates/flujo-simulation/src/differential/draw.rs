@@ -125,16 +125,16 @@ impl Draw {
         if depth == 0 || self.nodes >= NODES {
             return self.step().into_spec();
         }
-        match self.random.below(18) {
+        match self.random.below(20) {
             0..=3 => self.step().into_spec(),
             4..=6 => {
                 let mut step = self.step();
                 self.give_fallback(&mut step, depth - 1);
                 step.into_spec()
             }
-            7..=9 => self.conditional(depth - 1),
-            10..=12 => self.parallel(depth - 1),
-            13..=15 => self.map(depth - 1),
+            7..=10 => self.conditional(depth - 1),
+            11..=13 => self.parallel(depth - 1),
+            14..=16 => self.map(depth - 1),
             _ => self.group(depth - 1),
         }
     }

@@ -9,7 +9,7 @@ use flujo_simulation::differential::{self, Expectation, OUTCOMES, PROCESSING, Ta
 use serde_json::Value as Json;
 
 const SEED: u64 = 1;
-const CASES: u64 = 3_500;
+const CASES: u64 = 3_000;
 
 fn cases() -> u64 {
     let wanted = std::env::var("FLUJO_DIFFERENTIAL_CASES").ok();

@@ -1,0 +1,162 @@
+"""Random pipelines end on asyncio as they end in the simulation.
+
+Compared are outputs, status, attempts, feedback, usage, contexts, metadata, and the sequence of calls of each lane,
+hooks among them. The schedule is part of a case: calls take virtual time, and runs are cancelled at a virtual time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import create_model
+
+from flujo import Flujo, UsageLimits, current_step
+from flujo.exceptions import InfiniteRedirectError, UsageLimitExceededError
+
+from .results import difference, expected_end, seen_end
+from .scripted import Log, dollars, feedback_field, pipeline, seconds, value_of
+from .virtual_loop import run
+
+ROOT = Path(__file__).resolve().parents[2]
+SEED = 2
+CASES = int(os.environ.get("FLUJO_DIFFERENTIAL_CASES", "2200"))
+CONSTRUCTS = ["step", "conditional", "parallel", "map", "group"]
+OUTCOMES = ["success", "failed", "retried", "timeout", "fallback", "cancelled", "limit"]
+
+Json = Any
+
+
+def simulation(*arguments: str, lines: list[Json] | None = None) -> Iterator[Json]:
+    """What the simulation writes, one JSON value a line, read as it is asked for."""
+    command = ["cargo", "run", "--quiet", "--locked", "-p", "flujo-simulation", "--bin", "differential-cases"]
+    given = None if lines is None else "".join(json.dumps(line) + "\n" for line in lines)
+    done = subprocess.run(
+        [*command, "--", *arguments], cwd=ROOT, input=given, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return map(json.loads, done.stdout.splitlines())
+
+
+async def carry_out(case: Json) -> tuple[Any, Log]:
+    """The result of a case, None where the run ended in an error without one, and what it called."""
+    log = Log()
+    fields = {feedback_field(field): value_of(value) for field, value in case["context"].items()}
+    model: Any = create_model("CaseContext", **{field: (Any, ...) for field in fields})  # type: ignore[call-overload]
+    limits = case["limits"]
+
+    def hook(payload: Any) -> None:
+        place = current_step()
+        log.calls[place.lane].append((payload.event_name, place.step, 0, place.attempt))
+
+    runner: Any = Flujo(
+        pipeline(case["pipeline"], log),
+        context_model=model,
+        initial_context_data=fields,
+        usage_limits=UsageLimits(
+            total_cost_usd_limit=None if limits["cost"] is None else dollars(limits["cost"]),
+            total_tokens_limit=limits["tokens"],
+        ),
+        hooks=[hook] if case["hooks"] else [],
+        deadline_s=None if case["deadline"] is None else seconds(case["deadline"]),
+    )
+    task = asyncio.ensure_future(runner.run_async(value_of(case["input"])))
+    cancel_at = case["schedule"]["cancel_at"]
+    if cancel_at is not None:
+        asyncio.get_running_loop().call_at(seconds(cancel_at), task.cancel)
+    try:
+        return await task, log
+    except asyncio.CancelledError as error:
+        return error.flujo_result, log  # type: ignore[attr-defined]
+    except UsageLimitExceededError as error:
+        return error.result, log
+    except InfiniteRedirectError as error:
+        return getattr(error, "result", None), log
+
+
+def disagreement(expectation: Json) -> str | None:
+    """Where asyncio and the simulation disagree, if they do."""
+    view = expectation["view"]
+    result, log = run(carry_out(expectation["case"]))
+    fields = ["role", "step", "index", "attempt"]
+    calls = {
+        lane: [tuple(call[field] for field in fields) for call in of] for lane, of in view["calls"].items()
+    }
+    found = difference("calls", calls, dict(log.calls))
+    if found is None and result is not None:
+        found = difference("result", expected_end(view["end"]), seen_end(result))
+    return found
+
+
+def smallest(expectation: Json) -> Json:
+    """The smallest case found by leaving out one thing at a time that still shows a disagreement."""
+    while True:
+        [candidates] = simulation("smaller", lines=[expectation["case"]])
+        for smaller in simulation("expect", lines=candidates):
+            if smaller is not None and disagreement(smaller) is not None:
+                expectation = smaller
+                break
+        else:
+            return expectation
+
+
+def count(steps: list[Json], tally: Counter[tuple[str, str]]) -> set[str]:
+    """Counts what each construct met; what happened to a step counts for every construct around it too."""
+    happened = [own(step) for step in steps]
+    everything: set[str] = set()
+    # Children come after their parents.
+    for place, step in reversed(list(enumerate(steps))):
+        mine = happened[place]
+        for lane in step["lanes"]:
+            if lane["end"] is not None:
+                mine |= count(lane["end"]["steps"], tally)
+        if step["parent"] is not None:
+            happened[step["parent"]] |= mine
+        everything |= mine
+        status = {"succeeded": "success", "limit_exceeded": "limit"}.get(step["status"], step["status"])
+        tally.update((step["construct"], outcome) for outcome in {*mine, status})
+    return everything
+
+
+def own(step: Json) -> set[str]:
+    """What happened to the step itself."""
+    failures = [*step["attempt_failures"], *([step["failure"]] if step["failure"] else [])]
+    met = {
+        "retried": step["attempts"] > 1,
+        "timeout": any(failure["kind"] in ("timeout", "deadline") for failure in failures),
+        "fallback": step["fallback"] is not None,
+    }
+    return {outcome for outcome, happened in met.items() if happened}
+
+
+def test_random_pipelines_end_on_asyncio_as_in_the_simulation() -> None:
+    tally: Counter[tuple[str, str]] = Counter()
+    disagreed = []
+    compared = 0
+    for expectation in simulation(str(SEED), str(CASES)):
+        compared += 1
+        count(expectation["view"]["end"]["steps"], tally)
+        if disagreement(expectation) is not None:
+            disagreed.append(expectation)
+    print(f"{compared} cases of seed {SEED}")
+    for (construct, outcome), times in sorted(tally.items()):
+        print(f"{construct:12} {outcome:10} {times:6}")
+    if disagreed:
+        small = smallest(disagreed[0])
+        raise AssertionError(
+            f"{len(disagreed)} of {compared} cases of seed {SEED} disagree; the first, made smaller:\n"
+            f"{disagreement(small)}\n{json.dumps(small['case'])}"
+        )
+    rare = {
+        pair: tally[pair]
+        for construct in CONSTRUCTS
+        for outcome in OUTCOMES
+        if tally[pair := (construct, outcome)] < 50
+    }
+    assert rare == {}, f"came up fewer than 50 times: {rare}"
