@@ -182,7 +182,8 @@ async def test_a_merge_of_a_cancelled_run_ends_early_and_writes_nothing() -> Non
 
 
 PRELUDE = """
-    import asyncio, sys
+    import asyncio, signal, sys
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin deaf to it
     from flujo import Flujo, Step, StepConfig, step
     from flujo.domain.backoff import Backoff
     from flujo.domain.models import PipelineContext
