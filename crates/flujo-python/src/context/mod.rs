@@ -58,6 +58,11 @@ pub(crate) fn touched(view: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
     }
 }
 
+/// Whether a view needs no preparation for its commit, as one that nobody has changed.
+pub(crate) fn is_settled(view: &Bound<'_, PyAny>) -> PyResult<bool> {
+    state::is_settled(view)
+}
+
 /// Prepares a view for its commit, so that this is short: takes what user code has changed into the view's snapshot.
 pub(crate) fn settle(view: &Bound<'_, PyAny>, pace: &Pace<'_>) -> PyResult<()> {
     state::snapshots(view, pace).map(drop)

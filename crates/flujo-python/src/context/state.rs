@@ -105,6 +105,17 @@ fn state_of<'py>(
     Ok(state.map(|state| (class, state)))
 }
 
+/// Whether a view has nothing loose, so that its snapshot is its state. What isn't a view never says so.
+pub(super) fn is_settled(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let Some((_, state)) = state_of(object)? else {
+        return Ok(false);
+    };
+    let bare = state
+        .get()
+        .with(|cells| !cells.complete && cells.loose_parts == [false; 3]);
+    Ok(bare && raw::instance_dict(object)?.is_empty())
+}
+
 /// Whether the object is a view.
 pub(super) fn is_view(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(state_of(object)?.is_some())

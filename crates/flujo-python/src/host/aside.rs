@@ -145,6 +145,7 @@ pub(crate) fn settled(py: Python<'_>, shared: &Arc<Shared>, event: Event) -> PyR
         return Ok(Begun::Ended(event));
     };
     match cell.peek() {
+        Some(context) if view::is_settled(context.bind(py))? => Ok(Begun::Ended(event)),
         Some(context) => begin(py, shared, Work::Settle(context.clone_ref(py)), event),
         None => Ok(Begun::Ended(event)),
     }
