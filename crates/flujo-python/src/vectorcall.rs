@@ -2,6 +2,7 @@
 //! instances without `__init__`.
 #![allow(unsafe_code)]
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
@@ -82,6 +83,39 @@ pub(crate) fn set_plainly(
         Ok(())
     } else {
         Err(PyErr::fetch(object.py()))
+    }
+}
+
+/// Sets the slot of an instance that a member descriptor of its class stands for.
+pub(crate) fn set_slot(
+    slot: &Bound<'_, PyAny>,
+    instance: &Bound<'_, PyAny>,
+    value: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    // SAFETY: all three are live objects; a descriptor checks that the instance is of its class.
+    let status = unsafe {
+        match (*ffi::Py_TYPE(slot.as_ptr())).tp_descr_set {
+            Some(set) => set(slot.as_ptr(), instance.as_ptr(), value.as_ptr()),
+            None => return Err(PyTypeError::new_err("an attribute without a slot")),
+        }
+    };
+    if status == 0 {
+        Ok(())
+    } else {
+        Err(PyErr::fetch(slot.py()))
+    }
+}
+
+/// Sets a context variable; gives the token that takes it back.
+pub(crate) fn set_variable<'py>(
+    variable: &Bound<'py, PyAny>,
+    value: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: both are live objects; what isn't a context variable is refused with an exception. The result is a new
+    // reference or NULL with one.
+    unsafe {
+        let token = ffi::PyContextVar_Set(variable.as_ptr(), value.as_ptr());
+        Bound::from_owned_ptr_or_err(variable.py(), token)
     }
 }
 

@@ -10,6 +10,7 @@ use flujo_core::stats::{PartStatistics, RunFacts, Statistics, StepFact, StepSlot
 use flujo_core::usage::{UsageLimits, UsagePool};
 use pyo3::PyTraverseError;
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
 use pyo3::types::PyDict;
@@ -76,6 +77,8 @@ pub(crate) struct Shared {
     slots: Arc<[StepSlot]>,
     clock: Clock,
     event_loop: Py<PyAny>,
+    /// How the tasks of lanes are made, once there are any.
+    tasks: OnceLock<Option<Py<PyDict>>>,
     run_id: OnceLock<Py<PyAny>>,
     pub(crate) budget: Option<UsagePool>,
 }
@@ -304,6 +307,7 @@ impl Shared {
             slots,
             clock,
             event_loop: event_loop.unbind(),
+            tasks: OnceLock::new(),
             run_id: run_id.map_or_else(OnceLock::new, OnceLock::from),
             budget,
         }))
@@ -346,6 +350,28 @@ impl Shared {
 
     pub(crate) fn event_loop<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
         self.event_loop.bind(py)
+    }
+
+    /// The keyword arguments of a lane's task, eager where the interpreter knows such tasks; None where the loop's own
+    /// factory makes them. It is looked at once a run.
+    pub(crate) fn task_arguments<'py>(&self, py: Python<'py>) -> PyResult<Option<&Bound<'py, PyDict>>> {
+        if self.tasks.get().is_none() {
+            let event_loop = self.event_loop(py);
+            let own = event_loop
+                .call_method0(intern!(py, "get_task_factory"))?
+                .is_none();
+            let arguments = PyDict::new(py);
+            arguments.set_item(intern!(py, "loop"), event_loop)?;
+            if names::eager_tasks(py) {
+                arguments.set_item(intern!(py, "eager_start"), true)?;
+            }
+            let _ = self.tasks.set(own.then(|| arguments.unbind()));
+        }
+        Ok(self
+            .tasks
+            .get()
+            .and_then(Option::as_ref)
+            .map(|arguments| arguments.bind(py)))
     }
 
     pub(crate) fn resources<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {

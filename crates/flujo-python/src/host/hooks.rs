@@ -12,6 +12,7 @@ use pyo3::pyclass::PyVisit;
 use super::call::{Begun, Pending, Reader, awaitable};
 use super::domain::{Answer, Call, Event, Finish, Machine};
 use super::engine::Shared;
+use super::payload::payload;
 use super::{failure, names, record};
 
 /// Hooks of a runner with the points each wants to hear of.
@@ -108,31 +109,6 @@ pub(crate) fn begin(
         worker: None,
     };
     advance(py, shared, Box::new(pending))
-}
-
-/// What the hooks of `point` are told.
-fn payload<'py>(
-    py: Python<'py>,
-    shared: &Shared,
-    call: &Call,
-    point: HookPoint,
-    input: Option<Bound<'py, PyAny>>,
-    result: Option<Bound<'py, PyAny>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let (context, resources) = (call.context.object(py)?, shared.resources(py));
-    match point {
-        HookPoint::PreRun => {
-            let (run_id, name) = (shared.run_id(py)?, &**shared.plan.plan.name());
-            names::pre_run(py)?.call1((input, context, resources, run_id, name))
-        }
-        HookPoint::PreStep => {
-            let step = record::definition_of(&shared.plan, call.node);
-            names::pre_step(py)?.call1((step, input, context, resources))
-        }
-        HookPoint::PostStep => names::post_step(py)?.call1((result, context, resources)),
-        HookPoint::OnStepFailure => names::on_step_failure(py)?.call1((result, context, resources)),
-        HookPoint::PostRun => names::post_run(py)?.call1((result, context, resources)),
-    }
 }
 
 /// Calls the next hooks until one has to be awaited or all have been told.

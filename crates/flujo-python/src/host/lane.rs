@@ -9,7 +9,6 @@ use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
-use pyo3::types::PyDict;
 
 use super::domain::{Event, Machine};
 use super::driver::{Driver, Resume, Turn};
@@ -17,6 +16,7 @@ use super::engine::Shared;
 use super::inbox::{Delivery, Inbox};
 use super::names;
 use super::place::Place;
+use crate::vectorcall;
 
 /// The coroutine of a lane.
 #[pyclass(module = "flujo._native", frozen, weakref)]
@@ -44,22 +44,14 @@ pub(crate) fn spawn(
         },
     )?;
     let event_loop = shared.event_loop(py);
-    if !event_loop
-        .call_method0(intern!(py, "get_task_factory"))?
-        .is_none()
-    {
-        return Ok(event_loop
+    match shared.task_arguments(py)? {
+        Some(arguments) => Ok(names::task_class(py)?
+            .call((coroutine,), Some(arguments))?
+            .unbind()),
+        None => Ok(event_loop
             .call_method1(intern!(py, "create_task"), (coroutine,))?
-            .unbind());
+            .unbind()),
     }
-    let arguments = PyDict::new(py);
-    arguments.set_item(intern!(py, "loop"), event_loop)?;
-    if names::eager_tasks(py) {
-        arguments.set_item(intern!(py, "eager_start"), true)?;
-    }
-    Ok(names::task_class(py)?
-        .call((coroutine,), Some(&arguments))?
-        .unbind())
 }
 
 impl Lane {
@@ -77,7 +69,7 @@ impl Lane {
                     state: Arc::clone(driver.place()),
                 },
             )?;
-            names::place_variable(py)?.call_method1(intern!(py, "set"), (place,))?;
+            vectorcall::set_variable(names::place_variable(py)?, place.as_any())?;
         }
         match driver.resume(py, resume) {
             Ok(Turn::Yield(future)) => {

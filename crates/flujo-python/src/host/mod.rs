@@ -20,6 +20,7 @@ mod lane;
 mod leaf;
 mod memory;
 mod names;
+mod payload;
 mod place;
 mod planning;
 mod record;

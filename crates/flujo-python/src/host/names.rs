@@ -31,11 +31,6 @@ imported! {
     submit_to_worker => "flujo.application._workers"."submit";
     limit_error => "flujo.application._outcomes"."limit_error";
     fatal_error => "flujo.application._outcomes"."fatal_error";
-    pre_run => "flujo.domain.events"."PreRunPayload";
-    pre_step => "flujo.domain.events"."PreStepPayload";
-    post_step => "flujo.domain.events"."PostStepPayload";
-    on_step_failure => "flujo.domain.events"."OnStepFailurePayload";
-    post_run => "flujo.domain.events"."PostRunPayload";
     report_hook_error => "flujo.application._hooks"."report";
     report_abandoned => "flujo.application._workers"."report_abandoned";
     place_variable => "flujo.application._place"."PLACE";

@@ -14,6 +14,7 @@ use super::driver::{Driver, Resume, Turn};
 use super::engine::{EngineInner, Shared, was_cancelled};
 use super::place::Place;
 use super::{names, record};
+use crate::vectorcall;
 
 /// What `run_async` returns.
 #[pyclass(module = "flujo._native", frozen, weakref)]
@@ -125,9 +126,7 @@ fn begin(py: Python<'_>, start: Start, resume: &Resume) -> PyResult<Box<UnderWay
             state: Arc::clone(driver.place()),
         },
     )?;
-    let place_token = names::place_variable(py)?
-        .call_method1(intern!(py, "set"), (place,))?
-        .unbind();
+    let place_token = vectorcall::set_variable(names::place_variable(py)?, place.as_any())?.unbind();
     Ok(Box::new(UnderWay {
         driver,
         began,

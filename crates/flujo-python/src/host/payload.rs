@@ -1,0 +1,96 @@
+//! What hooks are told. Payloads are dataclasses with slots, one or two for each step: they are filled slot by slot, since
+//! running their `__init__` would cost more than all the rest of telling a hook.
+
+use flujo_core::machine::HookPoint;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyString, PyType};
+
+use super::domain::Call;
+use super::engine::Shared;
+use super::record;
+use crate::vectorcall;
+
+/// A payload class with its slots in declared order, each with its default.
+struct PayloadClass {
+    class: Py<PyType>,
+    slots: Vec<(Py<PyAny>, Py<PyAny>)>,
+}
+
+impl PayloadClass {
+    fn of(py: Python<'_>, point: HookPoint) -> PyResult<&'static Self> {
+        static CLASSES: [PyOnceLock<PayloadClass>; 5] = [const { PyOnceLock::new() }; 5];
+        let (place, name) = match point {
+            HookPoint::PreRun => (0, "PreRunPayload"),
+            HookPoint::PreStep => (1, "PreStepPayload"),
+            HookPoint::PostStep => (2, "PostStepPayload"),
+            HookPoint::OnStepFailure => (3, "OnStepFailurePayload"),
+            HookPoint::PostRun => (4, "PostRunPayload"),
+        };
+        CLASSES[place].get_or_try_init(py, || Self::named(py, name))
+    }
+
+    fn named(py: Python<'_>, name: &str) -> PyResult<Self> {
+        let class = py.import("flujo.domain.events")?.getattr(name)?;
+        let dataclasses = py.import("dataclasses")?;
+        let (namespace, missing) = (class.getattr("__dict__")?, dataclasses.getattr("MISSING")?);
+        let mut slots = Vec::new();
+        for field in dataclasses.call_method1("fields", (&class,))?.try_iter()? {
+            let field = field?;
+            let default = field.getattr("default")?;
+            let default = if default.is(&missing) {
+                py.None()
+            } else {
+                default.unbind()
+            };
+            slots.push((namespace.get_item(field.getattr("name")?)?.unbind(), default));
+        }
+        Ok(Self {
+            class: class.cast_into::<PyType>()?.unbind(),
+            slots,
+        })
+    }
+
+    /// An instance whose first fields are these; the others have their defaults.
+    fn with<'py>(&self, py: Python<'py>, given: &[Option<Bound<'py, PyAny>>]) -> PyResult<Bound<'py, PyAny>> {
+        let payload = vectorcall::bare_instance(self.class.bind(py))?;
+        let mut given = given.iter();
+        for (slot, default) in &self.slots {
+            match given.next() {
+                Some(Some(value)) => vectorcall::set_slot(slot.bind(py), &payload, value)?,
+                Some(None) => vectorcall::set_slot(slot.bind(py), &payload, &py.None().into_bound(py))?,
+                None => vectorcall::set_slot(slot.bind(py), &payload, default.bind(py))?,
+            }
+        }
+        Ok(payload)
+    }
+}
+
+/// The payload of `point`; `input` is what a run or step is given, `result` what it gave.
+pub(super) fn payload<'py>(
+    py: Python<'py>,
+    shared: &Shared,
+    call: &Call,
+    point: HookPoint,
+    input: Option<Bound<'py, PyAny>>,
+    result: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let class = PayloadClass::of(py, point)?;
+    let (context, resources) = (Some(call.context.object(py)?), shared.resources(py));
+    match point {
+        HookPoint::PreRun => {
+            let name = PyString::new(py, shared.plan.plan.name()).into_any();
+            class.with(
+                py,
+                &[input, context, resources, Some(shared.run_id(py)?), Some(name)],
+            )
+        }
+        HookPoint::PreStep => {
+            let step = record::definition_of(&shared.plan, call.node).map(|step| step.bind(py).clone());
+            class.with(py, &[step, input, context, resources])
+        }
+        HookPoint::PostStep | HookPoint::OnStepFailure | HookPoint::PostRun => {
+            class.with(py, &[result, context, resources])
+        }
+    }
+}
