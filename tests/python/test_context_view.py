@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import pickle
+import sys
 import threading
 import weakref
 from collections import deque
@@ -24,7 +25,8 @@ from pydantic import (
     ValidationError,
 )
 
-from flujo import _native
+from flujo import Flujo, _native, step
+from flujo.domain.models import PipelineContext
 
 view = _native.context_view
 commit = _native.context_commit
@@ -579,3 +581,28 @@ def test_a_model_with_slots_of_its_own_is_copied_with_them() -> None:
     commit(made, base)
     assert (base.items, base.handle) == ([1, 2], [5, 6])
     assert base.model_fields_set == {"items"}
+
+
+async def test_statistics_count_the_fields_that_were_cloned_and_about_their_bytes() -> None:
+    class Notes(PipelineContext):
+        lines: list[list[str]] = []
+        other: list[str] = []
+        title: str = ""
+
+    @step
+    async def read(x: int, *, context: Notes) -> int:
+        return x + len(context.title)
+
+    @step
+    async def write(x: int, *, context: Notes) -> int:
+        context.lines.append([])
+        context.lines.append([])
+        return x
+
+    data = {"initial_prompt": "", "lines": [["one"] for _ in range(100)], "other": ["kept"]}
+    runner = Flujo(read >> write, context_model=Notes, initial_context_data=data)
+    assert runner.get_performance_statistics()["context_stats"]["fields_cloned"] == 0
+    await runner.run_async(1)
+    counted = runner.get_performance_statistics()["context_stats"]
+    assert counted["fields_cloned"] == 1
+    assert 100 * sys.getsizeof([]) < counted["bytes_cloned"] < 2 * 101 * sys.getsizeof(["one"]) + 2000

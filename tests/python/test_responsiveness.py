@@ -84,18 +84,26 @@ async def test_the_loop_goes_on_while_large_branches_are_merged() -> None:
     assert merged[0] - max(ended) > FEW_TURNS
 
 
-async def test_the_loop_goes_on_while_a_large_change_is_committed() -> None:
+async def test_the_loop_goes_on_while_a_large_change_that_somebody_keeps_is_committed() -> None:
+    kept: list[Any] = []
     ended: list[int] = []
     committed: list[int] = []
     async with heartbeat() as turns:
 
         @step
-        async def look(x: Any, *, context: Table) -> list[int]:
+        async def write(x: int, *, context: Table) -> int:
+            context.rows[1].append(-1)
+            kept.append(context.rows)
+            ended.append(turns())
+            return x
+
+        @step
+        async def look(x: int, *, context: Table) -> list[int]:
             committed.append(turns())
             return context.rows[1]
 
         runner = Flujo(
-            writer(1, lambda: ended.append(turns())) >> look,
+            write >> look,
             context_model=Table,
             initial_context_data={"initial_prompt": "", "rows": rows()},
         )

@@ -31,7 +31,6 @@ def context_factory(
     model: type[BaseModel], initial_data: Mapping[str, Any] | None
 ) -> Callable[[Mapping[str, Any] | None, str | None], BaseModel]:
     """What makes each run's context: the model filled with copies of the data, the call's over the runner's."""
-
     from flujo._native import clone_value
 
     def make(data: Mapping[str, Any] | None, run_id: str | None) -> BaseModel:

@@ -22,17 +22,35 @@ pub(super) use protocol::reduce;
 /// Containers nested deeper than this are refused: the walk uses the thread's stack.
 const MAX_DEPTH: u32 = 1500;
 
+/// Sizes in machine words: of an empty list or tuple, dictionary and set, of an entry in a table that is two thirds full,
+/// of an object with an attribute dictionary.
+const LIST_WORDS: usize = 7;
+const DICT_WORDS: usize = 8;
+const SET_WORDS: usize = 27;
+const ENTRY_WORDS: usize = 4;
+const INSTANCE_WORDS: usize = 14;
+
 /// A deep clone of the value; the value itself where nothing in it can change or nothing in it can be copied.
 ///
 /// Errors: `RecursionError` past 1,500 levels; what ends the work according to its pace; `MemoryError`. An error from a
 /// class's own copy protocol isn't raised: what can't be copied is shared.
 pub(super) fn clone<'py>(value: &Bound<'py, PyAny>, pace: &Pace<'_>) -> PyResult<Bound<'py, PyAny>> {
+    measured(value, pace).map(|(copy, _)| copy)
+}
+
+/// As `clone`; also tells roughly how many bytes the new containers take.
+pub(super) fn measured<'py>(
+    value: &Bound<'py, PyAny>,
+    pace: &Pace<'_>,
+) -> PyResult<(Bound<'py, PyAny>, usize)> {
     if immutable(value) {
-        return Ok(value.clone());
+        return Ok((value.clone(), 0));
     }
-    match Cloner::new(value.py(), pace).clone(value, 0) {
-        Ok(copy) => Ok(copy),
-        Err(Failure::Uncopyable) => Ok(value.clone()),
+    let _paused = raw::CollectorPause::begin(value.py());
+    let mut cloner = Cloner::new(value.py(), pace);
+    match cloner.clone(value, 0) {
+        Ok(copy) => Ok((copy, cloner.words * size_of::<usize>())),
+        Err(Failure::Uncopyable) => Ok((value.clone(), 0)),
         Err(Failure::Raised(error)) => Err(error),
     }
 }
@@ -80,6 +98,8 @@ struct Cloner<'p, 'py> {
     /// Inside an object that is copied whole or not at all.
     inside_whole: bool,
     depth: u32,
+    /// What the new containers take, in machine words.
+    words: usize,
     /// What `__deepcopy__` methods of this value share.
     deepcopy_memo: Option<Bound<'py, PyDict>>,
 }
@@ -93,6 +113,7 @@ impl<'p, 'py> Cloner<'p, 'py> {
             order: Vec::new(),
             inside_whole: false,
             depth: 0,
+            words: 0,
             deepcopy_memo: None,
         }
     }
@@ -129,6 +150,7 @@ impl<'p, 'py> Cloner<'p, 'py> {
                 let list = value.cast::<PyList>()?;
                 self.pace.spend(self.py, list.len())?;
                 let copy = list.get_slice(0, usize::MAX >> 1);
+                self.words += LIST_WORDS + copy.len();
                 self.remember(value, copy.as_any(), unique);
                 self.fill_list(&copy)?;
                 Ok(copy.into_any())
@@ -137,17 +159,20 @@ impl<'p, 'py> Cloner<'p, 'py> {
                 let dict = value.cast::<PyDict>()?;
                 self.pace.spend(self.py, dict.len())?;
                 let copy = dict.copy()?;
+                self.words += DICT_WORDS + ENTRY_WORDS * copy.len();
                 self.remember(value, copy.as_any(), unique);
                 self.fill_dict(&copy)?;
                 Ok(copy.into_any())
             }
             Kind::Set => {
                 let copy = raw::copy_set(value)?;
+                self.words += SET_WORDS + ENTRY_WORDS * copy.len()?;
                 self.remember(value, &copy, unique);
                 Ok(copy)
             }
             Kind::ByteArray => {
                 let copy = PyByteArray::from(value)?.into_any();
+                self.words += LIST_WORDS + copy.len()? / size_of::<usize>();
                 self.remember(value, &copy, unique);
                 Ok(copy)
             }
@@ -269,6 +294,7 @@ impl<'p, 'py> Cloner<'p, 'py> {
             return Ok(cloned.clone());
         }
         let cloned = items.to_tuple().into_any();
+        self.words += LIST_WORDS + items.len();
         self.remember(value, &cloned, unique);
         Ok(cloned)
     }
@@ -276,6 +302,7 @@ impl<'p, 'py> Cloner<'p, 'py> {
     fn clone_instance(&mut self, value: &Bound<'py, PyAny>, shape: Instance, unique: bool) -> Cloned<'py> {
         let class = class::model_of(&value.get_type())?;
         let cloned = raw::bare_instance(&class)?;
+        self.words += INSTANCE_WORDS;
         self.remember(value, &cloned, unique);
         let mut changed = false;
         let mut empty = true;
@@ -289,6 +316,7 @@ impl<'p, 'py> Cloner<'p, 'py> {
                     .cast_into::<PyDict>()?
             };
             let copy = own.copy()?;
+            self.words += ENTRY_WORDS * copy.len();
             empty = copy.is_empty();
             changed = self.fill_dict(&copy)?;
             raw::set_instance_dict(&cloned, &copy)?;

@@ -12,36 +12,45 @@ use pyo3::prelude::*;
 
 use super::kind::{self, Kind};
 
-/// Containers above which a value isn't looked through: the walk can't be interrupted.
-const MOST_CONTAINERS: usize = 100_000;
+/// What became of the walk through a value.
+pub(super) struct Answer {
+    /// Whether somebody holds the value or a mutable part of it.
+    pub(super) held: bool,
+    /// Containers that were met.
+    pub(super) containers: usize,
+}
 
 /// Whether somebody holds the value or a mutable part of it. `own`: references to the value itself that the caller
-/// accounts for. Where the walk meets a type that it doesn't know yet, or too much, the answer is yes: the caller then
-/// clones.
+/// accounts for; `most`: containers that are looked through at most, since the walk can't be interrupted. Where it meets
+/// a type that it doesn't know yet, or too much, the answer is yes: the caller then clones.
 ///
 /// No Python code runs meanwhile. Weak references aren't holders.
-pub(super) fn held_elsewhere(value: &Bound<'_, PyAny>, own: isize) -> bool {
+pub(super) fn held_elsewhere(value: &Bound<'_, PyAny>, own: isize, most: usize) -> Answer {
     let mut walk = Walk {
         found: HashMap::new(),
         pending: Vec::new(),
         containers: 0,
+        most,
         unknown: false,
     };
     walk.meet(value.as_ptr());
     if let Some(found) = walk.found.get_mut(&value.as_ptr()) {
         *found += own - 1;
     }
-    while let Some(object) = walk.pending.pop() {
-        if walk.unknown {
-            return true;
-        }
+    while !walk.unknown
+        && let Some(object) = walk.pending.pop()
+    {
         walk.enter(object);
     }
-    walk.unknown
+    let held = walk.unknown
         || walk
             .found
             .iter()
-            .any(|(object, found)| references(*object) > *found && may_change(*object))
+            .any(|(object, found)| references(*object) > *found && may_change(*object));
+    Answer {
+        held,
+        containers: walk.containers,
+    }
 }
 
 struct Walk {
@@ -49,6 +58,7 @@ struct Walk {
     found: HashMap<*mut ffi::PyObject, isize>,
     pending: Vec<*mut ffi::PyObject>,
     containers: usize,
+    most: usize,
     /// Something can't be told.
     unknown: bool,
 }
@@ -78,7 +88,7 @@ impl Walk {
 
     fn enter_later(&mut self, object: *mut ffi::PyObject) {
         self.containers += 1;
-        self.unknown |= self.containers > MOST_CONTAINERS;
+        self.unknown |= self.containers > self.most;
         self.pending.push(object);
     }
 

@@ -25,20 +25,33 @@ mod same;
 mod state;
 mod walk;
 
+use std::sync::Arc;
+
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 pub(crate) use merge::MergeStrategy;
 pub(crate) use pace::{Pace, Ticket};
+pub(crate) use state::CloneCounts;
 
 /// One attribute to write, or to delete where there is no value.
 type Change<'py> = (Bound<'py, PyString>, Option<Bound<'py, PyAny>>);
 
 /// An isolated view of the context: an instance of its class that sees its present state. Costs the same whatever the
-/// context weighs, except for a context that isn't a pydantic model: that is copied.
+/// context weighs, except for a context that isn't a pydantic model: that is copied. A view of a view counts what is
+/// cloned where that does.
 pub(crate) fn view(base: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    counted(base, state::counts_of(base)?)
+}
+
+/// As `view`, counting there what is cloned from it and from views of it.
+pub(crate) fn counting_view(base: &Bound<'_, PyAny>, counts: &Arc<CloneCounts>) -> PyResult<Py<PyAny>> {
+    counted(base, Some(Arc::clone(counts)))
+}
+
+fn counted(base: &Bound<'_, PyAny>, counts: Option<Arc<CloneCounts>>) -> PyResult<Py<PyAny>> {
     let pace = Pace::attended();
-    match state::fork(base, &pace)? {
+    match state::fork(base, counts, &pace)? {
         Some(view) => Ok(view.unbind()),
         None => clone::clone(base, &pace).map(Bound::unbind),
     }
@@ -99,7 +112,7 @@ pub(crate) fn plain(_py: Python<'_>, context: &Bound<'_, PyAny>) -> PyResult<Py<
     if !state::is_view(context)? {
         return Ok(context.clone().unbind());
     }
-    let fork = state::fork(context, &Pace::attended())?;
+    let fork = state::fork(context, None, &Pace::attended())?;
     state::plain_model(fork.as_ref().unwrap_or(context)).map(Bound::unbind)
 }
 

@@ -14,11 +14,21 @@ use pyo3::prelude::*;
 /// How long a walk goes on before others get their turn.
 const SLICE: Duration = Duration::from_millis(3);
 
+/// How long the interpreter is left to others. Merely giving it up isn't enough: whoever waits for it is woken, finds it
+/// taken again, and waits anew.
+const TURN: Duration = Duration::from_micros(100);
+
 /// Units between two looks at the clock; a fraction of a millisecond.
 const CLOCK_INTERVAL: usize = 20_000;
 
 /// Units that may be spent on the event loop's own thread: about two milliseconds.
 const INLINE_LIMIT: usize = 200_000;
+
+/// Containers that a walk which can't be interrupted meets at most: about twenty milliseconds.
+const UNINTERRUPTED: usize = 500_000;
+
+/// How long withdrawn work is waited for.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// What meeting a container costs, in units. One unit is one entry of a flat container: about ten nanoseconds.
 pub(super) const CONTAINER: usize = 8;
@@ -79,6 +89,15 @@ impl<'a> Pace<'a> {
         matches!(self.rule, Rule::Attended | Rule::Aside(_))
     }
 
+    /// How many containers a walk that can't be interrupted may meet. One that meets more on the event loop's thread and
+    /// tells so by `spend` has turned out too large.
+    pub(super) fn uninterrupted(&self) -> usize {
+        match self.rule {
+            Rule::Inline => INLINE_LIMIT / CONTAINER,
+            Rule::Attended | Rule::Brief | Rule::Aside(_) => UNINTERRUPTED,
+        }
+    }
+
     /// Announces that what follows takes so many units. Other Python code may run meanwhile, on this thread a signal
     /// handler.
     ///
@@ -109,8 +128,7 @@ impl<'a> Pace<'a> {
         let due = self.last.get().is_some_and(|last| last.elapsed() >= SLICE);
         if due {
             py.check_signals()?;
-            // Whoever waits for the interpreter takes it now.
-            py.detach(std::thread::yield_now);
+            py.detach(|| std::thread::sleep(TURN));
         }
         if due || self.last.get().is_none() {
             self.last.set(Some(Instant::now()));
@@ -170,7 +188,8 @@ impl Ticket {
         result
     }
 
-    /// Ends the work and waits for that, a few milliseconds at most beyond one uninterruptible copy.
+    /// Ends the work and waits for that: a few milliseconds, or one uninterruptible copy. A class's own code that runs on
+    /// isn't waited for; what it comes to isn't written.
     pub(crate) fn withdraw(&self, py: Python<'_>) {
         {
             let mut stage = self.stage();
@@ -188,7 +207,7 @@ impl Ticket {
             let stage = self.stage();
             drop(
                 self.ended
-                    .wait_while(stage, |stage| *stage != Stage::Over)
+                    .wait_timeout_while(stage, LONGEST_WAIT, |stage| *stage != Stage::Over)
                     .unwrap_or_else(PoisonError::into_inner),
             );
         });

@@ -194,6 +194,31 @@ pub(super) fn copy_set<'py>(set: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAn
     unsafe { Bound::from_owned_ptr_or_err(set.py(), ffi::PySet_New(set.as_ptr())) }
 }
 
+/// Keeps the collector from running by itself while many containers are made and none becomes garbage: it would walk
+/// all of them again and again, which takes longer than making them.
+pub(super) struct CollectorPause {
+    was_enabled: bool,
+}
+
+impl CollectorPause {
+    #[allow(unsafe_code)]
+    pub(super) fn begin(_py: Python<'_>) -> Self {
+        // SAFETY: only sets a flag; the caller is attached to the interpreter.
+        let was_enabled = unsafe { ffi::PyGC_Disable() } != 0;
+        Self { was_enabled }
+    }
+}
+
+impl Drop for CollectorPause {
+    #[allow(unsafe_code)]
+    fn drop(&mut self) {
+        if self.was_enabled {
+            // SAFETY: as in `begin`; it is dropped by who made it, who is attached.
+            unsafe { ffi::PyGC_Enable() };
+        }
+    }
+}
+
 /// How many references the object has.
 #[allow(unsafe_code)]
 pub(super) fn references(object: &Bound<'_, PyAny>) -> isize {

@@ -109,9 +109,10 @@ impl Comparison<'_> {
         loop {
             index = walk::first_different(left, right, index, self.pace)?;
             // Code that runs during the walk may have shortened one of them.
-            let (Ok(item), Ok(other)) = (left.get_item(index), right.get_item(index)) else {
+            if index >= left.len() || index >= right.len() {
                 return Ok(left.len() == right.len());
-            };
+            }
+            let (item, other) = (left.get_item(index)?, right.get_item(index)?);
             self.pace.spend(left.py(), 1)?;
             if !self.same(&item, &other)? {
                 return Ok(false);

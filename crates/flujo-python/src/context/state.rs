@@ -12,16 +12,17 @@
 
 mod touched;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PySet, PyString};
 
 use super::class::{self, Part, ViewClass};
-use super::clone::{clone, immutable};
+use super::clone::{clone, immutable, measured};
 use super::held::held_elsewhere;
-use super::pace::Pace;
+use super::pace::{CONTAINER, Pace};
 use super::same::same;
 use super::{Change, kind, plain, raw};
 
@@ -34,6 +35,16 @@ const OWN_REFERENCES: isize = 2;
 #[pyclass(frozen, module = "flujo._native")]
 pub(super) struct ViewState {
     cells: Mutex<Cells>,
+    counts: Option<Arc<CloneCounts>>,
+}
+
+/// What was cloned on first access, over all views that count here.
+#[derive(Debug, Default)]
+pub(crate) struct CloneCounts {
+    /// Fields, private attributes as one, and extra values as one.
+    pub(crate) fields: AtomicU64,
+    /// Bytes of the containers that were made, about.
+    pub(crate) bytes: AtomicU64,
 }
 
 struct Cells {
@@ -71,6 +82,16 @@ impl ViewState {
 
     fn origin<'py>(&self, py: Python<'py>) -> Bound<'py, PyDict> {
         self.with(|cells| cells.origin.clone_ref(py).into_bound(py))
+    }
+
+    /// A clone of a value in the snapshot, for user code to change.
+    fn clone_counted<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let (cloned, bytes) = measured(value, &Pace::attended())?;
+        if let Some(counts) = self.counts.as_ref().filter(|_| !cloned.is(value)) {
+            counts.fields.fetch_add(1, Ordering::Relaxed);
+            counts.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+        Ok(cloned)
     }
 
     fn replace_current(&self, current: &Bound<'_, PyDict>) {
@@ -121,8 +142,18 @@ pub(super) fn is_view(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(state_of(object)?.is_some())
 }
 
-/// A view of a pydantic model or of another view; `None` where the class admits none.
-pub(super) fn fork<'py>(base: &Bound<'py, PyAny>, pace: &Pace<'_>) -> PyResult<Option<Bound<'py, PyAny>>> {
+/// Where the view counts what is cloned from it.
+pub(super) fn counts_of(view: &Bound<'_, PyAny>) -> PyResult<Option<Arc<CloneCounts>>> {
+    Ok(state_of(view)?.and_then(|(_, state)| state.get().counts.clone()))
+}
+
+/// A view of a pydantic model or of another view; `None` where the class admits none. Counts what is cloned from it, if
+/// told where.
+pub(super) fn fork<'py>(
+    base: &Bound<'py, PyAny>,
+    counts: Option<Arc<CloneCounts>>,
+    pace: &Pace<'_>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = base.py();
     let Some(found) = class::view_class(&base.get_type())? else {
         return Ok(None);
@@ -145,6 +176,7 @@ pub(super) fn fork<'py>(base: &Bound<'py, PyAny>, pace: &Pace<'_>) -> PyResult<O
         py,
         ViewState {
             cells: Mutex::new(cells),
+            counts,
         },
     )?;
     raw::set_slot(class.state_slot(py)?, &view, Some(state.as_any()))?;
@@ -191,18 +223,19 @@ pub(super) fn field<'py>(
     }
     match current.get_item(name)? {
         Some(value) if immutable(&value) => Ok(Some(value)),
-        Some(value) => hand_out(&loose, name, &value).map(Some),
+        Some(value) => hand_out(state.get(), &loose, name, &value).map(Some),
         None => Ok(None),
     }
 }
 
 /// Puts a clone of the value among the loose attributes, unless another thread was faster.
 fn hand_out<'py>(
+    state: &ViewState,
     loose: &Bound<'py, PyDict>,
     name: &Bound<'py, PyString>,
     value: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let cloned = clone(value, &Pace::attended())?;
+    let cloned = state.clone_counted(value)?;
     if let Some(present) = loose.get_item(name)? {
         return Ok(present);
     }
@@ -225,7 +258,7 @@ pub(super) fn all_attributes<'py>(instance: &Bound<'py, PyAny>) -> PyResult<Boun
     for (name, value) in current.iter() {
         let name = name.cast_into::<PyString>()?;
         if Part::of_key(&name).is_none() && !assigned.contains(&name)? {
-            hand_out(&loose, &name, &value)?;
+            hand_out(state.get(), &loose, &name, &value)?;
         }
     }
     if !assigned.is_empty() {
@@ -258,7 +291,7 @@ pub(super) fn part<'py>(instance: &Bound<'py, PyAny>, part: Part) -> PyResult<Op
     if value.is_none() {
         return Ok(Some(value));
     }
-    let cloned = clone(&value, &Pace::attended())?;
+    let cloned = state.get().clone_counted(&value)?;
     if state.get().with(|cells| cells.loose_parts[part as usize]) {
         return raw::slot(slot, instance);
     }
@@ -332,7 +365,7 @@ fn settle<'py>(
         changed = true;
         if let Some(original) = restored(&origin, before.as_ref(), &name, &value, pace)? {
             next.set_item(&name, original)?;
-        } else if !escaped && class.is_field(&name)? && free(&value) {
+        } else if !escaped && class.is_field(&name)? && free(&value, pace)? {
             movable.push((name, value));
         } else {
             next.set_item(&name, clone(&value, pace)?)?;
@@ -375,7 +408,7 @@ fn settle<'py>(
     let mut moved = Vec::new();
     for (name, value) in movable {
         // Other code may have taken a reference since.
-        if !pace.shares() || free(&value) {
+        if !pace.shares() || free(&value, &brief)? {
             next.set_item(&name, &value)?;
             moved.push((name, value));
         } else {
@@ -395,8 +428,13 @@ fn settle<'py>(
 }
 
 /// Whether a loose value can move: nobody else can change it.
-fn free(value: &Bound<'_, PyAny>) -> bool {
-    immutable(value) || !held_elsewhere(value, OWN_REFERENCES)
+fn free(value: &Bound<'_, PyAny>, pace: &Pace<'_>) -> PyResult<bool> {
+    if immutable(value) {
+        return Ok(true);
+    }
+    let answer = held_elsewhere(value, OWN_REFERENCES, pace.uninterrupted());
+    pace.spend(value.py(), answer.containers * CONTAINER)?;
+    Ok(!answer.held)
 }
 
 /// The value at the fork, where a value that had changed since is the same again.

@@ -9,7 +9,7 @@ use pyo3::pyclass::PyVisit;
 use pyo3::types::{PyFloat, PyInt, PyString};
 
 use super::names;
-use crate::context::{self as view, Pace};
+use crate::context::{self as view, CloneCounts, Pace};
 
 /// The context of a run, or a fork of one.
 #[derive(Debug)]
@@ -27,6 +27,7 @@ enum Source {
         initial_prompt: Py<PyAny>,
         data: Option<Py<PyAny>>,
         run_id: Option<Py<PyAny>>,
+        counts: Arc<CloneCounts>,
     },
     /// A view over another one.
     Fork(Arc<ContextCell>),
@@ -42,6 +43,14 @@ impl ContextCell {
         })
     }
 
+    /// As `given`, counting what is cloned from it.
+    pub(crate) fn counting(object: &Bound<'_, PyAny>, counts: &Arc<CloneCounts>) -> PyResult<Self> {
+        Ok(Self {
+            object: OnceLock::from(view::counting_view(object, counts)?),
+            source: Source::Given,
+        })
+    }
+
     /// The default context of a run with this input. A mutable input is turned into text now, since it may be another
     /// one when somebody looks.
     pub(crate) fn default_for(
@@ -49,6 +58,7 @@ impl ContextCell {
         input: &Py<PyAny>,
         data: Option<Py<PyAny>>,
         run_id: Option<Py<PyAny>>,
+        counts: &Arc<CloneCounts>,
     ) -> PyResult<Self> {
         let input = input.bind(py);
         let stays = input.is_none()
@@ -66,6 +76,7 @@ impl ContextCell {
                 initial_prompt,
                 data,
                 run_id,
+                counts: Arc::clone(counts),
             },
         })
     }
@@ -100,7 +111,11 @@ impl ContextCell {
                     initial_prompt,
                     data,
                     run_id,
-                } => view::view(&names::default_context(py)?.call1((initial_prompt, data, run_id))?)?,
+                    counts,
+                } => {
+                    let made = names::default_context(py)?.call1((initial_prompt, data, run_id))?;
+                    view::counting_view(&made, counts)?
+                }
                 Source::Given => continue,
             };
             // Another thread may have been faster; its object stays.
@@ -123,6 +138,7 @@ impl ContextCell {
                 initial_prompt,
                 data,
                 run_id,
+                ..
             } => {
                 visit.call(initial_prompt)?;
                 if let Some(data) = data {

@@ -24,6 +24,7 @@ use super::names;
 use super::planning::{CompiledPlan, PlanWithSteps, definition_epoch};
 use super::run::Run;
 use crate::config::PyOptimizationConfig;
+use crate::context::CloneCounts;
 use crate::statistics::statistics_to_dict;
 
 /// What belongs to one runner.
@@ -53,6 +54,7 @@ pub(crate) struct ContextCounts {
     pub(crate) forks: AtomicU64,
     pub(crate) merges: AtomicU64,
     pub(crate) conflicts: AtomicU64,
+    clones: Arc<CloneCounts>,
 }
 
 #[derive(Clone)]
@@ -276,6 +278,9 @@ impl EngineInner {
         };
         parts.memory = self.memory.stats();
         parts.context.forks = self.contexts.forks.load(Ordering::Relaxed);
+        let clones = &self.contexts.clones;
+        parts.context.fields_cloned = clones.fields.load(Ordering::Relaxed);
+        parts.context.bytes_cloned = clones.bytes.load(Ordering::Relaxed);
         parts.context.merges = self.contexts.merges.load(Ordering::Relaxed);
         parts.context.conflicts = self.contexts.conflicts.load(Ordering::Relaxed);
         parts.analysis.analyses = optimizations.analyses;
@@ -334,11 +339,12 @@ impl Shared {
         input: &Py<PyAny>,
         data: Option<Py<PyAny>>,
     ) -> PyResult<Arc<ContextCell>> {
+        let counts = &self.engine.contexts.clones;
         let cell = if let Some(make) = &self.engine.make_context {
-            ContextCell::given(&make.bind(py).call1((data, self.run_id.get()))?)?
+            ContextCell::counting(&make.bind(py).call1((data, self.run_id.get()))?, counts)?
         } else {
             let run_id = self.run_id.get().map(|run_id| run_id.clone_ref(py));
-            ContextCell::default_for(py, input, data, run_id)?
+            ContextCell::default_for(py, input, data, run_id, counts)?
         };
         Ok(Arc::new(cell))
     }
