@@ -15,6 +15,9 @@ from flujo.domain.dsl._signature import CallableFacts, analyse_agent, analyse_ca
 
 _Lowering = Generator[Any, int, int]
 
+_Around = dict[int, Any]
+"""The steps whose fallback is being lowered, outermost first, by identity."""
+
 
 def compile_pipeline(pipeline: Any, name: str) -> CompiledPlan:
     """The plan of a pipeline.
@@ -25,7 +28,7 @@ def compile_pipeline(pipeline: Any, name: str) -> CompiledPlan:
         ValueError: the engine refuses the pipeline, for instance because it is empty.
     """
     builder = PlanBuilder()
-    stack: list[_Lowering] = [_sequence(builder, pipeline, ())]
+    stack: list[_Lowering] = [_sequence(builder, pipeline, {})]
     answer: int | None = None
     while stack:
         try:
@@ -40,14 +43,14 @@ def compile_pipeline(pipeline: Any, name: str) -> CompiledPlan:
     return builder.finish(name, answer)
 
 
-def _sequence(builder: PlanBuilder, pipeline: Any, around: tuple[Any, ...]) -> _Lowering:
+def _sequence(builder: PlanBuilder, pipeline: Any, around: _Around) -> _Lowering:
     children = []
     for step in pipeline.steps:
         children.append((yield _node(builder, step, around)))
     return builder.sequence(children)
 
 
-def _node(builder: PlanBuilder, step: Any, around: tuple[Any, ...]) -> _Lowering:
+def _node(builder: PlanBuilder, step: Any, around: _Around) -> _Lowering:
     match step.kind:
         case "step":
             return _step(builder, step, around)
@@ -68,7 +71,7 @@ def _node(builder: PlanBuilder, step: Any, around: tuple[Any, ...]) -> _Lowering
 # --- steps
 
 
-def _step(builder: PlanBuilder, step: Any, around: tuple[Any, ...]) -> _Lowering:
+def _step(builder: PlanBuilder, step: Any, around: _Around) -> _Lowering:
     _refuse_what_is_to_come(step)
     config = step.config
     facts = _facts(step)
@@ -90,16 +93,18 @@ def _step(builder: PlanBuilder, step: Any, around: tuple[Any, ...]) -> _Lowering
     retry_on = tuple(config.retry_on) if config.retry_on else None
     fallback = None
     if step.fallback_step is not None:
-        chain = (*around, step)
-        if any(step.fallback_step is earlier for earlier in chain):
+        led_back = step if id(step) in around else step.fallback_step
+        around[id(step)] = step
+        if led_back is step or id(led_back) in around:
             from flujo.exceptions import ConfigurationError
 
-            names = " -> ".join(repr(member.name) for member in (*chain, step.fallback_step))
+            names = " -> ".join(repr(member.name) for member in (*around.values(), led_back))
             raise ConfigurationError(
                 f"the fallbacks lead back to where they began: {names}",
                 suggestion="end the chain with a step that has no fallback",
             )
-        fallback = yield _node(builder, step.fallback_step, chain)
+        fallback = yield _node(builder, step.fallback_step, around)
+        del around[id(step)]
     processors = step.__dict__.get("processors")
     return builder.step(
         step.name,
@@ -325,7 +330,7 @@ def _only_construct(step: Any) -> None:
         )
 
 
-def _conditional(builder: PlanBuilder, step: Any, around: tuple[Any, ...]) -> _Lowering:
+def _conditional(builder: PlanBuilder, step: Any, around: _Around) -> _Lowering:
     _only_construct(step)
     branches = []
     keys = {}
@@ -364,7 +369,7 @@ def _merge(strategy: Any, name: str) -> Callable | None:
     return Callable(strategy.value, "merge", name=f"the merge of {name!r}")
 
 
-def _parallel(builder: PlanBuilder, step: Any, around: tuple[Any, ...]) -> _Lowering:
+def _parallel(builder: PlanBuilder, step: Any, around: _Around) -> _Lowering:
     _only_construct(step)
     branches = []
     for name, branch in step.branches.items():
@@ -393,7 +398,7 @@ _ON_ITEM_FAILURE = {
 }
 
 
-def _map(builder: PlanBuilder, step: Any, around: tuple[Any, ...]) -> _Lowering:
+def _map(builder: PlanBuilder, step: Any, around: _Around) -> _Lowering:
     _only_construct(step)
     body = yield _sequence(builder, step.pipeline, around)
     on_failure, shape = _ON_ITEM_FAILURE[step.on_item_failure]
@@ -446,7 +451,7 @@ class _Field:
         return found
 
 
-def _sub_pipeline(builder: PlanBuilder, step: Any, around: tuple[Any, ...]) -> _Lowering:
+def _sub_pipeline(builder: PlanBuilder, step: Any, around: _Around) -> _Lowering:
     _only_construct(step)
     body = yield _sequence(builder, step.pipeline, around)
     inherit = None
@@ -461,7 +466,7 @@ def _fresh_context(value: Any) -> Any:
     return default_context(value, None, None)
 
 
-def _runner(builder: PlanBuilder, step: Any, around: tuple[Any, ...]) -> _Lowering:
+def _runner(builder: PlanBuilder, step: Any, around: _Around) -> _Lowering:
     body = yield _sequence(builder, step.pipeline, around)
     return builder.group(
         step.name,
