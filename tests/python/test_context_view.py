@@ -583,6 +583,25 @@ def test_a_model_with_slots_of_its_own_is_copied_with_them() -> None:
     assert base.model_fields_set == {"items"}
 
 
+class Interrupting:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_clone_leaves_the_collector_as_it_was(enabled: bool) -> None:
+    before = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        _native.clone_value([[1], {"a": [2]}])
+        assert gc.isenabled() is enabled
+        with pytest.raises(KeyboardInterrupt):
+            _native.clone_value([[1], Interrupting()])
+        assert gc.isenabled() is enabled
+    finally:
+        (gc.enable if before else gc.disable)()
+
+
 async def test_statistics_count_the_fields_that_were_cloned_and_about_their_bytes() -> None:
     class Notes(PipelineContext):
         lines: list[list[str]] = []

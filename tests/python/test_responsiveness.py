@@ -152,7 +152,8 @@ class Guarded(PipelineContext):
     after: dict[int, list[Any]]
 
 
-async def test_a_merge_of_a_cancelled_run_ends_early_and_writes_nothing() -> None:
+@pytest.mark.parametrize("stuck", [False, True])
+async def test_a_merge_of_a_cancelled_run_ends_early_and_writes_nothing(stuck: bool) -> None:
     tripwire = Tripwire()
 
     def touching(key: int) -> Step[Any, Any]:
@@ -180,9 +181,11 @@ async def test_a_merge_of_a_cancelled_run_ends_early_and_writes_nothing() -> Non
     while not tripwire.met.is_set():
         await asyncio.sleep(0)
     task.cancel()
-    tripwire.go_on.set()
+    if not stuck:
+        tripwire.go_on.set()
     with pytest.raises(asyncio.CancelledError) as caught:
         await task
+    tripwire.go_on.set()
     assert merged == []
     context = caught.value.flujo_result.final_pipeline_context  # type: ignore[attr-defined]
     assert len(context.rows[1]) == 1

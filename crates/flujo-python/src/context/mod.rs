@@ -7,6 +7,10 @@
 //! A context is written only through `commit` and `merge` while views of it exist. The run's own context should itself
 //! be a view of what the caller passed in, which then stays as it was; [`plain`] turns it into an ordinary model at the
 //! end. Contexts that aren't pydantic models are copied whole, by the same clone.
+//!
+//! How long it takes: merges and what precedes a commit stop nobody (see `pace`). A first access is a call that user code
+//! makes, so an event loop's own thread waits for it: about 30 ms for a million flat entries or 250,000 small lists.
+//! Meanwhile signal handlers and other threads run, but a run that is cancelled hears of it only at its next `await`.
 
 mod assignment;
 mod attributes;
