@@ -103,8 +103,8 @@ bench: $(VENV)/.flujo $(if $(NEWER),$(VENV)/newer/.flujo)
 
 # The same tests with a hundred times the generated cases.
 soak: $(VENV)/.flujo
-	PROPTEST_CASES=25600 cargo test --workspace --locked --release
-	$(BIN)/python -m pytest --hypothesis-profile=soak
+	PROPTEST_CASES=25600 FLUJO_DIFFERENTIAL_CASES=200000 cargo test --workspace --locked --release
+	FLUJO_DIFFERENTIAL_CASES=50000 $(BIN)/python -m pytest --hypothesis-profile=soak
 
 advisories: $(VENV)/.tools
 	cargo deny --locked check advisories

@@ -90,6 +90,8 @@ impl Simulation {
     ) -> (Option<Time>, End) {
         let by_itself = (act.does != Does::Hang).then(|| self.now.saturating_add(duration(call, act)));
         let written = Box::new(written);
+        self.trace.ended_at_deadline +=
+            u32::from(act.takes > 0 && by_itself.is_some() && by_itself == call.deadline);
         let deadline = call
             .deadline
             .filter(|deadline| !act.inline && by_itself.is_none_or(|end| end > *deadline));

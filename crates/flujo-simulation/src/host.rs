@@ -141,6 +141,20 @@ pub(crate) enum Due {
     Cancelled,
 }
 
+impl Due {
+    /// Whom it happens to; a request from outside is nobody else's.
+    fn lane(&self) -> usize {
+        match self {
+            Self::CallEnds { lane, .. }
+            | Self::Late { lane, .. }
+            | Self::Woke { lane, .. }
+            | Self::Budget { lane, .. }
+            | Self::LaneFinished { parent: lane, .. } => *lane,
+            Self::Cancelled => usize::MAX,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(crate) enum End {
     Written(Box<Written>),
@@ -314,6 +328,12 @@ impl Simulation {
     fn take_due(&mut self) -> Option<Due> {
         let (first, _) = *self.queue.first_key_value()?.0;
         let together = self.queue.range((first, 0)..=(first, u64::MAX)).count();
+        let mut lanes = self
+            .queue
+            .range((first, 0)..=(first, u64::MAX))
+            .map(|(_, due)| due.lane());
+        let one = lanes.next();
+        self.trace.seed_decided += u32::from(lanes.any(|lane| Some(lane) != one));
         let chosen = self.random.below(together);
         let key = *self.queue.range((first, 0)..).nth(chosen)?.0;
         self.now = first;

@@ -83,6 +83,10 @@ pub struct Trace {
     pub left_lanes: usize,
     /// When the run was cancelled from outside.
     pub cancelled_at: Option<Time>,
+    /// How often the seed decided which of two lanes came first.
+    pub seed_decided: u32,
+    /// Calls that ended by themselves in the very instant of their deadline.
+    pub ended_at_deadline: u32,
 }
 
 /// A run that has ended.
