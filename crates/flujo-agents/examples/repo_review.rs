@@ -10,8 +10,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use flujo::{
-    Agent, AgentError, AgentRequest, BoxError, Context, Flujo, RunError, Scope, Stage, Value, branch,
-    parallel, step,
+    Agent, AgentError, AgentRequest, BoxError, Context, Flujo, LaneView, RunError, Scope, Stage, StepView,
+    Value, branch, parallel, step,
 };
 use flujo_agents::files::{GlobConfig, ReadConfig, WriteConfig};
 use regex::Regex;
@@ -329,6 +329,39 @@ fn review(
         >> write)
 }
 
+/// The steps as a tree. The items of a map would fill the screen: they are counted, and only failed ones are shown.
+fn tree<'a>(steps: impl Iterator<Item = StepView<'a>>, depth: usize) -> String {
+    let mut text = String::new();
+    let indent = "  ".repeat(depth);
+    for step in steps {
+        let attempts = match step.attempts() {
+            0 | 1 => String::new(),
+            attempts => format!(", {attempts} attempts"),
+        };
+        let (name, status, time, cost) = (step.name(), step.status(), step.time(), step.usage().cost);
+        // Writing to text can't fail.
+        let _ = writeln!(text, "{indent}{name}: {status:?} in {time:.1?}{attempts}, {cost}");
+        for reason in step.attempt_feedback() {
+            let _ = writeln!(text, "{indent}    {reason}");
+        }
+        let lanes: Vec<_> = step.lanes().collect();
+        if !lanes.is_empty() {
+            let failed: Vec<_> = lanes.iter().filter_map(LaneView::error).collect();
+            let _ = writeln!(
+                text,
+                "{indent}  {} items, {} of them failed",
+                lanes.len(),
+                failed.len()
+            );
+            for reason in failed {
+                let _ = writeln!(text, "{indent}    {reason}");
+            }
+        }
+        text += &tree(step.children(), depth + 1);
+    }
+    text
+}
+
 #[tokio::main]
 async fn main() -> Result<ExitCode, BoxError> {
     let mut arguments = std::env::args().skip(1);
@@ -348,16 +381,17 @@ async fn main() -> Result<ExitCode, BoxError> {
     };
     match ended {
         Ok(done) => {
-            eprintln!("{}", done.steps);
+            eprint!("{}", tree(done.steps.iter(), 0));
             Ok(ExitCode::SUCCESS)
         }
         Err(RunError::Cancelled { partial, .. }) => {
-            eprintln!("{}\ninterrupted; no report was written", partial.steps);
+            eprint!("{}", tree(partial.steps.iter(), 0));
+            eprintln!("interrupted; no report was written");
             Ok(ExitCode::from(130))
         }
         Err(error) => {
             if let Some(partial) = error.partial() {
-                eprintln!("{}", partial.steps);
+                eprint!("{}", tree(partial.steps.iter(), 0));
             }
             Err(error.into())
         }
