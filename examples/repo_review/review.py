@@ -219,19 +219,20 @@ def with_summary(pipeline: Pipeline[Any, Any]) -> Pipeline[Any, Any]:
     model = Chat(
         base_url=os.environ["MODEL_BASE_URL"],
         model=os.environ["MODEL_NAME"],
-        system="You summarise reports about source code in one short sentence.",
-        prompt="{{ input }}",
+        system="You write one short sentence.",
+        prompt="A review of source code found:\n{{ input }}\nSay in one sentence what was found.",
         temperature=0.0,
         max_tokens=80,
         price=Price(0.0, 0.0),  # a model on this machine costs nothing
     )
-    heads = Template(
-        "{% for line in input.text | lines if not line.startswith('-') and line %}{{ line }}\n{% endfor %}"
+    counts = Template(
+        "{% for line in (input.text | lines)[2:] if line and not line.startswith('-') %}"
+        "{{ line | replace('## ', '') }}\n{% endfor %}"
     )
     return (
         pipeline
         >> Step("read report", ReadFile(root="{{ context.out }}", path="{{ input.path }}"))
-        >> Step("headings", heads)
+        >> Step("counts", counts)
         >> Step("summary", model)
         >> Step("write summary", WriteFile("summary.md", root="{{ context.out }}", content="{{ input }}\n"))
     )
