@@ -15,7 +15,6 @@ ROOT = Path(__file__).resolve().parents[2]
 LONG_FILES: dict[str, str] = {
     "crates/flujo-core/src/machine/step.rs": "a step's whole life, stage by stage, belongs together",
     "crates/flujo-core/src/value/convert.rs": "serde's two halves mirror each other line by line",
-    "crates/flujo-python/src/context/state.rs": "the one state behind every view",
     "crates/flujo-python/src/host/call.rs": "one arm per role that a call can have",
     "crates/flujo-simulation/src/generate.rs": "one strategy per field of a case",
     "crates/flujo-simulation/src/invariant.rs": "one list of what must hold",
