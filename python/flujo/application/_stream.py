@@ -81,11 +81,14 @@ class StreamingAgent:
             given = self._run(*args, **kwargs)
             return await given if isinstance(given, Awaitable) else given
         chunks = []
-        async for chunk in self._generate(*args, **kwargs):
+        pieces = self._generate(*args, **kwargs)
+        async for chunk in pieces:
             chunks.append(chunk)
             if queue is not None:
                 await queue.put(chunk)
-        return join_chunks(chunks)
+        # A stream that knows the whole, with what it used, is believed.
+        whole = getattr(pieces, "result", None)
+        return join_chunks(chunks) if whole is None else whole
 
 
 class Collector:

@@ -34,7 +34,7 @@ class Workers:
         self._jobs: SimpleQueue[_Job] = SimpleQueue()
         self._lock = threading.Lock()
         self._threads = 0
-        self._idle = 0
+        self._idle = 0  # threads that wait, less the jobs that wait for one
         self._given_up = 0
 
     def submit(self, loop: asyncio.AbstractEventLoop, work: Callable[..., Any]) -> asyncio.Future[Any]:
@@ -42,25 +42,25 @@ class Workers:
         future = loop.create_future()
         with self._lock:
             self._jobs.put((loop, future, work))
-            starts = self._idle < self._jobs.qsize() and self._threads - self._given_up < self.limit
+            starts = self._idle <= 0 and self._threads - self._given_up < self.limit
             if starts:
                 self._threads += 1
+            else:
+                self._idle -= 1
         if starts:
             threading.Thread(target=self._work, name="flujo-worker", daemon=True).start()
         return future
 
     def _work(self) -> None:
         while True:
+            job: list[Any] = [*self._jobs.get()]
+            if not job[1].cancelled():
+                self._run(job)
             with self._lock:
                 if self._given_up and self._threads - self._given_up >= self.limit:
                     self._threads -= 1
                     return
                 self._idle += 1
-            job: list[Any] = [*self._jobs.get()]
-            with self._lock:
-                self._idle -= 1
-            if not job[1].cancelled():
-                self._run(job)
 
     def _run(self, job: list[Any]) -> None:
         loop, future, work = job
