@@ -20,6 +20,7 @@ impl<D: Domain> Cursor<'_, D> {
                 self.commands.push_back(Command::CancelSleep(timer));
                 self.state.pending = Pending::Nothing;
             }
+            Pending::Pause(_) => self.state.pending = Pending::Nothing,
             Pending::Budget | Pending::Nothing => {}
         }
         self.go_on_stopping()
@@ -90,7 +91,10 @@ impl<D: Domain> Cursor<'_, D> {
             // A hook was being told of the end of the node on top: its record is closed.
             self.state.stack.pop();
         }
-        while let Some(frame) = self.state.stack.pop() {
+        while let Some(mut frame) = self.state.stack.pop() {
+            if let Some(outer) = frame.take_outer() {
+                self.state.context = outer;
+            }
             if let Some(opened) = frame.opened() {
                 self.keep_unfinished(&frame, opened.record);
                 self.close(opened, &Completion::Stopped(stop.clone()));
@@ -131,7 +135,7 @@ impl<D: Domain> Cursor<'_, D> {
             Pending::Call(_) if matches!(self.state.gate, Gate::AfterRun(_)) => gate::ask(self),
             Pending::Call(_) | Pending::Budget if self.state.stopping.is_some() => self.go_on_stopping(),
             Pending::Call(_) | Pending::Budget if self.state.gate.is_waiting() => gate::ask(self),
-            Pending::Call(_) | Pending::Budget => frame::ask_again(self),
+            Pending::Call(_) | Pending::Budget | Pending::Pause(_) => frame::ask_again(self),
             Pending::Nothing => Next::Wait,
         };
         self.follow(next);
@@ -161,6 +165,11 @@ impl<D: Domain> State<D> {
             }
             if let Frame::Step(step) = frame {
                 step.attempt_deadline.iter_mut().for_each(shift);
+                let details = step.details.as_mut();
+                details
+                    .and_then(|details| details.outer_deadline.as_mut())
+                    .into_iter()
+                    .for_each(shift);
             }
         }
         for record in &mut self.history.records {

@@ -20,6 +20,10 @@ pub struct TimerId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LaneId(pub u64);
 
+/// Names one question of one machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PauseId(pub u64);
+
 /// What a callable is called for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -56,6 +60,26 @@ pub enum Role {
     Merge,
     /// Makes one output of the outputs of lanes.
     Collect,
+    /// Tells from a router's output which branches run.
+    Select,
+    /// Maps the input of a loop's first iteration.
+    LoopInput,
+    /// Tells whether a loop has done.
+    Exit,
+    /// Maps the output of an iteration to the input of the next one.
+    NextInput,
+    /// Maps the output of a loop.
+    LoopOutput,
+    /// Tells which state follows.
+    Transition,
+    /// Makes the question of a step that asks somebody outside.
+    Question,
+    /// Checks an answer to it and makes the step's output.
+    Accept,
+    /// Makes the answer when none came in time.
+    DefaultAnswer,
+    /// Makes the input of a failure's handler.
+    Describe,
     /// Tells a hook.
     Hook(HookPoint),
 }
@@ -99,6 +123,33 @@ pub enum Input<D: Domain> {
         /// The step's or run's input.
         input: Option<D::Object>,
     },
+    /// An iteration of a loop.
+    Iteration {
+        /// What the callable works on: the loop's input at first, then the body's output or its judge's.
+        value: D::Object,
+        /// What the loop was given.
+        start: D::Object,
+        /// The iterations begun so far.
+        index: u32,
+    },
+    /// How a state ended.
+    State {
+        /// The state's place.
+        state: u32,
+        /// Its output, when it succeeded.
+        output: Option<D::Object>,
+        /// Why it failed, when it did.
+        failure: Option<Arc<Failure<D>>>,
+    },
+    /// A failure that a handler is to deal with.
+    Route {
+        /// The failure.
+        failure: Arc<Failure<D>>,
+        /// What the part that failed had been given.
+        input: D::Object,
+        /// Where its records begin in the history.
+        first: u32,
+    },
     /// How the run ended.
     Outcome(Box<super::Outcome<D>>),
 }
@@ -125,6 +176,23 @@ pub struct Call<D: Domain> {
     /// When the call must have ended; a call that is still running then is cancelled, awaited and answered with
     /// [`Event::TimedOut`].
     pub deadline: Option<Time>,
+}
+
+/// A question that a run, or a lane, stands still for.
+#[derive(Debug, Clone)]
+pub struct Pause<D: Domain> {
+    /// Names it in its answer; the same when it is asked again.
+    pub pause: PauseId,
+    /// The step that asks.
+    pub node: NodeId,
+    /// Its record.
+    pub record: u32,
+    /// The question, as the step made it.
+    pub question: D::Object,
+    /// How long the answer may take, in time of the world outside; after that [`Event::Expired`] is to be sent.
+    pub timeout: Option<std::time::Duration>,
+    /// Why the answer before was not taken.
+    pub rejected: Option<Arc<Failure<D>>>,
 }
 
 /// What the machine asks of its host. Commands come in order; every one but `CancelCall`, `CancelSleep`, `CancelLane`,
@@ -170,6 +238,8 @@ pub enum Command<D: Domain> {
         /// What was used.
         actual: Usage,
     },
+    /// Ask somebody outside, then send [`Event::Resumed`] or [`Event::Expired`].
+    Pause(Pause<D>),
     /// Something happened, for whoever listens.
     Notify(Notice<D>),
     /// The run or lane has ended; nothing follows.
@@ -237,6 +307,22 @@ pub enum Event<D: Domain> {
     Reserved,
     /// The budget does not allow it.
     Refused(LimitBreach),
+    /// A question has been answered.
+    Resumed {
+        /// The question.
+        pause: PauseId,
+        /// The answer.
+        answer: D::Object,
+        /// When.
+        at: Time,
+    },
+    /// A question has not been answered in time.
+    Expired {
+        /// The question.
+        pause: PauseId,
+        /// When.
+        at: Time,
+    },
     /// Stop as soon as possible.
     Cancel {
         /// When.
@@ -275,6 +361,10 @@ pub enum Answer<D: Domain> {
         /// The branch, `None` when no branch has the key.
         branch: Option<u32>,
     },
+    /// A router chose branches; of those named twice the first counts.
+    Branches(Vec<Chosen>),
+    /// A condition holds, or not.
+    Decision(bool),
     /// All items of a map.
     Items(Vec<D::Object>),
     /// A collection that is read item by item.
@@ -285,6 +375,15 @@ pub enum Answer<D: Domain> {
     Abort(Arc<str>),
     /// The pipeline cannot work as it is; the run ends here, and nothing catches it.
     Fatal(Failure<D>),
+}
+
+/// A branch that a router chose.
+#[derive(Debug, Clone)]
+pub struct Chosen {
+    /// Its name, as the router gave it.
+    pub key: Arc<str>,
+    /// Its place, `None` when no branch has the name.
+    pub branch: Option<u32>,
 }
 
 /// Something that happened, for progress and event streams.
@@ -313,6 +412,10 @@ pub enum NoticeKind<D: Domain> {
     AttemptFailed(Arc<Failure<D>>),
     /// The step's fallback begins.
     FallbackStarted,
+    /// A step asked a question and waits.
+    Paused,
+    /// The question was answered.
+    Resumed,
     /// A step succeeded.
     StepFinished,
     /// A step failed.

@@ -8,8 +8,8 @@ use super::fault::{Fault, is_planted};
 use super::frame::{self, Frame, Opened};
 use super::{
     Answer, Call, CallId, Command, Completion, Domain, Event, Failure, FailureKind, Finish, Input, LaneId,
-    LanePlace, Machine, Notice, NoticeKind, Outcome, Pending, Record, Role, State, Status, Stop, Time,
-    TimerId, gate,
+    LanePlace, Machine, Notice, NoticeKind, Outcome, PauseId, Pending, Record, Role, State, Status, Stop, Time,
+    TimerId, gate, human,
 };
 use crate::plan::{NodeId, Plan};
 use crate::usage::Usage;
@@ -120,6 +120,18 @@ impl<D: Domain> Cursor<'_, D> {
                     Event::Refused(breach) => self.reply(Reply::Refused(breach)),
                     _ => self.reply(Reply::Reserved),
                 }
+            }
+            Event::Resumed { pause, answer, at } => {
+                if !self.take_pause(pause, at) {
+                    return;
+                }
+                human::resumed(self, Some(answer))
+            }
+            Event::Expired { pause, at } => {
+                if !self.take_pause(pause, at) {
+                    return;
+                }
+                human::resumed(self, None)
             }
             Event::Cancel { at } => {
                 self.pass_time(at);
@@ -258,6 +270,15 @@ impl<D: Domain> Cursor<'_, D> {
     #[inline]
     fn take_call(&mut self, call: CallId, at: Time) -> bool {
         if self.state.pending != Pending::Call(call) {
+            return false;
+        }
+        self.state.pending = Pending::Nothing;
+        self.pass_time(at);
+        true
+    }
+
+    fn take_pause(&mut self, pause: PauseId, at: Time) -> bool {
+        if self.state.pending != Pending::Pause(pause) {
             return false;
         }
         self.state.pending = Pending::Nothing;

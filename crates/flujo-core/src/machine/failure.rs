@@ -40,6 +40,10 @@ pub enum FailureKind {
     Branch,
     /// One item of a map failed.
     Item,
+    /// The body of a loop failed.
+    LoopBody,
+    /// A loop made as many iterations as it may and had not done.
+    LoopLimit,
     /// The contexts of the branches could not be merged, or their outputs not be collected.
     Merge,
     /// The step failed, and so did its fallback.

@@ -5,11 +5,15 @@ use serde::{Deserialize, Serialize};
 use super::conditional::ConditionalFrame;
 use super::cursor::{Cursor, Next, Reply};
 use super::group::GroupFrame;
+use super::guard::GuardFrame;
+use super::human::HumanFrame;
 use super::lanes::Lanes;
 use super::map::MapFrame;
 use super::parallel::ParallelFrame;
+use super::repeat::LoopFrame;
+use super::states::StatesFrame;
 use super::step::StepFrame;
-use super::{Completion, Domain, Time, conditional, group, map, parallel, step};
+use super::{Completion, Domain, Time, conditional, group, guard, human, map, parallel, repeat, states, step};
 use crate::plan::{Kind, NodeId};
 
 /// A node that has begun: its record, and what is put back when it ends.
@@ -33,29 +37,55 @@ pub(super) enum Frame<D: Domain> {
     Parallel(Box<ParallelFrame<D>>),
     Map(Box<MapFrame<D>>),
     Group(Box<GroupFrame<D>>),
+    Loop(Box<LoopFrame<D>>),
+    States(Box<StatesFrame<D>>),
+    Human(Box<HumanFrame<D>>),
+    Guard(Box<GuardFrame<D>>),
 }
 
 impl<D: Domain> Frame<D> {
-    /// Its node's record; a sequence has none.
+    /// Its node's record; sequences and guards have none.
     pub(super) fn opened(&self) -> Option<Opened> {
         match self {
-            Self::Sequence { .. } => None,
+            Self::Sequence { .. } | Self::Guard(_) => None,
             Self::Step(frame) => Some(frame.opened),
             Self::Conditional(frame) => Some(frame.opened),
             Self::Parallel(frame) => Some(frame.opened),
             Self::Map(frame) => Some(frame.opened),
             Self::Group(frame) => Some(frame.opened),
+            Self::Loop(frame) => Some(frame.opened),
+            Self::States(frame) => Some(frame.opened),
+            Self::Human(frame) => Some(frame.opened),
         }
     }
 
     pub(super) fn opened_mut(&mut self) -> Option<&mut Opened> {
         match self {
-            Self::Sequence { .. } => None,
+            Self::Sequence { .. } | Self::Guard(_) => None,
             Self::Step(frame) => Some(&mut frame.opened),
             Self::Conditional(frame) => Some(&mut frame.opened),
             Self::Parallel(frame) => Some(&mut frame.opened),
             Self::Map(frame) => Some(&mut frame.opened),
             Self::Group(frame) => Some(&mut frame.opened),
+            Self::Loop(frame) => Some(&mut frame.opened),
+            Self::States(frame) => Some(&mut frame.opened),
+            Self::Human(frame) => Some(&mut frame.opened),
+        }
+    }
+
+    /// The context around a part whose writes are not part of it yet.
+    pub(super) fn take_outer(&mut self) -> Option<D::Context> {
+        match self {
+            Self::Step(frame) => frame.take_outer(),
+            Self::Loop(frame) => frame.outer.take(),
+            _ => None,
+        }
+    }
+
+    pub(super) fn iteration(&self) -> Option<u32> {
+        match self {
+            Self::Loop(frame) => Some(frame.iteration()),
+            _ => None,
         }
     }
 
@@ -94,6 +124,10 @@ pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: 
         Kind::Parallel(_) => parallel::enter(cursor, node, input),
         Kind::Map(_) => map::enter(cursor, node, input),
         Kind::Group(_) => group::enter(cursor, node, input),
+        Kind::Loop(_) => repeat::enter(cursor, node, input),
+        Kind::States(_) => states::enter(cursor, node, input),
+        Kind::Human(_) => human::enter(cursor, node, input),
+        Kind::Guard(_) => guard::enter(cursor, node, input),
     }
 }
 
@@ -118,8 +152,12 @@ pub(super) fn child_finished<D: Domain>(cursor: &mut Cursor<'_, D>, completion: 
         Some(Frame::Step(_)) => step::child_finished(cursor, completion),
         Some(Frame::Conditional(_)) => conditional::child_finished(cursor, completion),
         Some(Frame::Group(_)) => group::child_finished(cursor, completion),
-        // Parallel steps and maps have lanes, never children on their own stack.
-        Some(Frame::Parallel(_) | Frame::Map(_)) | None => Next::Return(completion),
+        Some(Frame::Parallel(_)) => parallel::child_finished(cursor, completion),
+        Some(Frame::Loop(_)) => repeat::child_finished(cursor, completion),
+        Some(Frame::States(_)) => states::child_finished(cursor, completion),
+        Some(Frame::Guard(_)) => guard::child_finished(cursor, completion),
+        // Maps have lanes, questions nothing at all on their own stack.
+        Some(Frame::Map(_) | Frame::Human(_)) | None => Next::Return(completion),
     }
 }
 
@@ -132,6 +170,10 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
         Some(Frame::Parallel(_)) => parallel::replied(cursor, reply),
         Some(Frame::Map(_)) => map::replied(cursor, reply),
         Some(Frame::Group(_)) => group::replied(cursor, reply),
+        Some(Frame::Loop(_)) => repeat::replied(cursor, reply),
+        Some(Frame::States(_)) => states::replied(cursor, reply),
+        Some(Frame::Human(_)) => human::replied(cursor, reply),
+        Some(Frame::Guard(_)) => guard::replied(cursor, reply),
         Some(Frame::Sequence { .. }) | None => Next::Wait,
     }
 }
@@ -144,6 +186,10 @@ pub(super) fn ask_again<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
         Some(Frame::Parallel(_)) => parallel::ask(cursor),
         Some(Frame::Map(_)) => map::ask(cursor),
         Some(Frame::Group(_)) => group::ask(cursor),
+        Some(Frame::Loop(_)) => repeat::ask(cursor),
+        Some(Frame::States(_)) => states::ask(cursor),
+        Some(Frame::Human(_)) => human::ask(cursor),
+        Some(Frame::Guard(_)) => guard::ask(cursor),
         Some(Frame::Sequence { .. }) | None => Next::Wait,
     }
 }

@@ -56,6 +56,22 @@ fn visit_command<D: Domain>(command: &Command<D>, visit: Visitor<'_, D>) {
                     visit(Held::Object(input));
                 }
                 Input::Failure(failure) => visit_failure(failure, visit),
+                Input::Iteration { value, start, .. } => {
+                    visit(Held::Object(value));
+                    visit(Held::Object(start));
+                }
+                Input::State { output, failure, .. } => {
+                    if let Some(output) = output {
+                        visit(Held::Object(output));
+                    }
+                    if let Some(failure) = failure {
+                        visit_failure(failure, visit);
+                    }
+                }
+                Input::Route { failure, input, .. } => {
+                    visit_failure(failure, visit);
+                    visit(Held::Object(input));
+                }
                 Input::Lanes(lanes) => visit_lanes(lanes, visit),
                 Input::Record { input, .. } => {
                     if let Some(input) = input {
@@ -66,6 +82,7 @@ fn visit_command<D: Domain>(command: &Command<D>, visit: Visitor<'_, D>) {
             }
         }
         Command::Spawn { machine, .. } => machine.visit(visit),
+        Command::Pause(pause) => visit(Held::Object(&pause.question)),
         Command::Finish(finish) => finish.visit(visit),
         _ => {}
     }
@@ -170,12 +187,16 @@ impl<D: Domain> Frame<D> {
             Self::Sequence { .. } => {}
             Self::Step(frame) => frame.visit(visit),
             Self::Conditional(frame) => visit(Held::Object(frame.value())),
-            Self::Parallel(frame) => frame.lanes.visit(visit),
+            Self::Parallel(frame) => frame.visit(visit),
             Self::Map(frame) => frame.visit(visit),
             Self::Group(frame) => {
                 visit(Held::Object(frame.input()));
                 frame.lanes.visit(visit);
             }
+            Self::Loop(frame) => frame.visit(visit),
+            Self::States(frame) => frame.visit(visit),
+            Self::Human(frame) => frame.visit(visit),
+            Self::Guard(frame) => frame.visit(visit),
         }
     }
 }

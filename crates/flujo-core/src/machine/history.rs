@@ -64,11 +64,60 @@ pub struct Details<D: Domain> {
     pub attempt_failures: Vec<Arc<Failure<D>>>,
     /// The record of the fallback that ran, and why the step itself had failed.
     pub fallback: Option<(u32, Arc<Failure<D>>)>,
-    /// The branch a conditional took.
+    /// The branch a conditional took, or the state a state machine is in.
     pub branch: Option<Arc<str>>,
+    /// How a loop ended.
+    pub loop_end: Option<LoopEnd>,
     /// The lanes of a parallel step or map, in declared order. They are saved with the history they belong to.
     #[serde(skip)]
     pub lanes: Arc<Vec<LaneRecord<D>>>,
+}
+
+/// How a loop ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoopEnd {
+    /// Iterations begun.
+    pub iterations: u32,
+    /// Why no further one was.
+    pub reason: ExitReason,
+}
+
+/// Why a loop ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExitReason {
+    /// Its exit condition held.
+    Condition,
+    /// It had not done after the most iterations it may make.
+    MaxLoops,
+    /// Its body failed.
+    BodyStepError,
+    /// Its exit condition raised an error.
+    ExitConditionError,
+    /// The mapper of its first input raised an error.
+    InitialInputMapperError,
+    /// The mapper of a later input raised an error.
+    IterationInputMapperError,
+    /// The mapper of its output raised an error.
+    LoopOutputMapperError,
+    /// A deadline passed between two iterations.
+    Deadline,
+}
+
+impl ExitReason {
+    /// Its name in metadata: `condition`, `max_loops`, …
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Condition => "condition",
+            Self::MaxLoops => "max_loops",
+            Self::BodyStepError => "body_step_error",
+            Self::ExitConditionError => "exit_condition_error",
+            Self::InitialInputMapperError => "initial_input_mapper_error",
+            Self::IterationInputMapperError => "iteration_input_mapper_error",
+            Self::LoopOutputMapperError => "loop_output_mapper_error",
+            Self::Deadline => "deadline",
+        }
+    }
 }
 
 impl<D: Domain> Default for Details<D> {
@@ -77,6 +126,7 @@ impl<D: Domain> Default for Details<D> {
             attempt_failures: Vec::new(),
             fallback: None,
             branch: None,
+            loop_end: None,
             lanes: Arc::default(),
         }
     }

@@ -17,6 +17,8 @@ use crate::plan::{Kind, LaneFailure, NodeId, Plan};
 ))]
 pub(super) struct Lanes<D: Domain> {
     node: Option<NodeId>,
+    /// The branches that run, when a router chose them: the branch of each slot, in declared order.
+    chosen: Option<Vec<u32>>,
     /// In declared order; those before `next` have started.
     slots: Vec<Slot<D>>,
     next: usize,
@@ -50,6 +52,7 @@ impl<D: Domain> Default for Lanes<D> {
     fn default() -> Self {
         Self {
             node: None,
+            chosen: None,
             slots: Vec::new(),
             next: 0,
             running: 0,
@@ -66,6 +69,23 @@ impl<D: Domain> Lanes<D> {
             node: Some(node),
             slots,
             ..Self::default()
+        }
+    }
+
+    /// Lanes for some of a node's branches, in declared order.
+    pub(super) fn for_branches(node: NodeId, branches: Vec<u32>, input: &D::Object) -> Self {
+        let inputs = std::iter::repeat_n(input.clone(), branches.len());
+        Self {
+            chosen: Some(branches),
+            ..Self::new(node, inputs)
+        }
+    }
+
+    /// The branch or item of a slot.
+    fn place(&self, slot: usize) -> usize {
+        match &self.chosen {
+            Some(chosen) => chosen.get(slot).map_or(usize::MAX, |place| *place as usize),
+            None => slot,
         }
     }
 
@@ -138,14 +158,15 @@ impl<D: Domain> Lanes<D> {
         body: impl Fn(usize) -> Option<NodeId>,
     ) {
         while self.has_room(limit) {
-            let (Some(node), Some(body)) = (self.node, body(self.next)) else {
+            let place = self.place(self.next);
+            let (Some(node), Some(body)) = (self.node, body(place)) else {
                 return;
             };
             let Some(Slot::Waiting(input)) = self.slots.get(self.next) else {
                 return;
             };
             let context = D::fork(&cursor.state.context);
-            let index = u32::try_from(self.next).unwrap_or(u32::MAX);
+            let index = u32::try_from(place).unwrap_or(u32::MAX);
             let lane = cursor.spawn((node, index), body, input.clone(), context);
             self.slots[self.next] = Slot::Running {
                 lane,
@@ -258,7 +279,7 @@ impl<D: Domain> Lanes<D> {
 
     pub(super) fn name(&self, plan: &Plan<D::Callable>, place: usize) -> Arc<str> {
         let branch = match self.node.map(|node| &plan.node(node).kind) {
-            Some(Kind::Parallel(node)) => node.branches.get(place).map(|(name, _)| Arc::clone(name)),
+            Some(Kind::Parallel(node)) => node.branches.get(self.place(place)).map(|(name, _)| Arc::clone(name)),
             _ => None,
         };
         branch.unwrap_or_else(|| Arc::from(place.to_string()))

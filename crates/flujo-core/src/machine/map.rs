@@ -100,6 +100,7 @@ pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     let deadline = cursor.state.deadline;
     let (frame, _) = top!(cursor);
     let (role, input) = match (frame.stage, &frame.source) {
+        (JoinStage::Route, _) => return Next::Wait,
         (JoinStage::Run, Source::Input(input)) => (Role::Items, Input::Value(input.clone())),
         (JoinStage::Run, Source::Cursor(items)) => (Role::NextItem, Input::Value(items.clone())),
         (JoinStage::Run, Source::Dry) => return go_on(cursor),

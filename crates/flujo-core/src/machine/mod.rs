@@ -14,14 +14,18 @@ mod fault;
 mod frame;
 mod gate;
 mod group;
+mod guard;
 mod held;
 mod history;
+mod human;
 mod lanes;
 mod map;
 mod outcome;
 mod parallel;
+mod repeat;
 mod retry;
 mod saved;
+mod states;
 mod step;
 
 use std::collections::VecDeque;
@@ -30,14 +34,15 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use command::{
-    Answer, Call, CallId, Command, Event, HookPoint, Input, LaneId, Notice, NoticeKind, Role, TimerId,
+    Answer, Call, CallId, Chosen, Command, Event, HookPoint, Input, LaneId, Notice, NoticeKind, Pause, PauseId,
+    Role, TimerId,
 };
 pub use domain::Domain;
 pub use failure::{Failure, FailureKind, LimitBreach, LimitKind, RetryAdvice};
 #[cfg(feature = "planted-faults")]
 pub use fault::{Fault, plant};
 pub use held::Held;
-pub use history::{Details, History, LaneRecord, Record, Status};
+pub use history::{Details, ExitReason, History, LaneRecord, LoopEnd, Record, Status};
 pub use outcome::{Finish, Outcome, Stop};
 
 use crate::plan::{NodeId, Plan};
@@ -142,6 +147,7 @@ enum Pending {
     Call(CallId),
     Timer(TimerId, Time),
     Budget,
+    Pause(PauseId),
 }
 
 impl<D: Domain> Clone for Command<D> {
@@ -159,6 +165,7 @@ impl<D: Domain> Clone for Command<D> {
                 machine: machine.clone(),
             },
             Self::CancelLane(lane) => Self::CancelLane(*lane),
+            Self::Pause(pause) => Self::Pause(pause.clone()),
             Self::Reserve { node, estimate } => Self::Reserve {
                 node: *node,
                 estimate: *estimate,
@@ -268,6 +275,25 @@ impl<D: Domain> Machine<D> {
         };
         machine.cursor().ask_again();
         machine
+    }
+
+    /// The question it waits to be answered, if it stands still for one.
+    pub fn pause(&self) -> Option<PauseId> {
+        match self.state.pending {
+            Pending::Pause(pause) if !self.state.finished => Some(pause),
+            _ => None,
+        }
+    }
+
+    /// Whether it waits for lanes and for nothing else.
+    pub fn waits_for_lanes(&self) -> bool {
+        self.state.pending == Pending::Nothing && !self.state.finished
+    }
+
+    /// The iteration of the innermost loop under way in this machine, from 1; 0 outside loops.
+    pub fn iteration(&self) -> u32 {
+        let loops = self.state.stack.iter().rev();
+        loops.into_iter().find_map(Frame::iteration).unwrap_or(0)
     }
 
     /// Lanes under way: whom a host must restore beside this machine.

@@ -9,7 +9,9 @@ use super::cursor::{Ask, Cursor, Next, Reply};
 use super::fault::{Fault, is_planted};
 use super::frame::{Frame, Opened};
 use super::lanes::{Joined, Lanes};
-use super::{Answer, Completion, Domain, Failure, FailureKind, Finish, Input, LaneRecord, Outcome, Role};
+use super::{
+    Answer, Chosen, Completion, Domain, Failure, FailureKind, Finish, Held, Input, LaneRecord, Outcome, Role,
+};
 use crate::plan::{Kind, NodeId, ParallelNode};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -21,12 +23,33 @@ pub(super) struct ParallelFrame<D: Domain> {
     pub(super) opened: Opened,
     pub(super) lanes: Lanes<D>,
     stage: JoinStage,
+    /// Until the router has chosen: the input, then the router's output.
+    routing: Option<Routing<D::Object>>,
     ended: Option<Arc<Vec<LaneRecord<D>>>>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Routing<O> {
+    input: O,
+    output: Option<O>,
+}
+
+impl<D: Domain> ParallelFrame<D> {
+    pub(super) fn visit(&self, visit: &mut dyn FnMut(Held<'_, D>)) {
+        if let Some(routing) = &self.routing {
+            std::iter::once(&routing.input)
+                .chain(&routing.output)
+                .for_each(|object| visit(Held::Object(object)));
+        }
+        self.lanes.visit(visit);
+    }
 }
 
 /// What is done with lanes, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum JoinStage {
+    /// The router chooses.
+    Route,
     Run,
     Merge,
     Collect,
@@ -53,15 +76,69 @@ macro_rules! top {
 
 pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: D::Object) -> Next<D> {
     let opened = cursor.open(node);
-    let branches = definition(&cursor.plan.node(node).kind).map_or(0, |node| node.branches.len());
-    let lanes = Lanes::new(node, std::iter::repeat_n(input, branches));
+    let Some(definition) = definition(&cursor.plan.node(node).kind) else {
+        return Next::Wait;
+    };
+    if let Some(router) = &definition.router {
+        let frame = ParallelFrame {
+            opened,
+            lanes: Lanes::default(),
+            stage: JoinStage::Route,
+            routing: Some(Routing {
+                input: input.clone(),
+                output: None,
+            }),
+            ended: None,
+        };
+        cursor.state.stack.push(Frame::Parallel(Box::new(frame)));
+        return Next::Enter(router.body, input);
+    }
+    let lanes = Lanes::new(node, std::iter::repeat_n(input, definition.branches.len()));
     let frame = ParallelFrame {
         opened,
         lanes,
         stage: JoinStage::Run,
+        routing: None,
         ended: None,
     };
     cursor.state.stack.push(Frame::Parallel(Box::new(frame)));
+    go_on(cursor)
+}
+
+/// The router has ended.
+pub(super) fn child_finished<D: Domain>(cursor: &mut Cursor<'_, D>, completion: Completion<D>) -> Next<D> {
+    let (frame, _) = top!(cursor);
+    match (completion, &mut frame.routing) {
+        (Completion::Success(output), Some(routing)) => {
+            routing.output = Some(output);
+            ask(cursor)
+        }
+        (completion, _) => end(cursor, completion),
+    }
+}
+
+/// Starts the branches that the router chose.
+fn routed<D: Domain>(cursor: &mut Cursor<'_, D>, chosen: &[Chosen]) -> Next<D> {
+    let (frame, node) = top!(cursor);
+    let known = |branch: &u32| (*branch as usize) < node.branches.len();
+    if let Some(unknown) = chosen.iter().find(|chosen| !chosen.branch.as_ref().is_some_and(known)) {
+        let known: Vec<String> = node.branches.iter().map(|(name, _)| format!("'{name}'")).collect();
+        let message = format!(
+            "the router chose '{}', which is no branch; the branches are {}",
+            unknown.key,
+            known.join(", ")
+        );
+        let failure = Failure::new(FailureKind::UnknownBranch, "KeyError", message).permanent();
+        return fail(cursor, failure, FailureKind::UnknownBranch);
+    }
+    let mut branches: Vec<u32> = chosen.iter().filter_map(|chosen| chosen.branch).collect();
+    branches.sort_unstable();
+    branches.dedup();
+    let Some(routing) = frame.routing.take() else {
+        return Next::Wait;
+    };
+    frame.lanes = Lanes::for_branches(frame.opened.node, branches, &routing.input);
+    frame.stage = JoinStage::Run;
     go_on(cursor)
 }
 
@@ -105,6 +182,12 @@ fn join<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
                 failure.unwrap_or_else(|| Failure::new(FailureKind::Branch, "BranchError", "no branch"));
             fail(cursor, failure, FailureKind::Branch)
         }
+        Joined::Succeeded if records.is_empty() => {
+            // A router chose nothing: there are no contexts to merge.
+            let (frame, _) = top!(cursor);
+            frame.stage = JoinStage::Collect;
+            ask(cursor)
+        }
         Joined::Succeeded => ask(cursor),
     }
 }
@@ -113,6 +196,21 @@ pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     let deadline = cursor.state.deadline;
     let (frame, _) = top!(cursor);
     let role = match frame.stage {
+        JoinStage::Route => {
+            let Some(output) = frame.routing.as_ref().and_then(|routing| routing.output.clone()) else {
+                return Next::Wait;
+            };
+            let node = frame.opened.node;
+            return cursor.call(Ask {
+                node,
+                role: Role::Select,
+                index: 0,
+                input: Input::Value(output),
+                view: None,
+                attempt: 0,
+                deadline,
+            });
+        }
         JoinStage::Run => return Next::Wait,
         JoinStage::Merge => Role::Merge,
         JoinStage::Collect => Role::Collect,
@@ -155,6 +253,7 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
                 return fail(cursor, failure, FailureKind::Merge);
             }
             match (stage, answer) {
+                (JoinStage::Route, Answer::Branches(chosen)) => routed(cursor, &chosen),
                 (JoinStage::Merge, _) => {
                     let (frame, _) = top!(cursor);
                     frame.stage = JoinStage::Collect;
@@ -169,7 +268,12 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
         }
         Reply::Failed(failure, usage) => {
             cursor.spend(record, usage);
-            fail(cursor, failure, FailureKind::Merge)
+            let kind = if stage == JoinStage::Route {
+                FailureKind::Condition
+            } else {
+                FailureKind::Merge
+            };
+            fail(cursor, failure, kind)
         }
         Reply::TimedOut(usage) => {
             cursor.spend(record, usage);

@@ -12,7 +12,7 @@ use super::{
     Answer, Command, Completion, Domain, Failure, FailureKind, Held, Input, LimitBreach, NoticeKind, Pending,
     RetryAdvice, Role, Stop, Time, retry,
 };
-use crate::plan::{Kind, NodeId, StepNode};
+use crate::plan::{Kind, NodeId, StepNode, Work};
 use crate::usage::{Usage, UsageLimits};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ pub(super) struct StepFrame<D: Domain> {
     /// Why the attempt failed; while the fallback runs, why the step did.
     failure: Option<Arc<Failure<D>>>,
     /// Apart, so that the frame of a step without them stays small.
-    details: Option<Box<AttemptDetails<D>>>,
+    pub(super) details: Option<Box<AttemptDetails<D>>>,
 }
 
 /// What the attempt has made of its input so far.
@@ -46,14 +46,18 @@ enum Made<O> {
 /// What only some attempts have.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(bound(
-    serialize = "D::Object: Serialize",
-    deserialize = "D::Object: Deserialize<'de>"
+    serialize = "D::Object: Serialize, D::Context: Serialize",
+    deserialize = "D::Object: Deserialize<'de>, D::Context: Deserialize<'de>"
 ))]
-struct AttemptDetails<D: Domain> {
+pub(super) struct AttemptDetails<D: Domain> {
     /// Why validators rejected the attempt's output.
     rejections: Vec<Arc<str>>,
     /// Usage of the agent call that is being settled.
     spent: Usage,
+    /// The context around the attempt, while a part of the pipeline does the step's work in one of its own.
+    outer: Option<D::Context>,
+    /// The deadline around the attempt, at that time.
+    pub(super) outer_deadline: Option<Time>,
     /// The agents that plugins have asked for in this attempt.
     redirects: Vec<(u64, D::Object)>,
 }
@@ -63,6 +67,8 @@ enum Stage {
     Prompt(u32),
     Reserve,
     Agent,
+    /// A part of the pipeline does the work.
+    Body,
     Settle,
     Output(u32),
     Plugin(u32),
@@ -82,6 +88,9 @@ impl<D: Domain> StepFrame<D> {
         }
         if let Some(view) = &self.view {
             visit(Held::Context(view));
+        }
+        if let Some(outer) = self.details.as_ref().and_then(|details| details.outer.as_ref()) {
+            visit(Held::Context(outer));
         }
         for (_, agent) in self.redirects() {
             visit(Held::Object(agent));
@@ -105,9 +114,15 @@ impl<D: Domain> StepFrame<D> {
             Box::new(AttemptDetails {
                 rejections: Vec::new(),
                 spent: Usage::ZERO,
+                outer: None,
+                outer_deadline: None,
                 redirects: Vec::new(),
             })
         })
+    }
+
+    pub(super) fn take_outer(&mut self) -> Option<D::Context> {
+        self.details.as_mut()?.outer.take()
     }
 
     /// Whether something is reserved for the agent's call: while it is under way, and when the budget has just granted
@@ -192,6 +207,9 @@ fn advance<D: Domain>(cursor: &mut Cursor<'_, D>, mut stage: Stage) -> Next<D> {
     loop {
         stage = match stage {
             Stage::Prompt(index) if past(index, &step.prompt_processors) => {
+                if let Work::Body(body) = step.work {
+                    return enter_body(cursor, body);
+                }
                 if limits {
                     Stage::Reserve
                 } else {
@@ -219,6 +237,67 @@ fn advance<D: Domain>(cursor: &mut Cursor<'_, D>, mut stage: Stage) -> Next<D> {
                 return ask(cursor);
             }
         }
+    }
+}
+
+/// Begins the part of the pipeline that does the step's work, in a context of its own: what it writes becomes part of
+/// the attempt's when it succeeds.
+fn enter_body<D: Domain>(cursor: &mut Cursor<'_, D>, body: NodeId) -> Next<D> {
+    let (frame, _) = top!(cursor);
+    frame.stage = Stage::Body;
+    let input = frame.value().clone();
+    let inner = frame.view.take().unwrap_or_else(|| D::fork(&cursor.state.context));
+    let attempt_deadline = frame.attempt_deadline;
+    let details = frame.details_mut();
+    details.outer = Some(std::mem::replace(&mut cursor.state.context, inner));
+    details.outer_deadline = std::mem::replace(&mut cursor.state.deadline, attempt_deadline);
+    Next::Enter(body, input)
+}
+
+/// The part of the pipeline that does the step's work has ended.
+fn body_finished<D: Domain>(cursor: &mut Cursor<'_, D>, completion: Completion<D>) -> Next<D> {
+    let now = cursor.state.now;
+    let (frame, step) = top!(cursor);
+    let (opened, attempt) = (frame.opened, frame.attempt);
+    let attempt_deadline = frame.attempt_deadline;
+    if let Some(details) = &mut frame.details
+        && let Some(outer) = details.outer.take()
+    {
+        cursor.state.deadline = details.outer_deadline.take();
+        frame.view = Some(std::mem::replace(&mut cursor.state.context, outer));
+    }
+    let failure = match completion {
+        Completion::Success(output) => {
+            frame.made = Made::Value(output);
+            let late = attempt_deadline.is_some_and(|deadline| now > deadline);
+            late.then(|| cursor.late(opened.node, attempt))
+        }
+        Completion::Failed(cause)
+            if cause.root().kind == FailureKind::Deadline
+                && attempt_deadline.is_some_and(|deadline| now >= deadline) =>
+        {
+            frame.view = None;
+            Some(cursor.late(opened.node, attempt))
+        }
+        Completion::Failed(cause) => {
+            frame.view = None;
+            let mut failure = Failure::clone(&cause);
+            failure.retry = cause.root().retry;
+            Some(failure)
+        }
+        Completion::Stopped(_) => {
+            cursor.close(opened, &completion);
+            return Next::Return(completion);
+        }
+    };
+    if let Some(own) = step.limits
+        && let Some(breach) = passed(cursor, own)
+    {
+        return stop_at_limit(cursor, breach, failure);
+    }
+    match failure {
+        Some(failure) => attempt_failed(cursor, failure),
+        None => advance(cursor, Stage::Output(0)),
     }
 }
 
@@ -279,7 +358,7 @@ pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
             });
             return Next::Wait;
         }
-        Stage::Backoff | Stage::Fallback(_) => return Next::Wait,
+        Stage::Body | Stage::Backoff | Stage::Fallback(_) => return Next::Wait,
     };
     let ask = Ask {
         node,
@@ -395,7 +474,7 @@ fn answered<D: Domain>(cursor: &mut Cursor<'_, D>, stage: Stage, answer: Answer<
                 Some(Err(_) | Ok(())) | None => fail(cursor),
             }
         }
-        Stage::Reserve | Stage::Settle | Stage::Backoff | Stage::Fallback(_) => Next::Wait,
+        Stage::Reserve | Stage::Body | Stage::Settle | Stage::Backoff | Stage::Fallback(_) => Next::Wait,
     }
 }
 
@@ -450,7 +529,7 @@ fn exceeded<D: Domain>(
 ) -> Next<D> {
     let limits = cursor.state.options.limits;
     let (frame, definition) = top!(cursor);
-    let (opened, output, estimate) = (frame.opened, frame.value().clone(), definition.estimate);
+    let (opened, estimate) = (frame.opened, definition.estimate);
     if limits {
         // Nothing waits for the answer: the run stops here.
         cursor.commands.push_back(Command::Settle {
@@ -459,6 +538,16 @@ fn exceeded<D: Domain>(
             actual,
         });
     }
+    stop_at_limit(cursor, breach, failure)
+}
+
+fn stop_at_limit<D: Domain>(
+    cursor: &mut Cursor<'_, D>,
+    breach: LimitBreach,
+    failure: Option<Failure<D>>,
+) -> Next<D> {
+    let (frame, _) = top!(cursor);
+    let (opened, output) = (frame.opened, frame.value().clone());
     if let Some(record) = cursor.record(opened.record) {
         match failure {
             Some(failure) => record.details_mut().attempt_failures.push(Arc::new(failure)),
@@ -605,9 +694,12 @@ fn fail<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     Next::Return(completion)
 }
 
-/// The fallback ended.
+/// The step's body or its fallback has ended.
 pub(super) fn child_finished<D: Domain>(cursor: &mut Cursor<'_, D>, completion: Completion<D>) -> Next<D> {
     let (frame, _) = top!(cursor);
+    if frame.stage == Stage::Body {
+        return body_finished(cursor, completion);
+    }
     let (opened, attempt) = (frame.opened, frame.attempt);
     let (Stage::Fallback(fallback), Some(primary)) = (frame.stage, frame.failure.clone()) else {
         return Next::Return(completion);
@@ -636,7 +728,7 @@ const CHAIN: usize = 8;
 
 /// The failure of a step whose fallback failed too. A chain of fallbacks gives a list of errors, not a chain of causes, so
 /// that its length costs neither long texts nor deep nesting.
-fn both_failed<D: Domain>(primary: Arc<Failure<D>>, second: &Arc<Failure<D>>) -> Failure<D> {
+pub(super) fn both_failed<D: Domain>(primary: Arc<Failure<D>>, second: &Arc<Failure<D>>) -> Failure<D> {
     let inner = match (second.kind, second.causes.first()) {
         (FailureKind::Branch | FailureKind::Item, Some(inner)) if inner.kind == FailureKind::Fallback => {
             inner

@@ -27,6 +27,20 @@ pub enum CompileError {
     /// A map that may work on no item at all.
     #[error("`{0}` has max_concurrency 0: it must be at least 1")]
     NoConcurrency(Arc<str>),
+    /// A loop that may not even begin.
+    #[error("`{0}` has max_loops 0: it must be at least 1, since the body runs at least once")]
+    NoLoops(Arc<str>),
+    /// A state machine that begins in a state it does not have.
+    #[error("`{0}` begins in a state that it does not have: name one of its states as start state")]
+    NoStart(Arc<str>),
+    /// A state with nothing to do that is not the end.
+    #[error("state `{state}` of `{node}` has no pipeline: give it one, or make it an end state")]
+    EmptyState {
+        /// The state machine.
+        node: Arc<str>,
+        /// The state.
+        state: Arc<str>,
+    },
     /// A node that holds itself or a node held twice.
     #[error("node {0} of the pipeline is used twice or holds itself: a node belongs in one place")]
     Shared(u32),
@@ -94,13 +108,17 @@ fn join(place: &Arc<str>, name: &str) -> Arc<str> {
     }
 }
 
+fn names(branches: &[(Arc<str>, NodeId)]) -> Vec<&Arc<str>> {
+    branches.iter().map(|(name, _)| name).collect()
+}
+
 fn check<C>(kind: &Kind<C>, path: &Arc<str>) -> Result<(), CompileError> {
-    let branches = match kind {
+    let mut names = match kind {
         Kind::Conditional(node) => {
             if node.branches.is_empty() && node.default.is_none() {
                 return Err(CompileError::NoBranches(Arc::clone(path)));
             }
-            &node.branches
+            names(&node.branches)
         }
         Kind::Parallel(node) => {
             if node.branches.is_empty() {
@@ -109,14 +127,26 @@ fn check<C>(kind: &Kind<C>, path: &Arc<str>) -> Result<(), CompileError> {
             if node.max_concurrency == Some(0) {
                 return Err(CompileError::NoConcurrency(Arc::clone(path)));
             }
-            &node.branches
+            names(&node.branches)
+        }
+        Kind::Loop(node) if node.max_loops == 0 => return Err(CompileError::NoLoops(Arc::clone(path))),
+        Kind::States(node) => {
+            if node.start as usize >= node.states.len() {
+                return Err(CompileError::NoStart(Arc::clone(path)));
+            }
+            if let Some(empty) = node.states.iter().find(|state| state.body.is_none() && !state.end) {
+                return Err(CompileError::EmptyState {
+                    node: Arc::clone(path),
+                    state: Arc::clone(&empty.name),
+                });
+            }
+            node.states.iter().map(|state| &state.name).collect()
         }
         Kind::Map(node) if node.max_concurrency == 0 => {
             return Err(CompileError::NoConcurrency(Arc::clone(path)));
         }
         _ => return Ok(()),
     };
-    let mut names: Vec<&Arc<str>> = branches.iter().map(|(name, _)| name).collect();
     names.sort_unstable();
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => Err(CompileError::DuplicateBranch {

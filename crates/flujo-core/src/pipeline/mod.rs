@@ -8,7 +8,10 @@ use std::time::Duration;
 
 pub use compile::CompileError;
 
-use crate::plan::{ConditionalNode, GroupNode, Kind, MapNode, Node, NodeId, ParallelNode, StepNode};
+use crate::plan::{
+    ConditionalNode, GroupNode, GuardNode, HumanNode, Kind, LoopNode, MapNode, Node, NodeId, ParallelNode,
+    StatesNode, StepNode, Work,
+};
 
 /// A pipeline under construction over callables of type `C`.
 #[derive(Debug, Clone)]
@@ -70,6 +73,26 @@ impl<C> Pipeline<C> {
         self.add(name, Kind::Group(Box::new(node)))
     }
 
+    /// Adds a loop.
+    pub fn repeat(&mut self, name: impl Into<Arc<str>>, node: LoopNode<C>) -> NodeId {
+        self.add(name, Kind::Loop(Box::new(node)))
+    }
+
+    /// Adds a state machine.
+    pub fn states(&mut self, name: impl Into<Arc<str>>, node: StatesNode<C>) -> NodeId {
+        self.add(name, Kind::States(Box::new(node)))
+    }
+
+    /// Adds a question to somebody outside.
+    pub fn human(&mut self, name: impl Into<Arc<str>>, node: HumanNode<C>) -> NodeId {
+        self.add(name, Kind::Human(Box::new(node)))
+    }
+
+    /// Adds a way out for a part that fails.
+    pub fn guard(&mut self, node: GuardNode<C>) -> NodeId {
+        self.add("", Kind::Guard(Box::new(node)))
+    }
+
     /// Limits the whole time of a node.
     pub fn set_deadline(&mut self, node: NodeId, deadline: Option<Duration>) {
         if let Some(node) = self.nodes.get_mut(node.0 as usize) {
@@ -107,7 +130,12 @@ impl<C> Kind<C> {
         let shift = |id: &mut NodeId| id.0 = id.0.saturating_add(offset);
         match self {
             Kind::Sequence(children) => children.iter_mut().for_each(shift),
-            Kind::Step(step) => step.fallback.iter_mut().for_each(shift),
+            Kind::Step(step) => {
+                if let Work::Body(body) = &mut step.work {
+                    shift(body);
+                }
+                step.fallback.iter_mut().for_each(shift);
+            }
             Kind::Conditional(node) => {
                 node.branches
                     .iter_mut()
@@ -115,9 +143,19 @@ impl<C> Kind<C> {
                     .chain(&mut node.default)
                     .for_each(shift);
             }
-            Kind::Parallel(node) => node.branches.iter_mut().map(|(_, id)| id).for_each(shift),
+            Kind::Parallel(node) => {
+                node.router
+                    .iter_mut()
+                    .map(|router| &mut router.body)
+                    .chain(node.branches.iter_mut().map(|(_, id)| id))
+                    .for_each(shift);
+            }
             Kind::Map(node) => shift(&mut node.body),
             Kind::Group(node) => shift(&mut node.body),
+            Kind::Loop(node) => std::iter::once(&mut node.body).chain(&mut node.judge).for_each(shift),
+            Kind::States(node) => node.states.iter_mut().filter_map(|state| state.body.as_mut()).for_each(shift),
+            Kind::Human(_) => {}
+            Kind::Guard(node) => [&mut node.body, &mut node.handler].into_iter().for_each(shift),
         }
     }
 
@@ -125,7 +163,15 @@ impl<C> Kind<C> {
     pub(crate) fn children(&self) -> Vec<(Option<&str>, NodeId)> {
         match self {
             Kind::Sequence(children) => children.iter().map(|id| (None, *id)).collect(),
-            Kind::Step(step) => step.fallback.iter().map(|id| (Some("fallback"), *id)).collect(),
+            Kind::Step(step) => {
+                let body = match step.work {
+                    Work::Call(_) => None,
+                    Work::Body(body) => Some((None, body)),
+                };
+                body.into_iter()
+                    .chain(step.fallback.map(|id| (Some("fallback"), id)))
+                    .collect()
+            }
             Kind::Conditional(node) => node
                 .branches
                 .iter()
@@ -133,12 +179,21 @@ impl<C> Kind<C> {
                 .chain(node.default.map(|id| (Some("default"), id)))
                 .collect(),
             Kind::Parallel(node) => node
-                .branches
+                .router
                 .iter()
-                .map(|(key, id)| (Some(&**key), *id))
+                .map(|router| (None, router.body))
+                .chain(node.branches.iter().map(|(key, id)| (Some(&**key), *id)))
                 .collect(),
             Kind::Map(node) => vec![(None, node.body)],
             Kind::Group(node) => vec![(None, node.body)],
+            Kind::Loop(node) => std::iter::once(node.body).chain(node.judge).map(|id| (None, id)).collect(),
+            Kind::States(node) => node
+                .states
+                .iter()
+                .filter_map(|state| Some((Some(&*state.name), state.body?)))
+                .collect(),
+            Kind::Human(_) => Vec::new(),
+            Kind::Guard(node) => vec![(None, node.body), (Some("on_failure"), node.handler)],
         }
     }
 }

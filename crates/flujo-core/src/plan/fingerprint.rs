@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fmt::Write;
 
-use super::{Kind, Node, NodeId};
+use super::{Kind, Node, NodeId, Work};
 
 /// A digest of a plan's structure, names and configuration, never of code: 64-bit FNV-1a over a canonical text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,7 +25,11 @@ impl Fingerprint {
                 Kind::Sequence(children) => write!(digest, "sequence {children:?}"),
                 Kind::Step(step) => write!(
                     digest,
-                    "step {} {} {} {} {} {} {:?} {:?} {:?} {:?}",
+                    "step {:?} {} {} {} {} {} {} {:?} {:?} {:?} {:?}",
+                    match step.work {
+                        Work::Call(_) => None,
+                        Work::Body(body) => Some(body),
+                    },
                     step.prompt_processors.len(),
                     step.output_processors.len(),
                     step.plugins.len(),
@@ -47,8 +51,9 @@ impl Fingerprint {
                 ),
                 Kind::Parallel(node) => write!(
                     digest,
-                    "parallel {:?} {:?} {:?} {}",
+                    "parallel {:?} {:?} {:?} {:?} {}",
                     node.branches,
+                    node.router.as_ref().map(|router| router.body),
                     node.on_failure,
                     node.max_concurrency,
                     node.merge.is_some()
@@ -62,6 +67,26 @@ impl Fingerprint {
                     node.merge.is_some()
                 ),
                 Kind::Group(node) => write!(digest, "group {:?} {}", node.body, node.inherit.is_some()),
+                Kind::Loop(node) => write!(
+                    digest,
+                    "loop {:?} {:?} {} {} {} {} {:?}",
+                    node.body,
+                    node.judge,
+                    node.first_input.is_some(),
+                    node.next_input.is_some(),
+                    node.output.is_some(),
+                    node.max_loops,
+                    node.on_failure
+                ),
+                Kind::States(node) => write!(digest, "states {:?} {}", node.states, node.start),
+                Kind::Human(node) => write!(
+                    digest,
+                    "human {} {:?} {}",
+                    node.accept.is_some(),
+                    node.timeout,
+                    node.default.is_some()
+                ),
+                Kind::Guard(node) => write!(digest, "guard {:?} {:?}", node.body, node.handler),
             };
             let _ = digest.write_char('\n');
         }

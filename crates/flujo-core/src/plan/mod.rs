@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 pub use fingerprint::Fingerprint;
 pub use node::{
-    Backoff, ConditionalNode, GroupNode, Kind, LaneFailure, MapNode, Node, NodeId, ParallelNode, Policy,
-    StepNode,
+    Backoff, ConditionalNode, GroupNode, GuardNode, HumanNode, IterationFailure, Kind, LaneFailure, LoopNode,
+    MapNode, Node, NodeId, ParallelNode, Policy, Router, State, StatesNode, StepNode, Work,
 };
 
 /// A compiled pipeline. Made by [`crate::pipeline::Pipeline::compile`].

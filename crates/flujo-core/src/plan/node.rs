@@ -39,6 +39,14 @@ pub enum Kind<C> {
     Map(Box<MapNode<C>>),
     /// A pipeline as one step.
     Group(Box<GroupNode<C>>),
+    /// The same body again and again, until a condition holds.
+    Loop(Box<LoopNode<C>>),
+    /// Pipelines that follow one another as transitions say.
+    States(Box<StatesNode<C>>),
+    /// A question to somebody outside; the run waits for the answer.
+    Human(Box<HumanNode<C>>),
+    /// A part of a pipeline with a way out when it fails.
+    Guard(Box<GuardNode<C>>),
 }
 
 /// How often, how long and how patiently a step is tried.
@@ -106,11 +114,20 @@ impl Backoff {
     }
 }
 
+/// What does the work of a step.
+#[derive(Debug, Clone)]
+pub enum Work<C> {
+    /// An agent.
+    Call(C),
+    /// A part of the pipeline, run anew by each attempt; what a failed attempt wrote is dropped.
+    Body(NodeId),
+}
+
 /// A step: an agent with what goes before and after it.
 #[derive(Debug, Clone)]
 pub struct StepNode<C> {
     /// Does the work.
-    pub agent: C,
+    pub work: Work<C>,
     /// Prepare the input of each attempt.
     pub prompt_processors: Vec<C>,
     /// Work on the output.
@@ -136,8 +153,13 @@ pub struct StepNode<C> {
 impl<C> StepNode<C> {
     /// A step that only runs its agent.
     pub fn new(agent: C) -> Self {
+        Self::of(Work::Call(agent))
+    }
+
+    /// A step that only does this work.
+    pub fn of(work: Work<C>) -> Self {
         Self {
-            agent,
+            work,
             prompt_processors: Vec::new(),
             output_processors: Vec::new(),
             plugins: Vec::new(),
@@ -185,6 +207,8 @@ pub enum LaneFailure {
 pub struct ParallelNode<C> {
     /// The branches in declared order.
     pub branches: Vec<(Arc<str>, NodeId)>,
+    /// Chooses which of them run; without one all do.
+    pub router: Option<Router<C>>,
     /// What a failed branch means.
     pub on_failure: LaneFailure,
     /// How many run at the same time, at most.
@@ -193,6 +217,15 @@ pub struct ParallelNode<C> {
     pub merge: Option<C>,
     /// Makes the output.
     pub collect: C,
+}
+
+/// Chooses branches.
+#[derive(Debug, Clone)]
+pub struct Router<C> {
+    /// Runs first, on the same input as the branches.
+    pub body: NodeId,
+    /// Tells from its output which branches run.
+    pub select: C,
 }
 
 /// The same body for each item of a collection.
@@ -221,4 +254,83 @@ pub struct GroupNode<C> {
     pub inherit: Option<C>,
     /// Makes the output from the lane it ran in, and takes its context back; only with `inherit`.
     pub collect: Option<C>,
+}
+
+/// The same body again and again, each time fed with the output of the time before.
+#[derive(Debug, Clone)]
+pub struct LoopNode<C> {
+    /// The body; it runs at least once.
+    pub body: NodeId,
+    /// Runs after the body, on its output; its own output is what the exit condition and the mapper of the next input
+    /// see, while the loop's output stays the body's.
+    pub judge: Option<NodeId>,
+    /// Tells whether the loop has done.
+    pub exit: C,
+    /// Maps the input of the first iteration.
+    pub first_input: Option<C>,
+    /// Maps the output of an iteration to the input of the next one.
+    pub next_input: Option<C>,
+    /// Maps the output of the last iteration.
+    pub output: Option<C>,
+    /// How many iterations there are at most, at least 1. A loop that has not done by then fails.
+    pub max_loops: u32,
+    /// What a failed iteration means.
+    pub on_failure: IterationFailure,
+}
+
+/// What the failure of one iteration means for the loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IterationFailure {
+    /// The loop fails.
+    #[default]
+    Stop,
+    /// What the iteration wrote is dropped, and the loop goes on with the last good output.
+    Continue,
+}
+
+/// Pipelines that follow one another as transitions say.
+#[derive(Debug, Clone)]
+pub struct StatesNode<C> {
+    /// The states.
+    pub states: Vec<State>,
+    /// The place of the first one.
+    pub start: u32,
+    /// Tells which state follows, from how one ended.
+    pub next: C,
+}
+
+/// A state of a state machine.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What is done in it; an end state may do nothing.
+    pub body: Option<NodeId>,
+    /// Whether the machine ends with it.
+    pub end: bool,
+}
+
+/// A question to somebody outside.
+#[derive(Debug, Clone)]
+pub struct HumanNode<C> {
+    /// Makes the question.
+    pub question: C,
+    /// Checks an answer and makes the output of it; without one the answer is the output.
+    pub accept: Option<C>,
+    /// How long an answer may take, in time of the world outside.
+    pub timeout: Option<Duration>,
+    /// Makes the answer when none came in time; without one the step fails.
+    pub default: Option<C>,
+}
+
+/// A part of a pipeline with a way out when it fails. It leaves no record of its own.
+#[derive(Debug, Clone)]
+pub struct GuardNode<C> {
+    /// What may fail.
+    pub body: NodeId,
+    /// Makes the input of the handler from the failure.
+    pub describe: C,
+    /// Runs when the body has failed, all its retries and fallbacks included; how it ends is how the whole ends.
+    pub handler: NodeId,
 }

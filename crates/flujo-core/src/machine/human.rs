@@ -1,0 +1,237 @@
+//! A question to somebody outside. The run, or the lane, stands still until the answer comes.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::cursor::{Ask, Cursor, Next, Reply};
+use super::frame::{Frame, Opened};
+use super::{
+    Answer, Command, Completion, Domain, Failure, FailureKind, Held, Input, NoticeKind, Pause, PauseId,
+    Pending, Role,
+};
+use crate::plan::{HumanNode, Kind, NodeId};
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(bound(
+    serialize = "D::Object: Serialize, D::Context: Serialize",
+    deserialize = "D::Object: Deserialize<'de>, D::Context: Deserialize<'de>"
+))]
+pub(super) struct HumanFrame<D: Domain> {
+    pub(super) opened: Opened,
+    stage: Stage,
+    /// What the step was given, then the question, then the answer.
+    value: D::Object,
+    /// The question and its id, from when it is asked.
+    question: Option<(PauseId, D::Object)>,
+    /// Why the last answer was not taken.
+    rejected: Option<Arc<Failure<D>>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Stage {
+    Question,
+    Wait,
+    Default,
+    Accept,
+}
+
+impl<D: Domain> HumanFrame<D> {
+    pub(super) fn visit(&self, visit: &mut dyn FnMut(Held<'_, D>)) {
+        visit(Held::Object(&self.value));
+        if let Some((_, question)) = &self.question {
+            visit(Held::Object(question));
+        }
+    }
+}
+
+fn definition<C>(kind: &Kind<C>) -> Option<&HumanNode<C>> {
+    match kind {
+        Kind::Human(node) => Some(node),
+        _ => None,
+    }
+}
+
+macro_rules! top {
+    ($cursor:expr) => {{
+        let Some(Frame::Human(frame)) = $cursor.state.stack.last_mut() else {
+            return Next::Wait;
+        };
+        let Some(node) = definition(&$cursor.plan.node(frame.opened.node).kind) else {
+            return Next::Wait;
+        };
+        (frame, node)
+    }};
+}
+
+pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: D::Object) -> Next<D> {
+    let opened = cursor.open(node);
+    let frame = HumanFrame {
+        opened,
+        stage: Stage::Question,
+        value: input,
+        question: None,
+        rejected: None,
+    };
+    cursor.state.stack.push(Frame::Human(Box::new(frame)));
+    if cursor.too_late() {
+        let failure = cursor.late(node, 0);
+        return fail(cursor, failure, FailureKind::Deadline);
+    }
+    if let Some(record) = cursor.record(opened.record) {
+        record.attempts = 1;
+    }
+    ask(cursor)
+}
+
+pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
+    let deadline = cursor.state.deadline;
+    let (frame, definition) = top!(cursor);
+    let node = frame.opened.node;
+    let (role, input) = match frame.stage {
+        Stage::Question => (Role::Question, frame.value.clone()),
+        Stage::Default => (Role::DefaultAnswer, frame.value.clone()),
+        Stage::Accept => (Role::Accept, frame.value.clone()),
+        Stage::Wait => {
+            let Some((pause, question)) = frame.question.clone() else {
+                return Next::Wait;
+            };
+            let (record, rejected) = (frame.opened.record, frame.rejected.clone());
+            cursor.state.pending = Pending::Pause(pause);
+            cursor.commands.push_back(Command::Pause(Pause {
+                pause,
+                node,
+                record,
+                question,
+                timeout: definition.timeout,
+                rejected,
+            }));
+            return Next::Wait;
+        }
+    };
+    cursor.call(Ask {
+        node,
+        role,
+        index: 0,
+        input: Input::Value(input),
+        view: None,
+        attempt: 0,
+        deadline,
+    })
+}
+
+/// An answer has come, or none in time.
+pub(super) fn resumed<D: Domain>(cursor: &mut Cursor<'_, D>, answer: Option<D::Object>) -> Next<D> {
+    let (frame, definition) = top!(cursor);
+    let opened = frame.opened;
+    let has_default = definition.default.is_some();
+    let accepts = definition.accept.is_some();
+    match answer {
+        Some(answer) => {
+            frame.value = answer;
+            frame.stage = Stage::Accept;
+            cursor.notify(NoticeKind::Resumed, opened.node, opened.record, 0);
+            if accepts { ask(cursor) } else { answered(cursor) }
+        }
+        None if has_default => {
+            if let Some((_, question)) = &frame.question {
+                frame.value = question.clone();
+            }
+            frame.stage = Stage::Default;
+            cursor.notify(NoticeKind::Resumed, opened.node, opened.record, 0);
+            ask(cursor)
+        }
+        None => {
+            let limit = definition.timeout.unwrap_or_default();
+            let name = &cursor.plan.node(opened.node).name;
+            let message = format!("nobody answered the question of step `{name}` within {limit:?}, and it has no default");
+            let failure = Failure::new(FailureKind::Timeout, "TimeoutError", message).permanent();
+            fail(cursor, failure, FailureKind::Timeout)
+        }
+    }
+}
+
+pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) -> Next<D> {
+    let (frame, definition) = top!(cursor);
+    let (opened, stage) = (frame.opened, frame.stage);
+    let accepts = definition.accept.is_some();
+    let (failure, kind) = match reply {
+        Reply::Answer(Answer::Value { value, usage }, view) => {
+            cursor.spend(opened.record, usage);
+            if let Some(view) = view
+                && let Err(failure) = D::commit(&mut cursor.state.context, view)
+            {
+                return refused(cursor, failure, FailureKind::Context);
+            }
+            if stage == Stage::Question {
+                let pause = PauseId(cursor.next_id());
+                let (frame, _) = top!(cursor);
+                frame.question = Some((pause, value));
+                frame.stage = Stage::Wait;
+                cursor.notify(NoticeKind::Paused, opened.node, opened.record, 0);
+                return ask(cursor);
+            }
+            let (frame, _) = top!(cursor);
+            frame.value = value;
+            if stage == Stage::Default && accepts {
+                frame.stage = Stage::Accept;
+                return ask(cursor);
+            }
+            return answered(cursor);
+        }
+        Reply::Answer(Answer::Rejected { feedback }, _) => (
+            Failure::new(FailureKind::Validator, "ValidationError", feedback),
+            FailureKind::Validator,
+        ),
+        Reply::Failed(failure, usage) => {
+            cursor.spend(opened.record, usage);
+            let kind = if stage == Stage::Accept {
+                FailureKind::Validator
+            } else {
+                FailureKind::Agent
+            };
+            (failure, kind)
+        }
+        Reply::TimedOut(usage) => {
+            cursor.spend(opened.record, usage);
+            (cursor.late(opened.node, 0), FailureKind::Deadline)
+        }
+        _ => return Next::Wait,
+    };
+    refused(cursor, failure, kind)
+}
+
+/// An answer that is not taken leaves the question open; nothing else that fails here does.
+fn refused<D: Domain>(cursor: &mut Cursor<'_, D>, failure: Failure<D>, kind: FailureKind) -> Next<D> {
+    let (frame, _) = top!(cursor);
+    if frame.stage != Stage::Accept || kind == FailureKind::Deadline {
+        return fail(cursor, failure, kind);
+    }
+    let opened = frame.opened;
+    let failure = Arc::new(cursor.located(failure, kind, opened.node, 0));
+    let (frame, _) = top!(cursor);
+    frame.rejected = Some(failure);
+    frame.stage = Stage::Wait;
+    cursor.notify(NoticeKind::Paused, opened.node, opened.record, 0);
+    ask(cursor)
+}
+
+fn answered<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
+    let (frame, _) = top!(cursor);
+    let output = frame.value.clone();
+    end(cursor, Completion::Success(output))
+}
+
+fn fail<D: Domain>(cursor: &mut Cursor<'_, D>, failure: Failure<D>, kind: FailureKind) -> Next<D> {
+    let (frame, _) = top!(cursor);
+    let node = frame.opened.node;
+    let failure = cursor.located(failure, kind, node, 0);
+    end(cursor, Completion::Failed(Arc::new(failure)))
+}
+
+fn end<D: Domain>(cursor: &mut Cursor<'_, D>, completion: Completion<D>) -> Next<D> {
+    let (frame, _) = top!(cursor);
+    let opened = frame.opened;
+    cursor.close(opened, &completion);
+    Next::Return(completion)
+}

@@ -1,0 +1,203 @@
+//! A state machine: pipelines that follow one another as transitions say.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::cursor::{Ask, Cursor, Next, Reply};
+use super::frame::{Frame, Opened};
+use super::{Answer, Completion, Domain, Failure, FailureKind, Held, Input, Role};
+use crate::plan::{Kind, NodeId, StatesNode};
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(bound(
+    serialize = "D::Object: Serialize, D::Context: Serialize",
+    deserialize = "D::Object: Deserialize<'de>, D::Context: Deserialize<'de>"
+))]
+pub(super) struct StatesFrame<D: Domain> {
+    pub(super) opened: Opened,
+    state: u32,
+    stage: Stage,
+    /// What the state was given.
+    input: D::Object,
+    output: Option<D::Object>,
+    failure: Option<Arc<Failure<D>>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Stage {
+    Run,
+    Transition,
+}
+
+impl<D: Domain> StatesFrame<D> {
+    pub(super) fn visit(&self, visit: &mut dyn FnMut(Held<'_, D>)) {
+        std::iter::once(&self.input)
+            .chain(&self.output)
+            .for_each(|object| visit(Held::Object(object)));
+    }
+}
+
+fn definition<C>(kind: &Kind<C>) -> Option<&StatesNode<C>> {
+    match kind {
+        Kind::States(node) => Some(node),
+        _ => None,
+    }
+}
+
+macro_rules! top {
+    ($cursor:expr) => {{
+        let Some(Frame::States(frame)) = $cursor.state.stack.last_mut() else {
+            return Next::Wait;
+        };
+        let Some(node) = definition(&$cursor.plan.node(frame.opened.node).kind) else {
+            return Next::Wait;
+        };
+        (frame, node)
+    }};
+}
+
+pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: D::Object) -> Next<D> {
+    let opened = cursor.open(node);
+    let start = definition(&cursor.plan.node(node).kind).map_or(0, |node| node.start);
+    let frame = StatesFrame {
+        opened,
+        state: start,
+        stage: Stage::Run,
+        input: input.clone(),
+        output: None,
+        failure: None,
+    };
+    cursor.state.stack.push(Frame::States(Box::new(frame)));
+    begin(cursor, start, input)
+}
+
+/// Begins a state.
+fn begin<D: Domain>(cursor: &mut Cursor<'_, D>, state: u32, input: D::Object) -> Next<D> {
+    if cursor.too_late() {
+        let (frame, _) = top!(cursor);
+        let node = frame.opened.node;
+        let failure = cursor.late(node, 0);
+        return end(cursor, Completion::Failed(Arc::new(failure)));
+    }
+    let (frame, definition) = top!(cursor);
+    frame.state = state;
+    frame.stage = Stage::Run;
+    frame.input = input.clone();
+    frame.output = None;
+    frame.failure = None;
+    let (record, of) = (frame.opened.record, definition.states.get(state as usize));
+    if let (Some(record), Some(of)) = (cursor.record(record), of) {
+        record.attempts += 1;
+        record.details_mut().branch = Some(Arc::clone(&of.name));
+    }
+    match of.and_then(|state| state.body) {
+        Some(body) => Next::Enter(body, input),
+        None => end(cursor, Completion::Success(input)),
+    }
+}
+
+pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
+    let deadline = cursor.state.deadline;
+    let (frame, _) = top!(cursor);
+    if frame.stage == Stage::Run {
+        return Next::Wait;
+    }
+    let input = Input::State {
+        state: frame.state,
+        output: frame.output.clone(),
+        failure: frame.failure.clone(),
+    };
+    let (node, index) = (frame.opened.node, frame.state);
+    cursor.call(Ask {
+        node,
+        role: Role::Transition,
+        index,
+        input,
+        view: None,
+        attempt: 0,
+        deadline,
+    })
+}
+
+/// A state's pipeline has ended.
+pub(super) fn child_finished<D: Domain>(cursor: &mut Cursor<'_, D>, completion: Completion<D>) -> Next<D> {
+    let (frame, definition) = top!(cursor);
+    let is_end = definition
+        .states
+        .get(frame.state as usize)
+        .is_none_or(|state| state.end);
+    match completion {
+        Completion::Stopped(_) => return end(cursor, completion),
+        completion if is_end => return end(cursor, completion),
+        Completion::Success(output) => frame.output = Some(output),
+        Completion::Failed(failure) => frame.failure = Some(failure),
+    }
+    frame.stage = Stage::Transition;
+    ask(cursor)
+}
+
+pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) -> Next<D> {
+    let (frame, definition) = top!(cursor);
+    let (node, record) = (frame.opened.node, frame.opened.record);
+    let failure = match reply {
+        Reply::Answer(answer, view) => {
+            if let Some(view) = view
+                && let Err(failure) = D::commit(&mut cursor.state.context, view)
+            {
+                let failure = cursor.located(failure, FailureKind::Context, node, 0);
+                return end(cursor, Completion::Failed(Arc::new(failure)));
+            }
+            let (frame, _) = top!(cursor);
+            match answer {
+                Answer::Branch { branch: Some(state), .. }
+                    if (state as usize) < definition.states.len() =>
+                {
+                    let input = frame.output.take().unwrap_or_else(|| frame.input.clone());
+                    return begin(cursor, state, input);
+                }
+                Answer::Branch { key, .. } => unknown_state(&key, definition),
+                Answer::Done => {
+                    if let Some(failure) = frame.failure.take() {
+                        return end(cursor, Completion::Failed(failure));
+                    }
+                    no_transition(frame.state, definition)
+                }
+                _ => return Next::Wait,
+            }
+        }
+        Reply::Failed(failure, usage) => {
+            cursor.spend(record, usage);
+            cursor.located(failure, FailureKind::Condition, node, 0)
+        }
+        Reply::TimedOut(usage) => {
+            cursor.spend(record, usage);
+            cursor.late(node, 0)
+        }
+        _ => return Next::Wait,
+    };
+    let kind = failure.kind;
+    let failure = cursor.located(failure, kind, node, 0);
+    end(cursor, Completion::Failed(Arc::new(failure)))
+}
+
+fn end<D: Domain>(cursor: &mut Cursor<'_, D>, completion: Completion<D>) -> Next<D> {
+    let (frame, _) = top!(cursor);
+    let opened = frame.opened;
+    cursor.close(opened, &completion);
+    Next::Return(completion)
+}
+
+fn unknown_state<D: Domain>(key: &str, node: &StatesNode<D::Callable>) -> Failure<D> {
+    let known: Vec<String> = node.states.iter().map(|state| format!("'{}'", state.name)).collect();
+    let message = format!("No state named '{key}'; the states are {}", known.join(", "));
+    Failure::new(FailureKind::UnknownBranch, "KeyError", message).permanent()
+}
+
+fn no_transition<D: Domain>(state: u32, node: &StatesNode<D::Callable>) -> Failure<D> {
+    let name = node.states.get(state as usize).map_or("", |state| &state.name);
+    let message = format!(
+        "state '{name}' has ended, no transition leaves it, and it is not an end state: add a transition, or make it one"
+    );
+    Failure::new(FailureKind::UnknownBranch, "LookupError", message).permanent()
+}
