@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use flujo_core::machine::{
-    Answer, Call, Failure, FailureKind, Input, LaneRecord, Outcome, RetryAdvice, Role,
+    Answer, Call, Chosen, Failure, FailureKind, Input, LaneRecord, Outcome, RetryAdvice, Role,
 };
 use flujo_core::plan::{Kind, LaneFailure, Node};
 use flujo_core::usage::Usage;
@@ -61,6 +61,8 @@ pub(crate) fn result(call: &Call<Simulated>, node: &Node<Callable>, act: &Act, n
             }
         }
         Does::Choose(key) => choice(node, key),
+        Does::Exit(done) => Answer::Decision(*done),
+        Does::ExitAt(least) => Answer::Decision(input.as_int().is_some_and(|number| number >= *least)),
         Does::Items(items) => Answer::Items(items.clone()),
         Does::Cursor(items) => Answer::Cursor(Object::Int(i64::from(*items))),
         Does::Abort => Answer::Abort(Arc::from("as written")),
@@ -83,6 +85,9 @@ fn scripted_error(nth: usize) -> Failure<Simulated> {
 fn value(input: &Input<Simulated>) -> Object {
     match input {
         Input::Value(value) => value.clone(),
+        Input::Iteration { value, .. } => value.clone(),
+        Input::State { output, .. } => output.clone().unwrap_or_default(),
+        Input::Route { failure, .. } => Object::from(&*failure.step),
         Input::Redirect { agent, input } => Object::List(vec![agent.clone(), input.clone()]),
         _ => Object::Null,
     }
@@ -102,7 +107,28 @@ fn natural(
         | Role::Redirect
         | Role::OutputProcessor
         | Role::BranchInput
-        | Role::BranchOutput => Answer::Value { value: input, usage },
+        | Role::BranchOutput
+        | Role::LoopInput
+        | Role::NextInput
+        | Role::LoopOutput
+        | Role::Question
+        | Role::Accept
+        | Role::DefaultAnswer
+        | Role::Describe => Answer::Value { value: input, usage },
+        Role::Exit => Answer::Decision(true),
+        Role::Select => Answer::Branches(selected(node, &input)),
+        Role::Transition => match (&node.kind, &call.input) {
+            (
+                Kind::States(states),
+                Input::State {
+                    state, failure: None, ..
+                },
+            ) if (*state as usize) + 1 < states.states.len() => Answer::Branch {
+                key: Arc::clone(&states.states[*state as usize + 1].name),
+                branch: Some(state + 1),
+            },
+            _ => Answer::Done,
+        },
         Role::Plugin | Role::Validator | Role::Inherit | Role::Hook(_) => Answer::Done,
         Role::Apply => {
             view.write(&node.name, &Write::Set(input));
@@ -194,9 +220,40 @@ fn collected(lanes: &[LaneRecord<Simulated>], node: &Node<Callable>) -> Object {
     }
 }
 
+/// The branches that a text or a list of texts names; all of them for anything else.
+fn selected(node: &Node<Callable>, names: &Object) -> Vec<Chosen> {
+    let Kind::Parallel(parallel) = &node.kind else {
+        return Vec::new();
+    };
+    let names: Vec<Arc<str>> = match names {
+        Object::Text(name) => vec![Arc::clone(name)],
+        Object::List(names) if names.iter().all(|name| matches!(name, Object::Text(_))) => names
+            .iter()
+            .filter_map(|name| match name {
+                Object::Text(name) => Some(Arc::clone(name)),
+                _ => None,
+            })
+            .collect(),
+        _ => parallel
+            .branches
+            .iter()
+            .map(|(name, _)| Arc::clone(name))
+            .collect(),
+    };
+    let place = |key: &Arc<str>| parallel.branches.iter().position(|(name, _)| name == key);
+    names
+        .into_iter()
+        .map(|key| Chosen {
+            branch: place(&key).and_then(|place| u32::try_from(place).ok()),
+            key,
+        })
+        .collect()
+}
+
 fn choice(node: &Node<Callable>, key: &str) -> Answer<Simulated> {
     let branch = match &node.kind {
         Kind::Conditional(conditional) => conditional.branches.iter().position(|(name, _)| &**name == key),
+        Kind::States(states) => states.states.iter().position(|state| &*state.name == key),
         _ => None,
     };
     Answer::Branch {

@@ -2,7 +2,7 @@
 //! saved half-way.
 
 use flujo_core::machine::{Answer, Call, CallId, Event, Input, Role, Time};
-use flujo_core::plan::Kind;
+use flujo_core::plan::{Kind, Work};
 use flujo_core::usage::Usage;
 
 use crate::behaviour::{self, Result as Written};
@@ -269,7 +269,10 @@ fn script_of(kind: &Kind<Callable>, role: Role, index: u32) -> Option<&Callable>
     let at = index as usize;
     match (kind, role) {
         (Kind::Step(step), Role::PromptProcessor) => step.prompt_processors.get(at),
-        (Kind::Step(step), Role::Agent) => Some(&step.agent),
+        (Kind::Step(step), Role::Agent) => match &step.work {
+            Work::Call(agent) => Some(agent),
+            Work::Body(_) => None,
+        },
         (Kind::Step(step), Role::OutputProcessor) => step.output_processors.get(at),
         (Kind::Step(step), Role::Plugin) => step.plugins.get(at),
         (Kind::Step(step), Role::Validator) => step.validators.get(at),
@@ -278,6 +281,7 @@ fn script_of(kind: &Kind<Callable>, role: Role, index: u32) -> Option<&Callable>
         (Kind::Conditional(node), Role::Condition) => Some(&node.condition),
         (Kind::Conditional(node), Role::BranchInput) => node.input_mapper.as_ref(),
         (Kind::Conditional(node), Role::BranchOutput) => node.output_mapper.as_ref(),
+        (Kind::Parallel(node), Role::Select) => node.router.as_ref().map(|router| &router.select),
         (Kind::Parallel(node), Role::Merge) => node.merge.as_ref(),
         (Kind::Parallel(node), Role::Collect) => Some(&node.collect),
         (Kind::Map(node), Role::Items) => Some(&node.items),
@@ -285,6 +289,15 @@ fn script_of(kind: &Kind<Callable>, role: Role, index: u32) -> Option<&Callable>
         (Kind::Map(node), Role::Collect) => Some(&node.collect),
         (Kind::Group(node), Role::Inherit) => node.inherit.as_ref(),
         (Kind::Group(node), Role::Collect) => node.collect.as_ref(),
+        (Kind::Loop(node), Role::LoopInput) => node.first_input.as_ref(),
+        (Kind::Loop(node), Role::Exit) => Some(&node.exit),
+        (Kind::Loop(node), Role::NextInput) => node.next_input.as_ref(),
+        (Kind::Loop(node), Role::LoopOutput) => node.output.as_ref(),
+        (Kind::States(node), Role::Transition) => Some(&node.next),
+        (Kind::Human(node), Role::Question) => Some(&node.question),
+        (Kind::Human(node), Role::Accept) => node.accept.as_ref(),
+        (Kind::Human(node), Role::DefaultAnswer) => node.default.as_ref(),
+        (Kind::Guard(node), Role::Describe) => Some(&node.describe),
         _ => None,
     }
 }

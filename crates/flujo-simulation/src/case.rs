@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use flujo_core::pipeline::{CompileError, Pipeline};
 use flujo_core::plan::{
-    Backoff, ConditionalNode, GroupNode, LaneFailure, MapNode, NodeId, ParallelNode, Plan, Policy, StepNode,
+    Backoff, ConditionalNode, GroupNode, GuardNode, HumanNode, IterationFailure, LaneFailure, LoopNode,
+    MapNode, NodeId, ParallelNode, Plan, Policy, Router, State, StatesNode, StepNode, Work,
 };
 use flujo_core::usage::{Usage, UsageLimits};
 use serde::{Deserialize, Serialize};
@@ -63,6 +64,14 @@ pub enum Spec {
     Map(Box<MapSpec>),
     /// A pipeline as one step.
     Group(Box<GroupSpec>),
+    /// The same body again and again.
+    Loop(Box<LoopSpec>),
+    /// Pipelines that follow one another as transitions say.
+    States(Box<StatesSpec>),
+    /// A question to somebody outside.
+    Human(Box<HumanSpec>),
+    /// A part with a way out when it fails.
+    Guard(Box<GuardSpec>),
 }
 
 /// A step.
@@ -73,6 +82,8 @@ pub struct StepSpec {
     pub name: String,
     /// Its agent.
     pub agent: Script,
+    /// Does the work in place of the agent.
+    pub body: Option<Box<Spec>>,
     /// Prompt processors.
     pub prompt: Vec<Script>,
     /// Output processors.
@@ -123,6 +134,8 @@ pub struct ParallelSpec {
     pub name: String,
     /// The branches.
     pub branches: Vec<(String, Spec)>,
+    /// Runs first; the script tells from its output which branches run.
+    pub router: Option<(Spec, Script)>,
     /// What a failed branch means.
     pub on_failure: LaneFailure,
     /// How many run at once.
@@ -171,6 +184,71 @@ pub struct GroupSpec {
     pub deadline: Option<u64>,
 }
 
+/// The same body again and again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LoopSpec {
+    /// Its name.
+    pub name: String,
+    /// The body.
+    pub body: Spec,
+    /// Runs on the body's output.
+    pub judge: Option<Spec>,
+    /// Tells whether the loop has done.
+    pub exit: Script,
+    /// Maps the first input.
+    pub first_input: Option<Script>,
+    /// Maps an output to the next input.
+    pub next_input: Option<Script>,
+    /// Maps the loop's output.
+    pub output: Option<Script>,
+    /// How many iterations at most.
+    pub max_loops: u32,
+    /// What a failed iteration means.
+    pub on_failure: IterationFailure,
+    /// The deadline in nanoseconds.
+    pub deadline: Option<u64>,
+}
+
+/// Pipelines that follow one another as transitions say.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StatesSpec {
+    /// Its name.
+    pub name: String,
+    /// The states; those without a part are ends, and so is the last one.
+    pub states: Vec<(String, Option<Spec>)>,
+    /// Tells which state follows.
+    pub next: Script,
+    /// The deadline in nanoseconds.
+    pub deadline: Option<u64>,
+}
+
+/// A question to somebody outside.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HumanSpec {
+    /// Its name.
+    pub name: String,
+    /// Makes the question; its act says who answers what.
+    pub question: Script,
+    /// Checks the answer.
+    pub accept: Option<Script>,
+    /// Makes the answer when none comes.
+    pub default: Option<Script>,
+    /// The deadline in nanoseconds.
+    pub deadline: Option<u64>,
+}
+
+/// A part with a way out when it fails.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct GuardSpec {
+    /// The part.
+    pub body: Spec,
+    /// Makes the handler's input.
+    pub describe: Script,
+    /// Runs when the part has failed.
+    pub handler: Spec,
+}
+
 impl Case {
     /// A run of `pipeline` on `input` without limits, hooks or surprises.
     pub fn new(pipeline: impl Into<Spec>, input: impl Into<Object>) -> Self {
@@ -215,6 +293,10 @@ impl Spec {
             Self::Parallel(node) => &node.name,
             Self::Map(node) => &node.name,
             Self::Group(node) => &node.name,
+            Self::Loop(node) => &node.name,
+            Self::States(node) => &node.name,
+            Self::Human(node) => &node.name,
+            Self::Guard(_) => "",
         }
     }
 
@@ -226,6 +308,10 @@ impl Spec {
             Self::Parallel(node) => node.deadline,
             Self::Map(node) => node.deadline,
             Self::Group(node) => node.deadline,
+            Self::Loop(node) => node.deadline,
+            Self::States(node) => node.deadline,
+            Self::Human(node) => node.deadline,
+            Self::Guard(_) => None,
         }
     }
 
@@ -243,7 +329,10 @@ impl Spec {
                 pipeline.sequence(children)
             }
             Self::Step(step) => {
-                let mut node = StepNode::new(callable(&step.agent));
+                let mut node = match &step.body {
+                    Some(body) => StepNode::of(Work::Body(body.add_to(pipeline))),
+                    None => StepNode::new(callable(&step.agent)),
+                };
                 node.prompt_processors = callables(&step.prompt);
                 node.output_processors = callables(&step.output);
                 node.plugins = callables(&step.plugins);
@@ -268,6 +357,10 @@ impl Spec {
             Self::Parallel(spec) => {
                 let node = ParallelNode {
                     branches: named(pipeline, &spec.branches),
+                    router: spec.router.as_ref().map(|(body, select)| Router {
+                        body: body.add_to(pipeline),
+                        select: callable(select),
+                    }),
                     on_failure: spec.on_failure,
                     max_concurrency: spec.max_concurrency,
                     merge: spec.merge.as_ref().map(callable),
@@ -293,6 +386,50 @@ impl Spec {
                     collect: spec.collect.as_ref().map(callable),
                 };
                 pipeline.group(spec.name.as_str(), node)
+            }
+            Self::Loop(spec) => {
+                let node = LoopNode {
+                    body: spec.body.add_to(pipeline),
+                    judge: spec.judge.as_ref().map(|judge| judge.add_to(pipeline)),
+                    exit: callable(&spec.exit),
+                    first_input: spec.first_input.as_ref().map(callable),
+                    next_input: spec.next_input.as_ref().map(callable),
+                    output: spec.output.as_ref().map(callable),
+                    max_loops: spec.max_loops,
+                    on_failure: spec.on_failure,
+                };
+                pipeline.repeat(spec.name.as_str(), node)
+            }
+            Self::States(spec) => {
+                let last = spec.states.len().saturating_sub(1);
+                let states = spec.states.iter().enumerate().map(|(at, (name, body))| State {
+                    name: Arc::from(name.as_str()),
+                    body: body.as_ref().map(|body| body.add_to(pipeline)),
+                    end: body.is_none() || at == last,
+                });
+                let node = StatesNode {
+                    states: states.collect(),
+                    start: 0,
+                    next: callable(&spec.next),
+                };
+                pipeline.states(spec.name.as_str(), node)
+            }
+            Self::Human(spec) => {
+                let node = HumanNode {
+                    question: callable(&spec.question),
+                    accept: spec.accept.as_ref().map(callable),
+                    timeout: None,
+                    default: spec.default.as_ref().map(callable),
+                };
+                pipeline.human(spec.name.as_str(), node)
+            }
+            Self::Guard(spec) => {
+                let node = GuardNode {
+                    body: spec.body.add_to(pipeline),
+                    describe: callable(&spec.describe),
+                    handler: spec.handler.add_to(pipeline),
+                };
+                pipeline.guard(node)
             }
         };
         pipeline.set_deadline(node, self.deadline().map(Duration::from_nanos));

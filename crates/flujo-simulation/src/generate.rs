@@ -359,6 +359,7 @@ fn parallel(inner: BoxedStrategy<Spec>) -> BoxedStrategy<Spec> {
                 Spec::Parallel(Box::new(ParallelSpec {
                     name: String::new(),
                     branches,
+                    router: None,
                     on_failure,
                     max_concurrency,
                     merge,
@@ -430,7 +431,12 @@ fn name_everything(root: &mut Spec) {
             Spec::Step(step) => {
                 step.name = format!("step{count}");
                 name_writes(step);
-                waiting.extend(step.fallback.as_deref_mut());
+                waiting.extend(
+                    step.fallback
+                        .as_deref_mut()
+                        .into_iter()
+                        .chain(step.body.as_deref_mut()),
+                );
             }
             Spec::Conditional(node) => {
                 node.name = format!("choice{count}");
@@ -449,6 +455,10 @@ fn name_everything(root: &mut Spec) {
             Spec::Parallel(node) => {
                 node.name = format!("parallel{count}");
                 silence([node.merge.as_mut(), Some(&mut node.collect), None]);
+                if let Some((router, select)) = &mut node.router {
+                    silence([Some(select)]);
+                    waiting.push(router);
+                }
                 waiting.extend(node.branches.iter_mut().map(|(_, branch)| branch));
             }
             Spec::Map(node) => {
@@ -464,6 +474,30 @@ fn name_everything(root: &mut Spec) {
                 node.name = format!("group{count}");
                 silence([node.inherit.as_mut(), node.collect.as_mut(), None]);
                 waiting.push(&mut node.body);
+            }
+            Spec::Loop(node) => {
+                node.name = format!("loop{count}");
+                let mappers = [&mut node.first_input, &mut node.next_input, &mut node.output];
+                silence(mappers.map(Option::as_mut));
+                silence([Some(&mut node.exit)]);
+                waiting.extend(std::iter::once(&mut node.body).chain(&mut node.judge));
+            }
+            Spec::States(node) => {
+                node.name = format!("states{count}");
+                silence([Some(&mut node.next)]);
+                waiting.extend(node.states.iter_mut().filter_map(|(_, body)| body.as_mut()));
+            }
+            Spec::Human(node) => {
+                node.name = format!("human{count}");
+                silence([
+                    Some(&mut node.question),
+                    node.accept.as_mut(),
+                    node.default.as_mut(),
+                ]);
+            }
+            Spec::Guard(node) => {
+                silence([Some(&mut node.describe)]);
+                waiting.extend([&mut node.body, &mut node.handler]);
             }
         }
     }

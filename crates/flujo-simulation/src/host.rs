@@ -6,16 +6,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use flujo_core::machine::{
-    CallId, Command, Event, Finish, LaneId, LanePlace, Machine, Options, Role, Time, TimerId,
+    CallId, Command, Event, Finish, LaneId, LanePlace, Machine, Options, Pause, PauseId, Role, Time, TimerId,
 };
-use flujo_core::plan::{NodeId, Plan};
+use flujo_core::plan::{Kind, NodeId, Plan};
 use flujo_core::usage::Usage;
 
 use crate::behaviour::Result as Written;
 use crate::budget::Budget;
 use crate::calls::written_event;
 use crate::random::{Random, mix};
-use crate::script::Act;
+use crate::script::{Act, Reply};
 use crate::trace::{NoticeTrace, Ran, Trace};
 use crate::{Callable, Case, Context, Object, Schedule, Script, Simulated};
 
@@ -73,6 +73,8 @@ pub struct Simulation {
     /// What restored machines have yet to ask for again.
     pub(crate) orphans: HashSet<(usize, Orphan)>,
     pub(crate) dead_timers: HashSet<(usize, TimerId)>,
+    /// How often each question has been asked.
+    asked: HashMap<(usize, PauseId), usize>,
 }
 
 /// One machine under way.
@@ -105,6 +107,7 @@ pub(crate) enum Orphan {
     Call(CallId),
     Timer(TimerId, Time),
     Budget(u64),
+    Pause(PauseId),
 }
 
 /// Something that is to happen.
@@ -137,6 +140,12 @@ pub(crate) enum Due {
         estimate: Usage,
         actual: Option<Usage>,
     },
+    /// Somebody outside answers a question, or it is too late to.
+    Replied {
+        lane: usize,
+        pause: PauseId,
+        answer: Option<Object>,
+    },
     /// Somebody outside asks the run to end.
     Cancelled,
 }
@@ -149,6 +158,7 @@ impl Due {
             | Self::Late { lane, .. }
             | Self::Woke { lane, .. }
             | Self::Budget { lane, .. }
+            | Self::Replied { lane, .. }
             | Self::LaneFinished { parent: lane, .. } => *lane,
             Self::Cancelled => usize::MAX,
         }
@@ -208,6 +218,7 @@ impl Simulation {
             finished: None,
             orphans: HashSet::new(),
             dead_timers: HashSet::new(),
+            asked: HashMap::new(),
         };
         if let Some(at) = case.schedule.cancel_at {
             simulation.push(at, Due::Cancelled);
@@ -324,8 +335,15 @@ impl Simulation {
         key
     }
 
-    /// The next thing to happen: any of those that are due first.
+    /// The next thing to happen: any of those that are due first. A run that only waits for answers stands still, and
+    /// so does its time.
     fn take_due(&mut self) -> Option<Due> {
+        if self.queue.values().all(|due| matches!(due, Due::Replied { .. })) {
+            let answers = std::mem::take(&mut self.queue).into_values();
+            for due in answers.collect::<Vec<_>>() {
+                self.push(self.now, due);
+            }
+        }
         let (first, _) = *self.queue.first_key_value()?.0;
         let together = self.queue.range((first, 0)..=(first, u64::MAX)).count();
         let mut lanes = self
@@ -354,6 +372,14 @@ impl Simulation {
                 self.tell(lane, written_event(call, *written, usage, at));
             }
             Due::Woke { lane, timer } => self.tell(lane, Event::Woke { timer, at }),
+            Due::Replied { lane, pause, answer } => {
+                self.trace.replies += 1;
+                let event = match answer {
+                    Some(answer) => Event::Resumed { pause, answer, at },
+                    None => Event::Expired { pause, at },
+                };
+                self.tell(lane, event);
+            }
             Due::LaneFinished { parent, lane, finish } => {
                 self.ids.remove(&(parent, lane));
                 self.tell(parent, Event::LaneFinished { lane, finish, at });
@@ -417,9 +443,36 @@ impl Simulation {
             } => {
                 self.budget_due(lane, node, estimate, Some(actual));
             }
+            Command::Pause(pause) => self.ask_outside(lane, &pause),
             Command::Finish(finish) => self.finish(lane, finish),
         }
         Ok(())
+    }
+
+    /// Asks whoever the question's script names. A restored machine asks what has been asked already.
+    fn ask_outside(&mut self, lane: usize, pause: &Pause<Simulated>) {
+        if self.orphans.remove(&(lane, Orphan::Pause(pause.pause))) {
+            return;
+        }
+        let replies = match &self.plan.node(pause.node).kind {
+            Kind::Human(human) => human.question.act(0).replies,
+            _ => Vec::new(),
+        };
+        let asked = self.asked.entry((lane, pause.pause)).or_default();
+        let reply = replies.get(*asked).or(replies.last()).cloned();
+        *asked += 1;
+        let reply = reply.unwrap_or(Reply {
+            after: 0,
+            answer: Some(Object::Int(1)),
+        });
+        self.push(
+            self.now.saturating_add(reply.after),
+            Due::Replied {
+                lane,
+                pause: pause.pause,
+                answer: reply.answer,
+            },
+        );
     }
 
     pub(crate) fn place(&self, lane: usize) -> Option<Arc<LanePlace>> {

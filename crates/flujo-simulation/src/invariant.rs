@@ -29,6 +29,9 @@ struct Check<'a> {
     /// Calls by lane and node, hooks left aside.
     calls: BTreeMap<(String, NodeId), Vec<&'a CallTrace>>,
     lane_ends: BTreeMap<String, Time>,
+    /// Of steps that ran more than once in a lane: what their calls used, what is below them did, and what their records
+    /// say.
+    own: BTreeMap<(String, NodeId), (Usage, Usage, Usage)>,
     /// Fields that successful attempts wrote in lanes that completed, and those that must be in the final context.
     allowed: BTreeSet<&'a str>,
     required: BTreeSet<&'a str>,
@@ -68,6 +71,7 @@ impl<'a> Check<'a> {
             ran,
             calls,
             lane_ends,
+            own: BTreeMap::new(),
             allowed: BTreeSet::new(),
             required: BTreeSet::new(),
             broken: Vec::new(),
@@ -116,6 +120,12 @@ impl<'a> Check<'a> {
         while let Some(part) = parts.pop() {
             self.history(&part, &mut parts);
         }
+        for ((lane, node), (told, inside, said)) in std::mem::take(&mut self.own) {
+            if told + inside != said {
+                let used = told + inside;
+                self.say(&lane, format!("{node:?} used {used:?}, its records say {said:?}"));
+            }
+        }
     }
 
     fn history(&mut self, part: &Part<'a>, parts: &mut Vec<Part<'a>>) {
@@ -142,10 +152,10 @@ impl<'a> Check<'a> {
             let deadline = around.into_iter().chain(own).min();
             deadlines.push(deadline);
             self.record(part, at, record, node, deadline);
-            self.lanes(part, record, node);
-            for (index, lane) in record.lanes().iter().enumerate() {
+            self.lanes(part, at, record, node);
+            for (slot, lane) in record.lanes().iter().enumerate() {
                 if let Some(finish) = lane.finish.as_deref() {
-                    let step = format!("{}[{index}]", record.node.0);
+                    let step = format!("{}#{at}[{}]", record.node.0, index_of(node, lane, slot));
                     let lane = if part.lane.is_empty() {
                         step
                     } else {
@@ -208,17 +218,28 @@ impl<'a> Check<'a> {
             .lanes()
             .iter()
             .filter_map(|lane| Some(lane.finish.as_ref()?.usage));
-        let sum: Usage = calls
-            .iter()
-            .map(|call| call.usage)
-            .chain(below)
-            .chain(lanes)
-            .sum();
-        if sum != record.usage {
+        let inside: Usage = below.chain(lanes).sum();
+        let records = history.records.iter().filter(|other| other.node == record.node);
+        let repeated = records.count() > 1;
+        let told: Usage = calls.iter().map(|call| call.usage).sum();
+        if repeated {
+            let own = self.own.entry((part.lane.clone(), record.node)).or_default();
+            own.0 = told;
+            own.1 += inside;
+            own.2 += record.usage;
+        } else if told + inside != record.usage {
             self.say(
                 &part.lane,
-                format!("`{name}` used {sum:?}, its record says {:?}", record.usage),
+                format!(
+                    "`{name}` used {:?}, its record says {:?}",
+                    told + inside,
+                    record.usage
+                ),
             );
+        }
+        // Which of several records of one step a call belongs to is not told.
+        if repeated {
+            return;
         }
         if let (Some(deadline), Kind::Step(_)) = (deadline, &node.kind) {
             let late = calls.iter().any(|call| {
@@ -259,7 +280,11 @@ impl<'a> Check<'a> {
             .details
             .as_ref()
             .map_or(0, |details| details.attempt_failures.len());
-        let fallback = part.finish.history.children(Some(at)).next();
+        let fallback = record
+            .details
+            .as_ref()
+            .and_then(|details| details.fallback.as_ref())
+            .and_then(|(fallback, _)| Some((at, part.finish.history.records.get(*fallback as usize)?)));
         match (record.status, fallback) {
             (Status::Succeeded, None) if failed_attempts + 1 != record.attempts as usize => {
                 self.say(
@@ -305,6 +330,9 @@ impl<'a> Check<'a> {
         let mut last: BTreeMap<Option<u32>, Status> = BTreeMap::new();
         for record in &history.records {
             let before = last.insert(record.parent, record.status);
+            if self.may_follow_a_failure(record.parent, history) {
+                continue;
+            }
             if before.is_some_and(|before| before != Status::Succeeded) {
                 let name = self.plan.node(record.node).name.clone();
                 self.say(
@@ -336,7 +364,19 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn lanes(&mut self, part: &Part<'a>, record: &Record<Simulated>, node: &Node<Callable>) {
+    /// Whether a part may begin below this record although the one before it failed: an attempt, an iteration, a state
+    /// or a handler follows another.
+    fn may_follow_a_failure(&self, parent: Option<u32>, history: &History<Simulated>) -> bool {
+        let around = parent.and_then(|parent| history.records.get(parent as usize));
+        let around = around.map(|record| &self.plan.node(record.node).kind);
+        matches!(around, Some(Kind::Loop(_) | Kind::States(_) | Kind::Step(_)))
+            || self
+                .plan
+                .nodes()
+                .any(|(_, node)| matches!(node.kind, Kind::Guard(_)))
+    }
+
+    fn lanes(&mut self, part: &Part<'a>, at: u32, record: &Record<Simulated>, node: &Node<Callable>) {
         let (policy, limit) = match &node.kind {
             Kind::Parallel(parallel) => {
                 self.declared_order(part, record, &parallel.branches);
@@ -370,7 +410,10 @@ impl<'a> Check<'a> {
         } else {
             format!("{}/", part.lane)
         };
-        let path_of = |index: usize| format!("{prefix}{}[{index}]", record.node.0);
+        let path_of = |slot: usize| {
+            let index = index_of(node, &record.lanes()[slot], slot);
+            format!("{prefix}{}#{at}[{index}]", record.node.0)
+        };
         let failed = record.lanes().iter().enumerate().filter(|(_, lane)| {
             matches!(
                 lane.finish.as_ref().map(|finish| &finish.outcome),
@@ -378,7 +421,7 @@ impl<'a> Check<'a> {
             )
         });
         let first = failed
-            .filter_map(|(index, _)| self.lane_ends.get(&path_of(index)))
+            .filter_map(|(slot, _)| self.lane_ends.get(&path_of(slot)))
             .min()
             .copied();
         let Some(first) = first else {
@@ -413,8 +456,13 @@ impl<'a> Check<'a> {
         if record.lanes().is_empty() {
             return;
         }
+        let routed =
+            matches!(&self.plan.node(record.node).kind, Kind::Parallel(node) if node.router.is_some());
+        let ran: Vec<&str> = record.lanes().iter().map(|lane| &*lane.name).collect();
+        let chosen = |name: &str| !routed || ran.contains(&name);
+        let branches: Vec<_> = branches.iter().filter(|(name, _)| chosen(name)).collect();
         let mut sound = record.lanes().len() == branches.len();
-        for (lane, (branch, body)) in record.lanes().iter().zip(branches) {
+        for (lane, (branch, body)) in record.lanes().iter().zip(branches.iter().copied()) {
             let first = lane
                 .finish
                 .as_ref()
@@ -424,7 +472,7 @@ impl<'a> Check<'a> {
         if let (Some(Object::Record(fields)), Status::Succeeded) = (&record.output, record.status)
             && fields.len() == branches.len()
         {
-            let entries = fields.iter().zip(record.lanes()).zip(branches);
+            let entries = fields.iter().zip(record.lanes()).zip(branches.iter().copied());
             for ((field, lane), (branch, _)) in entries {
                 sound &= field.0 == *branch && lane.output().is_none_or(|output| *output == field.1);
             }
@@ -439,13 +487,13 @@ impl<'a> Check<'a> {
 
     /// The first node below `body` that has a record.
     fn entry(&self, mut body: NodeId) -> NodeId {
-        while let Kind::Sequence(children) = &self.plan.node(body).kind {
-            match children.first() {
-                Some(first) => body = *first,
-                None => break,
+        loop {
+            match &self.plan.node(body).kind {
+                Kind::Sequence(children) if !children.is_empty() => body = children[0],
+                Kind::Guard(guard) => body = guard.body,
+                _ => return body,
             }
         }
-        body
     }
 
     /// Each record is told of once when it begins and once when it ends.
@@ -501,6 +549,18 @@ impl<'a> Check<'a> {
                 format!("the context lacks what successful attempts wrote: {lost:?}"),
             );
         }
+    }
+}
+
+/// The place of a lane's branch among all of its node's branches; of an item its own.
+fn index_of(node: &Node<Callable>, lane: &LaneRecord<Simulated>, slot: usize) -> usize {
+    match &node.kind {
+        Kind::Parallel(parallel) => parallel
+            .branches
+            .iter()
+            .position(|(name, _)| *name == lane.name)
+            .unwrap_or(slot),
+        _ => slot,
     }
 }
 

@@ -26,7 +26,7 @@ pub use case::{Case, Schedule, Spec};
 pub use context::Context;
 pub use host::{Simulation, Stuck};
 pub use object::Object;
-pub use script::{Act, Callable, Does, OnCancel, Script, Write};
+pub use script::{Act, Callable, Does, OnCancel, Reply, Script, Write};
 pub use trace::{CallEnd, Ran, Trace};
 
 use flujo_core::machine::{Domain, Failure, FailureKind};

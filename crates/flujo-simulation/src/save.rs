@@ -67,6 +67,9 @@ impl Simulation {
                 {
                     self.orphans.insert((*lane, Orphan::Timer(*timer, at.0)));
                 }
+                Due::Replied { lane, pause, .. } if self.lanes[*lane].is_some() => {
+                    self.orphans.insert((*lane, Orphan::Pause(*pause)));
+                }
                 Due::Budget { lane, .. } if self.lanes[*lane].is_some() => {
                     self.orphans.insert((*lane, Orphan::Budget(at.1)));
                 }

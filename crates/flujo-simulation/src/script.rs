@@ -37,6 +37,17 @@ pub struct Act {
     pub on_cancel: OnCancel,
     /// Whether nothing can end it early: it is looked at only after it has returned.
     pub inline: bool,
+    /// Of an act that makes a question: who answers what, each time it is asked; the last one again and again.
+    pub replies: Vec<Reply>,
+}
+
+/// What comes of a question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    /// After how many virtual nanoseconds. A run of which nothing else is left to do stands still meanwhile.
+    pub after: u64,
+    /// The answer; `None` when none comes in time.
+    pub answer: Option<Object>,
 }
 
 /// What comes of a call.
@@ -44,7 +55,8 @@ pub struct Act {
 #[serde(rename_all = "snake_case")]
 pub enum Does {
     /// What is natural for the role: agents, processors and mappers give their input, validators, plugins and hooks
-    /// accept, a condition takes the first branch, items are those of the input, contexts are merged and outputs
+    /// accept, a condition takes the first branch, a
+    /// router all of them, a loop ends, a state machine goes on to the next state, items are those of the input, contexts are merged and outputs
     /// collected.
     #[default]
     Natural,
@@ -67,6 +79,10 @@ pub enum Does {
     Redirect(u64),
     /// Gives this key to a conditional.
     Choose(String),
+    /// Tells a loop whether it has done.
+    Exit(bool),
+    /// Tells a loop that it has done when its value is at least this number.
+    ExitAt(i64),
     /// Gives these items to a map.
     Items(Vec<Object>),
     /// Gives as many items, one at a time when asked for; the acts after this one say how each is read.

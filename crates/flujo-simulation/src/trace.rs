@@ -71,6 +71,8 @@ pub struct Trace {
     pub commands: u64,
     /// How many of them only go on after a restore.
     pub saves: u32,
+    /// How many questions were answered, or not in time.
+    pub replies: u32,
     /// How many lanes ran at the same time, at most.
     pub most_lanes: usize,
     /// When each lane ended.
@@ -131,7 +133,7 @@ impl Ran {
 pub fn place(mut lane: Option<&LanePlace>) -> String {
     let mut parts = Vec::new();
     while let Some(place) = lane {
-        parts.push(format!("{}[{}]", place.node.0, place.index));
+        parts.push(format!("{}#{}[{}]", place.node.0, place.record, place.index));
         lane = place.parent.as_deref();
     }
     parts.reverse();

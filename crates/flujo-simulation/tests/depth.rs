@@ -70,6 +70,7 @@ fn in_conditional(pipeline: &mut Pipeline<Callable>, body: NodeId) -> NodeId {
 
 fn in_parallel(pipeline: &mut Pipeline<Callable>, body: NodeId) -> NodeId {
     let node = ParallelNode {
+        router: None,
         branches: vec![(Arc::from("x"), body)],
         on_failure: LaneFailure::Propagate,
         max_concurrency: None,

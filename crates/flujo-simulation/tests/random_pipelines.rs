@@ -84,6 +84,10 @@ fn count(plan: &Plan<Callable>, ran: &Ran, seen: &mut BTreeMap<(&'static str, &'
                 Kind::Parallel(_) => "parallel",
                 Kind::Map(_) => "map",
                 Kind::Group(_) => "group",
+                Kind::Loop(_) => "loop",
+                Kind::States(_) => "states",
+                Kind::Human(_) => "human",
+                Kind::Guard(_) => "guard",
                 Kind::Sequence(_) => "sequence",
             };
             see(

@@ -8,8 +8,8 @@ use super::fault::{Fault, is_planted};
 use super::frame::{self, Frame, Opened};
 use super::{
     Answer, Call, CallId, Command, Completion, Domain, Event, Failure, FailureKind, Finish, Input, LaneId,
-    LanePlace, Machine, Notice, NoticeKind, Outcome, PauseId, Pending, Record, Role, State, Status, Stop, Time,
-    TimerId, gate, human,
+    LanePlace, Machine, Notice, NoticeKind, Outcome, PauseId, Pending, Record, Role, State, Status, Stop,
+    Time, TimerId, gate, human,
 };
 use crate::plan::{NodeId, Plan};
 use crate::usage::Usage;
@@ -236,9 +236,11 @@ impl<D: Domain> Cursor<'_, D> {
     ) -> LaneId {
         let lane = LaneId(self.next_id());
         let (node, index) = place;
+        let opened = self.state.stack.last().and_then(Frame::opened);
         let place = LanePlace {
             parent: self.state.lane.clone(),
             node,
+            record: opened.map_or(0, |opened| opened.record),
             index,
         };
         let state = State::new(

@@ -13,7 +13,9 @@ use super::parallel::ParallelFrame;
 use super::repeat::LoopFrame;
 use super::states::StatesFrame;
 use super::step::StepFrame;
-use super::{Completion, Domain, Time, conditional, group, guard, human, map, parallel, repeat, states, step};
+use super::{
+    Completion, Domain, Time, conditional, group, guard, human, map, parallel, repeat, states, step,
+};
 use crate::plan::{Kind, NodeId};
 
 /// A node that has begun: its record, and what is put back when it ends.

@@ -144,7 +144,9 @@ pub(super) fn resumed<D: Domain>(cursor: &mut Cursor<'_, D>, answer: Option<D::O
         None => {
             let limit = definition.timeout.unwrap_or_default();
             let name = &cursor.plan.node(opened.node).name;
-            let message = format!("nobody answered the question of step `{name}` within {limit:?}, and it has no default");
+            let message = format!(
+                "nobody answered the question of step `{name}` within {limit:?}, and it has no default"
+            );
             let failure = Failure::new(FailureKind::Timeout, "TimeoutError", message).permanent();
             fail(cursor, failure, FailureKind::Timeout)
         }

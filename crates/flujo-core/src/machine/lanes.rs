@@ -279,7 +279,10 @@ impl<D: Domain> Lanes<D> {
 
     pub(super) fn name(&self, plan: &Plan<D::Callable>, place: usize) -> Arc<str> {
         let branch = match self.node.map(|node| &plan.node(node).kind) {
-            Some(Kind::Parallel(node)) => node.branches.get(self.place(place)).map(|(name, _)| Arc::clone(name)),
+            Some(Kind::Parallel(node)) => node
+                .branches
+                .get(self.place(place))
+                .map(|(name, _)| Arc::clone(name)),
             _ => None,
         };
         branch.unwrap_or_else(|| Arc::from(place.to_string()))

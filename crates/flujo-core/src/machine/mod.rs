@@ -34,8 +34,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use command::{
-    Answer, Call, CallId, Chosen, Command, Event, HookPoint, Input, LaneId, Notice, NoticeKind, Pause, PauseId,
-    Role, TimerId,
+    Answer, Call, CallId, Chosen, Command, Event, HookPoint, Input, LaneId, Notice, NoticeKind, Pause,
+    PauseId, Role, TimerId,
 };
 pub use domain::Domain;
 pub use failure::{Failure, FailureKind, LimitBreach, LimitKind, RetryAdvice};
@@ -111,6 +111,8 @@ pub struct LanePlace {
     pub parent: Option<Arc<LanePlace>>,
     /// The construct.
     pub node: NodeId,
+    /// The construct's record in the history around it: tells apart the times it runs in a loop.
+    pub record: u32,
     /// The branch's place in declared order, or the item's.
     pub index: u32,
 }
@@ -118,7 +120,7 @@ pub struct LanePlace {
 impl PartialEq for LanePlace {
     fn eq(&self, other: &Self) -> bool {
         let (mut left, mut right) = (self, other);
-        while (left.node, left.index) == (right.node, right.index) {
+        while (left.node, left.record, left.index) == (right.node, right.record, right.index) {
             match (&left.parent, &right.parent) {
                 (Some(one), Some(two)) if !Arc::ptr_eq(one, two) => (left, right) = (one, two),
                 (one, two) => return one.is_some() == two.is_some(),

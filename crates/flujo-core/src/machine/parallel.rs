@@ -121,8 +121,15 @@ pub(super) fn child_finished<D: Domain>(cursor: &mut Cursor<'_, D>, completion: 
 fn routed<D: Domain>(cursor: &mut Cursor<'_, D>, chosen: &[Chosen]) -> Next<D> {
     let (frame, node) = top!(cursor);
     let known = |branch: &u32| (*branch as usize) < node.branches.len();
-    if let Some(unknown) = chosen.iter().find(|chosen| !chosen.branch.as_ref().is_some_and(known)) {
-        let known: Vec<String> = node.branches.iter().map(|(name, _)| format!("'{name}'")).collect();
+    if let Some(unknown) = chosen
+        .iter()
+        .find(|chosen| !chosen.branch.as_ref().is_some_and(known))
+    {
+        let known: Vec<String> = node
+            .branches
+            .iter()
+            .map(|(name, _)| format!("'{name}'"))
+            .collect();
         let message = format!(
             "the router chose '{}', which is no branch; the branches are {}",
             unknown.key,

@@ -6,9 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cursor::{Ask, Cursor, Next, Reply};
 use super::frame::{Frame, Opened};
-use super::{
-    Answer, Completion, Domain, ExitReason, Failure, FailureKind, Held, Input, LoopEnd, Role,
-};
+use super::{Answer, Completion, Domain, ExitReason, Failure, FailureKind, Held, Input, LoopEnd, Role};
 use crate::plan::{IterationFailure, Kind, LoopNode, NodeId};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -205,7 +203,11 @@ fn iteration_failed<D: Domain>(cursor: &mut Cursor<'_, D>, cause: Arc<Failure<D>
     let (frame, _) = top!(cursor);
     let node = frame.opened.node;
     let failure = cursor.located(failure, FailureKind::LoopBody, node, 0);
-    conclude(cursor, ExitReason::BodyStepError, Completion::Failed(Arc::new(failure)))
+    conclude(
+        cursor,
+        ExitReason::BodyStepError,
+        Completion::Failed(Arc::new(failure)),
+    )
 }
 
 /// Another iteration follows: what it is to work on.
@@ -242,7 +244,11 @@ fn exhausted<D: Domain>(cursor: &mut Cursor<'_, D>, cause: Option<&Arc<Failure<D
     let failure = cursor.located(failure, FailureKind::LoopLimit, node, 0);
     let (frame, _) = top!(cursor);
     let record = frame.opened.record;
-    let next = conclude(cursor, ExitReason::MaxLoops, Completion::Failed(Arc::new(failure)));
+    let next = conclude(
+        cursor,
+        ExitReason::MaxLoops,
+        Completion::Failed(Arc::new(failure)),
+    );
     if let Some(record) = cursor.record(record) {
         record.output = output;
     }

@@ -147,7 +147,7 @@ impl Serialize for LanePlace {
         let mut places = Vec::new();
         let mut next = Some(self);
         while let Some(place) = next {
-            places.push((place.node, place.index));
+            places.push((place.node, place.record, place.index));
             next = place.parent.as_deref();
         }
         places.reverse();
@@ -157,8 +157,8 @@ impl Serialize for LanePlace {
 
 impl<'de> Deserialize<'de> for LanePlace {
     fn deserialize<R: Deserializer<'de>>(deserializer: R) -> Result<Self, R::Error> {
-        let mut places = Vec::<(NodeId, u32)>::deserialize(deserializer)?.into_iter();
-        let Some((node, index)) = places.next() else {
+        let mut places = Vec::<(NodeId, u32, u32)>::deserialize(deserializer)?.into_iter();
+        let Some((node, record, index)) = places.next() else {
             return Err(R::Error::custom(
                 "the place of a lane names at least one construct",
             ));
@@ -166,11 +166,13 @@ impl<'de> Deserialize<'de> for LanePlace {
         let outermost = LanePlace {
             parent: None,
             node,
+            record,
             index,
         };
-        Ok(places.fold(outermost, |around, (node, index)| LanePlace {
+        Ok(places.fold(outermost, |around, (node, record, index)| LanePlace {
             parent: Some(Arc::new(around)),
             node,
+            record,
             index,
         }))
     }

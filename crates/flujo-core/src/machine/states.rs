@@ -108,11 +108,11 @@ pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
         output: frame.output.clone(),
         failure: frame.failure.clone(),
     };
-    let (node, index) = (frame.opened.node, frame.state);
+    let node = frame.opened.node;
     cursor.call(Ask {
         node,
         role: Role::Transition,
-        index,
+        index: 0,
         input,
         view: None,
         attempt: 0,
@@ -150,9 +150,9 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
             }
             let (frame, _) = top!(cursor);
             match answer {
-                Answer::Branch { branch: Some(state), .. }
-                    if (state as usize) < definition.states.len() =>
-                {
+                Answer::Branch {
+                    branch: Some(state), ..
+                } if (state as usize) < definition.states.len() => {
                     let input = frame.output.take().unwrap_or_else(|| frame.input.clone());
                     return begin(cursor, state, input);
                 }
@@ -189,7 +189,11 @@ fn end<D: Domain>(cursor: &mut Cursor<'_, D>, completion: Completion<D>) -> Next
 }
 
 fn unknown_state<D: Domain>(key: &str, node: &StatesNode<D::Callable>) -> Failure<D> {
-    let known: Vec<String> = node.states.iter().map(|state| format!("'{}'", state.name)).collect();
+    let known: Vec<String> = node
+        .states
+        .iter()
+        .map(|state| format!("'{}'", state.name))
+        .collect();
     let message = format!("No state named '{key}'; the states are {}", known.join(", "));
     Failure::new(FailureKind::UnknownBranch, "KeyError", message).permanent()
 }

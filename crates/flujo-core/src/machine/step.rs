@@ -210,11 +210,7 @@ fn advance<D: Domain>(cursor: &mut Cursor<'_, D>, mut stage: Stage) -> Next<D> {
                 if let Work::Body(body) = step.work {
                     return enter_body(cursor, body);
                 }
-                if limits {
-                    Stage::Reserve
-                } else {
-                    Stage::Agent
-                }
+                if limits { Stage::Reserve } else { Stage::Agent }
             }
             Stage::Output(index) if past(index, &step.output_processors) => Stage::Plugin(0),
             Stage::Plugin(index) if past(index, &step.plugins) => Stage::Validator(0),
@@ -246,7 +242,10 @@ fn enter_body<D: Domain>(cursor: &mut Cursor<'_, D>, body: NodeId) -> Next<D> {
     let (frame, _) = top!(cursor);
     frame.stage = Stage::Body;
     let input = frame.value().clone();
-    let inner = frame.view.take().unwrap_or_else(|| D::fork(&cursor.state.context));
+    let inner = frame
+        .view
+        .take()
+        .unwrap_or_else(|| D::fork(&cursor.state.context));
     let attempt_deadline = frame.attempt_deadline;
     let details = frame.details_mut();
     details.outer = Some(std::mem::replace(&mut cursor.state.context, inner));

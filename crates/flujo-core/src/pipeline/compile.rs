@@ -134,7 +134,11 @@ fn check<C>(kind: &Kind<C>, path: &Arc<str>) -> Result<(), CompileError> {
             if node.start as usize >= node.states.len() {
                 return Err(CompileError::NoStart(Arc::clone(path)));
             }
-            if let Some(empty) = node.states.iter().find(|state| state.body.is_none() && !state.end) {
+            if let Some(empty) = node
+                .states
+                .iter()
+                .find(|state| state.body.is_none() && !state.end)
+            {
                 return Err(CompileError::EmptyState {
                     node: Arc::clone(path),
                     state: Arc::clone(&empty.name),

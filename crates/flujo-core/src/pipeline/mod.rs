@@ -152,8 +152,14 @@ impl<C> Kind<C> {
             }
             Kind::Map(node) => shift(&mut node.body),
             Kind::Group(node) => shift(&mut node.body),
-            Kind::Loop(node) => std::iter::once(&mut node.body).chain(&mut node.judge).for_each(shift),
-            Kind::States(node) => node.states.iter_mut().filter_map(|state| state.body.as_mut()).for_each(shift),
+            Kind::Loop(node) => std::iter::once(&mut node.body)
+                .chain(&mut node.judge)
+                .for_each(shift),
+            Kind::States(node) => node
+                .states
+                .iter_mut()
+                .filter_map(|state| state.body.as_mut())
+                .for_each(shift),
             Kind::Human(_) => {}
             Kind::Guard(node) => [&mut node.body, &mut node.handler].into_iter().for_each(shift),
         }
@@ -186,7 +192,10 @@ impl<C> Kind<C> {
                 .collect(),
             Kind::Map(node) => vec![(None, node.body)],
             Kind::Group(node) => vec![(None, node.body)],
-            Kind::Loop(node) => std::iter::once(node.body).chain(node.judge).map(|id| (None, id)).collect(),
+            Kind::Loop(node) => std::iter::once(node.body)
+                .chain(node.judge)
+                .map(|id| (None, id))
+                .collect(),
             Kind::States(node) => node
                 .states
                 .iter()

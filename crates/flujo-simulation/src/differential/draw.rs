@@ -184,6 +184,7 @@ impl Draw {
             Usage::ZERO
         };
         StepSpec {
+            body: None,
             agent: self.agent(),
             policy: self.policy(),
             deadline: self.deadline(8),
@@ -378,6 +379,7 @@ impl Draw {
     fn parallel(&mut self, depth: u32) -> Spec {
         let name = self.name("parallel");
         Spec::Parallel(Box::new(ParallelSpec {
+            router: None,
             name,
             branches: self.branches(true, depth),
             on_failure: if self.chance(50) {

@@ -84,6 +84,30 @@ fn specs(spec: &Spec) -> Vec<Spec> {
             });
             [node.body.clone()].into_iter().chain(inside).collect()
         }
+        Spec::Loop(node) => {
+            let inside = specs(&node.body).into_iter().map(|body| {
+                let mut node = node.clone();
+                node.body = body;
+                Spec::Loop(node)
+            });
+            [node.body.clone()].into_iter().chain(inside).collect()
+        }
+        Spec::States(node) => {
+            let bodies = node.states.iter().filter_map(|(_, body)| body.clone());
+            bodies.collect()
+        }
+        Spec::Human(_) => Vec::new(),
+        Spec::Guard(node) => {
+            let inside = specs(&node.body).into_iter().map(|body| {
+                let mut node = node.clone();
+                node.body = body;
+                Spec::Guard(node)
+            });
+            [node.body.clone(), node.handler.clone()]
+                .into_iter()
+                .chain(inside)
+                .collect()
+        }
     }
 }
 

@@ -148,6 +148,16 @@ pub fn called_for(role: Role) -> Option<&'static str> {
             HookPoint::OnStepFailure => "on_step_failure",
             HookPoint::PostRun => "post_run",
         },
+        Role::Select => "select",
+        Role::LoopInput => "loop_input",
+        Role::Exit => "exit",
+        Role::NextInput => "next_input",
+        Role::LoopOutput => "loop_output",
+        Role::Transition => "transition",
+        Role::Question => "question",
+        Role::Accept => "accept",
+        Role::DefaultAnswer => "default_answer",
+        Role::Describe => "describe",
         Role::NextItem | Role::Apply | Role::Persist | Role::Inherit | Role::Merge | Role::Collect => {
             return None;
         }
@@ -215,6 +225,8 @@ fn event_name(kind: &NoticeKind<Simulated>) -> &'static str {
         NoticeKind::AttemptStarted => "attempt_started",
         NoticeKind::AttemptFailed(_) => "attempt_failed",
         NoticeKind::FallbackStarted => "fallback_started",
+        NoticeKind::Paused => "paused",
+        NoticeKind::Resumed => "resumed",
         NoticeKind::StepFinished => "step_finished",
         NoticeKind::StepFailed(_) => "step_failed",
         NoticeKind::StepStopped => "step_stopped",
@@ -279,6 +291,10 @@ fn step<D: Domain>(
             Kind::Parallel(_) => "parallel",
             Kind::Map(_) => "map",
             Kind::Group(_) => "group",
+            Kind::Loop(_) => "loop",
+            Kind::States(_) => "states",
+            Kind::Human(_) => "human",
+            Kind::Guard(_) => "guard",
         }
         .to_owned(),
         parent: record.parent,

@@ -20,11 +20,14 @@ use std::time::Duration;
 
 pub use told::Told;
 
-use flujo_core::plan::{Backoff, LaneFailure};
+use flujo_core::plan::{Backoff, IterationFailure, LaneFailure};
 use flujo_core::usage::UsageLimits;
 
-use crate::case::{ConditionalSpec, GroupSpec, MapSpec, ParallelSpec, StepSpec, retries};
-use crate::{Act, Case, Context, Does, Object, OnCancel, Script, Simulation, Spec, Write};
+use crate::case::{
+    ConditionalSpec, GroupSpec, GuardSpec, HumanSpec, LoopSpec, MapSpec, ParallelSpec, StatesSpec, StepSpec,
+    retries,
+};
+use crate::{Act, Case, Context, Does, Object, OnCancel, Reply, Script, Simulation, Spec, Write};
 
 const MILLISECOND: u64 = 1_000_000;
 
@@ -205,6 +208,12 @@ impl Step {
         self
     }
 
+    /// This does the work in place of the agent.
+    pub fn body(mut self, body: impl Into<Spec>) -> Self {
+        self.spec.body = Some(Box::new(body.into()));
+        self
+    }
+
     /// Runs when all attempts have failed.
     pub fn fallback(mut self, fallback: impl Into<Spec>) -> Self {
         self.spec.fallback = Some(Box::new(fallback.into()));
@@ -306,6 +315,18 @@ construct!(
     Map, MapSpec, Map
 );
 construct!(
+    /// A loop under construction.
+    Loop, LoopSpec, Loop
+);
+construct!(
+    /// A state machine under construction.
+    States, StatesSpec, States
+);
+construct!(
+    /// A question under construction.
+    Human, HumanSpec, Human
+);
+construct!(
     /// A group under construction.
     Group, GroupSpec, Group
 );
@@ -389,6 +410,12 @@ impl Parallel {
         self
     }
 
+    /// This runs first, and its output names the branches that run.
+    pub fn routed_by(mut self, router: impl Into<Spec>) -> Self {
+        self.0.router = Some((router.into(), Script::default()));
+        self
+    }
+
     /// How the outputs are collected.
     pub fn collects(mut self, script: impl Into<Script>) -> Self {
         self.0.collect = script.into();
@@ -460,6 +487,137 @@ impl Group {
         self.0.inherit = Some(script.into());
         self
     }
+}
+
+/// A loop that ends after its first iteration.
+pub fn repeat(name: &str, body: impl Into<Spec>) -> Loop {
+    Loop(LoopSpec {
+        name: name.to_owned(),
+        body: body.into(),
+        judge: None,
+        exit: Script::default(),
+        first_input: None,
+        next_input: None,
+        output: None,
+        max_loops: 5,
+        on_failure: IterationFailure::Stop,
+        deadline: None,
+    })
+}
+
+impl Loop {
+    /// It has done when this says so.
+    pub fn exits(mut self, script: impl Into<Script>) -> Self {
+        self.0.exit = script.into();
+        self
+    }
+
+    /// It makes at most this many iterations.
+    pub fn at_most(mut self, iterations: u32) -> Self {
+        self.0.max_loops = iterations;
+        self
+    }
+
+    /// Failed iterations are passed over.
+    pub fn goes_on(mut self) -> Self {
+        self.0.on_failure = IterationFailure::Continue;
+        self
+    }
+
+    /// Runs on the body's output before the exit condition.
+    pub fn judged_by(mut self, judge: impl Into<Spec>) -> Self {
+        self.0.judge = Some(judge.into());
+        self
+    }
+
+    /// Maps the first input.
+    pub fn maps_first(mut self, script: impl Into<Script>) -> Self {
+        self.0.first_input = Some(script.into());
+        self
+    }
+
+    /// Maps an output to the next input.
+    pub fn maps_next(mut self, script: impl Into<Script>) -> Self {
+        self.0.next_input = Some(script.into());
+        self
+    }
+
+    /// Maps the output.
+    pub fn maps_output(mut self, script: impl Into<Script>) -> Self {
+        self.0.output = Some(script.into());
+        self
+    }
+}
+
+/// A state machine that goes through its states in order.
+pub fn states<const N: usize>(name: &str, states: [(&str, Option<Spec>); N]) -> States {
+    States(StatesSpec {
+        name: name.to_owned(),
+        states: states
+            .into_iter()
+            .map(|(name, body)| (name.to_owned(), body))
+            .collect(),
+        next: Script::default(),
+        deadline: None,
+    })
+}
+
+impl States {
+    /// Tells which state follows.
+    pub fn goes(mut self, script: impl Into<Script>) -> Self {
+        self.0.next = script.into();
+        self
+    }
+}
+
+/// A question that is answered with 1 at once.
+pub fn human(name: &str) -> Human {
+    Human(HumanSpec {
+        name: name.to_owned(),
+        ..HumanSpec::default()
+    })
+}
+
+impl Human {
+    /// Somebody answers with this after a while; of several, one each time it is asked.
+    pub fn answered(self, milliseconds: u64, answer: impl Into<Object>) -> Self {
+        self.replied(milliseconds, Some(answer.into()))
+    }
+
+    /// Nobody answers in time.
+    pub fn unanswered(self, milliseconds: u64) -> Self {
+        self.replied(milliseconds, None)
+    }
+
+    fn replied(mut self, milliseconds: u64, answer: Option<Object>) -> Self {
+        if self.0.question.acts.is_empty() {
+            self.0.question.acts.push(Act::default());
+        }
+        let after = milliseconds * MILLISECOND;
+        self.0.question.acts[0].replies.push(Reply { after, answer });
+        self
+    }
+
+    /// Checks answers.
+    pub fn accepts(mut self, script: impl Into<Script>) -> Self {
+        self.0.accept = Some(script.into());
+        self
+    }
+
+    /// Answers when nobody did.
+    pub fn default(mut self, script: impl Into<Script>) -> Self {
+        self.0.default = Some(script.into());
+        self
+    }
+}
+
+/// A part with a handler for its failure, which is given the name of the step that failed.
+pub fn guarded(body: impl Into<Spec>, handler: impl Into<Spec>) -> Spec {
+    Spec::Guard(Box::new(GuardSpec {
+        body: body.into(),
+        describe: Script::default(),
+        handler: handler.into(),
+    }))
 }
 
 /// A case to be run.

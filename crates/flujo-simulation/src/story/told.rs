@@ -32,7 +32,7 @@ impl Told {
             matches!(outcome, Outcome::Completed(given) if *given == output),
             "{output} expected: {outcome:?}"
         );
-        self.tidy()
+        self.sound()
     }
 
     /// It failed in this stage.
@@ -43,7 +43,7 @@ impl Told {
             matches!(outcome, Outcome::Failed(failure) if failure.kind == kind),
             "{kind:?} expected: {outcome:?}"
         );
-        self.tidy()
+        self.sound()
     }
 
     /// The failure of the run, whatever its stage.
@@ -71,7 +71,7 @@ impl Told {
             matches!(outcome, Outcome::Stopped(Stop::Cancelled)),
             "cancelled expected: {outcome:?}"
         );
-        self.tidy()
+        self.sound()
     }
 
     /// It was aborted.
@@ -82,7 +82,7 @@ impl Told {
             matches!(outcome, Outcome::Stopped(Stop::Aborted(_))),
             "aborted expected: {outcome:?}"
         );
-        self.tidy()
+        self.sound()
     }
 
     /// Its pipeline cannot work.
@@ -93,7 +93,7 @@ impl Told {
             matches!(outcome, Outcome::Stopped(Stop::Fatal(_))),
             "fatal expected: {outcome:?}"
         );
-        self.tidy()
+        self.sound()
     }
 
     /// A token limit was reached, before a call or by one.
@@ -105,12 +105,12 @@ impl Told {
                 if breach.which == LimitKind::Tokens && breach.refused == refused),
             "a limit expected: {outcome:?}"
         );
-        self.tidy()
+        self.sound()
     }
 
     /// Nothing was left under way, and the books are balanced: holds for every run.
     #[track_caller]
-    fn tidy(self) -> Self {
+    pub fn sound(self) -> Self {
         let broken = invariant::broken(&self.plan, &self.ran);
         assert!(broken.is_empty(), "{}", broken.join("\n"));
         self
@@ -264,6 +264,8 @@ fn label(kind: &NoticeKind<Simulated>) -> &'static str {
         NoticeKind::AttemptStarted => "attempt",
         NoticeKind::AttemptFailed(_) => "attempt failed",
         NoticeKind::FallbackStarted => "fallback",
+        NoticeKind::Paused => "paused",
+        NoticeKind::Resumed => "resumed",
         NoticeKind::StepFinished => "finished",
         NoticeKind::StepFailed(_) => "failed",
         NoticeKind::StepStopped => "stopped",
