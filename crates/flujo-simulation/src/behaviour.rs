@@ -84,8 +84,7 @@ fn scripted_error(nth: usize) -> Failure<Simulated> {
 
 fn value(input: &Input<Simulated>) -> Object {
     match input {
-        Input::Value(value) => value.clone(),
-        Input::Iteration { value, .. } => value.clone(),
+        Input::Value(value) | Input::Iteration { value, .. } => value.clone(),
         Input::State { output, .. } => output.clone().unwrap_or_default(),
         Input::Route { failure, .. } => Object::from(&*failure.step),
         Input::Redirect { agent, input } => Object::List(vec![agent.clone(), input.clone()]),

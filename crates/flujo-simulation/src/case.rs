@@ -287,7 +287,7 @@ impl Spec {
     /// The part's name; empty for a sequence.
     pub fn name(&self) -> &str {
         match self {
-            Self::Sequence(_) => "",
+            Self::Sequence(_) | Self::Guard(_) => "",
             Self::Step(step) => &step.name,
             Self::Conditional(node) => &node.name,
             Self::Parallel(node) => &node.name,
@@ -296,13 +296,12 @@ impl Spec {
             Self::Loop(node) => &node.name,
             Self::States(node) => &node.name,
             Self::Human(node) => &node.name,
-            Self::Guard(_) => "",
         }
     }
 
     fn deadline(&self) -> Option<u64> {
         match self {
-            Self::Sequence(_) => None,
+            Self::Sequence(_) | Self::Guard(_) => None,
             Self::Step(step) => step.deadline,
             Self::Conditional(node) => node.deadline,
             Self::Parallel(node) => node.deadline,
@@ -311,11 +310,11 @@ impl Spec {
             Self::Loop(node) => node.deadline,
             Self::States(node) => node.deadline,
             Self::Human(node) => node.deadline,
-            Self::Guard(_) => None,
         }
     }
 
     /// Adds the part to a pipeline.
+    #[allow(clippy::too_many_lines)] // one arm for each construct
     pub fn add_to(&self, pipeline: &mut Pipeline<Callable>) -> NodeId {
         let named = |pipeline: &mut Pipeline<Callable>, branches: &[(String, Spec)]| {
             branches

@@ -7,7 +7,7 @@ use flujo_core::config::{OptimizationConfig, OptimizationConfigError, Twin};
 use flujo_core::context::{Context, MergeRules};
 use flujo_core::machine::{Finish, Outcome, Record, Status, Stop};
 use flujo_core::pipeline::CompileError;
-use flujo_core::plan::{Kind, Plan};
+use flujo_core::plan::{Kind, Plan, Work};
 use flujo_core::stats::{PartStatistics, PerformanceStatistics, RunFacts, Statistics, StepFact, StepSlot};
 use flujo_core::usage::UsageLimits;
 use flujo_core::value::Value;
@@ -141,7 +141,9 @@ impl RunnerBuilder {
             slots[id.0 as usize] = Some(row);
         }
         let has_agents = plan.nodes().any(|(_, node)| match &node.kind {
-            Kind::Step(step) => matches!(step.agent, Handler::Agent(_)) || !step.plugins.is_empty(),
+            Kind::Step(step) => {
+                matches!(step.work, Work::Call(Handler::Agent(_))) || !step.plugins.is_empty()
+            }
             _ => false,
         });
         Ok(Runner(Arc::new(Running {

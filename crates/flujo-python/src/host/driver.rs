@@ -328,6 +328,11 @@ impl Driver {
                     _ => Event::Reserved,
                 });
             }
+            // No definition of this host makes such a step yet.
+            Command::Pause(pause) => {
+                let (pause, at) = (pause.pause, self.shared.now(py));
+                self.machine.handle(Event::Expired { pause, at });
+            }
             Command::CancelCall(_) | Command::Notify(_) | Command::Call(_) | Command::Finish(_) => {}
         }
         Ok(())

@@ -9,6 +9,7 @@ use flujo_core::machine::Role;
 use flujo_core::pipeline::Pipeline;
 use flujo_core::plan::{
     Backoff, ConditionalNode, GroupNode, Kind, LaneFailure, MapNode, NodeId, ParallelNode, Policy, StepNode,
+    Work,
 };
 use flujo_core::usage::{Usage, UsageLimits};
 use pyo3::exceptions::PyValueError;
@@ -57,7 +58,10 @@ impl PlanWithSteps {
                 Role::Validator => step.validators.get(index),
                 Role::Apply => step.apply.as_ref(),
                 Role::Persist => step.persist.as_ref(),
-                _ => Some(&step.agent),
+                _ => match &step.work {
+                    Work::Call(agent) => Some(agent),
+                    Work::Body(_) => None,
+                },
             },
             (Kind::Conditional(node), Role::Condition) => Some(&node.condition),
             (Kind::Conditional(node), Role::BranchInput) => node.input_mapper.as_ref(),
@@ -226,7 +230,7 @@ impl PlanBuilder {
             .transpose()?
             .unwrap_or_default();
         let step = StepNode {
-            agent: spec(&agent),
+            work: Work::Call(spec(&agent)),
             prompt_processors: specs(&prompt_processors),
             output_processors: specs(&output_processors),
             plugins: specs(&plugins),
@@ -289,6 +293,7 @@ impl PlanBuilder {
         deadline_s: Option<f64>,
     ) -> PyResult<u32> {
         let node = ParallelNode {
+            router: None,
             branches: branch_ids(branches),
             on_failure: lane_failure(on_failure)?,
             max_concurrency,

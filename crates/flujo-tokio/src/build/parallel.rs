@@ -101,6 +101,7 @@ impl From<Parallel> for Pipeline {
             .map(|(name, body)| (name, body.place_in(&mut nodes)))
             .collect();
         let node = ParallelNode {
+            router: None,
             branches,
             on_failure: match parallel.on_failure {
                 BranchFailure::Propagate => LaneFailure::Propagate,

@@ -12,7 +12,7 @@ use flujo_core::context::Context;
 use flujo_core::machine::{
     Answer, Call, CallId, Event as Happened, Failure, FailureKind, Input, LanePlace, Role, Time,
 };
-use flujo_core::plan::{Kind, NodeId};
+use flujo_core::plan::{self, Kind, NodeId};
 use flujo_core::usage::Usage;
 use flujo_core::value::Value;
 use tokio::sync::mpsc::Sender;
@@ -55,7 +55,10 @@ fn handler<'a>(shared: &'a Shared, call: &Call<Tokio>) -> Option<&'a Handler> {
     let index = call.index as usize;
     match (&node.kind, call.role) {
         (Kind::Step(step), role) => match role {
-            Role::Agent => Some(&step.agent),
+            Role::Agent => match &step.work {
+                plan::Work::Call(agent) => Some(agent),
+                plan::Work::Body(_) => None,
+            },
             Role::PromptProcessor => step.prompt_processors.get(index),
             Role::OutputProcessor => step.output_processors.get(index),
             Role::Plugin => step.plugins.get(index),

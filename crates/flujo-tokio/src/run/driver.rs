@@ -108,6 +108,11 @@ impl Driver {
                 let settled = pool.map(|pool| pool.settle(step, estimate, actual));
                 self.answer_budget(settled);
             }
+            // No builder of this host makes such a step yet.
+            Command::Pause(pause) => {
+                let (pause, at) = (pause.pause, self.shared.now());
+                self.machine.handle(Happened::Expired { pause, at });
+            }
             Command::Notify(notice) => self.notify(notice),
         }
     }

@@ -36,6 +36,10 @@ pub enum EventKind {
     AttemptFailed(Arc<Failure<Tokio>>),
     /// All attempts failed, and the fallback begins.
     FallbackStarted,
+    /// A step asked somebody outside and waits.
+    Paused,
+    /// It was answered.
+    Resumed,
     /// A step succeeded.
     StepFinished,
     /// A step failed.
@@ -55,6 +59,8 @@ impl Event {
                 NoticeKind::AttemptStarted => EventKind::AttemptStarted,
                 NoticeKind::AttemptFailed(failure) => EventKind::AttemptFailed(failure),
                 NoticeKind::FallbackStarted => EventKind::FallbackStarted,
+                NoticeKind::Paused => EventKind::Paused,
+                NoticeKind::Resumed => EventKind::Resumed,
                 NoticeKind::StepFinished => EventKind::StepFinished,
                 NoticeKind::StepFailed(failure) => EventKind::StepFailed(failure),
                 NoticeKind::StepStopped => EventKind::StepStopped,
@@ -92,6 +98,8 @@ impl EventKind {
             Self::Chunk(_) => "chunk",
             Self::AttemptFailed(_) => "attempt_failed",
             Self::FallbackStarted => "fallback_started",
+            Self::Paused => "paused",
+            Self::Resumed => "resumed",
             Self::StepFinished => "step_finished",
             Self::StepFailed(_) => "step_failed",
             Self::StepStopped => "step_stopped",
@@ -139,6 +147,8 @@ pub(super) fn trace(shared: &Shared, lane: Option<&LanePlace>, notice: &Notice<T
             emit!(debug, "attempt failed", error_type = &*failure.error_type);
         }
         NoticeKind::FallbackStarted => emit!(debug, "fallback started"),
+        NoticeKind::Paused => emit!(debug, "paused"),
+        NoticeKind::Resumed => emit!(debug, "resumed"),
         NoticeKind::StepFinished => emit!(debug, "step finished"),
         NoticeKind::StepFailed(failure) => emit!(warn, "step failed", error_type = &*failure.error_type),
         NoticeKind::StepStopped => emit!(debug, "step stopped"),

@@ -225,6 +225,9 @@ pub(crate) fn pipeline(spec: &Spec, log: &Arc<Mutex<Log>>) -> Pipeline {
                 None => body.as_step(spec.name.as_str()),
             }
         }
+        Spec::Loop(_) | Spec::States(_) | Spec::Human(_) | Spec::Guard(_) => {
+            unreachable!("cases to compare hosts draw no {}", spec.name())
+        }
     }
 }
 
