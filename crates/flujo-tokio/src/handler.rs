@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use flujo_core::agent::{Agent, BoxFuture};
 use flujo_core::context::{Context, MergeStrategy};
-use flujo_core::machine::{Answer, Failure, Input, LaneRecord, Outcome};
+use flujo_core::machine::{Answer, Failure, History, Input, LaneRecord, Outcome};
+use flujo_core::plan::Plan;
 use flujo_core::usage::Usage;
 use flujo_core::value::Value;
 
+use crate::build::{StateEnd, StepFailure};
 use crate::domain::{Raised, Tokio};
 use crate::scope::Scope;
 
@@ -40,14 +42,74 @@ pub struct Decision<'a> {
     pub input: &'a Input<Tokio>,
     /// The context; what is written counts when the step succeeds.
     pub context: &'a mut Context,
+    pub(crate) history: &'a History<Tokio>,
+    pub(crate) plan: &'a Plan<Handler>,
+}
+
+/// What a callable of a loop works on.
+#[derive(Debug, Clone, Copy)]
+pub struct Iteration<'a> {
+    /// The loop's input at first, then the output of the body, or of its judge.
+    pub value: &'a Value,
+    /// What the loop was given.
+    pub start: &'a Value,
+    /// How many iterations have begun: 0 before the first one.
+    pub index: u32,
 }
 
 impl<'a> Decision<'a> {
     /// The value it works on; null when it works on something else.
     pub fn value(&self) -> &'a Value {
         match self.input {
-            Input::Value(value) | Input::Redirect { input: value, .. } => value,
+            Input::Value(value)
+            | Input::Redirect { input: value, .. }
+            | Input::Iteration { value, .. }
+            | Input::State {
+                output: Some(value), ..
+            } => value,
             _ => &Value::Null,
+        }
+    }
+
+    /// The iteration it is about; `None` outside the callables of loops.
+    pub fn iteration(&self) -> Option<Iteration<'a>> {
+        match self.input {
+            Input::Iteration { value, start, index } => Some(Iteration {
+                value,
+                start,
+                index: *index,
+            }),
+            _ => None,
+        }
+    }
+
+    /// The place of the state that has ended, and how; `None` outside transitions of state machines.
+    pub fn state(&self) -> Option<(u32, StateEnd<'a>)> {
+        match self.input {
+            Input::State {
+                state,
+                failure,
+                output,
+            } => {
+                let end = match (failure, output) {
+                    (Some(failure), _) => StateEnd::Failure(failure),
+                    (None, output) => StateEnd::Success(output.as_ref().unwrap_or(&Value::Null)),
+                };
+                Some((*state, end))
+            }
+            _ => None,
+        }
+    }
+
+    /// The failure that a handler is to deal with; `None` outside failure routes.
+    pub fn step_failure(&self) -> Option<StepFailure> {
+        match self.input {
+            Input::Route {
+                failure,
+                input,
+                first,
+            } => Some(StepFailure::new(self.plan, failure, input, *first, self.history)),
+            _ => None,
         }
     }
 
@@ -72,7 +134,7 @@ impl fmt::Debug for Handler {
 }
 
 /// An answer that is a value and used nothing.
-fn answer(value: Value) -> Answer<Tokio> {
+pub(crate) fn answer(value: Value) -> Answer<Tokio> {
     Answer::Value {
         value,
         usage: Usage::ZERO,
@@ -164,6 +226,19 @@ impl Handler {
         F: Fn(&Value, &Context) -> Result<Vec<Value>, Raised> + Send + Sync + 'static,
     {
         Self::inline(move |decision| items(decision.value(), decision.context).map(Answer::Items))
+    }
+
+    /// A mapper of a loop.
+    pub fn iteration<F>(map: F) -> Self
+    where
+        F: Fn(Iteration<'_>, &Context) -> Result<Value, Raised> + Send + Sync + 'static,
+    {
+        Self::inline(move |decision| {
+            let Some(iteration) = decision.iteration() else {
+                return Err("a mapper of a loop was called outside of one".into());
+            };
+            map(iteration, decision.context).map(answer)
+        })
     }
 
     /// The key of a branch, from the input and the context. `branches` are the keys in declared order.

@@ -10,9 +10,13 @@ mod run;
 mod runner;
 mod scope;
 
-pub use build::{BranchFailure, Conditional, ItemFailure, MapOver, Parallel, Pipeline, Step, lane_error};
+pub use build::{
+    After, BranchFailure, Conditional, Human, Import, ItemFailure, Loop, MapOver, Parallel, Pipeline,
+    StateEnd, StateMachine, Step, StepFailure, Transition, lane_error,
+};
 pub use domain::{BoxError, Raised, Tokio, UserError, user_error};
-pub use handler::{Decision, Handler, Reply};
+pub use flujo_core::plan::IterationFailure;
+pub use handler::{Decision, Handler, Iteration, Reply};
 pub use run::{Canceller, Done, Event, EventKind, Events, Run, RunId};
 pub use runner::{BuildError, Runner, RunnerBuilder};
 pub use scope::{Place, Resources, Scope};

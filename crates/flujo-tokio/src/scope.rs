@@ -170,6 +170,7 @@ pub(crate) fn lane_name(plan: &Plan<Handler>, lane: Option<&LanePlace>) -> Strin
                 let branch = branch.map_or("", |(name, _)| name);
                 format!("{}.{branch}", node.name)
             }
+            Kind::Group(_) => node.name.to_string(),
             _ => format!("{}[{}]", node.name, place.index),
         }
     };

@@ -57,6 +57,15 @@ impl Context {
         self
     }
 
+    /// No fields, the same merge rules.
+    #[must_use]
+    pub fn emptied(&self) -> Self {
+        Self {
+            fields: OrdMap::new(),
+            rules: self.rules.clone(),
+        }
+    }
+
     /// A field's value.
     pub fn get(&self, field: &str) -> Option<&Value> {
         self.fields.get(field)

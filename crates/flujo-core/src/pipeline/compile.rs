@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Pipeline;
-use crate::plan::{Fingerprint, Kind, NodeId, Plan};
+use crate::plan::{Fingerprint, Kind, NodeId, Plan, construct_in};
 
 /// Why a pipeline cannot run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -77,9 +77,15 @@ impl<C> Pipeline<C> {
             node.path = join(&place, &node.name);
             let node = &self.nodes[id.0 as usize];
             check(&node.kind, &node.path)?;
+            let construct = construct_in(&self.nodes, id);
             for (label, child) in node.kind.children() {
-                let place = label.map_or_else(|| Arc::clone(&node.path), |label| join(&node.path, label));
-                waiting.push((child, place));
+                let around = match label {
+                    Some(label) => join(&node.path, label),
+                    // A construct and the step that gives it retries or a fallback are one step to the user.
+                    None if construct == Some(child) => Arc::clone(&place),
+                    None => Arc::clone(&node.path),
+                };
+                waiting.push((child, around));
             }
         }
         match self.nodes.get(root.0 as usize).map(|node| &node.kind) {

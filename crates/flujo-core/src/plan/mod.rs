@@ -44,6 +44,12 @@ impl<C> Plan<C> {
         })
     }
 
+    /// The construct that a step of the same name runs as its work: to the user the two are one step, with the attempts
+    /// of the one and the branches, items or iterations of the other.
+    pub fn construct_in(&self, step: NodeId) -> Option<NodeId> {
+        construct_in(&self.nodes, step)
+    }
+
     /// How many nodes there are.
     pub fn len(&self) -> usize {
         self.nodes.len()
@@ -57,5 +63,17 @@ impl<C> Plan<C> {
     /// A digest of structure, names and configuration; never of code.
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
+    }
+}
+
+/// See [`Plan::construct_in`].
+pub(crate) fn construct_in<C>(nodes: &[Node<C>], step: NodeId) -> Option<NodeId> {
+    let node = nodes.get(step.0 as usize)?;
+    match &node.kind {
+        Kind::Step(work) => match work.work {
+            Work::Body(body) => (nodes.get(body.0 as usize)?.name == node.name).then_some(body),
+            Work::Call(_) => None,
+        },
+        _ => None,
     }
 }

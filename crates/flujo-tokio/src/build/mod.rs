@@ -18,8 +18,13 @@
 //! ```
 
 mod conditional;
+mod failure;
+mod human;
+mod import;
 mod map;
 mod parallel;
+mod repeat;
+mod states;
 mod step;
 
 use std::sync::Arc;
@@ -29,8 +34,13 @@ use flujo_core::pipeline::{CompileError, Pipeline as Nodes};
 use flujo_core::plan::{GroupNode, NodeId, Plan};
 
 pub use conditional::Conditional;
+pub use failure::StepFailure;
+pub use human::Human;
+pub use import::Import;
 pub use map::{ItemFailure, MapOver};
 pub use parallel::{BranchFailure, Parallel, lane_error};
+pub use repeat::Loop;
+pub use states::{After, StateEnd, StateMachine, Transition};
 pub use step::Step;
 
 use crate::Handler;

@@ -1,16 +1,17 @@
 //! Branches that run at the same time, under construction.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flujo_core::context::MergeStrategy;
-use flujo_core::machine::{LaneRecord, Outcome, Stop};
-use flujo_core::plan::{LaneFailure, ParallelNode};
+use flujo_core::context::{Context, MergeStrategy};
+use flujo_core::machine::{Answer, Chosen, LaneRecord, Outcome, Stop};
+use flujo_core::plan::{LaneFailure, ParallelNode, Router};
 use flujo_core::value::Value;
 
 use super::Pipeline;
 use crate::Handler;
-use crate::domain::Tokio;
+use crate::domain::{Raised, Tokio};
 
 /// What the failure of one branch means for the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -23,11 +24,14 @@ pub enum BranchFailure {
     Ignore,
 }
 
-/// Runs all branches on the same input, isolated from one another.
-#[derive(Debug, Clone)]
+type Select = dyn Fn(&Value, &Context) -> Result<Vec<String>, Raised> + Send + Sync;
+
+/// Runs all branches on the same input, isolated from one another; with a [router](Self::router), those it chooses.
+#[derive(Clone)]
 pub struct Parallel {
     name: Arc<str>,
     branches: Vec<(Arc<str>, Pipeline)>,
+    router: Option<(Pipeline, Arc<Select>)>,
     on_failure: BranchFailure,
     max_concurrency: Option<u32>,
     merge: MergeStrategy,
@@ -41,6 +45,7 @@ impl Parallel {
         Self {
             name: name.into(),
             branches: Vec::new(),
+            router: None,
             on_failure: BranchFailure::default(),
             max_concurrency: None,
             merge: MergeStrategy::default(),
@@ -53,6 +58,23 @@ impl Parallel {
     #[must_use]
     pub fn branch(mut self, name: impl Into<Arc<str>>, body: impl Into<Pipeline>) -> Self {
         self.branches.push((name.into(), body.into()));
+        self
+    }
+
+    /// Runs first, on the same input; its output says which branches run: a list of names, one name, or null for none.
+    /// An unknown name fails the step; none at all gives an empty output.
+    #[must_use]
+    pub fn router(self, router: impl Into<Pipeline>) -> Self {
+        self.router_with(router, |output, _| names(output))
+    }
+
+    /// The same; `select` tells from the router's output and the context which branches run.
+    #[must_use]
+    pub fn router_with<F>(mut self, router: impl Into<Pipeline>, select: F) -> Self
+    where
+        F: Fn(&Value, &Context) -> Result<Vec<String>, Raised> + Send + Sync + 'static,
+    {
+        self.router = Some((router.into(), Arc::new(select)));
         self
     }
 
@@ -92,16 +114,67 @@ impl Parallel {
     }
 }
 
+/// The branches that a router's output names.
+fn names(output: &Value) -> Result<Vec<String>, Raised> {
+    let name = |value: &Value| value.as_str().map(str::to_owned);
+    let names = match output {
+        Value::Null => Some(Vec::new()),
+        Value::List(values) => values.iter().map(name).collect(),
+        one => name(one).map(|name| vec![name]),
+    };
+    names.ok_or_else(|| {
+        let kind = output.kind();
+        format!("a router must give a list of names of branches, one name or null, but gave a {kind}").into()
+    })
+}
+
+/// Which branches run, from a router's output. `branches` are their names in declared order.
+fn chosen(select: Arc<Select>, branches: Vec<Arc<str>>) -> Handler {
+    Handler::inline(move |decision| {
+        let names = select(decision.value(), decision.context)?.into_iter();
+        Ok(Answer::Branches(
+            names
+                .map(|name| {
+                    let place = branches.iter().position(|branch| **branch == *name);
+                    Chosen {
+                        key: name.into(),
+                        branch: place.and_then(|place| u32::try_from(place).ok()),
+                    }
+                })
+                .collect(),
+        ))
+    })
+}
+
+impl fmt::Debug for Parallel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parallel")
+            .field("name", &self.name)
+            .field("branches", &self.branches)
+            .field("router", &self.router.as_ref().map(|(body, _)| body))
+            .finish_non_exhaustive()
+    }
+}
+
 impl From<Parallel> for Pipeline {
     fn from(parallel: Parallel) -> Self {
         let mut nodes = None;
+        let names = parallel
+            .branches
+            .iter()
+            .map(|(name, _)| Arc::clone(name))
+            .collect();
+        let router = parallel.router.map(|(body, select)| Router {
+            body: body.place_in(&mut nodes),
+            select: chosen(select, names),
+        });
         let branches = parallel
             .branches
             .into_iter()
             .map(|(name, body)| (name, body.place_in(&mut nodes)))
             .collect();
         let node = ParallelNode {
-            router: None,
+            router,
             branches,
             on_failure: match parallel.on_failure {
                 BranchFailure::Propagate => LaneFailure::Propagate,

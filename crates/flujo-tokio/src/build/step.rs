@@ -4,18 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flujo_core::agent::Agent;
-use flujo_core::plan::{Backoff, StepNode};
+use flujo_core::plan::{Backoff, NodeId, StepNode, Work};
 use flujo_core::usage::{Usage, UsageLimits};
-use flujo_core::value::Value;
+use flujo_core::value::{Map, Value};
 
 use super::Pipeline;
 use crate::Handler;
+use crate::domain::Raised;
 
 /// A step: a handler with what goes before and after it.
 #[derive(Debug, Clone)]
 pub struct Step {
     name: Arc<str>,
     node: StepNode<Handler>,
+    body: Option<Pipeline>,
     deadline: Option<Duration>,
     fallback: Option<Pipeline>,
 }
@@ -26,9 +28,48 @@ impl Step {
         Self {
             name: name.into(),
             node: StepNode::new(handler),
+            body: None,
             deadline: None,
             fallback: None,
         }
+    }
+
+    /// A step whose work a whole pipeline does: each attempt runs it anew, in a context of its own whose writes count
+    /// when the attempt succeeds. There is one attempt unless [`retries`](Self::retries) says otherwise. Around one
+    /// construct of the same name it gives that construct retries, validators, a timeout and a fallback.
+    pub fn body(name: impl Into<Arc<str>>, body: impl Into<Pipeline>) -> Self {
+        let mut node = StepNode::of(Work::Body(NodeId(0))); // until it is known where the body stands
+        node.policy.max_retries = 0;
+        Self {
+            name: name.into(),
+            node,
+            body: Some(body.into()),
+            deadline: None,
+            fallback: None,
+        }
+    }
+
+    /// A step that takes entries by name out of a map, such as outputs of a parallel step, in this order.
+    pub fn gather<N: Into<Arc<str>>>(
+        name: impl Into<Arc<str>>,
+        entries: impl IntoIterator<Item = N>,
+    ) -> Self {
+        let entries: Vec<Arc<str>> = entries.into_iter().map(Into::into).collect();
+        let gather = Handler::processor(move |input, _| {
+            let Some(known) = input.as_map() else {
+                let kind = input.kind();
+                return Err(format!("the input must be a map of outputs by name, but is a {kind}").into());
+            };
+            let taken: Result<Vec<_>, Raised> = entries
+                .iter()
+                .map(|entry| match input.get(entry) {
+                    Some(value) => Ok((Arc::clone(entry), value.clone())),
+                    None => Err(missing(entry, known)),
+                })
+                .collect();
+            Ok(Value::Map(Arc::new(taken?)))
+        });
+        Self::new(name, gather).retries(0)
     }
 
     /// A step whose work an agent does.
@@ -146,6 +187,12 @@ impl Step {
         self
     }
 
+    /// Runs `handler` when the step has failed, retries and fallback included; see [`Pipeline::on_failure`].
+    #[must_use]
+    pub fn on_failure(self, handler: impl Into<Pipeline>) -> Pipeline {
+        Pipeline::from(self).on_failure(handler)
+    }
+
     /// Runs with the step's input when all attempts have failed.
     #[must_use]
     pub fn fallback(mut self, fallback: impl Into<Pipeline>) -> Self {
@@ -154,10 +201,19 @@ impl Step {
     }
 }
 
+fn missing(entry: &str, known: &Map) -> Raised {
+    let known: Vec<String> = known.iter().map(|(name, _)| format!("`{name}`")).collect();
+    let known = known.join(", ");
+    format!("there is no output named `{entry}` to gather; there are {known}").into()
+}
+
 impl From<Step> for Pipeline {
     fn from(step: Step) -> Self {
         let mut nodes = None;
         let mut node = step.node;
+        if let Some(body) = step.body {
+            node.work = Work::Body(body.place_in(&mut nodes));
+        }
         node.fallback = step.fallback.map(|fallback| fallback.place_in(&mut nodes));
         let mut nodes = nodes.unwrap_or_default();
         let id = nodes.step(step.name, node);

@@ -10,9 +10,9 @@ use std::task::{Context as Poller, Poll, ready};
 use flujo_core::agent::{Agent, AgentError, AgentOutput, AgentRequest, BoxFuture, ChunkSink};
 use flujo_core::context::Context;
 use flujo_core::machine::{
-    Answer, Call, CallId, Event as Happened, Failure, FailureKind, Input, LanePlace, Role, Time,
+    Answer, Call, CallId, Event as Happened, Failure, FailureKind, Input, LanePlace, Machine, Time,
 };
-use flujo_core::plan::{self, Kind, NodeId};
+use flujo_core::plan::NodeId;
 use flujo_core::usage::Usage;
 use flujo_core::value::Value;
 use tokio::sync::mpsc::Sender;
@@ -20,6 +20,7 @@ use tokio::time::Sleep;
 use tracing::Span;
 
 use super::Shared;
+use super::callable::callable;
 use super::event::{Event, EventKind};
 use super::outputs::Outputs;
 use crate::Handler;
@@ -49,47 +50,16 @@ pub(super) enum Begun {
     Active(Active),
 }
 
-/// Finds the callable that a call is for.
-fn handler<'a>(shared: &'a Shared, call: &Call<Tokio>) -> Option<&'a Handler> {
-    let node = shared.plan.node(call.node);
-    let index = call.index as usize;
-    match (&node.kind, call.role) {
-        (Kind::Step(step), role) => match role {
-            Role::Agent => match &step.work {
-                plan::Work::Call(agent) => Some(agent),
-                plan::Work::Body(_) => None,
-            },
-            Role::PromptProcessor => step.prompt_processors.get(index),
-            Role::OutputProcessor => step.output_processors.get(index),
-            Role::Plugin => step.plugins.get(index),
-            Role::Validator => step.validators.get(index),
-            Role::Apply => step.apply.as_ref(),
-            Role::Persist => step.persist.as_ref(),
-            _ => None,
-        },
-        (Kind::Conditional(node), Role::Condition) => Some(&node.condition),
-        (Kind::Conditional(node), Role::BranchInput) => node.input_mapper.as_ref(),
-        (Kind::Conditional(node), Role::BranchOutput) => node.output_mapper.as_ref(),
-        (Kind::Parallel(node), Role::Merge) => node.merge.as_ref(),
-        (Kind::Parallel(node), Role::Collect) => Some(&node.collect),
-        (Kind::Map(node), Role::Items) => Some(&node.items),
-        (Kind::Map(node), Role::Merge) => node.merge.as_ref(),
-        (Kind::Map(node), Role::Collect) => Some(&node.collect),
-        (Kind::Group(node), Role::Inherit) => node.inherit.as_ref(),
-        (Kind::Group(node), Role::Collect) => node.collect.as_ref(),
-        _ => None,
-    }
-}
-
 /// Begins a call and goes on with it as far as it gets without waiting. User code that panics has failed.
 #[inline]
 pub(super) fn begin(
     shared: &Arc<Shared>,
-    lane: Option<&Arc<LanePlace>>,
+    machine: &Machine<Tokio>,
     outputs: &Outputs,
     call: Call<Tokio>,
     poller: &mut Poller<'_>,
 ) -> Begun {
+    let lane = machine.lane();
     let (id, node, attempt, deadline) = (call.call, call.node, call.attempt, call.deadline);
     let redirect = match &call.input {
         Input::Redirect {
@@ -98,12 +68,12 @@ pub(super) fn begin(
         } => agent.downcast_ref::<Handler>().cloned(),
         _ => None,
     };
-    let Some(handler) = redirect.as_ref().or_else(|| handler(shared, &call)) else {
+    let Some(handler) = redirect.as_ref().or_else(|| callable(&shared.plan, &call)) else {
         return missing(shared, &call);
     };
     let mut scope = None;
     let (begun, span) = match handler {
-        Handler::Inline(decide) => return decide_now(shared, &**decide, &call),
+        Handler::Inline(decide) => return decide_now(shared, machine, &**decide, &call),
         Handler::Plain(function) => {
             let (input, span) = (value(call.input), shared.span(lane, node, attempt));
             let begin = || Work::Function(function(input));
@@ -235,6 +205,7 @@ fn close(scope: Option<&Scope>) -> (Option<Context>, Usage, Option<Raised>) {
 
 fn decide_now(
     shared: &Shared,
+    machine: &Machine<Tokio>,
     decide: &(dyn Fn(Decision<'_>) -> Result<Answer<Tokio>, Raised> + Send + Sync),
     call: &Call<Tokio>,
 ) -> Begun {
@@ -243,6 +214,8 @@ fn decide_now(
         decide(Decision {
             input: &call.input,
             context: &mut context,
+            history: machine.history(),
+            plan: &shared.plan,
         })
     }));
     let (call, written, at) = (call.call, !context.same(&call.context), shared.now());
@@ -260,7 +233,7 @@ fn decide_now(
 
 fn value(input: Input<Tokio>) -> Value {
     match input {
-        Input::Value(value) | Input::Redirect { input: value, .. } => value,
+        Input::Value(value) | Input::Redirect { input: value, .. } | Input::Iteration { value, .. } => value,
         _ => Value::Null,
     }
 }

@@ -7,7 +7,7 @@ use std::task::{Context as Poller, Poll, ready};
 
 use flujo_core::agent::BoxFuture;
 use flujo_core::machine::{
-    Call, Command, Event as Happened, Finish, Machine, Notice, Outcome, Role, Stop, TimerId,
+    Call, Command, Event as Happened, Finish, Machine, Notice, NoticeKind, Outcome, Role, Stop, TimerId,
 };
 use tokio::time::Sleep;
 
@@ -122,7 +122,7 @@ impl Driver {
         if self.shared.has_agents && call.role == Role::Agent {
             self.outputs.take_in(self.machine.history(), &self.shared.plan);
         }
-        match call::begin(&self.shared, self.machine.lane(), &self.outputs, call, poller) {
+        match call::begin(&self.shared, &self.machine, &self.outputs, call, poller) {
             Begun::Over(ended) => self.machine.handle(ended),
             Begun::Active(active) => self.call = Some(active),
         }
@@ -136,6 +136,10 @@ impl Driver {
     }
 
     fn notify(&mut self, notice: Notice<Tokio>) {
+        let pauses = matches!(notice.kind, NoticeKind::Paused | NoticeKind::Resumed);
+        if self.shared.constructs.contains(&notice.node) && !pauses {
+            return; // the step around it tells the same
+        }
         let lane = self.machine.lane().map(|lane| &**lane);
         if self.shared.traced {
             event::trace(&self.shared, lane, &notice);

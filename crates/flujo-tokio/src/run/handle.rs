@@ -136,6 +136,7 @@ impl Run {
             pool: (!runner.limits.is_unlimited()).then(|| UsagePool::new(runner.limits)),
             traced: tracing::enabled!(target: "flujo::run", tracing::Level::DEBUG),
             has_agents: runner.has_agents,
+            constructs: Arc::clone(&runner.constructs),
             origin: Instant::now(),
             events: sender,
         });

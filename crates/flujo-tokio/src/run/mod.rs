@@ -1,6 +1,7 @@
 //! One run: the handle that its caller holds, the driver that does what the machine asks, and the events it sends.
 
 mod call;
+mod callable;
 mod driver;
 mod event;
 mod handle;
@@ -8,6 +9,7 @@ mod lanes;
 mod outputs;
 mod signal;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -67,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) traced: bool,
     /// Whether some step of the plan is an agent, which is told the outputs of earlier steps.
     pub(crate) has_agents: bool,
+    /// Constructs that are one step with the step around them.
+    pub(crate) constructs: Arc<HashSet<NodeId>>,
     /// When the run began.
     pub(crate) origin: Instant,
 }
