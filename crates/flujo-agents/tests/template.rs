@@ -1,7 +1,7 @@
 //! What templates and expressions promise.
 #![allow(clippy::unwrap_used, clippy::panic)] // a test fails by panicking, also in what several tests share
 
-use flujo_agents::template::{Expression, Scope, Template, TemplateErrorKind};
+use flujo_agents::template::{Expression, Scope, Template, TemplateErrorKind, TextTemplate};
 use flujo_core::agent::{AgentRequest, Retry};
 use flujo_core::value::Value;
 
@@ -251,4 +251,109 @@ async fn the_template_agent_renders_its_input_and_fails_for_good() {
         error.message.contains("`template`") && error.message.contains("`context.x`"),
         "{error}"
     );
+}
+
+#[test]
+fn a_single_placeholder_gives_the_value_itself_and_a_text_gives_text() {
+    let evaluate = |source: &str| TextTemplate::parse(source).unwrap().evaluate(&scope()).unwrap();
+    assert_eq!(evaluate("{{ input.tags }}"), json(r#"["a", "b"]"#));
+    assert_eq!(evaluate(" {{- input.tags[0] -}} "), Value::from("a"));
+    assert_eq!(
+        evaluate("tags: {{ input.tags }}"),
+        Value::from(r#"tags: ["a","b"]"#)
+    );
+    assert_eq!(evaluate("plain"), Value::from("plain"));
+}
+
+#[test]
+fn work_output_and_nesting_have_a_measure() {
+    for source in [
+        "{% for a in range(10000) %}{% for b in range(10000) %}{{ b }}{% endfor %}{% endfor %}",
+        "{% set a = 'x' * 1000000 %}{% set a = a ~ a ~ a ~ a %}{% set a = a ~ a ~ a ~ a %}{{ a ~ a ~ a ~ a ~ a }}{{ a }}{{ a }}",
+        "{% for x in [1] recursive %}{{ loop([x]) }}{% endfor %}",
+    ] {
+        let error = fails(source);
+        assert!(
+            error.contains("does more work") || error.contains("recursion"),
+            "{source}: {error}"
+        );
+    }
+    let mut deep = Value::Int(1);
+    for _ in 0..100_000 {
+        deep = Value::list([deep]);
+    }
+    let error = Template::parse("{{ input }}")
+        .unwrap()
+        .render(&Scope::new().input(deep.clone()))
+        .unwrap_err();
+    assert!(error.to_string().contains("more than 128 levels"), "{error}");
+    std::mem::forget(deep); // taking it apart is the business of whoever built it
+}
+
+#[test]
+fn forms_that_are_pythons_are_refused_with_the_rewrite() {
+    for (source, rewrite) in [
+        ("context.x is None", "`is none`"),
+        ("str(input)", "`x | string`"),
+        ("[x for x in input]", "map(attribute="),
+        ("any(input)", "select"),
+    ] {
+        let error = Expression::parse(source).unwrap_err();
+        assert_eq!(error.kind, TemplateErrorKind::OldForm, "{source}");
+        assert!(error.to_string().contains(rewrite), "{error}");
+    }
+    for source in [
+        "'is None' in input.title",
+        "input.title.startswith('R') and len(input.tags) == 2",
+        "context.get('tone', 'x') == 'brief'",
+        "'a' if input.title else 'b'",
+        "not (input.title == 'x' or input.tags[0] != 'a')",
+        "context.depth['level'] >= 3 and context.tone in ['brief', 'long']",
+        "input.title.lower() + '!' == 'rust!'",
+        "input['tags'][-1] == 'b'",
+        "None if not input else True",
+    ] {
+        assert!(
+            Expression::parse(source).unwrap().evaluate(&scope()).is_ok(),
+            "{source}"
+        );
+    }
+}
+
+mod any_text {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Texts made of what templates are made of, and of anything else.
+    fn source() -> impl Strategy<Value = String> {
+        let part = prop_oneof![
+            4 => prop::sample::select(vec![
+                "{{", "}}", "{%", "%}", "{#", "#}", "{{-", "-%}", " input ", " context.depth ", " steps.read.output ",
+                "previous_step.tags", "[0]", "['a']", ".", " | ", "upper", "length", "tojson", "join(',')", "sort",
+                "map(attribute='x')", "batch(2)", "indent(3)", "round", "replace('a','bb')", "for x in ", "endfor",
+                "if ", "endif", "else", "set a = ", "set ns.a = ", "endset", "filter upper", "endfilter", "range(5)",
+                "dict(a=1)", "debug()", "namespace()", "loop.index", " recursive", "loop(x)", "x", "a", "'", "\"",
+                "(", ")", "[", "]", "{", "}", ":", ",", "~", "*", "**", "//", "%", "-", "+", "==", "<", " in ",
+                " is ", "not ", "defined", "none", "1", "99999999999999999999", "1e308", "_x", "\n", "é", "\0",
+            ]).prop_map(str::to_owned),
+            1 => any::<String>(),
+        ];
+        prop::collection::vec(part, 0..24).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(source in source()) {
+            if let Ok(template) = Template::parse(&source) {
+                let _ = template.render(&scope());
+            }
+            if let Ok(template) = TextTemplate::parse(&source) {
+                let _ = template.evaluate(&scope());
+            }
+            if let Ok(expression) = Expression::parse(&source) {
+                let _ = (expression.evaluate(&scope()), expression.is_true(&scope()));
+            }
+        }
+    }
 }

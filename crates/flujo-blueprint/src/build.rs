@@ -6,11 +6,11 @@ mod lanes;
 use std::sync::Arc;
 
 use flujo_agents::template::{Expression, Scope};
-use flujo_core::context::{Context, MergeStrategy as Merge};
+use flujo_core::context::MergeStrategy as Merge;
 use flujo_core::value::Value;
 use flujo_tokio::{
-    BranchFailure, Conditional, Handler, ItemFailure as OnItemFailure, MapOver, Parallel, Pipeline, Raised,
-    Step as Node,
+    BranchFailure, Conditional, Decision, Handler, ItemFailure as OnItemFailure, MapOver, Parallel, Pipeline,
+    Raised, Step as Node,
 };
 
 use crate::model::{
@@ -92,9 +92,7 @@ fn agent_step(step: &Step, agent: &AgentStep, problems: &mut Vec<Problem>) -> Pi
     }
     for rule in &agent.validators {
         let rule = Arc::clone(rule);
-        node = node.validator(Handler::validator(move |output, context| {
-            rule.check(output, context)
-        }));
+        node = node.validator(Handler::informed_validator(move |decision| rule.check(decision)));
     }
     if agent.updates_context || agent.sink_to.is_some() {
         node = node.apply(write_to_context(agent.updates_context, agent.sink_to.clone()));
@@ -124,8 +122,9 @@ fn write_to_context(updates: bool, path: Option<Arc<str>>) -> Handler {
 }
 
 impl OutputRule {
-    fn check(&self, output: &Value, context: &Context) -> Result<(), String> {
-        let scope = || scope(output, context).with("output", output.clone());
+    fn check(&self, decision: &Decision<'_>) -> Result<(), String> {
+        let output = decision.value();
+        let scope = || scope(decision).with("output", output.clone());
         let reason = match &self.test {
             Test::Expression(expression) => match expression.is_true(&scope()) {
                 Ok(true) => return Ok(()),
@@ -185,8 +184,8 @@ fn parallel_step(step: &Step, parallel: &ParallelStep, problems: &mut Vec<Proble
 
 fn conditional_step(step: &Step, conditional: &ConditionalStep, problems: &mut Vec<Problem>) -> Pipeline {
     let condition = Arc::clone(&conditional.condition);
-    let mut node = Conditional::new(Arc::clone(&step.name), move |input, context| {
-        let value = evaluate("condition_expression", &condition, input, context)?;
+    let mut node = Conditional::informed(Arc::clone(&step.name), move |decision| {
+        let value = evaluate("condition_expression", &condition, decision)?;
         branch_key(&value).ok_or_else(|| {
             Raised::new(format!(
                 "`condition_expression` must give the name of a branch, but gave a value of kind `{}`",
@@ -222,8 +221,8 @@ fn map_step(step: &Step, map: &MapStep, problems: &mut Vec<Problem>) -> Pipeline
         .merge(merge(map.merge));
     if let Some(items) = &map.items {
         let items = Arc::clone(items);
-        node = node.items(move |input, context| {
-            let value = evaluate("iterable_input", &items, input, context)?;
+        node = node.informed_items(move |decision| {
+            let value = evaluate("iterable_input", &items, decision)?;
             match value.as_list() {
                 Some(items) => Ok(items.to_vec()),
                 None => Err(Raised::new(format!(
@@ -239,8 +238,8 @@ fn map_step(step: &Step, map: &MapStep, problems: &mut Vec<Problem>) -> Pipeline
     node.into()
 }
 
-fn evaluate(key: &str, expression: &Expression, input: &Value, context: &Context) -> Result<Value, Raised> {
-    expression.evaluate(&scope(input, context)).map_err(|error| {
+fn evaluate(key: &str, expression: &Expression, decision: &Decision<'_>) -> Result<Value, Raised> {
+    expression.evaluate(&scope(decision)).map_err(|error| {
         Raised::new(format!(
             "`{key}: {}` can't be evaluated: {error}",
             expression.source()
@@ -248,8 +247,11 @@ fn evaluate(key: &str, expression: &Expression, input: &Value, context: &Context
     })
 }
 
-fn scope(input: &Value, context: &Context) -> Scope {
-    Scope::new().input(input.clone()).context(context.to_value())
+fn scope(decision: &Decision<'_>) -> Scope {
+    Scope::new()
+        .input(decision.value().clone())
+        .context(decision.context.to_value())
+        .steps(decision.steps.clone())
 }
 
 fn merge(strategy: MergeStrategy) -> Merge {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use flujo_agents::template::{Expression, Scope, Template, TemplateError};
+use flujo_agents::template::{Expression, Scope, Template, TemplateError, TextTemplate};
 use flujo_core::value::Value;
 
 use crate::node::{Content, Node};
@@ -15,8 +15,7 @@ use crate::rule::Rule;
 #[derive(Debug)]
 pub(crate) enum DataTemplate {
     Constant(Value),
-    Expression(Expression),
-    Text(Template),
+    Text(TextTemplate),
     List(Vec<DataTemplate>),
     Map(Vec<(String, DataTemplate)>),
 }
@@ -46,13 +45,8 @@ impl DataTemplate {
                 .collect::<Option<_>>()
                 .map(Self::Map),
             Content::Scalar(Value::Str(text)) => {
-                let template = template(node, text, more, names, reporter)?;
-                if template.is_constant() {
-                    return Some(Self::Constant(Value::Str(text.clone())));
-                }
-                if is_one_placeholder(text) {
-                    return Expression::parse(text).ok().map(Self::Expression);
-                }
+                let template = parsed(node, text, TextTemplate::parse(text), reporter)?;
+                check_names(node.position, template.variables(), more, names, reporter);
                 Some(Self::Text(template))
             }
             Content::Scalar(value) => Some(Self::Constant(value.clone())),
@@ -63,8 +57,7 @@ impl DataTemplate {
     pub(crate) fn evaluate(&self, scope: &Scope) -> Result<Value, TemplateError> {
         Ok(match self {
             Self::Constant(value) => value.clone(),
-            Self::Expression(expression) => expression.evaluate(scope)?,
-            Self::Text(template) => Value::from(template.render(scope)?),
+            Self::Text(template) => template.evaluate(scope)?,
             Self::List(items) => {
                 let items: Result<Vec<_>, _> = items.iter().map(|item| item.evaluate(scope)).collect();
                 Value::from(items?)
@@ -80,25 +73,16 @@ impl DataTemplate {
     }
 }
 
-/// Whether the whole text is `{{ … }}`, with no other placeholder in it.
-fn is_one_placeholder(text: &str) -> bool {
-    let inner = text
-        .trim()
-        .strip_prefix("{{")
-        .and_then(|rest| rest.strip_suffix("}}"));
-    inner.is_some_and(|inner| !["{{", "}}", "{%", "{#"].iter().any(|mark| inner.contains(mark)))
-}
-
 /// What templates of one file may name.
 pub(crate) struct Names<'a> {
-    /// The steps of the file; `None` where the outputs of steps can't be read.
-    pub(crate) steps: Option<&'a BTreeSet<String>>,
+    /// The steps of the file.
+    pub(crate) steps: &'a BTreeSet<String>,
 }
 
 const STANDARD: [&str; 4] = ["input", "previous_step", "context", "steps"];
 
 /// Functions that templates can call.
-const FUNCTIONS: [&str; 5] = ["range", "dict", "namespace", "debug", "len"];
+const FUNCTIONS: [&str; 4] = ["range", "dict", "debug", "len"];
 
 /// A template in a text node.
 pub(crate) fn template(
@@ -108,16 +92,21 @@ pub(crate) fn template(
     names: &Names<'_>,
     reporter: &mut Reporter,
 ) -> Option<Template> {
-    match Template::parse(text) {
-        Ok(template) => {
-            check_names(node.position, template.variables(), more, names, reporter);
-            Some(template)
-        }
-        Err(error) => {
-            report_syntax(node, text, &error, reporter);
-            None
-        }
-    }
+    let template = parsed(node, text, Template::parse(text), reporter)?;
+    check_names(node.position, template.variables(), more, names, reporter);
+    Some(template)
+}
+
+/// What a text was parsed into; an error is reported.
+fn parsed<T>(
+    node: &Node,
+    text: &str,
+    result: Result<T, TemplateError>,
+    reporter: &mut Reporter,
+) -> Option<T> {
+    result
+        .map_err(|error| report_syntax(node, text, &error, reporter))
+        .ok()
 }
 
 /// An expression in a text node; `true` and `false` may stand without quotes.
@@ -128,82 +117,9 @@ pub(crate) fn expression(
     reporter: &mut Reporter,
 ) -> Option<Expression> {
     let text = crate::structure::name_text(node)?;
-    if let Some((form, rewrite)) = old_form(&text) {
-        reporter.report_with_hint(
-            Rule::OldExpression,
-            node.position,
-            format!("`{form}` is Python, which expressions don't run"),
-            rewrite,
-        );
-        return None;
-    }
-    match Expression::parse(&text) {
-        Ok(expression) => {
-            check_names(node.position, expression.variables(), more, names, reporter);
-            Some(expression)
-        }
-        Err(error) => {
-            report_syntax(node, &text, &error, reporter);
-            None
-        }
-    }
-}
-
-/// Forms that expressions of Flujo 0.6 could have and that are written otherwise here.
-fn old_form(text: &str) -> Option<(&'static str, &'static str)> {
-    let forms = [
-        ("is not None", "write `is not none`"),
-        ("is None", "write `is none`"),
-        (
-            "isinstance(",
-            "write a test: `x is string`, `x is number`, `x is mapping`, `x is sequence`",
-        ),
-        (
-            "lambda ",
-            "write the condition itself; names are `input`, `context`, `steps`",
-        ),
-        ("str(", "write a filter: `x | string`"),
-        ("int(", "write a filter: `x | int`"),
-        ("float(", "write a filter: `x | float`"),
-        ("bool(", "write `x` where truth is asked for"),
-        ("any(", "write filters: `x | select | list | length > 0`"),
-        ("all(", "write filters: `x | reject | list | length == 0`"),
-        ("sum(", "write a filter: `x | sum`"),
-        ("min(", "write a filter: `x | min`"),
-        ("max(", "write a filter: `x | max`"),
-        ("sorted(", "write a filter: `x | sort`"),
-    ];
-    forms.into_iter().find(|(form, _)| {
-        outside_quotes(text).match_indices(form).any(|(place, _)| {
-            // `point(` isn't `int(`, and `x | int(0)` is a filter.
-            let before = outside_quotes(text)[..place].trim_end().chars().next_back();
-            let joined = outside_quotes(text)[..place]
-                .chars()
-                .next_back()
-                .is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '.');
-            !joined && before != Some('|')
-        })
-    })
-}
-
-/// The text with the contents of its quoted parts blanked out.
-fn outside_quotes(text: &str) -> String {
-    let mut quote = None;
-    text.chars()
-        .map(|c| match quote {
-            Some(open) if c == open => {
-                quote = None;
-                c
-            }
-            Some(_) => ' ',
-            None => {
-                if c == '"' || c == '\'' {
-                    quote = Some(c);
-                }
-                c
-            }
-        })
-        .collect()
+    let expression = parsed(node, &text, Expression::parse(&text), reporter)?;
+    check_names(node.position, expression.variables(), more, names, reporter);
+    Some(expression)
 }
 
 fn check_names(
@@ -235,27 +151,26 @@ fn check_names(
 }
 
 fn check_step(position: Position, step: Option<&str>, names: &Names<'_>, reporter: &mut Reporter) {
-    match (names.steps, step) {
-        (None, _) => reporter.report_with_hint(
-            Rule::UnknownName,
-            position,
-            "`steps` can't be read here",
-            "use `input`, or put the step's output into the context by `sink_to` and read it there",
-        ),
-        (Some(known), Some(step)) if !known.contains(step) => reporter.report_with_hint(
-            Rule::UnknownName,
-            position,
-            format!("the template uses the output of a step `{step}`, which this file doesn't have"),
-            did_you_mean(step, known.iter().map(String::as_str), "steps"),
-        ),
-        _ => {}
-    }
+    let Some(step) = step.filter(|step| !names.steps.contains(*step)) else {
+        return;
+    };
+    reporter.report_with_hint(
+        Rule::UnknownName,
+        position,
+        format!("the template uses the output of a step `{step}`, which this file doesn't have"),
+        did_you_mean(step, names.steps.iter().map(String::as_str), "steps"),
+    );
 }
 
 fn report_syntax(node: &Node, text: &str, error: &TemplateError, reporter: &mut Reporter) {
     let source = std::sync::Arc::clone(reporter.source());
     let position = place_in_text(&source, node.position, text, error.line, error.column);
-    reporter.report(Rule::BadTemplate, position, error.message.clone());
+    match error.hint {
+        Some(rewrite) => {
+            reporter.report_with_hint(Rule::OldExpression, position, error.message.clone(), rewrite);
+        }
+        None => reporter.report(Rule::BadTemplate, position, error.message.clone()),
+    }
 }
 
 /// Where in the file a line and column of a text are. Texts that YAML folds are pointed at as a whole.

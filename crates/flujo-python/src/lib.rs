@@ -8,6 +8,7 @@ mod config;
 mod context;
 mod host;
 mod statistics;
+mod templates;
 mod vectorcall;
 
 /// The native module behind the `flujo` package. Its names are private; import from `flujo`.
@@ -18,6 +19,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     config::register(module)?;
     context::register(module)?;
     host::register(module)?;
+    templates::register(module)?;
     // The module is private: what is public is said in the package.
     module.delattr("__all__")?;
     Ok(())

@@ -33,6 +33,8 @@ pub enum Handler {
     Agent(Arc<dyn Agent>),
     /// A decision made in place, without waiting.
     Inline(Arc<Inline>),
+    /// A decision made in place that is told the outputs of earlier steps.
+    Informed(Arc<Inline>),
 }
 
 /// What a decision is made on.
@@ -42,6 +44,8 @@ pub struct Decision<'a> {
     pub input: &'a Input<Tokio>,
     /// The context; what is written counts when the step succeeds.
     pub context: &'a mut Context,
+    /// A map of the outputs of the steps that have succeeded so far, by name; null for decisions that aren't told.
+    pub steps: Value,
     pub(crate) history: &'a History<Tokio>,
     pub(crate) plan: &'a Plan<Handler>,
 }
@@ -129,7 +133,27 @@ impl fmt::Debug for Handler {
             Self::Scoped(_) => "Scoped",
             Self::Agent(_) => "Agent",
             Self::Inline(_) => "Inline",
+            Self::Informed(_) => "Informed",
         })
+    }
+}
+
+fn verdict(validated: Result<(), String>) -> Answer<Tokio> {
+    match validated {
+        Ok(()) => Answer::Done,
+        Err(feedback) => Answer::Rejected {
+            feedback: feedback.into(),
+        },
+    }
+}
+
+/// The branch that a key names; `branches` are the keys in declared order.
+pub(crate) fn branch(key: String, branches: &[Arc<str>]) -> Answer<Tokio> {
+    let key: Arc<str> = key.into();
+    let branch = branches.iter().position(|branch| *branch == key);
+    Answer::Branch {
+        key,
+        branch: branch.and_then(|branch| u32::try_from(branch).ok()),
     }
 }
 
@@ -173,6 +197,19 @@ impl Handler {
         Self::Inline(Arc::new(decide))
     }
 
+    /// Any decision made in place that is told the outputs of earlier steps.
+    pub fn informed<F>(decide: F) -> Self
+    where
+        F: Fn(Decision<'_>) -> Result<Answer<Tokio>, Raised> + Send + Sync + 'static,
+    {
+        Self::Informed(Arc::new(decide))
+    }
+
+    /// Whether it is told the outputs of earlier steps.
+    pub(crate) fn is_informed(&self) -> bool {
+        matches!(self, Self::Agent(_) | Self::Informed(_))
+    }
+
     /// A processor or mapper: a value from a value and the context.
     pub fn processor<F>(process: F) -> Self
     where
@@ -186,14 +223,15 @@ impl Handler {
     where
         F: Fn(&Value, &Context) -> Result<(), String> + Send + Sync + 'static,
     {
-        Self::inline(move |decision| {
-            Ok(match validate(decision.value(), decision.context) {
-                Ok(()) => Answer::Done,
-                Err(feedback) => Answer::Rejected {
-                    feedback: feedback.into(),
-                },
-            })
-        })
+        Self::inline(move |decision| Ok(verdict(validate(decision.value(), decision.context))))
+    }
+
+    /// A validator that is told the outputs of earlier steps.
+    pub fn informed_validator<F>(validate: F) -> Self
+    where
+        F: Fn(&Decision<'_>) -> Result<(), String> + Send + Sync + 'static,
+    {
+        Self::informed(move |decision| Ok(verdict(validate(&decision))))
     }
 
     /// Writes a step's output into the context.
@@ -241,19 +279,12 @@ impl Handler {
         })
     }
 
-    /// The key of a branch, from the input and the context. `branches` are the keys in declared order.
-    pub(crate) fn condition<F>(choose: F, branches: Vec<Arc<str>>) -> Self
+    /// The items of a map from all that a decision knows, the outputs of earlier steps included.
+    pub fn informed_items<F>(items: F) -> Self
     where
-        F: Fn(&Value, &Context) -> Result<String, Raised> + Send + Sync + 'static,
+        F: Fn(&Decision<'_>) -> Result<Vec<Value>, Raised> + Send + Sync + 'static,
     {
-        Self::inline(move |decision| {
-            let key: Arc<str> = choose(decision.value(), decision.context)?.into();
-            let branch = branches.iter().position(|branch| *branch == key);
-            Ok(Answer::Branch {
-                key,
-                branch: branch.and_then(|branch| u32::try_from(branch).ok()),
-            })
-        })
+        Self::informed(move |decision| items(&decision).map(Answer::Items))
     }
 
     /// One output from the lanes, in declared order.

@@ -40,7 +40,7 @@ pub(crate) struct Running {
     pub(crate) deadline: Option<Duration>,
     pub(crate) resources: Arc<Resources>,
     pub(crate) event_buffer: usize,
-    pub(crate) has_agents: bool,
+    pub(crate) reads_steps: bool,
     /// Constructs that a step of the same name runs: the two are one step to whoever looks on.
     pub(crate) constructs: Arc<HashSet<NodeId>>,
     rules: Option<Arc<MergeRules>>,
@@ -146,10 +146,18 @@ impl RunnerBuilder {
         for ((id, _), row) in steps.iter().zip(rows) {
             slots[id.0 as usize] = Some(row);
         }
-        let has_agents = plan.nodes().any(|(_, node)| match &node.kind {
+        let reads_steps = plan.nodes().any(|(_, node)| match &node.kind {
+            // A plugin may redirect to an agent.
             Kind::Step(step) => {
-                matches!(step.work, Work::Call(Handler::Agent(_))) || !step.plugins.is_empty()
+                let agent = match &step.work {
+                    Work::Call(agent) => Some(agent),
+                    _ => None,
+                };
+                let informed = step.validators.iter().chain(agent).any(Handler::is_informed);
+                informed || !step.plugins.is_empty()
             }
+            Kind::Conditional(node) => node.condition.is_informed(),
+            Kind::Map(node) => node.items.is_informed(),
             _ => false,
         });
         Ok(Runner(Arc::new(Running {
@@ -158,7 +166,7 @@ impl RunnerBuilder {
             deadline: self.deadline,
             resources: Arc::new(self.resources),
             event_buffer: self.event_buffer,
-            has_agents,
+            reads_steps,
             constructs: Arc::new(constructs),
             rules: self.rules,
             statistics,

@@ -8,6 +8,11 @@ use flujo_core::value::{Map, Opaque, Value};
 use minijinja::value::{Enumerator, Object, ObjectRepr, ValueKind};
 use minijinja::{Error, ErrorKind, Output, State};
 
+use super::host::{HostView, host_object};
+
+/// Deeper data can't be read: printing it would cost call stack without end.
+const DEEPEST: u8 = 128;
+
 /// What happens to names with a leading underscore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Privacy {
@@ -17,12 +22,45 @@ pub(super) enum Privacy {
     Hidden,
 }
 
+/// How data is looked at: what is private, and how deep inside of it one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Look {
+    privacy: Privacy,
+    depth: u8,
+}
+
+impl Look {
+    pub(super) fn new(privacy: Privacy) -> Self {
+        Self { privacy, depth: 0 }
+    }
+
+    pub(super) fn deeper(self) -> Self {
+        let depth = self.depth.saturating_add(1);
+        Self { depth, ..self }
+    }
+
+    pub(super) fn is_deepest(self) -> bool {
+        self.depth >= DEEPEST
+    }
+
+    /// Whether a name isn't there at all.
+    pub(super) fn hides(self, name: &str) -> bool {
+        self.privacy == Privacy::Hidden && is_private(name)
+    }
+}
+
+/// What stands where data goes on too deep.
+pub(super) fn too_deep() -> minijinja::Value {
+    let reason = format!("the data is nested more than {DEEPEST} levels deep, or holds itself");
+    Error::new(ErrorKind::InvalidOperation, reason).into()
+}
+
 pub(super) fn is_private(name: &str) -> bool {
     name.starts_with('_')
 }
 
 /// A value for the engine.
-pub(super) fn to_engine(value: &Value, privacy: Privacy) -> minijinja::Value {
+pub(super) fn to_engine(value: &Value, look: Look) -> minijinja::Value {
     match value {
         Value::Null => minijinja::Value::from(()),
         Value::Bool(value) => (*value).into(),
@@ -30,19 +68,21 @@ pub(super) fn to_engine(value: &Value, privacy: Privacy) -> minijinja::Value {
         Value::Float(value) => (*value).into(),
         Value::Str(text) => minijinja::Value::from(Arc::clone(text)),
         Value::Bytes(bytes) => minijinja::Value::from_bytes(bytes.to_vec()),
+        Value::List(_) | Value::Map(_) | Value::Opaque(_) if look.is_deepest() => too_deep(),
         Value::List(items) => minijinja::Value::from_object(ListView {
             items: Arc::clone(items),
-            privacy,
+            look,
             output: None,
         }),
         Value::Map(entries) => minijinja::Value::from_object(MapView {
             entries: Arc::clone(entries),
-            privacy,
+            look,
             output: None,
         }),
         Value::Opaque(object) => match object.codec().map(|codec| (codec.save)(object.as_any())) {
-            Some(Ok(plain)) => to_engine(&plain, privacy),
-            _ => minijinja::Value::from_object(ObjectView(object.clone())),
+            Some(Ok(plain)) => to_engine(&plain, look.deeper()),
+            _ => HostView::of(value, look, None)
+                .unwrap_or_else(|| minijinja::Value::from_object(ObjectView(object.clone()))),
         },
     }
 }
@@ -50,39 +90,43 @@ pub(super) fn to_engine(value: &Value, privacy: Privacy) -> minijinja::Value {
 /// A step's output for the engine: itself, and under `.output` once more. Text, numbers and the like can't carry a
 /// name, so they are wrapped only when `asked_for`.
 pub(super) fn step_output(output: &Value, asked_for: bool) -> minijinja::Value {
-    let privacy = Privacy::Unreachable;
+    let look = Look::new(Privacy::Unreachable);
+    let itself = to_engine(output, look);
     match output {
         Value::List(items) => minijinja::Value::from_object(ListView {
             items: Arc::clone(items),
-            privacy,
-            output: Some(to_engine(output, privacy)),
+            look,
+            output: Some(itself),
         }),
         Value::Map(entries) => minijinja::Value::from_object(MapView {
             entries: Arc::clone(entries),
-            privacy,
-            output: Some(to_engine(output, privacy)),
+            look,
+            output: Some(itself),
         }),
-        plain if asked_for => {
-            minijinja::Value::from_object(ScalarView(to_engine(plain, privacy), plain.clone()))
+        object if host_object(object).is_some() => {
+            HostView::of(object, look, Some(itself.clone())).unwrap_or(itself)
         }
-        plain => to_engine(plain, privacy),
+        plain if asked_for => minijinja::Value::from_object(ScalarView(itself, plain.clone())),
+        _ => itself,
     }
 }
 
 /// A value from the engine. What was picked out of a scope comes back as it went in.
 pub(super) fn from_engine(value: &minijinja::Value) -> Result<Value, String> {
     if let Some(map) = value.downcast_object_ref::<MapView>() {
-        if map.privacy == Privacy::Unreachable {
+        if map.look.privacy == Privacy::Unreachable {
             return Ok(Value::Map(Arc::clone(&map.entries)));
         }
     } else if let Some(list) = value.downcast_object_ref::<ListView>() {
-        if list.privacy == Privacy::Unreachable {
+        if list.look.privacy == Privacy::Unreachable {
             return Ok(Value::List(Arc::clone(&list.items)));
         }
     } else if let Some(scalar) = value.downcast_object_ref::<ScalarView>() {
         return Ok(scalar.1.clone());
     } else if let Some(object) = value.downcast_object_ref::<ObjectView>() {
         return Ok(Value::Opaque(object.0.clone()));
+    } else if let Some(object) = value.downcast_object_ref::<HostView>() {
+        return Ok(object.value.clone());
     }
     let failed = |error: Error| error.to_string();
     Ok(match value.kind() {
@@ -127,7 +171,13 @@ pub(super) fn print(
         return print(out, state, &scalar.0);
     }
     if let Some(object) = value.downcast_object_ref::<ObjectView>() {
-        return Err(unprintable(&object.0));
+        return Err(unprintable(object.0.type_name()));
+    }
+    if let Some(type_name) = value
+        .downcast_object_ref::<HostView>()
+        .and_then(HostView::unprintable)
+    {
+        return Err(unprintable(&type_name));
     }
     match value.kind() {
         ValueKind::Map | ValueKind::Seq | ValueKind::Iterable => {
@@ -153,20 +203,17 @@ pub(super) fn print(
     }
 }
 
-fn unprintable(object: &Opaque) -> Error {
+fn unprintable(type_name: &str) -> Error {
     Error::new(
         ErrorKind::InvalidOperation,
-        format!(
-            "a value of type `{}` can't be printed; turn it into text or data first",
-            object.type_name()
-        ),
+        format!("a value of type `{type_name}` can't be printed; turn it into text or data first"),
     )
 }
 
 /// A map with string keys.
 struct MapView {
     entries: Arc<Map>,
-    privacy: Privacy,
+    look: Look,
     output: Option<minijinja::Value>,
 }
 
@@ -183,21 +230,20 @@ impl Object for MapView {
             return None;
         }
         let (_, value) = self.entries.iter().find(|(name, _)| &**name == key)?;
-        Some(to_engine(value, self.privacy))
+        Some(to_engine(value, self.look.deeper()))
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
         // Keys come with their values, since the engine would look each up again, where private ones can't be had.
         let map = Arc::clone(self);
-        let visible = |name: &str| map.privacy != Privacy::Hidden || !is_private(name);
         let shown: Vec<usize> = (0..map.entries.len())
-            .filter(|&place| visible(&map.entries[place].0))
+            .filter(|&place| !map.look.hides(&map.entries[place].0))
             .collect();
         Enumerator::KeyValueIter(Box::new(shown.into_iter().map(move |place| {
             let (name, value) = &map.entries[place];
             (
                 minijinja::Value::from(Arc::clone(name)),
-                to_engine(value, map.privacy),
+                to_engine(value, map.look.deeper()),
             )
         })))
     }
@@ -206,7 +252,7 @@ impl Object for MapView {
 /// A list.
 struct ListView {
     items: Arc<Vec<Value>>,
-    privacy: Privacy,
+    look: Look,
     output: Option<minijinja::Value>,
 }
 
@@ -221,7 +267,7 @@ impl Object for ListView {
         }
         self.items
             .get(key.as_usize()?)
-            .map(|item| to_engine(item, self.privacy))
+            .map(|item| to_engine(item, self.look.deeper()))
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {

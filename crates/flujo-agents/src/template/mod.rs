@@ -8,12 +8,16 @@
 //! `steps.read` and `steps.read.output` are both the output of the step `read`. A template that uses `.output` of a
 //! step whose output is a number has to use it wherever it calculates with that output.
 //!
-//! A template reads values where they lie; nothing is copied into the engine. It touches no file and no network.
+//! A template reads values where they lie; nothing is copied into the engine. It touches no file and no network, calls
+//! no method of an object, and can't go on for ever: work, nesting and output are bounded.
 
 mod agent;
 mod bridge;
 mod error;
+mod host;
+mod old;
 mod scope;
+mod text;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -26,9 +30,21 @@ use minijinja::{Environment, UndefinedBehavior};
 pub(crate) use agent::render;
 pub use agent::{TemplateAgent, TemplateConfig};
 pub use error::{TemplateError, TemplateErrorKind};
+pub use host::{HostObject, Shape, host_object, host_value};
 pub use scope::Scope;
+pub use text::{TextTemplate, only_placeholder};
 
 use scope::StepNames;
+
+/// The most work of one rendering, in the engine's measure: one for an instruction, for 64 bytes of text or for two
+/// items that are visited. This bounds memory, too.
+const MOST_WORK: u64 = 4_000_000;
+
+/// The longest text that a template may give, in bytes.
+const MOST_OUTPUT: usize = 64 << 20;
+
+/// How deep loops may call themselves.
+const MOST_RECURSION: usize = 50;
 
 /// The engine with its settings, shared by all expressions and copied for each template.
 static ENGINE: LazyLock<Environment<'static>> = LazyLock::new(|| {
@@ -42,6 +58,10 @@ static ENGINE: LazyLock<Environment<'static>> = LazyLock::new(|| {
             .unwrap_or_default(),
     );
     engine.set_formatter(bridge::print);
+    engine.set_fuel(Some(MOST_WORK));
+    engine.set_recursion_limit(MOST_RECURSION);
+    // It would nest data without end, and taking that apart costs call stack.
+    engine.remove_global("namespace");
     // Python's spelling of common methods (`.get`, `.upper`, `.items`), as templates of Python tools have it.
     engine.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     engine.add_function("len", minijinja::filters::length);
@@ -103,6 +123,10 @@ impl Template {
             .get_template(NAME)
             .and_then(|template| template.render(scope.root(&self.steps)))
             .map_err(|error| TemplateError::from_engine(&error, &self.source, Some(scope)))
+            .and_then(|text| match text.len() {
+                0..=MOST_OUTPUT => Ok(text),
+                _ => Err(TemplateError::too_much(None, None)),
+            })
     }
 
     /// What the template was parsed from.
@@ -149,9 +173,12 @@ impl Expression {
     /// Parses `source`. One pair of braces around the whole of it may be there or not.
     ///
     /// # Errors
-    /// [`TemplateError`] of kind `Syntax`, with line and column.
+    /// [`TemplateError`] of kind `Syntax`, with line and column, or `OldForm`, with the rewrite.
     pub fn parse(source: &str) -> Result<Self, TemplateError> {
         let source = without_braces(source).to_owned();
+        if let Some((form, rewrite)) = old::old_form(&source) {
+            return Err(TemplateError::old(form.trim(), rewrite));
+        }
         let compiled = ENGINE
             .compile_expression_owned(source.clone())
             .map_err(|error| TemplateError::from_engine(&error, &source, None))?;
@@ -210,11 +237,8 @@ impl fmt::Debug for Expression {
 
 fn without_braces(source: &str) -> &str {
     let trimmed = source.trim();
-    match trimmed
-        .strip_prefix("{{")
-        .and_then(|rest| rest.strip_suffix("}}"))
-    {
-        Some(inner) if !inner.contains("{{") && !inner.contains("}}") => inner.trim(),
-        _ => trimmed,
+    match text::only_placeholder(trimmed) {
+        Some(inner) => inner,
+        None => trimmed,
     }
 }

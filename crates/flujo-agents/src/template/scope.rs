@@ -7,7 +7,8 @@ use flujo_core::agent::AgentRequest;
 use flujo_core::value::Value;
 use minijinja::value::{Enumerator, Object};
 
-use super::bridge::{self, Privacy};
+use super::bridge::{self, Look, Privacy};
+use super::host::host_object;
 
 /// The names that a template can use. Cloning copies pointers only.
 #[derive(Clone, Default)]
@@ -142,12 +143,12 @@ impl Object for Root {
         let value = self.scope.get(name)?;
         let added = self.scope.more.iter().any(|(known, _)| &**known == name);
         Some(match name {
-            "steps" if !added && matches!(value, Value::Map(_)) => minijinja::Value::from_object(Steps {
+            "steps" if !added && !matches!(value, Value::Null) => minijinja::Value::from_object(Steps {
                 outputs: value.clone(),
                 names: self.steps.clone(),
             }),
-            "context" if !added => bridge::to_engine(value, Privacy::Hidden),
-            _ => bridge::to_engine(value, Privacy::Unreachable),
+            "context" if !added => bridge::to_engine(value, Look::new(Privacy::Hidden)),
+            _ => bridge::to_engine(value, Look::new(Privacy::Unreachable)),
         })
     }
 
@@ -178,16 +179,24 @@ impl Object for Steps {
         if bridge::is_private(name) {
             return None;
         }
-        let output = self.outputs.get(name)?;
-        Some(bridge::step_output(output, self.names.contains(name)))
+        let output = match host_object(&self.outputs) {
+            Some(steps) => steps.entry(name)?.ok()?,
+            None => self.outputs.get(name)?.clone(),
+        };
+        Some(bridge::step_output(&output, self.names.contains(name)))
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        let names = self.outputs.as_map().into_iter().flatten();
+        let steps = host_object(&self.outputs).map(|steps| steps.entries());
+        let names = steps.into_iter().flatten().map(|(name, _)| name);
+        let plain = self.outputs.as_map().into_iter().flatten();
+        let plain = plain.map(|(name, _)| Value::Str(Arc::clone(name)));
+        let names: Vec<Value> = names.chain(plain).collect();
+        let public = names.iter().filter_map(Value::as_str);
         Enumerator::Values(
-            names
-                .filter(|(name, _)| !bridge::is_private(name))
-                .map(|(name, _)| minijinja::Value::from(&**name))
+            public
+                .filter(|name| !bridge::is_private(name))
+                .map(minijinja::Value::from)
                 .collect(),
         )
     }

@@ -22,9 +22,6 @@ use crate::rule::Rule;
 use crate::structure::{kind_of, misspells, name_text};
 use crate::template::{self, DataTemplate, Names};
 
-/// Conditions, items and validators see input and context alone.
-pub(super) const WITHOUT_STEPS: Names<'static> = Names { steps: None };
-
 /// What `uses` names.
 enum Used {
     Agent(Arc<str>, Position, Arc<AgentConfig>),
@@ -106,10 +103,10 @@ impl<'d> StepReader<'d> {
         })
     }
 
-    /// What the `input` of a step may name.
+    /// What templates may name.
     fn names(&self) -> Names<'d> {
         Names {
-            steps: Some(self.index.names()),
+            steps: self.index.names(),
         }
     }
 
@@ -119,7 +116,7 @@ impl<'d> StepReader<'d> {
         let input = node
             .get("input")
             .map(|input| DataTemplate::read(input, &["attempt"], &names, reporter));
-        let validators = validators(node, reporter);
+        let validators = validators(node, &names, reporter);
         let fallback = node
             .get("fallback")
             .map(|fallback| self.fallback(fallback, name, reporter));
@@ -326,7 +323,7 @@ impl<'d> StepReader<'d> {
 
     fn conditional(&mut self, node: &Node, reporter: &mut Reporter) -> Option<ConditionalStep> {
         let condition = match (node.get("condition_expression"), node.get("condition")) {
-            (Some(expression), None) => template::expression(expression, &[], &WITHOUT_STEPS, reporter),
+            (Some(expression), None) => template::expression(expression, &[], &self.names(), reporter),
             (None, Some(function)) => {
                 needs_python(function, "condition", reporter);
                 None
@@ -382,7 +379,7 @@ impl<'d> StepReader<'d> {
     fn map(&mut self, node: &Node, reporter: &mut Reporter) -> Option<MapStep> {
         let map = node.get("map")?;
         let items = match map.get("iterable_input") {
-            Some(written) => Some(Arc::new(iterable(written, reporter)?)),
+            Some(written) => Some(Arc::new(iterable(written, &self.names(), reporter)?)),
             None => None,
         };
         Some(MapStep {
@@ -427,13 +424,13 @@ impl<'d> StepReader<'d> {
 }
 
 /// The items of a map. A single word is a field of the context, as older versions wrote it.
-fn iterable(node: &Node, reporter: &mut Reporter) -> Option<Expression> {
+fn iterable(node: &Node, names: &Names<'_>, reporter: &mut Reporter) -> Option<Expression> {
     let text = name_text(node)?;
     let is_word = text.chars().all(|c| c.is_alphanumeric() || c == '_');
     if is_word && !["input", "previous_step", "context", "steps"].contains(&text.as_str()) {
         return Expression::parse(&format!("context.{text}")).ok();
     }
-    template::expression(node, &[], &WITHOUT_STEPS, reporter)
+    template::expression(node, &[], names, reporter)
 }
 
 fn needs_python(node: &Node, key: &str, reporter: &mut Reporter) {

@@ -2,22 +2,21 @@
 
 use std::sync::Arc;
 
-use super::step::WITHOUT_STEPS;
 use crate::model::{OutputRule, Test};
 use crate::node::Node;
 use crate::problem::Reporter;
 use crate::rule::Rule;
-use crate::template;
+use crate::template::{self, Names};
 
-pub(super) fn validators(node: &Node, reporter: &mut Reporter) -> Vec<Arc<OutputRule>> {
+pub(super) fn validators(node: &Node, names: &Names<'_>, reporter: &mut Reporter) -> Vec<Arc<OutputRule>> {
     let nodes = node.get("validators").and_then(Node::as_list).unwrap_or_default();
     nodes
         .iter()
-        .filter_map(|validator| read_validator(validator, reporter).map(Arc::new))
+        .filter_map(|validator| read_validator(validator, names, reporter).map(Arc::new))
         .collect()
 }
 
-fn read_validator(node: &Node, reporter: &mut Reporter) -> Option<OutputRule> {
+fn read_validator(node: &Node, names: &Names<'_>, reporter: &mut Reporter) -> Option<OutputRule> {
     let kinds: Vec<_> = ["expression", "regex", "json_schema"]
         .iter()
         .filter_map(|key| node.entry(key))
@@ -26,13 +25,7 @@ fn read_validator(node: &Node, reporter: &mut Reporter) -> Option<OutputRule> {
         .get("message")
         .and_then(|message| Some((message, message.as_str()?)))
     {
-        Some((message, text)) => Some(template::template(
-            message,
-            text,
-            &["output"],
-            &WITHOUT_STEPS,
-            reporter,
-        )?),
+        Some((message, text)) => Some(template::template(message, text, &["output"], names, reporter)?),
         None => None,
     };
     let [entry] = kinds[..] else {
@@ -52,12 +45,7 @@ fn read_validator(node: &Node, reporter: &mut Reporter) -> Option<OutputRule> {
         reporter.report(Rule::BadPattern, entry.value.position, reason);
     };
     let test = match entry.key.as_str() {
-        "expression" => Test::Expression(template::expression(
-            &entry.value,
-            &["output"],
-            &WITHOUT_STEPS,
-            reporter,
-        )?),
+        "expression" => Test::Expression(template::expression(&entry.value, &["output"], names, reporter)?),
         "regex" => match regex::Regex::new(entry.value.as_str()?) {
             Ok(regex) => Test::Regex(regex),
             Err(error) => {

@@ -12,6 +12,8 @@ mod reactor;
 
 use pyo3::prelude::*;
 
+pub(crate) use plain::to_object;
+
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<native::NativeAgent>()?;
     module.add_class::<call::NativeCall>()?;

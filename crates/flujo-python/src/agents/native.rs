@@ -12,12 +12,14 @@ use pyo3::types::PyDict;
 
 use super::call::{NativeCall, Work, chunk_channel};
 use super::{classes, outcome, plain, reactor};
+use crate::{host, templates};
 
 /// An agent that ships with Flujo.
 #[pyclass(module = "flujo._native", frozen)]
 pub(crate) struct NativeAgent {
     config: AgentConfig,
     takes_context: bool,
+    takes_steps: bool,
     pricing: Pricing,
     built: Mutex<Built>,
 }
@@ -37,7 +39,11 @@ impl NativeAgent {
     #[new]
     fn new(py: Python<'_>, r#type: &str, settings: &Bound<'_, PyDict>) -> PyResult<Self> {
         let settings = plain::to_value(settings.as_any(), "settings")?;
-        let takes_context = mentions_context(&settings);
+        let takes_context = mentions(&settings, "context");
+        let takes_steps = mentions(&settings, "steps");
+        if takes_steps {
+            host::steps::keep();
+        }
         let named = match &settings {
             Value::Map(entries) => {
                 let kind = (Arc::from("type"), Value::from(r#type));
@@ -50,6 +56,7 @@ impl NativeAgent {
         let agent = config.build().map_err(|error| refused(py, &error.to_string()))?;
         Ok(Self {
             takes_context,
+            takes_steps,
             pricing: config.pricing(),
             config,
             built: Mutex::new(Built {
@@ -145,6 +152,9 @@ impl NativeAgent {
         if self.takes_context && !context.is_none() {
             request.context = plain::to_value(context, "context")?;
         }
+        if self.takes_steps {
+            request.steps = templates::to_value(host::steps::here(py)?.as_any());
+        }
         if !place.is_none() {
             let text = |name: &Bound<'_, pyo3::types::PyString>| -> PyResult<Arc<str>> {
                 Ok(Arc::from(&*place.getattr(name)?.str()?.to_cow()?))
@@ -157,13 +167,13 @@ impl NativeAgent {
     }
 }
 
-/// Whether a template among the settings can read the context: by its name, or by `debug()`, which shows everything.
+/// Whether a template among the settings can read something: by its name, or by `debug()`, which shows everything.
 /// A context that nobody reads isn't turned into data.
-fn mentions_context(settings: &Value) -> bool {
+fn mentions(settings: &Value, name: &str) -> bool {
     match settings {
-        Value::Str(text) => text.contains("context") || text.contains("debug"),
-        Value::List(items) => items.iter().any(mentions_context),
-        Value::Map(entries) => entries.iter().any(|(_, value)| mentions_context(value)),
+        Value::Str(text) => text.contains(name) || text.contains("debug"),
+        Value::List(items) => items.iter().any(|item| mentions(item, name)),
+        Value::Map(entries) => entries.iter().any(|(_, value)| mentions(value, name)),
         _ => false,
     }
 }

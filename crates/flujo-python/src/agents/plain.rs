@@ -177,7 +177,7 @@ fn refused(object: &Bound<'_, PyAny>, place: Place<'_>) -> PyResult<PyErr> {
 }
 
 /// Plain data as a Python object.
-pub(super) fn to_object<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn to_object<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
     Ok(match value {
         Value::Null => py.None().into_bound(py),
         Value::Bool(truth) => PyBool::new(py, *truth).to_owned().into_any(),

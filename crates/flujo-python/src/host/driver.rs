@@ -17,6 +17,7 @@ use super::clock::seconds;
 use super::domain::{Command, Event, Finish, Machine};
 use super::engine::Shared;
 use super::inbox::{Delivery, Inbox, Waker};
+use super::steps::{self, Outputs};
 use super::time_limit::TimeLimit;
 use super::{aside, collected, hooks, lane, names};
 use crate::vectorcall::{self, Sent};
@@ -56,8 +57,8 @@ enum Awaited {
 }
 
 impl Driver {
-    pub(crate) fn new(machine: Box<Machine>, shared: Arc<Shared>) -> Self {
-        let place = Arc::new(super::place::PlaceState::new(&shared, machine.lane()));
+    pub(crate) fn new(machine: Box<Machine>, shared: Arc<Shared>, outputs: Outputs) -> Self {
+        let place = Arc::new(super::place::PlaceState::new(&shared, machine.lane(), outputs));
         Self {
             machine,
             shared,
@@ -105,6 +106,7 @@ impl Driver {
                         continue;
                     }
                     self.place.at(call.node, call.attempt);
+                    self.take_in_outputs(py)?;
                     match call::begin(py, &self.shared, &self.machine, call)? {
                         Begun::Ended(event) => self.machine.handle(event),
                         Begun::UnderWay(pending) => {
@@ -116,6 +118,7 @@ impl Driver {
                 }
                 Some(Command::Finish(finish)) => {
                     self.time_limit.close(py)?;
+                    self.place.forget_outputs();
                     return Ok(Turn::End(finish));
                 }
                 Some(command) => self.carry_out(py, command)?,
@@ -130,6 +133,15 @@ impl Driver {
                 }
             }
         }
+    }
+
+    #[inline]
+    fn take_in_outputs(&self, py: Python<'_>) -> PyResult<()> {
+        if !steps::are_kept() {
+            return Ok(());
+        }
+        let mut outputs = self.place.outputs();
+        outputs.take_in(py, self.machine.history(), &self.shared.plan)
     }
 
     /// Drives the coroutine of a call on; gives a turn when it has to be waited for.
@@ -274,7 +286,9 @@ impl Driver {
     fn carry_out(&mut self, py: Python<'_>, command: Command) -> PyResult<()> {
         match command {
             Command::Spawn { lane, machine } => {
-                let task = lane::spawn(py, &self.shared, &self.inbox, lane, machine)?;
+                self.take_in_outputs(py)?;
+                let outputs = self.place.outputs().for_lane(py);
+                let task = lane::spawn(py, &self.shared, &self.inbox, lane, machine, outputs)?;
                 self.lanes.insert(lane, task);
             }
             Command::CancelLane(lane) => {
@@ -382,6 +396,7 @@ impl Driver {
             pending.tell(visit)?;
         }
         self.time_limit.tell(visit)?;
+        self.place.tell(visit)?;
         self.lanes.values().try_for_each(|task| visit.call(task))?;
         match &self.timer {
             Some((_, handle)) => visit.call(handle),
@@ -396,6 +411,7 @@ impl Driver {
             let _ = pending.coroutine.bind(py).call_method0(intern!(py, "close"));
         }
         let _ = self.time_limit.close(py);
+        self.place.forget_outputs();
         for task in self.lanes.into_values() {
             let _ = task.bind(py).call_method0(intern!(py, "cancel"));
         }

@@ -16,6 +16,7 @@ use super::engine::Shared;
 use super::inbox::{Delivery, Inbox};
 use super::names;
 use super::place::Place;
+use super::steps::Outputs;
 use crate::vectorcall;
 
 /// The coroutine of a lane.
@@ -33,8 +34,9 @@ pub(crate) fn spawn(
     parent: &Arc<Inbox>,
     lane: LaneId,
     machine: Box<Machine>,
+    outputs: Outputs,
 ) -> PyResult<Py<PyAny>> {
-    let driver = Box::new(Driver::new(machine, Arc::clone(shared)));
+    let driver = Box::new(Driver::new(machine, Arc::clone(shared), outputs));
     let coroutine = Bound::new(
         py,
         Lane {

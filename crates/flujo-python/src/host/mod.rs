@@ -25,6 +25,7 @@ mod place;
 mod planning;
 mod record;
 mod run;
+pub(crate) mod steps;
 mod time_limit;
 
 use pyo3::prelude::*;

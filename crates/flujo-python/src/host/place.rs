@@ -1,14 +1,18 @@
 //! Where a run is: what `flujo.current_step()` tells user code.
 
 use std::fmt::Write;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flujo_core::machine::LanePlace;
 use flujo_core::plan::{Kind, NodeId};
+use pyo3::PyTraverseError;
 use pyo3::prelude::*;
+use pyo3::pyclass::PyVisit;
+use pyo3::types::PyDict;
 
 use super::engine::Shared;
+use super::steps::Outputs;
 
 /// The step a run or lane is at. Kept up to date by its driver; read by user code.
 pub(crate) struct PlaceState {
@@ -16,16 +20,47 @@ pub(crate) struct PlaceState {
     lane: Option<Arc<LanePlace>>,
     node: AtomicU32,
     attempt: AtomicU32,
+    outputs: Mutex<Outputs>,
 }
 
 impl PlaceState {
-    pub(crate) fn new(shared: &Arc<Shared>, lane: Option<&Arc<LanePlace>>) -> Self {
+    pub(crate) fn new(shared: &Arc<Shared>, lane: Option<&Arc<LanePlace>>, outputs: Outputs) -> Self {
         Self {
             shared: Arc::clone(shared),
             lane: lane.cloned(),
             node: AtomicU32::new(0),
             attempt: AtomicU32::new(0),
+            outputs: Mutex::new(outputs),
         }
+    }
+
+    /// What is known of earlier steps' outputs.
+    pub(super) fn outputs(&self) -> MutexGuard<'_, Outputs> {
+        self.outputs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The outputs of earlier steps by name.
+    pub(crate) fn steps<'py>(&self, py: Python<'py>) -> Bound<'py, PyDict> {
+        match self.outputs().by_name() {
+            Some(outputs) => outputs.bind(py).clone(),
+            None => PyDict::new(py),
+        }
+    }
+
+    /// Tells the garbage collector of the outputs, on behalf of the driver, whose they are.
+    pub(super) fn tell(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Ok(outputs) = self.outputs.try_lock() else {
+            return Ok(());
+        };
+        match outputs.by_name() {
+            Some(by_name) => visit.call(by_name),
+            None => Ok(()),
+        }
+    }
+
+    /// The run or lane is over: nobody reads outputs here any more.
+    pub(super) fn forget_outputs(&self) {
+        *self.outputs() = Outputs::default();
     }
 
     #[inline]

@@ -13,6 +13,7 @@ use super::domain::{Finish, Machine};
 use super::driver::{Driver, Resume, Turn};
 use super::engine::{EngineInner, Shared, was_cancelled};
 use super::place::Place;
+use super::steps::Outputs;
 use super::{names, record};
 use crate::vectorcall;
 
@@ -119,7 +120,7 @@ fn begin(py: Python<'_>, start: Start, resume: &Resume) -> PyResult<Box<UnderWay
     let deadline = shared.deadline(began);
     let plan = Arc::clone(&shared.plan.plan);
     let machine = Machine::start(plan, shared.options(), input, context, began, deadline);
-    let driver = Driver::new(Box::new(machine), shared);
+    let driver = Driver::new(Box::new(machine), shared, Outputs::default());
     let place = Bound::new(
         py,
         Place {

@@ -10,14 +10,16 @@ use flujo_core::value::Value;
 use super::Pipeline;
 use crate::Handler;
 use crate::domain::Raised;
+use crate::handler::{Decision, branch};
 
-type Condition = dyn Fn(&Value, &Context) -> Result<String, Raised> + Send + Sync;
+type Condition = dyn Fn(&Decision<'_>) -> Result<String, Raised> + Send + Sync;
 
 /// Runs the branch whose key a condition gives.
 #[derive(Clone)]
 pub struct Conditional {
     name: Arc<str>,
     condition: Arc<Condition>,
+    informed: bool,
     branches: Vec<(Arc<str>, Pipeline)>,
     default: Option<Pipeline>,
     input_mapper: Option<Handler>,
@@ -31,9 +33,23 @@ impl Conditional {
     where
         F: Fn(&Value, &Context) -> Result<String, Raised> + Send + Sync + 'static,
     {
+        let condition = move |decision: &Decision<'_>| condition(decision.value(), decision.context);
+        Self {
+            informed: false,
+            ..Self::informed(name, condition)
+        }
+    }
+
+    /// No branches yet. `condition` gives a branch's key from all that a decision knows, the outputs of earlier steps
+    /// included.
+    pub fn informed<F>(name: impl Into<Arc<str>>, condition: F) -> Self
+    where
+        F: Fn(&Decision<'_>) -> Result<String, Raised> + Send + Sync + 'static,
+    {
         Self {
             name: name.into(),
             condition: Arc::new(condition),
+            informed: true,
             branches: Vec::new(),
             default: None,
             input_mapper: None,
@@ -80,12 +96,18 @@ impl Conditional {
 
 impl From<Conditional> for Pipeline {
     fn from(conditional: Conditional) -> Self {
-        let keys = conditional
+        let keys: Vec<_> = conditional
             .branches
             .iter()
             .map(|(key, _)| Arc::clone(key))
             .collect();
-        let condition = conditional.condition;
+        let choose = conditional.condition;
+        let decide = move |decision: Decision<'_>| Ok(branch(choose(&decision)?, &keys));
+        let condition = if conditional.informed {
+            Handler::informed(decide)
+        } else {
+            Handler::inline(decide)
+        };
         let mut nodes = None;
         let branches = conditional
             .branches
@@ -94,7 +116,7 @@ impl From<Conditional> for Pipeline {
             .collect();
         let default = conditional.default.map(|body| body.place_in(&mut nodes));
         let node = ConditionalNode {
-            condition: Handler::condition(move |value, context| condition(value, context), keys),
+            condition,
             branches,
             default,
             input_mapper: conditional.input_mapper,

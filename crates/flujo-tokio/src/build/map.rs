@@ -12,6 +12,7 @@ use super::Pipeline;
 use super::parallel::merge_handler;
 use crate::Handler;
 use crate::domain::{Raised, Tokio};
+use crate::handler::Decision;
 
 /// What a failed item means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -71,6 +72,16 @@ impl MapOver {
         F: Fn(&Value, &Context) -> Result<Vec<Value>, Raised> + Send + Sync + 'static,
     {
         self.items = Handler::items(items);
+        self
+    }
+
+    /// Gives the items from all that a decision knows, the outputs of earlier steps included.
+    #[must_use]
+    pub fn informed_items<F>(mut self, items: F) -> Self
+    where
+        F: Fn(&Decision<'_>) -> Result<Vec<Value>, Raised> + Send + Sync + 'static,
+    {
+        self.items = Handler::informed_items(items);
         self
     }
 

@@ -73,7 +73,8 @@ pub(super) fn begin(
     };
     let mut scope = None;
     let (begun, span) = match handler {
-        Handler::Inline(decide) => return decide_now(shared, machine, &**decide, &call),
+        Handler::Inline(decide) => return decide_now(shared, machine, &**decide, &call, Value::Null),
+        Handler::Informed(decide) => return decide_now(shared, machine, &**decide, &call, outputs.value()),
         Handler::Plain(function) => {
             let (input, span) = (value(call.input), shared.span(lane, node, attempt));
             let begin = || Work::Function(function(input));
@@ -208,6 +209,7 @@ fn decide_now(
     machine: &Machine<Tokio>,
     decide: &(dyn Fn(Decision<'_>) -> Result<Answer<Tokio>, Raised> + Send + Sync),
     call: &Call<Tokio>,
+    steps: Value,
 ) -> Begun {
     let mut context = call.context.clone();
     let decided = catch_unwind(AssertUnwindSafe(|| {
@@ -216,6 +218,7 @@ fn decide_now(
             context: &mut context,
             history: machine.history(),
             plan: &shared.plan,
+            steps,
         })
     }));
     let (call, written, at) = (call.call, !context.same(&call.context), shared.now());

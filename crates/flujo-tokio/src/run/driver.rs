@@ -7,7 +7,7 @@ use std::task::{Context as Poller, Poll, ready};
 
 use flujo_core::agent::BoxFuture;
 use flujo_core::machine::{
-    Call, Command, Event as Happened, Finish, Machine, Notice, NoticeKind, Outcome, Role, Stop, TimerId,
+    Call, Command, Event as Happened, Finish, Machine, Notice, NoticeKind, Outcome, Stop, TimerId,
 };
 use tokio::time::Sleep;
 
@@ -81,7 +81,7 @@ impl Driver {
             },
             Command::CancelSleep(_) => self.timer = None,
             Command::Spawn { lane, machine } => {
-                if self.shared.has_agents {
+                if self.shared.reads_steps {
                     self.outputs.take_in(self.machine.history(), &self.shared.plan);
                 }
                 self.lanes
@@ -119,7 +119,7 @@ impl Driver {
 
     #[inline]
     fn call(&mut self, call: Call<Tokio>, poller: &mut Poller<'_>) {
-        if self.shared.has_agents && call.role == Role::Agent {
+        if self.shared.reads_steps {
             self.outputs.take_in(self.machine.history(), &self.shared.plan);
         }
         match call::begin(&self.shared, &self.machine, &self.outputs, call, poller) {

@@ -135,7 +135,7 @@ impl Run {
             resources: Arc::clone(&runner.resources),
             pool: (!runner.limits.is_unlimited()).then(|| UsagePool::new(runner.limits)),
             traced: tracing::enabled!(target: "flujo::run", tracing::Level::DEBUG),
-            has_agents: runner.has_agents,
+            reads_steps: runner.reads_steps,
             constructs: Arc::clone(&runner.constructs),
             origin: Instant::now(),
             events: sender,

@@ -67,8 +67,8 @@ pub(crate) struct Shared {
     pub(crate) events: Option<Sender<Event>>,
     /// Whether somebody collects `tracing` events of runs.
     pub(crate) traced: bool,
-    /// Whether some step of the plan is an agent, which is told the outputs of earlier steps.
-    pub(crate) has_agents: bool,
+    /// Whether something in the plan is told the outputs of earlier steps.
+    pub(crate) reads_steps: bool,
     /// Constructs that are one step with the step around them.
     pub(crate) constructs: Arc<HashSet<NodeId>>,
     /// When the run began.
