@@ -75,7 +75,8 @@ def main() -> int:
     for folder in folders.values():
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.md").unlink(missing_ok=True)
-    flujo = [sys.executable, "-m", "flujo", "run", EXAMPLE / "review.yaml", "--allow", "file_write"]
+    blueprint = EXAMPLE / ("review_with_model.yaml" if arguments.model else "review.yaml")
+    flujo = [sys.executable, "-m", "flujo", "run", blueprint, "--allow", "file_write"]
     run("YAML", [*flujo, "--set", f"root={REPOSITORY}", "--set", f"out={folders['yaml']}"])
     cargo = [
         "cargo",
@@ -97,9 +98,9 @@ def main() -> int:
     show_statistics(statistics)
     equal = compare({name: folder / "report.md" for name, folder in folders.items()})
     if arguments.model:
-        print(
-            f"\n=== Summary by {os.environ['MODEL_NAME']}\n{(folders['python'] / 'summary.md').read_text()}"
-        )
+        for name in ("yaml", "python"):
+            summary = (folders[name] / "summary.md").read_text()
+            print(f"\n=== Summary by {os.environ['MODEL_NAME']} ({name})\n{summary}")
     return 0 if equal else 1
 
 

@@ -220,8 +220,18 @@ pub(crate) fn secret_from_env(
     field: &str,
     variable: &str,
 ) -> Result<Secret, ConfigError> {
+    from_env(agent, field, variable, "key").map(Secret::new)
+}
+
+/// The text in an environment variable, read when the agent is built; `what` says what it is.
+pub(crate) fn from_env(
+    agent: &'static str,
+    field: &str,
+    variable: &str,
+    what: &str,
+) -> Result<String, ConfigError> {
     let problem = match std::env::var(variable) {
-        Ok(text) if !text.trim().is_empty() => return Ok(Secret::new(text)),
+        Ok(text) if !text.trim().is_empty() => return Ok(text),
         Ok(_) => "is empty",
         Err(std::env::VarError::NotPresent) => "isn't set",
         Err(std::env::VarError::NotUnicode(_)) => "isn't valid text",
@@ -230,7 +240,7 @@ pub(crate) fn secret_from_env(
         agent,
         field,
         format!(
-            "the environment variable `{variable}` {problem}; set it to the key, or name another variable"
+            "the environment variable `{variable}` {problem}; set it to the {what}, or name another variable"
         ),
     ))
 }

@@ -50,9 +50,9 @@ pub(crate) fn read(node: &Node, reporter: &mut Reporter) -> Option<Arc<AgentConf
     }
 }
 
-/// Keys of services are looked up when a run begins, so that a file can be checked where there are none.
+/// Keys and addresses of services are looked up when a run begins, so that a file can be checked where there are none.
 fn depends_on_environment(error: &ConfigError) -> bool {
-    error.field.ends_with("api_key_env")
+    error.field.ends_with("_env")
 }
 
 /// Reports a setting that can't be used; the agent names it by a dotted path.

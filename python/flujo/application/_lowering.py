@@ -9,7 +9,7 @@ from collections.abc import Callable as AnyCallable
 from collections.abc import Generator
 from typing import Any, cast
 
-from flujo._native import Callable, CompiledPlan, PlanBuilder
+from flujo._native import Callable, CompiledPlan, Expression, PlanBuilder, Template
 from flujo.application._stream import Collector, StreamingAgent
 from flujo.domain.dsl._signature import CallableFacts, analyse_agent, analyse_callable
 
@@ -110,7 +110,10 @@ def _step(builder: PlanBuilder, step: Any, around: _Around) -> _Lowering:
         step.name,
         _agent(facts, settings, retry_on),
         object=step,
-        prompt_processors=[_processor(p) for p in processors.prompt_processors] if processors else [],
+        prompt_processors=[
+            *_input(step),
+            *(_processor(p) for p in (processors.prompt_processors if processors else ())),
+        ],
         output_processors=[_processor(p) for p in processors.output_processors] if processors else [],
         plugins=[_plugin(p) for p, _ in sorted(step.plugins, key=lambda pair: -pair[1])],
         validators=[_validator(v, step) for v in step.validators],
@@ -125,6 +128,15 @@ def _step(builder: PlanBuilder, step: Any, around: _Around) -> _Lowering:
         expected_tokens=config.expected_tokens,
         usage_limits=_limits(step.usage_limits),
     )
+
+
+def _input(step: Any) -> list[Callable]:
+    """The template that makes the agent's input, as the first of the prompt processors."""
+    if step.input is None:
+        return []
+    name = f"the input of step {step.name!r}"
+    template = Template(step.input, name)
+    return [Callable(template, "value", name=name, context_by_position=template.reads_context)]
 
 
 def _limits(limits: Any) -> tuple[Any, int | None, int | None] | None:
@@ -156,7 +168,6 @@ def _backoff(backoff: Any) -> tuple[float, float, float, float] | None:
 def _refuse_what_is_to_come(step: Any) -> None:
     """Refuse what this version doesn't do yet, rather than leave it undone without a word."""
     for given, what, instead in (
-        (step.input, "an input template", "build the input in a step of its own, or with a prompt processor"),
         (step.failure_handlers, "failure_handlers", "give it a fallback, or a hook for OnStepFailurePayload"),
         (step.static_invariants, "static_invariants", "check them in a validator"),
         (step.config.execution_mode == "background", "execution_mode='background'", "run it as its own run"),
@@ -343,7 +354,7 @@ def _conditional(builder: PlanBuilder, step: Any, around: _Around) -> _Lowering:
     mapper = _optional_mapper(step)
     return builder.conditional(
         step.name,
-        _called(step.condition_callable, "condition", f"the condition of {step.name!r}", keys=keys),
+        _condition(step, keys),
         branches,
         object=step,
         default=default,
@@ -351,6 +362,39 @@ def _conditional(builder: PlanBuilder, step: Any, around: _Around) -> _Lowering:
         output_mapper=mapper("branch_output_mapper"),
         deadline_s=step.config.deadline_s,
     )
+
+
+def _condition(step: Any, keys: dict[Any, int]) -> Callable:
+    name = f"the condition of {step.name!r}"
+    if step.condition_expression is None:
+        return _called(step.condition_callable, "condition", name, keys=keys)
+    expression = Expression(step.condition_expression, name)
+    return Callable(
+        _BranchKey(expression, keys, name),
+        "condition",
+        name=name,
+        context_by_position=expression.reads_context,
+        keys=keys,
+    )
+
+
+class _BranchKey:
+    """The key that an expression gives; a truth value also finds a branch called "true" or "false"."""
+
+    def __init__(self, expression: Expression, keys: dict[Any, int], name: str) -> None:
+        self._expression = expression
+        self._keys = keys
+        self._name = name
+
+    def __call__(self, value: Any, context: Any = None) -> Any:
+        key = self._expression(value, context, output=value)
+        if isinstance(key, bool) and key not in self._keys:
+            return str(key).lower()
+        if isinstance(key, list | dict | set):
+            raise TypeError(
+                f"{self._name}, {self._expression.source!r}, must give the key of a branch, not {type(key).__name__}"
+            )
+        return key
 
 
 def _optional_mapper(step: Any) -> AnyCallable[[str], Callable | None]:

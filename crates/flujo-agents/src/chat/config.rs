@@ -24,8 +24,15 @@ pub struct ChatConfig {
     /// The service's address up to and without `/chat/completions`.
     #[serde(default = "base_url")]
     pub base_url: String,
+    /// The environment variable with the address, instead of `base_url`; read when the agent is built.
+    #[serde(default)]
+    pub base_url_env: Option<String>,
     /// The model's name as the service knows it.
+    #[serde(default)]
     pub model: String,
+    /// The environment variable with the model's name, instead of `model`; read when the agent is built.
+    #[serde(default)]
+    pub model_env: Option<String>,
     /// The environment variable with the service's key; read when the agent is built. Local servers need none.
     #[serde(default)]
     pub api_key_env: Option<String>,
@@ -107,7 +114,9 @@ impl ChatConfig {
     pub fn new(base_url: impl Into<String>, model: impl Into<String>) -> Self {
         Self {
             base_url: base_url.into(),
+            base_url_env: None,
             model: model.into(),
+            model_env: None,
             api_key_env: None,
             system: None,
             prompt: None,
@@ -268,13 +277,21 @@ impl ChatBuilder {
             mut tools,
         } = self;
         let refused = |field: &str, reason: String| ConfigError::new(AGENT, field, reason);
-        if config.model.trim().is_empty() {
+        let model = match &config.model_env {
+            Some(variable) => config::from_env(AGENT, "model_env", variable, "model's name")?,
+            None => config.model.clone(),
+        };
+        if model.trim().is_empty() {
             return Err(refused(
                 "model",
-                "is empty; give the model's name as the service knows it".to_owned(),
+                "is empty; give the model's name as the service knows it, or `model_env`".to_owned(),
             ));
         }
-        let mut url = net::parse_url(&config.base_url).map_err(|reason| refused("base_url", reason))?;
+        let base_url = match &config.base_url_env {
+            Some(variable) => config::from_env(AGENT, "base_url_env", variable, "service's address")?,
+            None => config.base_url.clone(),
+        };
+        let mut url = net::parse_url(&base_url).map_err(|reason| refused("base_url", reason))?;
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().extend(["chat", "completions"]);
         }
@@ -311,7 +328,7 @@ impl ChatBuilder {
         let max_bytes = config::bound(AGENT, "max_response_bytes", config.max_response_bytes)?;
         Ok(Chat {
             url,
-            model: config.model.as_str().into(),
+            model: model.into(),
             key,
             authorization,
             system: template("system", &config.system)?,

@@ -184,6 +184,8 @@ class _Walk:
         from flujo.domain.dsl._signature import analyse_callable
         from flujo.domain.dsl._types import every_value
 
+        if step.condition_callable is None:
+            return
         values = every_value(analyse_callable(step.condition_callable).output_type)
         if values is None:
             return

@@ -43,6 +43,8 @@ class ConditionalStep(Step[InputT, OutputT]):
     Args:
         name: Names the step.
         condition_callable: Takes the last output and the context, and gives a branch's key.
+        condition_expression: Instead of it, an expression that gives the key, such as
+            `"previous_step.score > 0.5"`; truth values find the keys True and False, or "true" and "false".
         branches: The branches by key, each a step or a pipeline; at least one.
         default_branch_pipeline: Runs where no branch has the key; without it such a key fails the step.
         branch_input_mapper: Makes the branch's input from the last output and the context.
@@ -58,11 +60,14 @@ class ConditionalStep(Step[InputT, OutputT]):
         "default_branch_pipeline",
         "branch_input_mapper",
         "branch_output_mapper",
+        "condition_expression",
     )
     _checks: ClassVar[Mapping[str, Check]] = {
         **Step._checks,
-        "condition_callable": _checks.predicate(
-            callable, "a callable of the last output and the context that gives a branch's key"
+        "condition_callable": _checks.optional(
+            _checks.predicate(
+                callable, "a callable of the last output and the context that gives a branch's key"
+            )
         ),
         "branches": _checks.mapping(
             _branch, "a mapping of keys to steps or pipelines", "a conditional step needs at least one branch"
@@ -70,24 +75,32 @@ class ConditionalStep(Step[InputT, OutputT]):
         "default_branch_pipeline": _checks.optional(_default),
         "branch_input_mapper": _mapper,
         "branch_output_mapper": _mapper,
+        "condition_expression": _checks.optional(_checks.text),
     }
 
-    condition_callable: Callable[..., Any]
+    condition_callable: Callable[..., Any] | None
     branches: TrackedDict[Hashable, Pipeline[Any, Any]]
     default_branch_pipeline: Pipeline[Any, Any] | None
     branch_input_mapper: Callable[..., Any] | None
     branch_output_mapper: Callable[..., Any] | None
+    condition_expression: str | None
 
     def __init__(
         self,
         name: str,
-        condition_callable: Callable[..., Any],
-        branches: Mapping[Any, Composable[Any, Any]],
+        condition_callable: Callable[..., Any] | None = None,
+        branches: Mapping[Any, Composable[Any, Any]] | None = None,
         default_branch_pipeline: Composable[Any, Any] | None = None,
         branch_input_mapper: Callable[..., Any] | None = None,
         branch_output_mapper: Callable[..., Any] | None = None,
+        *,
+        condition_expression: str | None = None,
         **options: Unpack[StepOptions],
     ) -> None:
+        if (condition_callable is None) == (condition_expression is None):
+            raise TypeError(
+                f"ConditionalStep {name!r}: give either condition_callable or condition_expression"
+            )
         self._fill(
             {
                 **self._values(name, None, options),
@@ -96,6 +109,7 @@ class ConditionalStep(Step[InputT, OutputT]):
                 "default_branch_pipeline": default_branch_pipeline,
                 "branch_input_mapper": branch_input_mapper,
                 "branch_output_mapper": branch_output_mapper,
+                "condition_expression": condition_expression,
             }
         )
 

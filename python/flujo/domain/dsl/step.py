@@ -430,17 +430,41 @@ class Step(Composable[InputT, OutputT]):
         branch_output_mapper: Callable[..., object] | None = None,
         **options: Unpack[StepOptions],
     ) -> ConditionalStep[Any, Any]: ...
+    @overload
     @classmethod
     def branch_on(
-        cls, name: str, condition_callable: Any, branches: Mapping[Any, Any], *args: Any, **options: Any
-    ) -> Any:
+        cls,
+        name: str,
+        *,
+        condition_expression: str,
+        branches: Mapping[Any, Composable[In, Out]],
+        default_branch_pipeline: Composable[In, Out] | None = None,
+        branch_input_mapper: None = None,
+        branch_output_mapper: None = None,
+        **options: Unpack[StepOptions],
+    ) -> ConditionalStep[In, Out]: ...
+    @overload
+    @classmethod
+    def branch_on(
+        cls,
+        name: str,
+        *,
+        condition_expression: str,
+        branches: Mapping[Any, Composable[Any, Any]],
+        default_branch_pipeline: Composable[Any, Any] | None = None,
+        branch_input_mapper: Callable[..., object] | None = None,
+        branch_output_mapper: Callable[..., object] | None = None,
+        **options: Unpack[StepOptions],
+    ) -> ConditionalStep[Any, Any]: ...
+    @classmethod
+    def branch_on(cls, name: str, *args: Any, **options: Any) -> Any:
         """Run the branch whose key the condition gives for the last output and the context.
 
         See `ConditionalStep` for the keywords.
         """
         from flujo.domain.dsl.conditional import ConditionalStep
 
-        return ConditionalStep(name, condition_callable, branches, *args, **options)
+        return ConditionalStep(name, *args, **options)
 
     @overload
     @classmethod
