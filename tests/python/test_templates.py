@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 from collections import namedtuple
 from dataclasses import dataclass, field
@@ -104,13 +105,16 @@ async def test_branches_and_items_see_their_own_steps_and_those_before_the_fork(
 
     before = Step("before", same, input="b")
     fan = Step.parallel("fan", {"x": lane("x"), "y": lane("y")})
-    result = await run(before >> fan >> Step("end", same, input="{{ steps.fan.x }} {{ steps.own or 'none' }}"))
+    result = await run(
+        before >> fan >> Step("end", same, input="{{ steps.fan.x }} {{ steps.own or 'none' }}")
+    )
     assert result.step_history[1].output == {"x": "bx", "y": "by"}
     assert result.output == "bx none"
 
     items = Step.map_over(
         "items",
-        Step("own", same, input="{{ previous_step }}{{ steps.before }}") >> Step("e", same, input="{{ steps.own }}"),
+        Step("own", same, input="{{ previous_step }}{{ steps.before }}")
+        >> Step("e", same, input="{{ steps.own }}"),
         max_concurrency=2,
     )
     listed = Step("list", same, input="{{ [1, 2, 3] }}")
@@ -138,7 +142,9 @@ async def test_a_template_that_is_none_is_refused_before_the_run() -> None:
 async def test_shipped_agents_read_earlier_steps() -> None:
     pipeline = Step("read", same, input="text") >> Step("say", TemplateAgent("{{ steps.read }}: {{ input }}"))
     assert (await run(pipeline)).output == "text: text"
-    fan = Step.parallel("fan", {"x": Step("own", same) >> Step("t", TemplateAgent("{{ steps.read.output }}"))})
+    fan = Step.parallel(
+        "fan", {"x": Step("own", same) >> Step("t", TemplateAgent("{{ steps.read.output }}"))}
+    )
     assert (await run(Step("read", same, input="text") >> fan)).output == {"x": "text"}
 
 
@@ -164,14 +170,18 @@ async def test_a_condition_expression_gives_a_key_from_steps_and_context() -> No
         branches={"code": Step("c", same, input="code!")},
         default_branch_pipeline=Step("d", same, input="default"),
     )
-    assert (await run(Step("kind", same) >> Step("x", same, input="x") >> branching, "code")).output == "code!"
+    assert (
+        await run(Step("kind", same) >> Step("x", same, input="x") >> branching, "code")
+    ).output == "code!"
     assert (await run(Step("kind", same) >> branching, "text")).output == "default"
 
 
 async def test_a_condition_that_names_nothing_fails_the_step() -> None:
     branching = Step.branch_on("b", condition_expression="missing.x", branches={"a": Step("a", same)})
     result = await run(branching)
-    assert "'b'" in (result.step_history[0].feedback or "") and "missing" in (result.step_history[0].feedback or "")
+    assert "'b'" in (result.step_history[0].feedback or "") and "missing" in (
+        result.step_history[0].feedback or ""
+    )
     with pytest.raises(TypeError, match="either"):
         Step.branch_on("b", branches={"a": Step("a", same)})  # type: ignore[call-overload]
     with pytest.raises(TemplateResolutionError, match="is none"):
@@ -231,7 +241,10 @@ def test_fields_entries_and_items_are_read_where_they_lie() -> None:
         ("{{ input.model.title }}{{ input.model.data.name }}{{ input.model.data.parts[-1] }}", "td2"),
         ("{{ input.model.data }}", '{"name":"d","parts":[1,2]}'),
         ("{{ input.point.x }}{{ input.point[1] }}{{ input.point | length }}", "122"),
-        ("{{ input.colour }} {{ input.colour.name }} {{ input.day }} {{ input.big }}", f"red RED 2026-01-02 {10**30}"),
+        (
+            "{{ input.colour }} {{ input.colour.name }} {{ input.day }} {{ input.big }}",
+            f"red RED 2026-01-02 {10**30}",
+        ),
         ("{{ input.set | first }} {{ input[3] }} {{ input | length }}", "5 three 7"),
         ("{% for name, part in input.model.data.items() %}{{ name }};{% endfor %}", "name;parts;"),
         ("{{ input.model.data.parts | sum }} {{ input.get('nothing', 'd') }}", "3 d"),
@@ -287,7 +300,5 @@ def test_an_exit_expression_has_its_own_names() -> None:
 @given(st.text(), st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=5))
 def test_no_text_makes_a_template_panic(source: str, value: Any) -> None:
     for text in (source, "{{ " + source + " }}", "{% " + source + " %}"):
-        try:
+        with contextlib.suppress(TemplateResolutionError):
             Template(text)(value, {"a": value}, more=value)
-        except TemplateResolutionError:
-            pass

@@ -185,7 +185,8 @@ fn parallel_step(step: &Step, parallel: &ParallelStep, problems: &mut Vec<Proble
 fn conditional_step(step: &Step, conditional: &ConditionalStep, problems: &mut Vec<Problem>) -> Pipeline {
     let condition = Arc::clone(&conditional.condition);
     let mut node = Conditional::informed(Arc::clone(&step.name), move |decision| {
-        let value = evaluate("condition_expression", &condition, decision)?;
+        let names = scope(decision).with("output", decision.value().clone());
+        let value = evaluate("condition_expression", &condition, &names)?;
         branch_key(&value).ok_or_else(|| {
             Raised::new(format!(
                 "`condition_expression` must give the name of a branch, but gave a value of kind `{}`",
@@ -222,7 +223,7 @@ fn map_step(step: &Step, map: &MapStep, problems: &mut Vec<Problem>) -> Pipeline
     if let Some(items) = &map.items {
         let items = Arc::clone(items);
         node = node.informed_items(move |decision| {
-            let value = evaluate("iterable_input", &items, decision)?;
+            let value = evaluate("iterable_input", &items, &scope(decision))?;
             match value.as_list() {
                 Some(items) => Ok(items.to_vec()),
                 None => Err(Raised::new(format!(
@@ -238,8 +239,8 @@ fn map_step(step: &Step, map: &MapStep, problems: &mut Vec<Problem>) -> Pipeline
     node.into()
 }
 
-fn evaluate(key: &str, expression: &Expression, decision: &Decision<'_>) -> Result<Value, Raised> {
-    expression.evaluate(&scope(decision)).map_err(|error| {
+fn evaluate(key: &str, expression: &Expression, names: &Scope) -> Result<Value, Raised> {
+    expression.evaluate(names).map_err(|error| {
         Raised::new(format!(
             "`{key}: {}` can't be evaluated: {error}",
             expression.source()

@@ -45,6 +45,32 @@ async fn an_input_of_one_placeholder_passes_the_value_itself() {
 }
 
 #[tokio::test]
+async fn conditions_items_and_validators_read_the_outputs_of_earlier_steps() {
+    let text = "steps:
+  - {name: words, agent: {type: extract, json: {}}, input: ['a', 'bb']}
+  - {name: other, agent: {type: template, template: 'x'}}
+  - name: each
+    kind: map
+    map:
+      iterable_input: steps.words.output
+      body:
+        - name: long
+          agent: {type: template, template: '{{ input }}'}
+          validators:
+            - {expression: 'output in steps.words and steps.other == \"x\"', message: '{{ steps.words }}'}
+        - name: choose
+          kind: conditional
+          condition_expression: \"steps.long.output | length > 1 and output == input\"
+          branches:
+            true: {name: yes, agent: {type: template, template: '{{ steps.long }}!'}}
+            false: {name: no, agent: {type: template, template: '{{ steps.other }}'}}
+";
+    let done = run(text, Value::Null).await;
+    let expected = Value::list([Value::from("x"), Value::from("bb!")]);
+    assert_eq!(done.output(), Some(&expected), "{:?}", done.finish.outcome);
+}
+
+#[tokio::test]
 async fn a_rejected_output_is_tried_again_and_the_input_knows_the_attempt() {
     let done = run(
         "steps:

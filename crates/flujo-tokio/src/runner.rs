@@ -158,6 +158,11 @@ impl RunnerBuilder {
             }
             Kind::Conditional(node) => node.condition.is_informed(),
             Kind::Map(node) => node.items.is_informed(),
+            Kind::Loop(node) => {
+                let mappers = [&node.first_input, &node.next_input, &node.output];
+                node.exit.is_informed() || mappers.into_iter().flatten().any(Handler::is_informed)
+            }
+            Kind::States(node) => node.next.is_informed(),
             _ => false,
         });
         Ok(Runner(Arc::new(Running {

@@ -9,8 +9,9 @@ from collections.abc import Callable as AnyCallable
 from collections.abc import Generator
 from typing import Any, cast
 
-from flujo._native import Callable, CompiledPlan, Expression, PlanBuilder, Template
+from flujo._native import Callable, CompiledPlan, PlanBuilder
 from flujo.application._stream import Collector, StreamingAgent
+from flujo.application._templates import branch_key, input_template
 from flujo.domain.dsl._signature import CallableFacts, analyse_agent, analyse_callable
 
 _Lowering = Generator[Any, int, int]
@@ -111,7 +112,7 @@ def _step(builder: PlanBuilder, step: Any, around: _Around) -> _Lowering:
         _agent(facts, settings, retry_on),
         object=step,
         prompt_processors=[
-            *_input(step),
+            *input_template(step.input, f"the input of step {step.name!r}"),
             *(_processor(p) for p in (processors.prompt_processors if processors else ())),
         ],
         output_processors=[_processor(p) for p in processors.output_processors] if processors else [],
@@ -128,15 +129,6 @@ def _step(builder: PlanBuilder, step: Any, around: _Around) -> _Lowering:
         expected_tokens=config.expected_tokens,
         usage_limits=_limits(step.usage_limits),
     )
-
-
-def _input(step: Any) -> list[Callable]:
-    """The template that makes the agent's input, as the first of the prompt processors."""
-    if step.input is None:
-        return []
-    name = f"the input of step {step.name!r}"
-    template = Template(step.input, name)
-    return [Callable(template, "value", name=name, context_by_position=template.reads_context)]
 
 
 def _limits(limits: Any) -> tuple[Any, int | None, int | None] | None:
@@ -368,33 +360,7 @@ def _condition(step: Any, keys: dict[Any, int]) -> Callable:
     name = f"the condition of {step.name!r}"
     if step.condition_expression is None:
         return _called(step.condition_callable, "condition", name, keys=keys)
-    expression = Expression(step.condition_expression, name)
-    return Callable(
-        _BranchKey(expression, keys, name),
-        "condition",
-        name=name,
-        context_by_position=expression.reads_context,
-        keys=keys,
-    )
-
-
-class _BranchKey:
-    """The key that an expression gives; a truth value also finds a branch called "true" or "false"."""
-
-    def __init__(self, expression: Expression, keys: dict[Any, int], name: str) -> None:
-        self._expression = expression
-        self._keys = keys
-        self._name = name
-
-    def __call__(self, value: Any, context: Any = None) -> Any:
-        key = self._expression(value, context, output=value)
-        if isinstance(key, bool) and key not in self._keys:
-            return str(key).lower()
-        if isinstance(key, list | dict | set):
-            raise TypeError(
-                f"{self._name}, {self._expression.source!r}, must give the key of a branch, not {type(key).__name__}"
-            )
-        return key
+    return branch_key(step.condition_expression, name, keys)
 
 
 def _optional_mapper(step: Any) -> AnyCallable[[str], Callable | None]:

@@ -323,7 +323,9 @@ impl<'d> StepReader<'d> {
 
     fn conditional(&mut self, node: &Node, reporter: &mut Reporter) -> Option<ConditionalStep> {
         let condition = match (node.get("condition_expression"), node.get("condition")) {
-            (Some(expression), None) => template::expression(expression, &[], &self.names(), reporter),
+            (Some(expression), None) => {
+                template::expression(expression, &["output"], &self.names(), reporter)
+            }
             (None, Some(function)) => {
                 needs_python(function, "condition", reporter);
                 None
