@@ -151,7 +151,7 @@ impl RunnerBuilder {
             Kind::Step(step) => {
                 let agent = match &step.work {
                     Work::Call(agent) => Some(agent),
-                    _ => None,
+                    Work::Body(_) => None,
                 };
                 let informed = step.validators.iter().chain(agent).any(Handler::is_informed);
                 informed || !step.plugins.is_empty()
