@@ -11,7 +11,7 @@ use flujo_core::value::Value;
 use super::Pipeline;
 use crate::Handler;
 use crate::domain::Raised;
-use crate::handler::Iteration;
+use crate::handler::{Decision, Iteration};
 
 /// Runs a body, then asks whether that was enough, and begins again with its output if not.
 #[derive(Debug, Clone)]
@@ -48,6 +48,17 @@ impl Loop {
             max_loops: 5,
             on_failure: IterationFailure::default(),
             deadline: None,
+        }
+    }
+
+    /// As [`Loop::until`], where `exit` sees all that a decision knows: the iteration and the outputs of earlier steps.
+    pub fn informed_until<F>(name: impl Into<Arc<str>>, body: impl Into<Pipeline>, exit: F) -> Self
+    where
+        F: Fn(&Decision<'_>) -> Result<bool, Raised> + Send + Sync + 'static,
+    {
+        Self {
+            exit: Handler::informed(move |decision| exit(&decision).map(Answer::Decision)),
+            ..Self::until(name, body, |_, _| Ok(true))
         }
     }
 
