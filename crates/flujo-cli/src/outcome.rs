@@ -17,6 +17,8 @@ pub(crate) enum Exit {
     Failed = 1,
     /// Arguments, settings or a blueprint that can't be used.
     Usage = 2,
+    /// The run waits for answers.
+    Paused = 3,
     /// A usage limit was reached.
     Limit = 4,
     /// Interrupted.

@@ -27,7 +27,7 @@ pub(crate) fn to_json(done: &Done) -> Json {
 
 fn error(outcome: &Outcome<Tokio>) -> Json {
     match outcome {
-        Outcome::Completed(_) | Outcome::Stopped(Stop::Cancelled) => Json::Null,
+        Outcome::Completed(_) | Outcome::Stopped(Stop::Cancelled | Stop::Paused) => Json::Null,
         Outcome::Failed(failure) | Outcome::Stopped(Stop::Fatal(failure)) => describe(failure),
         Outcome::Stopped(Stop::Aborted(reason)) => {
             json!({"step": null, "type": "Aborted", "message": &**reason})

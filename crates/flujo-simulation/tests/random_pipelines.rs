@@ -128,6 +128,7 @@ fn count(plan: &Plan<Callable>, ran: &Ran, seen: &mut BTreeMap<(&'static str, &'
             Outcome::Completed(_) => "success",
             Outcome::Failed(_) => "failed",
             Outcome::Stopped(Stop::Cancelled) => "cancelled",
+            Outcome::Stopped(Stop::Paused) => "paused",
             Outcome::Stopped(Stop::Aborted(_)) => "aborted",
             Outcome::Stopped(Stop::LimitExceeded(_)) => "limit",
             Outcome::Stopped(Stop::Fatal(_)) => "fatal",

@@ -14,7 +14,7 @@ use flujo_core::usage::UsageLimits;
 use flujo_core::value::Value;
 
 use crate::domain::Tokio;
-use crate::run::Run;
+use crate::run::{Answers, PausedRun, ResumeError, Run};
 use crate::scope::Resources;
 use crate::{Handler, Pipeline};
 
@@ -212,6 +212,38 @@ impl Runner {
         Run::new(Arc::clone(&self.0), input, context)
     }
 
+    /// Goes on with a paused run by the answer to its one open question. The answer's run begins when it is first
+    /// polled; nothing that has ended runs again, and time has stood still since the pause. When the answer is not taken,
+    /// it pauses again, and the pause says why.
+    ///
+    /// # Errors
+    /// [`ResumeError`] when the answer cannot be given; the run stays paused.
+    pub fn resume(&self, paused: &PausedRun, answer: Value) -> Result<Run, ResumeError> {
+        Run::resume(Arc::clone(&self.0), paused, Answers::Bare(answer))
+    }
+
+    /// The same with answers by the ids of their questions, any number of them. Questions whose time is up go on with
+    /// their default.
+    ///
+    /// # Errors
+    /// [`ResumeError`] when an answer cannot be given; the run stays paused, and no other answer is given either.
+    pub fn resume_with<I: Into<String>>(
+        &self,
+        paused: &PausedRun,
+        answers: impl IntoIterator<Item = (I, Value)>,
+    ) -> Result<Run, ResumeError> {
+        let answers = answers.into_iter().map(|(id, answer)| (id.into(), answer));
+        Run::resume(Arc::clone(&self.0), paused, Answers::To(answers.collect()))
+    }
+
+    /// Ends a paused run as cancelled.
+    ///
+    /// # Errors
+    /// [`ResumeError`] when the run is not paused.
+    pub fn cancel(&self, paused: &PausedRun) -> Result<Run, ResumeError> {
+        Run::resume(Arc::clone(&self.0), paused, Answers::Cancel)
+    }
+
     /// The plan.
     pub fn plan(&self) -> &Arc<Plan<Handler>> {
         &self.0.plan
@@ -254,7 +286,9 @@ impl Running {
         let ended = records.iter().map(|record| record.ended).max().unwrap_or(0);
         let failed = records.iter().any(|record| record.status == Status::Failed);
         let error = match &finish.outcome {
-            Outcome::Completed(_) | Outcome::Stopped(Stop::Cancelled | Stop::Aborted(_)) => None,
+            Outcome::Completed(_) | Outcome::Stopped(Stop::Cancelled | Stop::Paused | Stop::Aborted(_)) => {
+                None
+            }
             Outcome::Failed(failure) | Outcome::Stopped(Stop::Fatal(failure)) => {
                 (!failed).then_some(&*failure.error_type)
             }

@@ -88,7 +88,9 @@ pub use flujo_core::usage::{Cost, Usage, UsageLimits};
 pub use flujo_core::value::{CodecError, Value, from_value, to_value};
 pub use flujo_macros::Context;
 pub use flujo_tokio as untyped;
-pub use flujo_tokio::{BoxError, BuildError, Canceller, Event, EventKind, Events, Place, RunId};
+pub use flujo_tokio::{
+    BoxError, BuildError, Canceller, Event, EventKind, Events, Pause, PausedRun, Place, ResumeError, RunId,
+};
 
 pub use agent::agent_step;
 pub use branch::{Branch, branch};

@@ -11,8 +11,10 @@ use std::task::{Context as Poller, Poll, ready};
 use flujo_core::context::Context as Fields;
 use flujo_core::machine::{Failure, LimitBreach, Outcome, Stop};
 use flujo_core::usage::Usage;
-use flujo_core::value::Value;
-use flujo_tokio::{BuildError, Canceller, Done, Events, Run as Untyped, RunId, Tokio, user_error};
+use flujo_core::value::{CodecError, Value};
+use flujo_tokio::{
+    BuildError, Canceller, Done, Events, PausedRun, ResumeError, Run as Untyped, RunId, Tokio, user_error,
+};
 
 use crate::payload::unwrap;
 use crate::{Context, ContextError, Payload, Steps};
@@ -65,6 +67,13 @@ pub enum RunError {
         /// The run so far.
         partial: Box<PartialRun>,
     },
+    /// The run can go no further but for answers: see [`Flujo::resume`](crate::Flujo::resume).
+    Paused {
+        /// What it asks, and what it is resumed by.
+        paused: PausedRun,
+        /// The run so far.
+        partial: Box<PartialRun>,
+    },
     /// The run was cancelled.
     Cancelled {
         /// Why, when a step asked for it.
@@ -85,6 +94,12 @@ pub enum InvalidRun {
     /// The context cannot be kept or read.
     #[error(transparent)]
     Context(#[from] ContextError),
+    /// A paused run cannot be resumed like this; it stays paused.
+    #[error(transparent)]
+    Resume(#[from] ResumeError),
+    /// An answer cannot be kept as data; the run stays paused.
+    #[error("the answer: {0}")]
+    Answer(CodecError),
     /// An untyped part of the pipeline gave another type than its pipeline says.
     #[error("the run's output: {0}")]
     Output(String),
@@ -97,10 +112,19 @@ impl From<InvalidRun> for RunError {
 }
 
 impl RunError {
+    /// What the run is resumed by, when it is paused.
+    pub fn paused(&self) -> Option<&PausedRun> {
+        match self {
+            Self::Paused { paused, .. } => Some(paused),
+            _ => None,
+        }
+    }
+
     /// The run so far; `None` when it never began.
     pub fn partial(&self) -> Option<&PartialRun> {
         match self {
             Self::Failed { partial, .. }
+            | Self::Paused { partial, .. }
             | Self::LimitExceeded { partial, .. }
             | Self::Cancelled { partial, .. } => Some(partial),
             Self::Invalid(_) => None,
@@ -119,6 +143,14 @@ impl fmt::Display for RunError {
                     "{breach} {how} step `{}`, after {} and {} tokens: raise the limit, or let the pipeline use less",
                     breach.step, breach.used.cost, breach.used.tokens
                 )
+            }
+            Self::Paused { paused, .. } => {
+                f.write_str("the run waits for answers: ")?;
+                for (place, pause) in paused.pauses().iter().enumerate() {
+                    let comma = if place == 0 { "" } else { ", " };
+                    write!(f, "{comma}step `{}` asks as `{}`", pause.step, pause.id)?;
+                }
+                Ok(())
             }
             Self::Cancelled { reason: None, .. } => f.write_str("the run was cancelled"),
             Self::Cancelled {
@@ -202,7 +234,12 @@ impl<O: Payload, C: Context> Future for RunHandle<O, C> {
 }
 
 fn result<O: Payload, C: Context>(done: Done) -> Result<Run<O, C>, RunError> {
-    let Done { id, finish, plan } = done;
+    let Done {
+        id,
+        finish,
+        plan,
+        paused,
+    } = done;
     let mut finish = *finish;
     let outcome = std::mem::replace(&mut finish.outcome, Outcome::Completed(Value::Null));
     let (context, usage) = (finish.context.clone(), finish.usage);
@@ -216,6 +253,9 @@ fn result<O: Payload, C: Context>(done: Done) -> Result<Run<O, C>, RunError> {
                 steps,
                 usage,
             });
+            if let Some(paused) = paused {
+                return Err(RunError::Paused { paused, partial });
+            }
             return Err(match ended {
                 Outcome::Stopped(Stop::LimitExceeded(breach)) => RunError::LimitExceeded { breach, partial },
                 Outcome::Stopped(Stop::Aborted(reason)) => RunError::Cancelled {

@@ -8,8 +8,9 @@ use flujo_core::config::OptimizationConfig;
 use flujo_core::context::Context as Fields;
 use flujo_core::stats::PerformanceStatistics;
 use flujo_core::usage::UsageLimits;
-use flujo_core::value::TypeCodec;
-use flujo_tokio::{BuildError, Runner, RunnerBuilder};
+use flujo_core::value::{TypeCodec, to_value};
+use flujo_tokio::{BuildError, PausedRun, Runner, RunnerBuilder};
+use serde::Serialize;
 
 use crate::payload::wrap;
 use crate::run::{InvalidRun, Run, RunError, RunHandle};
@@ -91,6 +92,48 @@ impl<I: Payload, O: Payload, C: Context> Flujo<I, O, C> {
     /// The same, beginning with `context`.
     pub fn start_with(&self, input: I, context: &C) -> RunHandle<O, C> {
         RunHandle::new(self.prepare(input, context))
+    }
+
+    /// Goes on with a paused run by the answer to its one open question. Nothing that has ended runs again, and time has
+    /// stood still since the pause. When the answer isn't taken, the run pauses again and the pause says why.
+    ///
+    /// The run fails as [`RunError::Invalid`] when the answer can't be given, and stays paused: see
+    /// [`ResumeError`](crate::ResumeError).
+    pub fn resume<A: Serialize>(&self, paused: &PausedRun, answer: A) -> RunHandle<O, C> {
+        self.go_on(|runner| {
+            let answer = to_value(&answer).map_err(InvalidRun::Answer)?;
+            Ok(runner.resume(paused, answer)?)
+        })
+    }
+
+    /// The same with answers by the ids of their questions, any number of them. Questions whose time is up go on with
+    /// their default.
+    pub fn resume_with<P, A>(
+        &self,
+        paused: &PausedRun,
+        answers: impl IntoIterator<Item = (P, A)>,
+    ) -> RunHandle<O, C>
+    where
+        P: Into<String>,
+        A: Serialize,
+    {
+        self.go_on(|runner| {
+            let answers = answers
+                .into_iter()
+                .map(|(id, answer)| Ok((id, to_value(&answer).map_err(InvalidRun::Answer)?)));
+            let answers: Vec<_> = answers.collect::<Result<_, InvalidRun>>()?;
+            Ok(runner.resume_with(paused, answers)?)
+        })
+    }
+
+    /// Ends a paused run as cancelled.
+    pub fn cancel(&self, paused: &PausedRun) -> RunHandle<O, C> {
+        self.go_on(|runner| Ok(runner.cancel(paused)?))
+    }
+
+    fn go_on(&self, resume: impl FnOnce(&Runner) -> Result<flujo_tokio::Run, InvalidRun>) -> RunHandle<O, C> {
+        let runner = self.runner.as_ref().map_err(|error| error.clone().into());
+        RunHandle::new(runner.and_then(resume))
     }
 
     fn prepare(&self, input: I, context: &C) -> Result<flujo_tokio::Run, InvalidRun> {

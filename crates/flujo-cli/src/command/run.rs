@@ -170,6 +170,19 @@ fn end(
         Outcome::Stopped(Stop::Aborted(reason)) => {
             Err(stopped(format!("the run was aborted: {reason}"), Exit::Failed))
         }
+        Outcome::Stopped(Stop::Paused) => {
+            let pauses = done.paused.iter().flat_map(flujo_tokio::PausedRun::pauses);
+            let asked = pauses.map(|pause| {
+                format!(
+                    "step `{}` asks: {}",
+                    pause.step,
+                    terminal::one_line(&pause.message)
+                )
+            });
+            let asked: Vec<_> = asked.collect();
+            let message = format!("the run waits for answers: {}", asked.join("; "));
+            Err(stopped(message, Exit::Paused))
+        }
         Outcome::Stopped(Stop::Cancelled) => {
             let records = &done.finish.history.records;
             let finished = records

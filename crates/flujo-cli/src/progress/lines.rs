@@ -16,7 +16,7 @@ fn line(event: &Event) -> Option<String> {
     let place = &event.place;
     let worth = match event.kind {
         EventKind::StepStarted => place.lane.is_empty(),
-        EventKind::AttemptStarted | EventKind::Chunk(_) => false,
+        EventKind::RunStarted | EventKind::AttemptStarted | EventKind::Chunk(_) => false,
         _ => true,
     };
     if !worth {

@@ -135,6 +135,14 @@ impl<D: Domain> Lanes<D> {
             .collect()
     }
 
+    /// The lane of each slot while it runs.
+    pub(super) fn ids(&self) -> impl Iterator<Item = Option<LaneId>> {
+        self.slots.iter().map(|slot| match slot {
+            Slot::Running { lane, .. } => Some(*lane),
+            _ => None,
+        })
+    }
+
     /// The lanes that are to be told to end and have not been yet.
     pub(super) fn mark_cancelled(&mut self) -> Vec<LaneId> {
         self.halted = true;

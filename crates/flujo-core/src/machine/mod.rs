@@ -25,6 +25,7 @@ mod parallel;
 mod repeat;
 mod retry;
 mod saved;
+mod so_far;
 mod states;
 mod step;
 
@@ -277,6 +278,11 @@ impl<D: Domain> Machine<D> {
         };
         machine.cursor().ask_again();
         machine
+    }
+
+    /// Whether anybody listens to notices, from now on: a run that goes on may have other listeners than before.
+    pub fn listen(&mut self, notices: bool) {
+        self.state.options.notices = notices;
     }
 
     /// The question it waits to be answered, if it stands still for one.

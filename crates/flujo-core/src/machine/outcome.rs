@@ -18,6 +18,10 @@ use crate::usage::Usage;
 pub enum Stop<D: Domain> {
     /// Cancelled from outside, or by the construct around it.
     Cancelled,
+    /// It has not ended: it stands still for an answer. No machine ends like this; see [`Machine::so_far`].
+    ///
+    /// [`Machine::so_far`]: super::Machine::so_far
+    Paused,
     /// A hook or callable asked for the end of the run.
     Aborted(Arc<str>),
     /// A usage limit was reached.

@@ -188,6 +188,7 @@ fn status(outcome: &Outcome<Python3>) -> &'static str {
         Outcome::Completed(_) => "completed",
         Outcome::Failed(_) | Outcome::Stopped(Stop::Fatal(_)) => "failed",
         Outcome::Stopped(Stop::Cancelled | Stop::Aborted(_)) => "cancelled",
+        Outcome::Stopped(Stop::Paused) => "paused",
         Outcome::Stopped(Stop::LimitExceeded(_)) => "limit_exceeded",
     }
 }

@@ -260,6 +260,7 @@ pub fn end<D: Domain>(
         Outcome::Completed(output) => ("completed", Some(object(output)), None),
         Outcome::Failed(failure) => ("failed", None, Some(failure)),
         Outcome::Stopped(Stop::Cancelled | Stop::Aborted(_)) => ("cancelled", None, None),
+        Outcome::Stopped(Stop::Paused) => ("paused", None, None),
         Outcome::Stopped(Stop::LimitExceeded(_)) => ("limit_exceeded", None, None),
         Outcome::Stopped(Stop::Fatal(failure)) => ("fatal", None, Some(failure)),
     };

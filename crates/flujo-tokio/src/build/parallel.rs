@@ -217,6 +217,7 @@ pub fn lane_error(lane: &LaneRecord<Tokio>) -> String {
             format!("step '{}': {failure}", failure.step)
         }
         Some(Outcome::Stopped(Stop::Cancelled)) => "cancelled".to_owned(),
+        Some(Outcome::Stopped(Stop::Paused)) => "paused".to_owned(),
         Some(Outcome::Stopped(Stop::Aborted(reason))) => format!("aborted: {reason}"),
         Some(Outcome::Stopped(Stop::LimitExceeded(breach))) => breach.to_string(),
         Some(Outcome::Completed(_)) | None => "not started".to_owned(),

@@ -6,16 +6,18 @@ use std::sync::Arc;
 use std::task::{Context as Poller, Poll, ready};
 
 use flujo_core::agent::BoxFuture;
+use flujo_core::context::Context;
 use flujo_core::machine::{
-    Call, Command, Event as Happened, Finish, Machine, Notice, NoticeKind, Outcome, Stop, TimerId,
+    Call, Command, Event as Happened, Finish, Machine, Notice, NoticeKind, Outcome, Pause, Stop, TimerId,
 };
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use super::Shared;
 use super::call::{self, Active, Begun};
-use super::event::{self, Event};
+use super::event::{self, Event, EventKind};
 use super::lanes::Lanes;
 use super::outputs::Outputs;
+use super::parked::{self, Parked, Question};
 use super::signal::Signal;
 use crate::domain::Tokio;
 
@@ -31,10 +33,14 @@ pub(super) struct Driver {
     call: Option<Active>,
     timer: Option<(TimerId, Pin<Box<Sleep>>)>,
     lanes: Option<Box<Lanes>>,
+    /// The question that the machine waits with.
+    question: Option<Box<Question>>,
     outputs: Outputs,
     /// An event that there was no room for yet.
     unsent: Option<BoxFuture<'static, ()>>,
     finish: Option<Box<Finish<Tokio>>>,
+    /// Whether the last event, that the run pauses, has been sent.
+    told_of_pause: bool,
 }
 
 impl Driver {
@@ -52,10 +58,50 @@ impl Driver {
             call: None,
             timer: None,
             lanes: None,
+            question: None,
             outputs,
             unsent: None,
             finish: None,
+            told_of_pause: false,
         }
+    }
+
+    /// Goes on with a machine that stood still, as it was woken.
+    pub(super) fn resume(shared: Arc<Shared>, mut parked: Parked, cancel: Arc<Signal>) -> Self {
+        let lanes = std::mem::take(&mut parked.lanes);
+        let lanes = (!lanes.is_empty()).then(|| Box::new(Lanes::resume(&shared, lanes)));
+        let wake = parked.wake.take();
+        let event = wake.and_then(|wake| parked.event(wake, shared.now()));
+        let notices = shared.listened_to();
+        let mut driver = Self::new(shared, parked.machine, cancel, parked.outputs);
+        driver.machine.listen(notices);
+        driver.lanes = lanes;
+        driver.question = parked.question.map(Box::new);
+        if let Some(event) = event {
+            driver.machine.handle(event);
+        }
+        driver
+    }
+
+    /// What is kept of it while it stands still.
+    pub(super) fn park(self) -> Parked {
+        let asks = self.machine.pause().is_some(); // a question that was answered since is open no more
+        Parked {
+            question: self.question.filter(|_| asks).map(|question| *question),
+            machine: self.machine,
+            outputs: self.outputs,
+            lanes: self.lanes.map(|lanes| lanes.into_parked()).unwrap_or_default(),
+            wake: None,
+        }
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The context as it was committed last.
+    pub(super) fn context(&self) -> &Context {
+        self.machine.context()
     }
 
     #[inline]
@@ -63,9 +109,8 @@ impl Driver {
         match command {
             Command::Call(call) => self.call(call, poller),
             Command::Finish(finish) => {
-                if self.machine.lane().is_none() && self.shared.events.is_some() {
-                    let event = Event::finished(&self.shared, outcome_name(&finish.outcome));
-                    self.send(event);
+                if self.machine.lane().is_none() {
+                    self.announce(EventKind::RunFinished(outcome_name(&finish.outcome)));
                 }
                 self.finish = Some(finish);
             }
@@ -89,8 +134,8 @@ impl Driver {
                     .spawn(&self.shared, &self.outputs, lane, *machine);
             }
             Command::CancelLane(lane) => {
-                if let Some(lanes) = &self.lanes {
-                    lanes.cancel(lane);
+                if let Some(lanes) = &mut self.lanes {
+                    lanes.cancel(&self.shared, lane);
                 }
             }
             Command::Reserve { node, estimate } => {
@@ -108,11 +153,7 @@ impl Driver {
                 let settled = pool.map(|pool| pool.settle(step, estimate, actual));
                 self.answer_budget(settled);
             }
-            // No builder of this host makes such a step yet.
-            Command::Pause(pause) => {
-                let (pause, at) = (pause.pause, self.shared.now());
-                self.machine.handle(Happened::Expired { pause, at });
-            }
+            Command::Pause(pause) => self.ask(pause),
             Command::Notify(notice) => self.notify(notice),
         }
     }
@@ -126,6 +167,29 @@ impl Driver {
             Begun::Over(ended) => self.machine.handle(ended),
             Begun::Active(active) => self.call = Some(active),
         }
+    }
+
+    /// Keeps a question until it is answered. One that is asked again keeps the time it was first asked.
+    fn ask(&mut self, pause: Pause<Tokio>) {
+        let before = self.question.take().filter(|before| before.pause == pause.pause);
+        let question = Question {
+            pause: pause.pause,
+            node: pause.node,
+            asked: pause.question,
+            timeout: pause.timeout,
+            since: before.map_or_else(Instant::now, |before| before.since),
+            rejected: pause.rejected.map(|failure| failure.message.to_string()),
+        };
+        if self.shared.events.is_some() {
+            let lane = self.machine.lane().map(|lane| &**lane);
+            let event = Event {
+                place: self.shared.place(pause.node, lane, 0),
+                kind: EventKind::Paused(Box::new(parked::Pause::new(&self.machine, &question))),
+                at: std::time::Duration::from_nanos(self.shared.now()),
+            };
+            self.send(event);
+        }
+        self.question = Some(Box::new(question));
     }
 
     fn answer_budget(&mut self, answer: Option<Result<(), flujo_core::machine::LimitBreach>>) {
@@ -144,8 +208,17 @@ impl Driver {
         if self.shared.traced {
             event::trace(&self.shared, lane, &notice);
         }
+        if self.shared.events.is_some()
+            && let Some(event) = Event::of(&self.shared, lane, notice)
+        {
+            self.send(event);
+        }
+    }
+
+    /// Tells something of the run as a whole.
+    pub(super) fn announce(&mut self, kind: EventKind) {
         if self.shared.events.is_some() {
-            let event = Event::of(&self.shared, lane, notice);
+            let event = Event::of_run(&self.shared, kind);
             self.send(event);
         }
     }
@@ -163,15 +236,16 @@ impl Driver {
         }
     }
 
-    /// Waits for what is under way; ready when the machine has been told something.
+    /// Waits for what is under way; ready with true when the machine has been told something, with false when there is
+    /// nothing but answers to wait for.
     #[inline]
-    fn wait(&mut self, poller: &mut Poller<'_>) -> Poll<()> {
+    fn wait(&mut self, poller: &mut Poller<'_>) -> Poll<bool> {
         if let Some(call) = &mut self.call
             && let Poll::Ready(ended) = call.poll(&self.shared, poller)
         {
             self.call = None;
             self.machine.handle(ended);
-            return Poll::Ready(());
+            return Poll::Ready(true);
         }
         if let Some((timer, sleep)) = &mut self.timer
             && sleep.as_mut().poll(poller).is_ready()
@@ -179,49 +253,60 @@ impl Driver {
             let (timer, at) = (*timer, self.shared.now());
             self.timer = None;
             self.machine.handle(Happened::Woke { timer, at });
-            return Poll::Ready(());
+            return Poll::Ready(true);
         }
         if let Some(lanes) = &mut self.lanes
-            && let Poll::Ready((lane, finish)) = lanes.poll_ended(poller)
+            && let Poll::Ready((lane, finish)) = lanes.poll_ended(&self.shared, poller)
         {
             let at = self.shared.now();
             self.machine.handle(Happened::LaneFinished { lane, finish, at });
-            return Poll::Ready(());
+            return Poll::Ready(true);
         }
         if !self.cancelling && self.cancel.poll_raised(poller.waker()) {
-            return Poll::Ready(());
+            return Poll::Ready(true);
+        }
+        if self.call.is_none() && self.timer.is_none() && self.stands_still() {
+            return Poll::Ready(false);
         }
         Poll::Pending
     }
-}
 
-impl Future for Driver {
-    type Output = Box<Finish<Tokio>>;
+    /// Whether the machine waits for its own answer, or for lanes that all stand still.
+    fn stands_still(&self) -> bool {
+        let lanes = self.lanes.as_ref();
+        self.machine.pause().is_some()
+            || (self.machine.waits_for_lanes() && lanes.is_some_and(|lanes| lanes.stand_still()))
+    }
 
-    fn poll(mut self: Pin<&mut Self>, poller: &mut Poller<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
+    /// Drives the machine; ready with its end, or with `None` when it stands still for answers.
+    pub(super) fn drive(&mut self, poller: &mut Poller<'_>) -> Poll<Option<Box<Finish<Tokio>>>> {
         let mut turns = 0;
         loop {
-            if let Some(unsent) = &mut this.unsent {
+            if let Some(unsent) = &mut self.unsent {
                 ready!(unsent.as_mut().poll(poller));
-                this.unsent = None;
+                self.unsent = None;
             }
-            if let Some(finish) = this.finish.take() {
-                return Poll::Ready(finish);
+            if let Some(finish) = self.finish.take() {
+                return Poll::Ready(Some(finish));
             }
-            if !this.cancelling && this.cancel.is_raised() {
-                this.cancelling = true;
-                let at = this.shared.now();
-                this.machine.handle(Happened::Cancel { at });
+            if !self.cancelling && self.cancel.is_raised() {
+                self.cancelling = true;
+                let at = self.shared.now();
+                self.machine.handle(Happened::Cancel { at });
             }
             if turns == COMMANDS_PER_TURN {
                 poller.waker().wake_by_ref();
                 return Poll::Pending;
             }
             turns += 1;
-            match this.machine.poll() {
-                Some(command) => this.execute(command, poller),
-                None => ready!(this.wait(poller)),
+            match self.machine.poll() {
+                Some(command) => self.execute(command, poller),
+                None if ready!(self.wait(poller)) => {}
+                None if self.machine.lane().is_none() && !self.told_of_pause => {
+                    self.told_of_pause = true;
+                    self.announce(EventKind::RunFinished("paused"));
+                }
+                None => return Poll::Ready(None),
             }
         }
     }
@@ -232,6 +317,7 @@ pub(super) fn outcome_name(outcome: &Outcome<Tokio>) -> &'static str {
     match outcome {
         Outcome::Completed(_) => "completed",
         Outcome::Failed(_) | Outcome::Stopped(Stop::Fatal(_)) => "failed",
+        Outcome::Stopped(Stop::Paused) => "paused",
         Outcome::Stopped(Stop::LimitExceeded(_)) => "limit_exceeded",
         Outcome::Stopped(Stop::Cancelled | Stop::Aborted(_)) => "cancelled",
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use flujo_core::machine::{Failure, LanePlace, Notice, NoticeKind};
 use flujo_core::value::Value;
 
+use super::parked::Pause;
 use super::{RunId, Shared};
 use crate::domain::Tokio;
 use crate::scope::{Place, lane_name};
@@ -26,6 +27,8 @@ pub struct Event {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum EventKind {
+    /// The run began.
+    RunStarted,
     /// A step began.
     StepStarted,
     /// An attempt began.
@@ -36,8 +39,8 @@ pub enum EventKind {
     AttemptFailed(Arc<Failure<Tokio>>),
     /// All attempts failed, and the fallback begins.
     FallbackStarted,
-    /// A step asked somebody outside and waits.
-    Paused,
+    /// A step asks somebody outside and waits.
+    Paused(Box<Pause>),
     /// It was answered.
     Resumed,
     /// A step succeeded.
@@ -46,30 +49,33 @@ pub enum EventKind {
     StepFailed(Arc<Failure<Tokio>>),
     /// A step was stopped.
     StepStopped,
-    /// The run ended; nothing follows. Says how: `completed`, `failed`, `cancelled` or `limit_exceeded`.
+    /// The run ended, or stands still for answers; nothing follows. Says how: `completed`, `failed`, `paused`,
+    /// `cancelled` or `limit_exceeded`.
     RunFinished(&'static str),
 }
 
 impl Event {
-    pub(super) fn of(shared: &Shared, lane: Option<&LanePlace>, notice: Notice<Tokio>) -> Self {
-        Self {
+    /// The event of a notice; `None` for a pause, which is told of with its question.
+    pub(super) fn of(shared: &Shared, lane: Option<&LanePlace>, notice: Notice<Tokio>) -> Option<Self> {
+        Some(Self {
             place: shared.place(notice.node, lane, notice.attempt),
             kind: match notice.kind {
                 NoticeKind::StepStarted => EventKind::StepStarted,
                 NoticeKind::AttemptStarted => EventKind::AttemptStarted,
                 NoticeKind::AttemptFailed(failure) => EventKind::AttemptFailed(failure),
                 NoticeKind::FallbackStarted => EventKind::FallbackStarted,
-                NoticeKind::Paused => EventKind::Paused,
+                NoticeKind::Paused => return None,
                 NoticeKind::Resumed => EventKind::Resumed,
                 NoticeKind::StepFinished => EventKind::StepFinished,
                 NoticeKind::StepFailed(failure) => EventKind::StepFailed(failure),
                 NoticeKind::StepStopped => EventKind::StepStopped,
             },
             at: Duration::from_nanos(notice.at),
-        }
+        })
     }
 
-    pub(super) fn finished(shared: &Shared, how: &'static str) -> Self {
+    /// An event of the run as a whole.
+    pub(super) fn of_run(shared: &Shared, kind: EventKind) -> Self {
         Self {
             place: Place {
                 run: shared.id,
@@ -78,7 +84,7 @@ impl Event {
                 lane: String::new(),
                 attempt: 0,
             },
-            kind: EventKind::RunFinished(how),
+            kind,
             at: Duration::from_nanos(shared.now()),
         }
     }
@@ -93,12 +99,13 @@ impl EventKind {
     /// The event's name, as in logs: `step_started`.
     pub fn name(&self) -> &'static str {
         match self {
+            Self::RunStarted => "run_started",
             Self::StepStarted => "step_started",
             Self::AttemptStarted => "attempt_started",
             Self::Chunk(_) => "chunk",
             Self::AttemptFailed(_) => "attempt_failed",
             Self::FallbackStarted => "fallback_started",
-            Self::Paused => "paused",
+            Self::Paused(_) => "paused",
             Self::Resumed => "resumed",
             Self::StepFinished => "step_finished",
             Self::StepFailed(_) => "step_failed",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context as Poller, Poll, ready};
 
 use flujo_core::context::Context;
-use flujo_core::machine::{Finish, Machine, Options, Outcome};
+use flujo_core::machine::{Finish, Machine, Options, Outcome, Time};
 use flujo_core::plan::Plan;
 use flujo_core::usage::UsagePool;
 use flujo_core::value::Value;
@@ -14,8 +14,9 @@ use tokio::sync::mpsc::{self, Receiver};
 use tokio::time::Instant;
 
 use super::driver::{Driver, outcome_name};
-use super::event::Event;
+use super::event::{Event, EventKind};
 use super::outputs::Outputs;
+use super::paused::{Answers, Kept, PausedRun, ResumeError, Resumption};
 use super::signal::Signal;
 use super::{RunId, Shared};
 use crate::Handler;
@@ -31,15 +32,22 @@ pub struct Run {
     state: State,
     events: Option<Receiver<Event>>,
     listening: bool,
+    /// From its first pause on.
+    kept: Option<Arc<Kept>>,
 }
 
 enum State {
-    Waiting { input: Value, context: Context },
+    Waiting {
+        input: Value,
+        context: Context,
+    },
+    /// To be resumed.
+    Paused(Resumption),
     Driving(Box<Driver>),
     Ended(Option<Done>),
 }
 
-/// A run that has ended.
+/// A run that has ended, or stands still for answers.
 #[derive(Debug)]
 pub struct Done {
     /// The run.
@@ -48,6 +56,8 @@ pub struct Done {
     pub finish: Box<Finish<Tokio>>,
     /// The plan it ran; names the nodes of the history.
     pub plan: Arc<Plan<Handler>>,
+    /// What it is resumed by, when it stands still for answers: `finish` is what it has done so far then.
+    pub paused: Option<PausedRun>,
 }
 
 impl Done {
@@ -59,7 +69,7 @@ impl Done {
         }
     }
 
-    /// `completed`, `failed`, `cancelled` or `limit_exceeded`.
+    /// `completed`, `failed`, `paused`, `cancelled` or `limit_exceeded`.
     pub fn status(&self) -> &'static str {
         outcome_name(&self.finish.outcome)
     }
@@ -86,7 +96,26 @@ impl Run {
             state: State::Waiting { input, context },
             events: None,
             listening: false,
+            kept: None,
         }
+    }
+
+    /// A run that goes on from a pause when it is first polled.
+    pub(crate) fn resume(
+        runner: Arc<Running>,
+        paused: &PausedRun,
+        answers: Answers,
+    ) -> Result<Self, ResumeError> {
+        let resumption = paused.take(&runner, answers)?;
+        Ok(Self {
+            id: paused.id(),
+            runner,
+            cancel: Arc::default(),
+            kept: Some(Arc::clone(&resumption.kept)),
+            state: State::Paused(resumption),
+            events: None,
+            listening: false,
+        })
     }
 
     /// The run's id.
@@ -111,12 +140,15 @@ impl Run {
         Events { run: Some(self) }
     }
 
-    /// Begins the run unless it has begun.
+    /// Begins the run, or goes on with it, unless it is under way.
     fn driver(&mut self) -> Option<&mut Driver> {
-        if let State::Waiting { .. } = self.state
-            && let State::Waiting { input, context } = std::mem::replace(&mut self.state, State::Ended(None))
-        {
-            self.state = State::Driving(Box::new(self.start(input, context)));
+        if matches!(self.state, State::Waiting { .. } | State::Paused(_)) {
+            let driver = match std::mem::replace(&mut self.state, State::Ended(None)) {
+                State::Waiting { input, context } => Some(self.start(input, context)),
+                State::Paused(resumption) => self.go_on(resumption),
+                State::Driving(_) | State::Ended(_) => None,
+            };
+            self.state = State::Driving(Box::new(driver?));
         }
         match &mut self.state {
             State::Driving(driver) => Some(driver),
@@ -124,49 +156,88 @@ impl Run {
         }
     }
 
-    fn start(&mut self, input: Value, context: Context) -> Driver {
+    /// What all lanes share, from now on.
+    fn share(&mut self, pool: Option<Arc<UsagePool>>, base: Time) -> Arc<Shared> {
         let runner = &self.runner;
         let events = self.listening.then(|| mpsc::channel(runner.event_buffer));
         let (sender, receiver) = events.unzip();
         self.events = receiver;
-        let shared = Arc::new(Shared {
+        Arc::new(Shared {
             id: self.id,
             plan: Arc::clone(&runner.plan),
             resources: Arc::clone(&runner.resources),
-            pool: (!runner.limits.is_unlimited()).then(|| UsagePool::new(runner.limits)),
+            pool,
             traced: tracing::enabled!(target: "flujo::run", tracing::Level::DEBUG),
             reads_steps: runner.reads_steps,
             constructs: Arc::clone(&runner.constructs),
             origin: Instant::now(),
+            base,
             events: sender,
-        });
+        })
+    }
+
+    fn start(&mut self, input: Value, context: Context) -> Driver {
+        let limits = self.runner.limits;
+        let pool = (!limits.is_unlimited()).then(|| Arc::new(UsagePool::new(limits)));
+        let shared = self.share(pool, 0);
         let options = Options {
             hooks: false,
             limits: shared.pool.is_some(),
-            notices: shared.events.is_some() || shared.traced,
+            notices: shared.listened_to(),
             seed: self.id.seed(),
         };
-        let deadline = runner
+        let deadline = self
+            .runner
             .deadline
             .map(|deadline| u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX));
         let plan = Arc::clone(&shared.plan);
         let machine = Machine::start(plan, options, input, context, 0, deadline);
-        Driver::new(shared, machine, Arc::clone(&self.cancel), Outputs::default())
+        let mut driver = Driver::new(shared, machine, Arc::clone(&self.cancel), Outputs::default());
+        driver.announce(EventKind::RunStarted);
+        driver
     }
 
-    /// Drives the run; ready when it has ended.
+    fn go_on(&mut self, resumption: Resumption) -> Option<Driver> {
+        let (pool, base) = (resumption.kept.pool.clone(), resumption.stopped);
+        let parked = resumption.take()?;
+        let shared = self.share(pool, base);
+        Some(Driver::resume(shared, *parked, Arc::clone(&self.cancel)))
+    }
+
+    /// Drives the run; ready when it has ended or stands still.
     fn drive(&mut self, poller: &mut Poller<'_>) -> Poll<()> {
         let Some(driver) = self.driver() else {
             return Poll::Ready(());
         };
-        let finish = ready!(Pin::new(driver).poll(poller));
-        self.runner.record(&finish);
+        let (finish, paused) = if let Some(finish) = ready!(driver.drive(poller)) {
+            self.runner.record(&finish);
+            (finish, None)
+        } else {
+            let State::Driving(driver) = std::mem::replace(&mut self.state, State::Ended(None)) else {
+                return Poll::Ready(());
+            };
+            let (finish, paused) = self.park(*driver);
+            (finish, Some(paused))
+        };
         self.state = State::Ended(Some(Done {
             id: self.id,
             finish,
             plan: Arc::clone(&self.runner.plan),
+            paused,
         }));
         Poll::Ready(())
+    }
+
+    fn park(&mut self, driver: Driver) -> (Box<Finish<Tokio>>, PausedRun) {
+        let shared = driver.shared();
+        let stopped = shared.now();
+        let kept = self.kept.get_or_insert_with(|| {
+            let kept = Kept::new(self.id, Arc::clone(&self.runner), shared.pool.clone());
+            Arc::new(kept)
+        });
+        let parked = Box::new(driver.park());
+        let finish = Box::new(parked.so_far());
+        (finish, Arc::clone(kept).park(parked, stopped))
     }
 }
 

@@ -1,8 +1,10 @@
-//! The lanes of one run or lane as tokio tasks. Dropping them aborts the tasks.
+//! The lanes of one run or lane as tokio tasks, and those that stand still. Dropping them aborts the tasks.
 
 use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context as Poller, Poll};
+use std::task::{Context as Poller, Poll, ready};
 
 use flujo_core::context::Context;
 use flujo_core::machine::{Failure, FailureKind, Finish, History, LaneId, Machine, Outcome, Stop};
@@ -12,13 +14,16 @@ use tokio::task::{Id, JoinSet};
 use super::Shared;
 use super::driver::Driver;
 use super::outputs::Outputs;
+use super::parked::{Parked, ParkedLanes, Wake};
 use super::signal::Signal;
 use crate::domain::Tokio;
 
 #[derive(Default)]
 pub(super) struct Lanes {
-    tasks: JoinSet<Box<Finish<Tokio>>>,
+    tasks: JoinSet<Ended>,
     running: HashMap<Id, Running>,
+    /// Those that wait for answers.
+    parked: ParkedLanes,
 }
 
 struct Running {
@@ -27,7 +32,47 @@ struct Running {
     context: Context,
 }
 
+/// How a lane's task ended.
+enum Ended {
+    Finished(Box<Finish<Tokio>>),
+    Parked(Box<Parked>),
+}
+
+/// Drives a lane until it has ended or stands still.
+struct Drive(Option<Driver>);
+
+impl Future for Drive {
+    type Output = Ended;
+
+    fn poll(mut self: Pin<&mut Self>, poller: &mut Poller<'_>) -> Poll<Ended> {
+        let Some(driver) = &mut self.0 else {
+            return Poll::Pending;
+        };
+        let finish = ready!(driver.drive(poller));
+        match (finish, self.0.take()) {
+            (Some(finish), _) => Poll::Ready(Ended::Finished(finish)),
+            (None, Some(driver)) => Poll::Ready(Ended::Parked(Box::new(driver.park()))),
+            (None, None) => Poll::Pending,
+        }
+    }
+}
+
 impl Lanes {
+    /// Lanes of a machine that goes on: those that are to go on run, the others stand still.
+    pub(super) fn resume(shared: &Arc<Shared>, parked: ParkedLanes) -> Self {
+        let awake = parked.awake();
+        let mut lanes = Self {
+            parked,
+            ..Self::default()
+        };
+        for lane in awake {
+            if let Some(parked) = lanes.parked.take(lane) {
+                lanes.go_on(shared, lane, *parked);
+            }
+        }
+        lanes
+    }
+
     pub(super) fn spawn(
         &mut self,
         shared: &Arc<Shared>,
@@ -36,14 +81,24 @@ impl Lanes {
         machine: Machine<Tokio>,
     ) {
         let cancel = Arc::new(Signal::default());
-        let context = machine.context().clone();
         let driver = Driver::new(
             Arc::clone(shared),
             machine,
             Arc::clone(&cancel),
             outputs.for_lane(),
         );
-        let task = self.tasks.spawn(driver);
+        self.run(lane, driver, cancel);
+    }
+
+    fn go_on(&mut self, shared: &Arc<Shared>, lane: LaneId, parked: Parked) {
+        let cancel = Arc::new(Signal::default());
+        let driver = Driver::resume(Arc::clone(shared), parked, Arc::clone(&cancel));
+        self.run(lane, driver, cancel);
+    }
+
+    fn run(&mut self, lane: LaneId, driver: Driver, cancel: Arc<Signal>) {
+        let context = driver.context().clone();
+        let task = self.tasks.spawn(Drive(Some(driver)));
         self.running.insert(
             task.id(),
             Running {
@@ -54,37 +109,69 @@ impl Lanes {
         );
     }
 
-    pub(super) fn cancel(&self, lane: LaneId) {
+    pub(super) fn cancel(&mut self, shared: &Arc<Shared>, lane: LaneId) {
+        if let Some(mut parked) = self.parked.take(lane) {
+            parked.wake = Some(Wake::Cancel);
+            self.go_on(shared, lane, *parked);
+            return;
+        }
         for running in self.running.values().filter(|running| running.lane == lane) {
             running.cancel.raise();
         }
     }
 
+    /// Whether there are lanes and all of them stand still.
+    pub(super) fn stand_still(&self) -> bool {
+        self.running.is_empty() && !self.parked.is_empty()
+    }
+
+    /// The lanes that stand still.
+    pub(super) fn into_parked(self) -> ParkedLanes {
+        self.parked
+    }
+
     /// The next lane that ended; pending also when none runs.
-    pub(super) fn poll_ended(&mut self, poller: &mut Poller<'_>) -> Poll<(LaneId, Box<Finish<Tokio>>)> {
+    pub(super) fn poll_ended(
+        &mut self,
+        shared: &Arc<Shared>,
+        poller: &mut Poller<'_>,
+    ) -> Poll<(LaneId, Box<Finish<Tokio>>)> {
         loop {
-            let (id, finish) = match self.tasks.poll_join_next_with_id(poller) {
-                Poll::Ready(Some(Ok((id, finish)))) => (id, Ok(finish)),
+            let (id, ended) = match self.tasks.poll_join_next_with_id(poller) {
+                Poll::Ready(Some(Ok((id, ended)))) => (id, Ok(ended)),
                 Poll::Ready(Some(Err(error))) => (error.id(), Err(error)),
                 Poll::Ready(None) | Poll::Pending => return Poll::Pending,
             };
             let Some(running) = self.running.remove(&id) else {
                 continue;
             };
-            let finish = finish.unwrap_or_else(|error| {
-                let outcome = if error.is_cancelled() {
-                    Outcome::Stopped(Stop::Cancelled)
-                } else {
-                    let failure = Failure::new(FailureKind::Host, "LaneError", error.to_string());
-                    Outcome::Failed(Arc::new(failure.permanent()))
-                };
-                Box::new(Finish {
-                    outcome,
-                    context: running.context,
-                    history: History::default(),
-                    usage: Usage::ZERO,
-                })
-            });
+            let finish = match ended {
+                Ok(Ended::Finished(finish)) => finish,
+                Ok(Ended::Parked(mut parked)) => {
+                    if running.cancel.is_raised() {
+                        // It stood still before it saw that it is to end.
+                        parked.wake = Some(Wake::Cancel);
+                        self.go_on(shared, running.lane, *parked);
+                    } else {
+                        self.parked.insert(running.lane, parked);
+                    }
+                    continue;
+                }
+                Err(error) => {
+                    let outcome = if error.is_cancelled() {
+                        Outcome::Stopped(Stop::Cancelled)
+                    } else {
+                        let failure = Failure::new(FailureKind::Host, "LaneError", error.to_string());
+                        Outcome::Failed(Arc::new(failure.permanent()))
+                    };
+                    Box::new(Finish {
+                        outcome,
+                        context: running.context,
+                        history: History::default(),
+                        usage: Usage::ZERO,
+                    })
+                }
+            };
             return Poll::Ready((running.lane, finish));
         }
     }

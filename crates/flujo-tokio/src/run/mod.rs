@@ -7,6 +7,8 @@ mod event;
 mod handle;
 mod lanes;
 mod outputs;
+mod parked;
+mod paused;
 mod signal;
 
 use std::collections::HashSet;
@@ -23,6 +25,9 @@ use tokio::time::Instant;
 
 pub use event::{Event, EventKind};
 pub use handle::{Canceller, Done, Events, Run};
+pub use parked::Pause;
+pub(crate) use paused::Answers;
+pub use paused::{PausedRun, ResumeError};
 
 use crate::Handler;
 use crate::scope::{Place, Resources, lane_name};
@@ -63,7 +68,7 @@ pub(crate) struct Shared {
     pub(crate) id: RunId,
     pub(crate) plan: Arc<Plan<Handler>>,
     pub(crate) resources: Arc<Resources>,
-    pub(crate) pool: Option<UsagePool>,
+    pub(crate) pool: Option<Arc<UsagePool>>,
     pub(crate) events: Option<Sender<Event>>,
     /// Whether somebody collects `tracing` events of runs.
     pub(crate) traced: bool,
@@ -71,20 +76,30 @@ pub(crate) struct Shared {
     pub(crate) reads_steps: bool,
     /// Constructs that are one step with the step around them.
     pub(crate) constructs: Arc<HashSet<NodeId>>,
-    /// When the run began.
+    /// When the run began, or was resumed.
     pub(crate) origin: Instant,
+    /// The run's own time then.
+    pub(crate) base: Time,
 }
 
 impl Shared {
     /// The run's time now.
     pub(crate) fn now(&self) -> Time {
         let elapsed = Instant::now().saturating_duration_since(self.origin);
-        Time::try_from(elapsed.as_nanos()).unwrap_or(Time::MAX)
+        let elapsed = Time::try_from(elapsed.as_nanos()).unwrap_or(Time::MAX);
+        self.base.saturating_add(elapsed)
+    }
+
+    /// Whether anybody is told what happens.
+    pub(crate) fn listened_to(&self) -> bool {
+        self.events.is_some() || self.traced
     }
 
     /// The instant of a time of the run; `None` when it lies further ahead than can be waited for.
     pub(crate) fn instant(&self, time: Time) -> Option<Instant> {
-        self.origin.checked_add(std::time::Duration::from_nanos(time))
+        let from_origin = time.saturating_sub(self.base);
+        self.origin
+            .checked_add(std::time::Duration::from_nanos(from_origin))
     }
 
     pub(crate) fn place(&self, node: NodeId, lane: Option<&LanePlace>, attempt: u32) -> Place {

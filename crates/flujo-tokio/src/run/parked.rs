@@ -1,0 +1,245 @@
+//! Machines that stand still for answers, each with the lanes below it that stand still too. Nothing here runs.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flujo_core::machine::{Event as Happened, Finish, LaneId, LanePlace, Machine, PauseId, Time};
+use flujo_core::plan::NodeId;
+use flujo_core::value::Value;
+use tokio::time::Instant;
+
+use super::outputs::Outputs;
+use crate::domain::Tokio;
+use crate::scope::lane_name;
+
+/// A machine that waits for answers and for nothing else.
+pub(crate) struct Parked {
+    pub(super) machine: Machine<Tokio>,
+    pub(super) outputs: Outputs,
+    /// The question that it waits with itself.
+    pub(super) question: Option<Question>,
+    /// The lanes it waits for.
+    pub(super) lanes: ParkedLanes,
+    /// Why it is to go on, if it is.
+    pub(super) wake: Option<Wake>,
+}
+
+/// Lanes that stand still, in the order in which they started.
+#[derive(Default)]
+pub(super) struct ParkedLanes(BTreeMap<LaneId, Box<Parked>>);
+
+/// Why a parked machine goes on.
+#[derive(Debug, Clone)]
+pub(crate) enum Wake {
+    /// A lane below it does.
+    Below,
+    /// Somebody answered.
+    Answer(Value),
+    /// Nobody answered in time.
+    Expired,
+    /// The run is to end.
+    Cancel,
+}
+
+/// A question that was asked.
+#[derive(Debug, Clone)]
+pub(super) struct Question {
+    pub(super) pause: PauseId,
+    pub(super) node: NodeId,
+    pub(super) asked: Value,
+    pub(super) timeout: Option<Duration>,
+    pub(super) since: Instant,
+    pub(super) rejected: Option<String>,
+}
+
+/// A question that a paused run waits to be answered.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Pause {
+    /// Names it in its answer: the same however often the run is resumed, and like no other of the run.
+    pub id: String,
+    /// The step that asks.
+    pub step: Arc<str>,
+    /// Its path in the pipeline.
+    pub path: Arc<str>,
+    /// The branch or item around it, such as `split.left` or `each[3]`; empty outside of them.
+    pub lane: String,
+    /// What is asked.
+    pub message: String,
+    /// The question as the step made it.
+    pub question: Value,
+    /// How long the answer may take from when it was first asked.
+    pub timeout: Option<Duration>,
+    /// When that time is up. A run that is resumed after that goes on with the default answer, or fails there.
+    pub expires: Option<Instant>,
+    /// Why the answer before was not taken.
+    pub rejected: Option<String>,
+}
+
+impl Pause {
+    pub(super) fn new(machine: &Machine<Tokio>, question: &Question) -> Self {
+        let node = machine.plan().node(question.node);
+        let lane = machine.lane().map(|lane| &**lane);
+        Self {
+            id: pause_id(machine, question),
+            step: Arc::clone(&node.name),
+            path: Arc::clone(&node.path),
+            lane: lane_name(machine.plan(), lane),
+            message: message(&question.asked),
+            question: question.asked.clone(),
+            timeout: question.timeout,
+            expires: question.expires(),
+            rejected: question.rejected.clone(),
+        }
+    }
+}
+
+impl Question {
+    fn expires(&self) -> Option<Instant> {
+        self.since.checked_add(self.timeout?)
+    }
+}
+
+/// What is shown of a question: text as it is, of a map the `message`, anything else as it is shown in logs.
+fn message(question: &Value) -> String {
+    let text = question.get("message").unwrap_or(question);
+    match text {
+        Value::Str(text) => text.to_string(),
+        other => format!("{other:?}"),
+    }
+}
+
+/// The name of a question within its run: its step's path, the lanes it is in, its number in the innermost one.
+fn pause_id(machine: &Machine<Tokio>, question: &Question) -> String {
+    let mut id = format!("{}#", machine.plan().node(question.node).path);
+    let mut places: Vec<&Arc<LanePlace>> = Vec::new();
+    let mut place = machine.lane();
+    while let Some(lane) = place {
+        places.push(lane);
+        place = lane.parent.as_ref();
+    }
+    for lane in places.into_iter().rev() {
+        // Writing to a string cannot fail.
+        let _ = write!(id, "{}.{}/", lane.record, lane.index);
+    }
+    let _ = write!(id, "{}", question.pause.0);
+    id
+}
+
+/// A question that waits somewhere below a machine, and the way to it.
+pub(super) struct Open {
+    pub(super) pause: Pause,
+    pub(super) way: Vec<LaneId>,
+}
+
+impl Parked {
+    /// What the machine is told when it goes on, if anything.
+    pub(super) fn event(&self, wake: Wake, at: Time) -> Option<Happened<Tokio>> {
+        let pause = self.question.as_ref().map(|question| question.pause);
+        match (wake, pause) {
+            (Wake::Answer(answer), Some(pause)) => Some(Happened::Resumed { pause, answer, at }),
+            (Wake::Expired, Some(pause)) => Some(Happened::Expired { pause, at }),
+            (Wake::Cancel, _) => Some(Happened::Cancel { at }),
+            _ => None,
+        }
+    }
+
+    /// The questions that wait, in declared order.
+    pub(super) fn open(&self) -> Vec<Open> {
+        let mut open = Vec::new();
+        let mut waiting = vec![(self, Vec::new())];
+        while let Some((parked, way)) = waiting.pop() {
+            for (lane, below) in parked.lanes.0.iter().rev() {
+                let mut way = way.clone();
+                way.push(*lane);
+                waiting.push((below, way));
+            }
+            if let Some(question) = &parked.question {
+                let pause = Pause::new(&parked.machine, question);
+                open.push(Open { pause, way });
+            }
+        }
+        open
+    }
+
+    /// Has the machine at the end of `way` go on, and those on the way with it.
+    pub(super) fn wake(&mut self, way: &[LaneId], wake: Wake) {
+        let mut at = self;
+        for lane in way {
+            at.wake.get_or_insert(Wake::Below);
+            match at.lanes.0.get_mut(lane) {
+                Some(below) => at = below,
+                None => return,
+            }
+        }
+        at.wake = Some(wake);
+    }
+
+    /// Nothing below it goes on after all.
+    pub(super) fn sleep(&mut self) {
+        let mut waiting = vec![self];
+        while let Some(parked) = waiting.pop() {
+            parked.wake = None;
+            waiting.extend(parked.lanes.0.values_mut().map(|below| &mut **below));
+        }
+    }
+
+    /// What it and its lanes have done so far. A loop from the innermost lanes outwards.
+    pub(super) fn so_far(&self) -> Finish<Tokio> {
+        let mut found: Vec<(usize, LaneId, &Self)> = vec![(0, LaneId(0), self)];
+        let mut next = 0;
+        while let Some((_, _, parked)) = found.get(next) {
+            let below: Vec<_> = parked
+                .lanes
+                .0
+                .iter()
+                .map(|(lane, below)| (next, *lane, &**below))
+                .collect();
+            found.extend(below);
+            next += 1;
+        }
+        let mut lanes: Vec<BTreeMap<LaneId, Arc<Finish<Tokio>>>> = vec![BTreeMap::new(); found.len()];
+        for place in (1..found.len()).rev() {
+            let (around, lane, parked) = found[place];
+            let mut own = std::mem::take(&mut lanes[place]);
+            let finish = parked.machine.so_far(|lane| own.remove(&lane));
+            lanes[around].insert(lane, Arc::new(finish));
+        }
+        let own = &mut lanes[0];
+        self.machine.so_far(|lane| own.remove(&lane))
+    }
+}
+
+impl ParkedLanes {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn insert(&mut self, lane: LaneId, parked: Box<Parked>) {
+        self.0.insert(lane, parked);
+    }
+
+    pub(super) fn take(&mut self, lane: LaneId) -> Option<Box<Parked>> {
+        self.0.remove(&lane)
+    }
+
+    /// The lanes that are to go on.
+    pub(super) fn awake(&self) -> Vec<LaneId> {
+        let awake = self.0.iter().filter(|(_, parked)| parked.wake.is_some());
+        awake.map(|(lane, _)| *lane).collect()
+    }
+}
+
+impl Drop for ParkedLanes {
+    /// Lanes hold lanes: taken apart in a loop, so that depth costs no call stack.
+    fn drop(&mut self) {
+        let mut waiting = vec![std::mem::take(&mut self.0)];
+        while let Some(lanes) = waiting.pop() {
+            for (_, mut parked) in lanes {
+                waiting.push(std::mem::take(&mut parked.lanes.0));
+            }
+        }
+    }
+}
