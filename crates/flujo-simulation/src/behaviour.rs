@@ -66,11 +66,11 @@ pub(crate) fn result(call: &Call<Simulated>, node: &Node<Callable>, act: &Act, n
         Does::Items(items) => Answer::Items(items.clone()),
         Does::Cursor(items) => Answer::Cursor(Object::Int(i64::from(*items))),
         Does::Abort => Answer::Abort(Arc::from("as written")),
-        Does::Fatal => Answer::Fatal(Failure::new(
+        Does::Fatal => Answer::Fatal(Box::new(Failure::new(
             FailureKind::Host,
             "ConfigurationError",
             "as written",
-        )),
+        ))),
         Does::Hang => Answer::Done,
     };
     let wrote = view != call.context;

@@ -248,7 +248,7 @@ pub(crate) fn written_event(call: CallId, written: Written, usage: Usage, at: Ti
         },
         Written::Failure(failure) => Event::Failed {
             call,
-            failure,
+            failure: Box::new(failure),
             usage,
             at,
         },

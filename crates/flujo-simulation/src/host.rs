@@ -404,7 +404,7 @@ impl Simulation {
         };
         match answer {
             Ok(()) => Event::Reserved,
-            Err(breach) => Event::Refused(breach),
+            Err(breach) => Event::Refused(Arc::new(breach)),
         }
     }
 

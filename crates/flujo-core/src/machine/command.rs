@@ -265,7 +265,7 @@ pub enum Event<D: Domain> {
         /// The call.
         call: CallId,
         /// The error; stage, step and attempt are filled in by the machine.
-        failure: Failure<D>,
+        failure: Box<Failure<D>>,
         /// What the failed call used.
         usage: Usage,
         /// When.
@@ -306,7 +306,7 @@ pub enum Event<D: Domain> {
     /// The budget allows it.
     Reserved,
     /// The budget does not allow it.
-    Refused(LimitBreach),
+    Refused(Arc<LimitBreach>),
     /// A question has been answered.
     Resumed {
         /// The question.
@@ -374,7 +374,7 @@ pub enum Answer<D: Domain> {
     /// The run is to end here.
     Abort(Arc<str>),
     /// The pipeline cannot work as it is; the run ends here, and nothing catches it.
-    Fatal(Failure<D>),
+    Fatal(Box<Failure<D>>),
 }
 
 /// A branch that a router chose.

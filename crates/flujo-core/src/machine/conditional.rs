@@ -102,7 +102,7 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
             } else {
                 FailureKind::Mapper
             };
-            let failure = cursor.located(failure, kind, node, 0);
+            let failure = cursor.located(*failure, kind, node, 0);
             return end(cursor, Completion::Failed(Arc::new(failure)));
         }
         Reply::TimedOut(usage) => {

@@ -29,11 +29,11 @@ pub(super) enum Next<D: Domain> {
 /// How a call ended, as a frame sees it.
 pub(super) enum Reply<D: Domain> {
     Answer(Answer<D>, Option<D::Context>),
-    Failed(Failure<D>, Usage),
+    Failed(Box<Failure<D>>, Usage),
     TimedOut(Usage),
     Woke,
     Reserved,
-    Refused(super::LimitBreach),
+    Refused(Arc<super::LimitBreach>),
     Lane(LaneId, Box<Finish<D>>),
 }
 
@@ -58,7 +58,29 @@ impl<D: Domain> Cursor<'_, D> {
         self.follow(next);
     }
 
+    /// Takes in an event: on the short way where it is allowed.
+    #[inline]
     pub(super) fn handle(&mut self, event: Event<D>) {
+        if let Event::Answered {
+            call,
+            context: None,
+            answer: Answer::Value { .. },
+            ..
+        } = &event
+            && let Some(successor) = self.plain_successor(*call)
+            && let Event::Answered {
+                answer: Answer::Value { value, usage },
+                at,
+                ..
+            } = event
+        {
+            self.pass_on(successor, value, usage, at);
+        } else {
+            self.take_in(event);
+        }
+    }
+
+    fn take_in(&mut self, event: Event<D>) {
         let next = match event {
             Event::Answered {
                 call,
@@ -151,7 +173,7 @@ impl<D: Domain> Cursor<'_, D> {
                 .get_or_insert_with(|| Stop::Aborted(Arc::clone(reason)));
         }
         if let Reply::Answer(Answer::Fatal(failure), _) = &reply {
-            let failure = self.placed(failure.clone());
+            let failure = self.placed(Failure::clone(failure));
             self.state
                 .stopping
                 .get_or_insert_with(|| Stop::Fatal(Arc::new(failure)));
@@ -289,7 +311,7 @@ impl<D: Domain> Cursor<'_, D> {
     }
 
     #[inline]
-    fn pass_time(&mut self, at: Time) {
+    pub(super) fn pass_time(&mut self, at: Time) {
         self.state.now = self.state.now.max(at);
     }
 
@@ -330,39 +352,42 @@ impl<D: Domain> Cursor<'_, D> {
 
     /// Ends a node as `completion` says. Its usage goes up to the record around it.
     pub(super) fn close(&mut self, opened: Opened, completion: &Completion<D>) {
+        let (status, kind) = match completion {
+            Completion::Success(_) => (Status::Succeeded, NoticeKind::StepFinished),
+            Completion::Failed(failure) => (Status::Failed, NoticeKind::StepFailed(Arc::clone(failure))),
+            Completion::Stopped(Stop::Fatal(_)) => (Status::Failed, NoticeKind::StepStopped),
+            Completion::Stopped(Stop::LimitExceeded(_)) => (Status::LimitExceeded, NoticeKind::StepStopped),
+            Completion::Stopped(_) => (Status::Cancelled, NoticeKind::StepStopped),
+        };
+        if let Some(record) = self.record(opened.record) {
+            match completion {
+                Completion::Success(output) => record.output = Some(output.clone()),
+                Completion::Failed(failure) | Completion::Stopped(Stop::Fatal(failure)) => {
+                    record.failure = Some(Arc::clone(failure));
+                }
+                Completion::Stopped(_) => {}
+            }
+        }
+        self.end(opened, status, kind);
+    }
+
+    /// Ends a node whose record already says what came of it.
+    #[inline]
+    pub(super) fn end(&mut self, opened: Opened, status: Status, kind: NoticeKind<D>) {
         self.state.parent = opened.outer_parent;
         self.state.deadline = opened.outer_deadline;
         let now = self.state.now;
         let Some(record) = self.state.history.records.get_mut(opened.record as usize) else {
             return;
         };
-        record.ended = now;
-        match completion {
-            Completion::Success(output) => {
-                record.status = Status::Succeeded;
-                record.output = Some(output.clone());
-            }
-            Completion::Failed(failure) | Completion::Stopped(Stop::Fatal(failure)) => {
-                record.status = Status::Failed;
-                record.failure = Some(Arc::clone(failure));
-            }
-            Completion::Stopped(Stop::LimitExceeded(_)) => record.status = Status::LimitExceeded,
-            Completion::Stopped(_) => record.status = Status::Cancelled,
-        }
+        (record.ended, record.status) = (now, status);
         let (usage, attempts) = (record.usage, record.attempts);
         if let Some(parent) = opened.outer_parent
             && let Some(parent) = self.state.history.records.get_mut(parent as usize)
         {
             parent.usage += usage;
         }
-        if self.state.options.notices {
-            let kind = match completion {
-                Completion::Success(_) => NoticeKind::StepFinished,
-                Completion::Failed(failure) => NoticeKind::StepFailed(Arc::clone(failure)),
-                Completion::Stopped(_) => NoticeKind::StepStopped,
-            };
-            self.notify(kind, opened.node, opened.record, attempts);
-        }
+        self.notify(kind, opened.node, opened.record, attempts);
     }
 
     /// Adds usage to a record and to the run.

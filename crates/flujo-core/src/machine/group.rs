@@ -157,7 +157,7 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
         },
         Reply::Failed(failure, usage) => {
             cursor.spend(record, usage);
-            let failure = cursor.located(failure, FailureKind::Context, node, 0);
+            let failure = cursor.located(*failure, FailureKind::Context, node, 0);
             end(cursor, Completion::Failed(Arc::new(failure)))
         }
         Reply::TimedOut(usage) => {

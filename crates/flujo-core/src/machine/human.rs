@@ -192,7 +192,7 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
             } else {
                 FailureKind::Agent
             };
-            (failure, kind)
+            (*failure, kind)
         }
         Reply::TimedOut(usage) => {
             cursor.spend(opened.record, usage);

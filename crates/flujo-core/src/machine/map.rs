@@ -198,7 +198,7 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
             } else {
                 FailureKind::Merge
             };
-            let failure = cursor.located(failure, kind, node, 0);
+            let failure = cursor.located(*failure, kind, node, 0);
             broken(cursor, failure)
         }
         Reply::TimedOut(usage) => {

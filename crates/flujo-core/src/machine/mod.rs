@@ -22,6 +22,7 @@ mod lanes;
 mod map;
 mod outcome;
 mod parallel;
+mod plain;
 mod repeat;
 mod retry;
 mod saved;
@@ -52,6 +53,9 @@ use cursor::Cursor;
 use frame::Frame;
 use gate::Gate;
 use outcome::Completion;
+
+/// There is room for this many records when a run begins, or for as many as its plan has nodes.
+const FIRST_RECORDS: usize = 128;
 
 /// Active time of a run in nanoseconds. It starts anywhere, never goes back, and stands still while the run is paused.
 pub type Time = u64;
@@ -199,7 +203,8 @@ impl<D: Domain> Machine<D> {
         deadline: Option<Time>,
     ) -> Self {
         let begin = (plan.root(), input);
-        let state = State::new(options, None, begin, context, now, deadline);
+        let mut state = State::new(options, None, begin, context, now, deadline);
+        state.history.records.reserve(plan.len().min(FIRST_RECORDS));
         Self {
             plan,
             state,
@@ -221,6 +226,7 @@ impl<D: Domain> Machine<D> {
 
     /// Takes in what happened. An event that nothing waits for any more (a late timer, the answer to a call that was
     /// given up) is ignored.
+    #[inline]
     pub fn handle(&mut self, event: Event<D>) {
         if !self.state.finished {
             self.cursor().handle(event);

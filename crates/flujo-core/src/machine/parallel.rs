@@ -280,7 +280,7 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
             } else {
                 FailureKind::Merge
             };
-            fail(cursor, failure, kind)
+            fail(cursor, *failure, kind)
         }
         Reply::TimedOut(usage) => {
             cursor.spend(record, usage);

@@ -281,7 +281,7 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
             } else {
                 FailureKind::Mapper
             };
-            fail(cursor, failure, kind, reason)
+            fail(cursor, *failure, kind, reason)
         }
         Reply::TimedOut(usage) => {
             cursor.spend(record, usage);

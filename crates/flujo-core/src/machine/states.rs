@@ -168,7 +168,7 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
         }
         Reply::Failed(failure, usage) => {
             cursor.spend(record, usage);
-            cursor.located(failure, FailureKind::Condition, node, 0)
+            cursor.located(*failure, FailureKind::Condition, node, 0)
         }
         Reply::TimedOut(usage) => {
             cursor.spend(record, usage);

@@ -125,6 +125,24 @@ impl<D: Domain> StepFrame<D> {
         self.details.as_mut()?.outer.take()
     }
 
+    /// Whether all that the attempt has is the step's input, and all it waits for the agent's answer.
+    #[inline]
+    pub(super) fn awaits_only_agent(&self) -> bool {
+        self.stage == Stage::Agent
+            && self.attempt_deadline.is_none()
+            && matches!(self.made, Made::Nothing)
+            && self.view.is_none()
+            && self.details.is_none()
+    }
+
+    /// Turns the frame of a step that awaited only its agent into that of the first attempt at another such step.
+    #[inline]
+    pub(super) fn begin_plain(&mut self, opened: Opened, input: D::Object) {
+        self.opened = opened;
+        self.attempt = 1;
+        self.input = input;
+    }
+
     /// Whether something is reserved for the agent's call: while it is under way, and when the budget has just granted
     /// it.
     pub(super) fn holds_reservation(&self, granted: bool) -> bool {
@@ -403,7 +421,7 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
                 Stage::Persist => return fail(cursor),
                 _ => FailureKind::Agent,
             };
-            let mut failure = cursor.located(failure, kind, node, attempt);
+            let mut failure = cursor.located(*failure, kind, node, attempt);
             if matches!(kind, FailureKind::PromptProcessor | FailureKind::Context) {
                 failure.retry = RetryAdvice::Never;
             }
@@ -416,7 +434,7 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
             (_, None) => advance(cursor, Stage::Output(0)),
         },
         Reply::Refused(breach) => {
-            let stop = Completion::Stopped(Stop::LimitExceeded(Arc::new(breach)));
+            let stop = Completion::Stopped(Stop::LimitExceeded(breach));
             let (opened, failure) = (frame.opened, frame.failure.take());
             let output = frame.value().clone();
             if stage == Stage::Settle

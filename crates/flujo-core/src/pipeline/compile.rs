@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Pipeline;
-use crate::plan::{Fingerprint, Kind, NodeId, Plan, construct_in};
+use crate::plan::{Fingerprint, Kind, Node, NodeId, Plan, construct_in};
 
 /// Why a pipeline cannot run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -94,12 +94,31 @@ impl<C> Pipeline<C> {
         }
         let fingerprint = Fingerprint::of(&self.nodes, root);
         Ok(Plan {
+            plain_successors: plain_successors(&self.nodes),
             nodes: self.nodes,
             root,
             name,
             fingerprint,
         })
     }
+}
+
+/// For each plain step the plain step that follows it in its sequence.
+fn plain_successors<C>(nodes: &[Node<C>]) -> Box<[Option<NodeId>]> {
+    let mut successors = vec![None; nodes.len()];
+    let is_plain = |id: NodeId| nodes.get(id.0 as usize).is_some_and(Node::is_plain_step);
+    for node in nodes {
+        let Kind::Sequence(children) = &node.kind else {
+            continue;
+        };
+        for pair in children
+            .windows(2)
+            .filter(|pair| pair.iter().all(|id| is_plain(*id)))
+        {
+            successors[pair[0].0 as usize] = Some(pair[1]);
+        }
+    }
+    successors.into()
 }
 
 fn join(place: &Arc<str>, name: &str) -> Arc<str> {

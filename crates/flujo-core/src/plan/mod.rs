@@ -18,12 +18,20 @@ pub struct Plan<C> {
     pub(crate) root: NodeId,
     pub(crate) name: Arc<str>,
     pub(crate) fingerprint: Fingerprint,
+    /// For each plain step the plain step that follows it in its sequence, if one does.
+    pub(crate) plain_successors: Box<[Option<NodeId>]>,
 }
 
 impl<C> Plan<C> {
     /// The pipeline's name.
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// The plain step that follows a plain step in its sequence; see [`Node::is_plain_step`].
+    #[inline]
+    pub(crate) fn plain_successor(&self, step: NodeId) -> Option<NodeId> {
+        *self.plain_successors.get(step.0 as usize)?
     }
 
     /// The node where a run begins.

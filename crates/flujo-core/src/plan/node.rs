@@ -24,6 +24,16 @@ pub struct Node<C> {
     pub kind: Kind<C>,
 }
 
+impl<C> Node<C> {
+    /// Whether it is a step of which an attempt that succeeds is one call of the agent, and no time limit is its own.
+    pub(crate) fn is_plain_step(&self) -> bool {
+        match &self.kind {
+            Kind::Step(step) => self.deadline.is_none() && step.is_plain(),
+            _ => false,
+        }
+    }
+}
+
 /// What a node is.
 #[derive(Debug, Clone)]
 pub enum Kind<C> {
@@ -171,6 +181,30 @@ impl<C> StepNode<C> {
             estimate: Usage::ZERO,
             limits: None,
         }
+    }
+
+    /// Whether nothing but one call of the agent is done at an attempt that succeeds, without a limit of its own.
+    fn is_plain(&self) -> bool {
+        // Every field is named, so that a new one is thought of here.
+        let Self {
+            work,
+            prompt_processors,
+            output_processors,
+            plugins,
+            validators,
+            apply,
+            persist: _,
+            policy,
+            fallback: _,
+            estimate: _,
+            limits,
+        } = self;
+        let callables = [prompt_processors, output_processors, plugins, validators];
+        matches!(work, Work::Call(_))
+            && callables.iter().all(|callables| callables.is_empty())
+            && apply.is_none()
+            && policy.timeout.is_none()
+            && limits.is_none()
     }
 }
 

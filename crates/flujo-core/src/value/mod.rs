@@ -19,6 +19,7 @@ pub type Map = Vec<(Arc<str>, Value)>;
 
 /// A value that passes between steps. Cloning copies at most a pointer.
 #[derive(Clone, Default)]
+#[repr(u64)] // whole words: a value is moved without stitching a short tag and its padding together
 pub enum Value {
     /// No value. It passes between steps like any other.
     #[default]

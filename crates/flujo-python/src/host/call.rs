@@ -120,7 +120,7 @@ pub(crate) fn failed(
     }
     Ok(Event::Failed {
         call,
-        failure,
+        failure: Box::new(failure),
         usage,
         at,
     })

@@ -322,7 +322,7 @@ impl Driver {
                     .as_ref()
                     .map(|budget| budget.reserve(name, estimate));
                 self.machine.handle(match answer {
-                    Some(Err(breach)) => Event::Refused(breach),
+                    Some(Err(breach)) => Event::Refused(Arc::new(breach)),
                     _ => Event::Reserved,
                 });
             }
@@ -338,7 +338,7 @@ impl Driver {
                     .as_ref()
                     .map(|budget| budget.settle(name, estimate, actual));
                 self.machine.handle(match answer {
-                    Some(Err(breach)) => Event::Refused(breach),
+                    Some(Err(breach)) => Event::Refused(Arc::new(breach)),
                     _ => Event::Reserved,
                 });
             }

@@ -67,7 +67,7 @@ pub(crate) fn control_flow(py: Python<'_>, error: &PyErr) -> PyResult<Option<Ans
         || error.is_instance(py, names::usage_limit_error(py)?)
         || error.is_instance(py, names::pricing_error(py)?)
         || error.is_instance(py, names::missing_agent_error(py)?);
-    Ok(fatal.then(|| Answer::Fatal(from_error(py, error.clone_ref(py)).permanent())))
+    Ok(fatal.then(|| Answer::Fatal(Box::new(from_error(py, error.clone_ref(py)).permanent()))))
 }
 
 /// What an object says it used: an output, or an exception that carries the usage of a failed call.

@@ -71,32 +71,32 @@ pub(super) fn begin(
     let Some(handler) = redirect.as_ref().or_else(|| callable(&shared.plan, &call)) else {
         return missing(shared, &call);
     };
-    let mut scope = None;
+    let (mut scope, mut reply) = (None, Ok((Value::Null, Usage::ZERO)));
     let (begun, span) = match handler {
         Handler::Inline(decide) => return decide_now(shared, machine, &**decide, &call, Value::Null),
         Handler::Informed(decide) => return decide_now(shared, machine, &**decide, &call, outputs.value()),
         Handler::Plain(function) => {
             let (input, span) = (value(call.input), shared.span(lane, node, attempt));
             let begin = || Work::Function(function(input));
-            (first(begin, span.as_deref(), poller), span)
+            (first(begin, span.as_deref(), poller, &mut reply), span)
         }
         Handler::Scoped(function) => {
             let place = Scope::new(shared, call.context, lane, node, attempt);
             scope = Some(place.clone());
             let (input, span) = (value(call.input), shared.span(lane, node, attempt));
             let begin = || Work::Function(function(input, place));
-            (first(begin, span.as_deref(), poller), span)
+            (first(begin, span.as_deref(), poller, &mut reply), span)
         }
         Handler::Agent(agent) => {
             let request = request(shared, lane.map(|lane| &**lane), outputs, call);
             let span = shared.span(lane, node, attempt);
             let begin = || Work::Agent(ask(Arc::clone(agent), request));
-            (first(begin, span.as_deref(), poller), span)
+            (first(begin, span.as_deref(), poller, &mut reply), span)
         }
     };
     match begun {
-        Ok((_, Poll::Ready(reply))) => Begun::Over(replied(shared, id, scope.as_ref(), reply)),
-        Ok((work, Poll::Pending)) => {
+        Ok(None) => Begun::Over(replied(shared, id, scope.as_ref(), reply)),
+        Ok(Some(work)) => {
             let limit = deadline.and_then(|deadline| shared.instant(deadline));
             let mut active = Active {
                 call: id,
@@ -117,17 +117,25 @@ pub(super) fn begin(
 
 type Output = Result<(Value, Usage), Raised>;
 
-/// Makes the work and polls it for the first time, inside the step's span.
+/// Makes the work and polls it for the first time, inside the step's span. Gives the work when it waits for something,
+/// else puts its `reply` in place.
+#[inline]
 fn first(
     begin: impl FnOnce() -> Work,
     span: Option<&Span>,
     poller: &mut Poller<'_>,
-) -> Result<(Work, Poll<Output>), Box<dyn Any + Send>> {
+    reply: &mut Output,
+) -> Result<Option<Work>, Box<dyn Any + Send>> {
     catch_unwind(AssertUnwindSafe(|| {
         let _entered = span.map(Span::enter);
         let mut work = begin();
-        let reply = work.poll(poller);
-        (work, reply)
+        match work.poll(poller) {
+            Poll::Ready(ready) => {
+                *reply = ready;
+                None
+            }
+            Poll::Pending => Some(work),
+        }
     }))
 }
 
@@ -152,7 +160,7 @@ fn missing(shared: &Shared, call: &Call<Tokio>) -> Begun {
     let message = format!("the plan has no handler for {:?} of `{path}`", call.role);
     Begun::Over(Happened::Failed {
         call: call.call,
-        failure: Failure::new(FailureKind::Host, "MissingHandler", message).permanent(),
+        failure: Box::new(Failure::new(FailureKind::Host, "MissingHandler", message).permanent()),
         usage: Usage::ZERO,
         at: shared.now(),
     })
@@ -186,7 +194,7 @@ fn broke_down(
 ) -> Happened<Tokio> {
     Happened::Failed {
         call,
-        failure: panicked(panic),
+        failure: Box::new(panicked(panic)),
         usage: close(scope).1,
         at: shared.now(),
     }
@@ -296,7 +304,7 @@ fn failed(call: CallId, raised: Raised, spent: Usage, at: Time) -> Happened<Toki
     let (failure, usage) = failure(raised);
     Happened::Failed {
         call,
-        failure,
+        failure: Box::new(failure),
         usage: usage + spent,
         at,
     }

@@ -194,7 +194,7 @@ impl Driver {
 
     fn answer_budget(&mut self, answer: Option<Result<(), flujo_core::machine::LimitBreach>>) {
         self.machine.handle(match answer {
-            Some(Err(breach)) => Happened::Refused(breach),
+            Some(Err(breach)) => Happened::Refused(Arc::new(breach)),
             Some(Ok(())) | None => Happened::Reserved,
         });
     }
@@ -300,6 +300,7 @@ impl Driver {
             }
             turns += 1;
             match self.machine.poll() {
+                Some(Command::Call(call)) => self.call(call, poller),
                 Some(command) => self.execute(command, poller),
                 None if ready!(self.wait(poller)) => {}
                 None if self.machine.lane().is_none() && !self.told_of_pause => {
