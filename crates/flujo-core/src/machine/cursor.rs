@@ -58,25 +58,31 @@ impl<D: Domain> Cursor<'_, D> {
         self.follow(next);
     }
 
-    /// Takes in an event: on the short way where it is allowed.
+    /// Takes in an event.
     #[inline]
     pub(super) fn handle(&mut self, event: Event<D>) {
-        if let Event::Answered {
-            call,
-            context: None,
-            answer: Answer::Value { .. },
-            ..
-        } = &event
-            && let Some(successor) = self.plain_successor(*call)
-            && let Event::Answered {
+        match event {
+            Event::Answered {
+                call,
                 answer: Answer::Value { value, usage },
+                context: None,
                 at,
-                ..
-            } = event
-        {
-            self.pass_on(successor, value, usage, at);
-        } else {
-            self.take_in(event);
+            } => self.answered(call, value, usage, at),
+            event => self.take_in(event),
+        }
+    }
+
+    /// Takes in a value, on the short way where that is allowed.
+    #[inline]
+    pub(super) fn answered(&mut self, call: CallId, value: D::Object, usage: Usage, at: Time) {
+        match self.plain_successor(call) {
+            Some(successor) => self.pass_on(successor, value, usage, at),
+            None => self.take_in(Event::Answered {
+                call,
+                answer: Answer::Value { value, usage },
+                context: None,
+                at,
+            }),
         }
     }
 
@@ -220,7 +226,8 @@ impl<D: Domain> Cursor<'_, D> {
     }
 
     /// Asks the host to call user code. The reply goes to the frame on top.
-    #[inline]
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // the call is large, and moved once less when it is made by its caller
     pub(super) fn call(&mut self, call: Ask<D>) -> Next<D> {
         let id = CallId(self.next_id());
         self.state.pending = Pending::Call(id);
@@ -319,18 +326,20 @@ impl<D: Domain> Cursor<'_, D> {
     pub(super) fn open(&mut self, node: NodeId) -> Opened {
         let record = u32::try_from(self.state.history.records.len()).unwrap_or(u32::MAX);
         let (outer_parent, outer_deadline) = (self.state.parent, self.state.deadline);
-        self.state.history.records.push(Record {
+        let now = self.state.now;
+        // `extend` makes room first and then writes the record where it stays; `push` writes it twice.
+        self.state.history.records.extend(std::iter::once_with(|| Record {
             node,
             parent: outer_parent,
             status: Status::Running,
             attempts: 0,
-            started: self.state.now,
-            ended: self.state.now,
+            started: now,
+            ended: now,
             usage: Usage::ZERO,
             output: None,
             failure: None,
             details: None,
-        });
+        }));
         self.state.parent = Some(record);
         if let Some(limit) = self
             .plan

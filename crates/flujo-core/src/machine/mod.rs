@@ -233,6 +233,15 @@ impl<D: Domain> Machine<D> {
         }
     }
 
+    /// Takes in a call's answer as [`Machine::handle`] does for [`Event::Answered`], for the most frequent kind: a value,
+    /// from a callable that was given no context.
+    #[inline]
+    pub fn answered(&mut self, call: CallId, value: D::Object, usage: Usage, at: Time) {
+        if !self.state.finished {
+            self.cursor().answered(call, value, usage, at);
+        }
+    }
+
     /// The plan it walks.
     pub fn plan(&self) -> &Arc<Plan<D::Callable>> {
         &self.plan

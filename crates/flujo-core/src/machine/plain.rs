@@ -36,7 +36,10 @@ impl<D: Domain> Cursor<'_, D> {
             return;
         };
         self.spend(ended.record, usage);
-        if let Some(record) = self.record(ended.record) {
+        if let Some(record) = self.record(ended.record)
+            && record.output.is_none()
+        {
+            // As it is for every record that is open, and told so to the compiler there is nothing to drop.
             record.output = Some(output.clone());
         }
         self.end(ended, Status::Succeeded, NoticeKind::StepFinished);

@@ -42,24 +42,16 @@ enum Work {
     Agent(BoxFuture<'static, Result<AgentOutput, AgentError>>),
 }
 
-/// What came of beginning a call.
-pub(super) enum Begun {
-    /// It is over already.
-    Over(Happened<Tokio>),
-    /// It waits for something.
-    Active(Active),
-}
-
-/// Begins a call and goes on with it as far as it gets without waiting. User code that panics has failed.
+/// Begins a call and goes on with it as far as it gets without waiting. Gives the call when it waits for something, else
+/// tells the machine how it ended. User code that panics has failed.
 #[inline]
 pub(super) fn begin(
+    machine: &mut Machine<Tokio>,
     shared: &Arc<Shared>,
-    machine: &Machine<Tokio>,
     outputs: &Outputs,
     call: Call<Tokio>,
     poller: &mut Poller<'_>,
-) -> Begun {
-    let lane = machine.lane();
+) -> Option<Active> {
     let (id, node, attempt, deadline) = (call.call, call.node, call.attempt, call.deadline);
     let redirect = match &call.input {
         Input::Redirect {
@@ -69,33 +61,58 @@ pub(super) fn begin(
         _ => None,
     };
     let Some(handler) = redirect.as_ref().or_else(|| callable(&shared.plan, &call)) else {
-        return missing(shared, &call);
+        machine.handle(missing(shared, &call));
+        return None;
     };
-    let (mut scope, mut reply) = (None, Ok((Value::Null, Usage::ZERO)));
+    let lane = machine.lane();
+    let (mut scope, mut reply, mut usage) = (None, Ok(Value::Null), Usage::ZERO);
     let (begun, span) = match handler {
-        Handler::Inline(decide) => return decide_now(shared, machine, &**decide, &call, Value::Null),
-        Handler::Informed(decide) => return decide_now(shared, machine, &**decide, &call, outputs.value()),
+        Handler::Inline(decide) => {
+            let decided = decide_now(shared, machine, &**decide, &call, Value::Null);
+            machine.handle(decided);
+            return None;
+        }
+        Handler::Informed(decide) => {
+            let decided = decide_now(shared, machine, &**decide, &call, outputs.value());
+            machine.handle(decided);
+            return None;
+        }
         Handler::Plain(function) => {
             let (input, span) = (value(call.input), shared.span(lane, node, attempt));
             let begin = || Work::Function(function(input));
-            (first(begin, span.as_deref(), poller, &mut reply), span)
+            (
+                first(begin, span.as_deref(), poller, &mut reply, &mut usage),
+                span,
+            )
         }
         Handler::Scoped(function) => {
             let place = Scope::new(shared, call.context, lane, node, attempt);
             scope = Some(place.clone());
             let (input, span) = (value(call.input), shared.span(lane, node, attempt));
             let begin = || Work::Function(function(input, place));
-            (first(begin, span.as_deref(), poller, &mut reply), span)
+            (
+                first(begin, span.as_deref(), poller, &mut reply, &mut usage),
+                span,
+            )
         }
         Handler::Agent(agent) => {
             let request = request(shared, lane.map(|lane| &**lane), outputs, call);
             let span = shared.span(lane, node, attempt);
             let begin = || Work::Agent(ask(Arc::clone(agent), request));
-            (first(begin, span.as_deref(), poller, &mut reply), span)
+            (
+                first(begin, span.as_deref(), poller, &mut reply, &mut usage),
+                span,
+            )
         }
     };
-    match begun {
-        Ok(None) => Begun::Over(replied(shared, id, scope.as_ref(), reply)),
+    let ended = match begun {
+        Ok(None) => match (reply, &scope) {
+            (Ok(value), None) => {
+                machine.answered(id, value, usage, shared.now());
+                return None;
+            }
+            (reply, scope) => replied(shared, id, scope.as_ref(), reply, usage),
+        },
         Ok(Some(work)) => {
             let limit = deadline.and_then(|deadline| shared.instant(deadline));
             let mut active = Active {
@@ -107,29 +124,30 @@ pub(super) fn begin(
             };
             // The limit is asked at once, so that it wakes the run also when the work never does.
             match active.poll_limit(shared, poller) {
-                Poll::Ready(ended) => Begun::Over(ended),
-                Poll::Pending => Begun::Active(active),
+                Poll::Ready(ended) => ended,
+                Poll::Pending => return Some(active),
             }
         }
-        Err(panic) => Begun::Over(broke_down(shared, id, scope.as_ref(), &*panic)),
-    }
+        Err(panic) => broke_down(shared, id, scope.as_ref(), &*panic),
+    };
+    machine.handle(ended);
+    None
 }
 
-type Output = Result<(Value, Usage), Raised>;
-
 /// Makes the work and polls it for the first time, inside the step's span. Gives the work when it waits for something,
-/// else puts its `reply` in place.
+/// else puts its `reply` and the `usage` that came with it in place.
 #[inline]
 fn first(
     begin: impl FnOnce() -> Work,
     span: Option<&Span>,
     poller: &mut Poller<'_>,
-    reply: &mut Output,
+    reply: &mut Reply,
+    usage: &mut Usage,
 ) -> Result<Option<Work>, Box<dyn Any + Send>> {
     catch_unwind(AssertUnwindSafe(|| {
         let _entered = span.map(Span::enter);
         let mut work = begin();
-        match work.poll(poller) {
+        match work.poll(poller, usage) {
             Poll::Ready(ready) => {
                 *reply = ready;
                 None
@@ -140,39 +158,45 @@ fn first(
 }
 
 impl Work {
+    /// The reply, when there is one; what an agent says it used is put into `usage`.
     #[inline]
-    fn poll(&mut self, poller: &mut Poller<'_>) -> Poll<Output> {
+    fn poll(&mut self, poller: &mut Poller<'_>, usage: &mut Usage) -> Poll<Reply> {
         match self {
-            Self::Function(function) => function
-                .as_mut()
-                .poll(poller)
-                .map(|reply| reply.map(|value| (value, Usage::ZERO))),
+            Self::Function(function) => function.as_mut().poll(poller),
             Self::Agent(agent) => agent.as_mut().poll(poller).map(|reply| match reply {
-                Ok(output) => Ok((output.value, output.usage)),
+                Ok(output) => {
+                    *usage = output.usage;
+                    Ok(output.value)
+                }
                 Err(error) => Err(Raised::new(error)),
             }),
         }
     }
 }
 
-fn missing(shared: &Shared, call: &Call<Tokio>) -> Begun {
+fn missing(shared: &Shared, call: &Call<Tokio>) -> Happened<Tokio> {
     let path = &shared.plan.node(call.node).path;
     let message = format!("the plan has no handler for {:?} of `{path}`", call.role);
-    Begun::Over(Happened::Failed {
+    Happened::Failed {
         call: call.call,
         failure: Box::new(Failure::new(FailureKind::Host, "MissingHandler", message).permanent()),
         usage: Usage::ZERO,
         at: shared.now(),
-    })
+    }
 }
 
 /// The end of a call whose code gave a reply.
-#[inline]
-fn replied(shared: &Shared, call: CallId, scope: Option<&Scope>, reply: Output) -> Happened<Tokio> {
+fn replied(
+    shared: &Shared,
+    call: CallId,
+    scope: Option<&Scope>,
+    reply: Reply,
+    usage: Usage,
+) -> Happened<Tokio> {
     let (context, spent, broken) = close(scope);
     let at = shared.now();
     match broken.map_or(reply, Err) {
-        Ok((value, usage)) => Happened::Answered {
+        Ok(value) => Happened::Answered {
             call,
             answer: Answer::Value {
                 value,
@@ -218,7 +242,7 @@ fn decide_now(
     decide: &(dyn Fn(Decision<'_>) -> Result<Answer<Tokio>, Raised> + Send + Sync),
     call: &Call<Tokio>,
     steps: Value,
-) -> Begun {
+) -> Happened<Tokio> {
     let mut context = call.context.clone();
     let decided = catch_unwind(AssertUnwindSafe(|| {
         decide(Decision {
@@ -230,7 +254,7 @@ fn decide_now(
         })
     }));
     let (call, written, at) = (call.call, !context.same(&call.context), shared.now());
-    Begun::Over(match decided {
+    match decided {
         Ok(Ok(answer)) => Happened::Answered {
             call,
             answer,
@@ -239,7 +263,7 @@ fn decide_now(
         },
         Ok(Err(raised)) => failed(call, raised, Usage::ZERO, at),
         Err(panic) => broke_down(shared, call, None, &*panic),
-    })
+    }
 }
 
 fn value(input: Input<Tokio>) -> Value {
@@ -315,12 +339,15 @@ impl Active {
     #[inline]
     pub(super) fn poll(&mut self, shared: &Shared, poller: &mut Poller<'_>) -> Poll<Happened<Tokio>> {
         let Self { work, span, .. } = self;
+        let mut usage = Usage::ZERO;
         let reply = catch_unwind(AssertUnwindSafe(|| {
             let _entered = span.as_deref().map(Span::enter);
-            work.poll(poller)
+            work.poll(poller, &mut usage)
         }));
         match reply {
-            Ok(Poll::Ready(reply)) => Poll::Ready(replied(shared, self.call, self.scope.as_ref(), reply)),
+            Ok(Poll::Ready(reply)) => {
+                Poll::Ready(replied(shared, self.call, self.scope.as_ref(), reply, usage))
+            }
             Ok(Poll::Pending) => self.poll_limit(shared, poller),
             Err(panic) => Poll::Ready(broke_down(shared, self.call, self.scope.as_ref(), &*panic)),
         }

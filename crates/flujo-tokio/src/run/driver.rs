@@ -13,7 +13,7 @@ use flujo_core::machine::{
 use tokio::time::{Instant, Sleep};
 
 use super::Shared;
-use super::call::{self, Active, Begun};
+use super::call::{self, Active};
 use super::event::{self, Event, EventKind};
 use super::lanes::Lanes;
 use super::outputs::Outputs;
@@ -163,9 +163,8 @@ impl Driver {
         if self.shared.reads_steps {
             self.outputs.take_in(self.machine.history(), &self.shared.plan);
         }
-        match call::begin(&self.shared, &self.machine, &self.outputs, call, poller) {
-            Begun::Over(ended) => self.machine.handle(ended),
-            Begun::Active(active) => self.call = Some(active),
+        if let Some(active) = call::begin(&mut self.machine, &self.shared, &self.outputs, call, poller) {
+            self.call = Some(active);
         }
     }
 
