@@ -134,14 +134,20 @@ pub enum Permission {
         /// The folder as the configuration names it.
         root: String,
     },
+    /// Imports this function of Python.
+    PythonImport {
+        /// The function: `package.module:function`.
+        function: String,
+    },
 }
 
 impl Permission {
-    /// The permission's name in an allow-list: `command` or `file_write`.
+    /// The permission's name in an allow-list: `command`, `file_write` or `python_import`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Command { .. } => "command",
             Self::FileWrite { .. } => "file_write",
+            Self::PythonImport { .. } => "python_import",
         }
     }
 }
@@ -151,6 +157,7 @@ impl fmt::Display for Permission {
         match self {
             Self::Command { program } => write!(f, "running the command `{program}`"),
             Self::FileWrite { root } => write!(f, "writing files under `{root}`"),
+            Self::PythonImport { function } => write!(f, "importing `{function}`"),
         }
     }
 }

@@ -6,6 +6,7 @@ mod lanes;
 use std::sync::Arc;
 
 use flujo_agents::template::{Expression, Scope};
+use flujo_core::agent::Agent;
 use flujo_core::context::MergeStrategy as Merge;
 use flujo_core::value::Value;
 use flujo_tokio::{
@@ -13,10 +14,12 @@ use flujo_tokio::{
     Raised, Step as Node,
 };
 
+use crate::function::{Function, FunctionAgent, Functions};
 use crate::model::{
-    AgentStep, Blueprint, ConditionalStep, DefaultBranch, ItemFailure, MapStep, MergeStrategy, OutputRule,
-    ParallelStep, Step, StepKind, Test, branch_key,
+    AgentSource, AgentStep, Blueprint, Condition, ConditionalStep, DefaultBranch, ItemFailure, MapStep,
+    MergeStrategy, OutputRule, ParallelStep, Step, StepKind, Test, branch_key,
 };
+use crate::position::{Position, Source};
 use crate::problem::{Problem, Problems};
 use crate::rule::Rule;
 use agent::TemplatedInput;
@@ -27,24 +30,75 @@ impl Blueprint {
     /// # Errors
     /// [`Problems`]: agents that can't be made here, such as one whose key isn't set.
     pub fn pipeline(&self) -> Result<Pipeline, Problems> {
-        let mut problems = Vec::new();
+        self.pipeline_with(None)
+    }
+
+    /// As [`Blueprint::pipeline`]; functions of Python are imported from `functions`. Whether that is allowed has to be
+    /// checked before, by [`Blueprint::check_allowed`].
+    ///
+    /// # Errors
+    /// As [`Blueprint::pipeline`], and functions that can't be imported.
+    pub fn pipeline_with(&self, functions: Option<&dyn Functions>) -> Result<Pipeline, Problems> {
+        let mut problems = Building {
+            functions,
+            found: Vec::new(),
+        };
         let pipeline = sequence(&self.steps, &mut problems);
-        problems.dedup();
-        if problems.is_empty() {
+        let mut found = problems.found;
+        found.dedup();
+        if found.is_empty() {
             Ok(pipeline)
         } else {
-            Err(Problems(problems))
+            Err(Problems(found))
         }
     }
 }
 
-fn sequence(steps: &[Step], problems: &mut Vec<Problem>) -> Pipeline {
+/// What is known and found while a pipeline is put together.
+struct Building<'a> {
+    functions: Option<&'a dyn Functions>,
+    found: Vec<Problem>,
+}
+
+impl Building<'_> {
+    /// The function that a path names; a problem where there is none.
+    fn import(
+        &mut self,
+        path: &str,
+        (source, position): &(Arc<Source>, Position),
+    ) -> Option<Arc<dyn Function>> {
+        let problem = |rule, message, hint: &str| Problem {
+            rule,
+            source: Arc::clone(source),
+            position: *position,
+            message,
+            hint: Some(hint.to_owned()),
+        };
+        let Some(functions) = self.functions else {
+            let message = format!("`{path}` is a function of Python, and this program has no Python");
+            let hint = "run the file with `python -m flujo run`";
+            self.found.push(problem(Rule::NeedsPython, message, hint));
+            return None;
+        };
+        match functions.import(path) {
+            Ok(function) => Some(function),
+            Err(reason) => {
+                let message = format!("`{path}` can't be imported: {reason}");
+                let hint = "modules are looked for as Python does, and in the current folder";
+                self.found.push(problem(Rule::NotImported, message, hint));
+                None
+            }
+        }
+    }
+}
+
+fn sequence(steps: &[Step], problems: &mut Building<'_>) -> Pipeline {
     steps.iter().fold(Pipeline::new(), |pipeline, step| {
         pipeline.then(node(step, problems))
     })
 }
 
-fn node(step: &Step, problems: &mut Vec<Problem>) -> Pipeline {
+fn node(step: &Step, problems: &mut Building<'_>) -> Pipeline {
     match &step.kind {
         StepKind::Agent(agent) => agent_step(step, agent, problems),
         StepKind::Parallel(parallel) => parallel_step(step, parallel, problems),
@@ -60,20 +114,26 @@ fn node(step: &Step, problems: &mut Vec<Problem>) -> Pipeline {
     }
 }
 
-fn agent_step(step: &Step, agent: &AgentStep, problems: &mut Vec<Problem>) -> Pipeline {
-    let built = match agent.agent.build() {
-        Ok(built) => built,
-        Err(error) => {
-            let (source, position) = &agent.agent_place;
-            problems.push(Problem {
-                rule: Rule::AgentSettings,
-                source: Arc::clone(source),
-                position: *position,
-                message: format!("the agent of step `{}` can't be made: {error}", step.name),
-                hint: None,
-            });
-            return Pipeline::new();
-        }
+fn agent_step(step: &Step, agent: &AgentStep, problems: &mut Building<'_>) -> Pipeline {
+    let built: Arc<dyn Agent> = match &agent.agent {
+        AgentSource::Function(path) => match problems.import(path, &agent.agent_place) {
+            Some(function) => Arc::new(FunctionAgent(function)),
+            None => return Pipeline::new(),
+        },
+        AgentSource::Shipped(config) => match config.build() {
+            Ok(built) => built,
+            Err(error) => {
+                let (source, position) = &agent.agent_place;
+                problems.found.push(Problem {
+                    rule: Rule::AgentSettings,
+                    source: Arc::clone(source),
+                    position: *position,
+                    message: format!("the agent of step `{}` can't be made: {error}", step.name),
+                    hint: None,
+                });
+                return Pipeline::new();
+            }
+        },
     };
     let built = match &agent.input {
         Some(input) => Arc::new(TemplatedInput::new(built, Arc::clone(input))),
@@ -161,7 +221,7 @@ impl OutputRule {
     }
 }
 
-fn parallel_step(step: &Step, parallel: &ParallelStep, problems: &mut Vec<Problem>) -> Pipeline {
+fn parallel_step(step: &Step, parallel: &ParallelStep, problems: &mut Building<'_>) -> Pipeline {
     let reduce = parallel.reduce;
     let mut node = Parallel::new(Arc::clone(&step.name)).merge(merge(parallel.merge));
     if let Some(collect) = lanes::collect(reduce) {
@@ -182,18 +242,27 @@ fn parallel_step(step: &Step, parallel: &ParallelStep, problems: &mut Vec<Proble
     node.into()
 }
 
-fn conditional_step(step: &Step, conditional: &ConditionalStep, problems: &mut Vec<Problem>) -> Pipeline {
-    let condition = Arc::clone(&conditional.condition);
-    let mut node = Conditional::informed(Arc::clone(&step.name), move |decision| {
-        let names = scope(decision).with("output", decision.value().clone());
-        let value = evaluate("condition_expression", &condition, &names)?;
-        branch_key(&value).ok_or_else(|| {
-            Raised::new(format!(
-                "`condition_expression` must give the name of a branch, but gave a value of kind `{}`",
-                value.kind()
-            ))
-        })
-    });
+fn conditional_step(step: &Step, conditional: &ConditionalStep, problems: &mut Building<'_>) -> Pipeline {
+    let name = Arc::clone(&step.name);
+    let mut node = match &conditional.condition {
+        Condition::Expression(expression) => {
+            let expression = Arc::clone(expression);
+            Conditional::informed(name, move |decision| {
+                let names = scope(decision).with("output", decision.value().clone());
+                let value = evaluate("condition_expression", &expression, &names)?;
+                key_of("condition_expression", &value)
+            })
+        }
+        Condition::Function { path, place } => {
+            let Some(function) = problems.import(path, place) else {
+                return Pipeline::new();
+            };
+            Conditional::new(name, move |value, context| {
+                let key = function.decide(value, &context.to_value()).map_err(Raised::new)?;
+                key_of("condition", &key)
+            })
+        }
+    };
     for branch in &conditional.branches {
         node = node.branch(Arc::clone(&branch.name), sequence(&branch.steps, problems));
     }
@@ -211,7 +280,16 @@ fn conditional_step(step: &Step, conditional: &ConditionalStep, problems: &mut V
     node.into()
 }
 
-fn map_step(step: &Step, map: &MapStep, problems: &mut Vec<Problem>) -> Pipeline {
+fn key_of(key: &str, value: &Value) -> Result<String, Raised> {
+    branch_key(value).ok_or_else(|| {
+        Raised::new(format!(
+            "`{key}` must give the name of a branch, but gave a value of kind `{}`",
+            value.kind()
+        ))
+    })
+}
+
+fn map_step(step: &Step, map: &MapStep, problems: &mut Building<'_>) -> Pipeline {
     let mut node = MapOver::new(Arc::clone(&step.name), sequence(&map.body, problems))
         .max_concurrency(map.max_concurrency)
         .on_item_failure(match map.on_failure {

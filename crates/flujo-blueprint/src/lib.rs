@@ -5,6 +5,7 @@
 
 mod agents;
 mod build;
+mod function;
 mod grammar;
 mod mermaid;
 mod model;
@@ -19,6 +20,7 @@ mod schema;
 mod structure;
 mod template;
 
+pub use function::{Function, Functions};
 pub use model::{Blueprint, Requirement};
 pub use node::{MAX_DEPTH, parse_value};
 pub use permission::{Allowed, Grant};

@@ -62,7 +62,7 @@ impl Chart {
         match &step.kind {
             StepKind::Agent(agent) => {
                 let mut label = step.name.to_string();
-                let what = agent.agent_name.as_deref().unwrap_or(agent.agent.type_name());
+                let what = agent.agent_name.as_deref().unwrap_or(agent.agent.label());
                 if what != label {
                     let _ = write!(label, " ({what})");
                 }

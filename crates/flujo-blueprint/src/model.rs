@@ -84,7 +84,7 @@ pub(crate) enum StepKind {
 
 #[derive(Debug)]
 pub(crate) struct AgentStep {
-    pub(crate) agent: Arc<AgentConfig>,
+    pub(crate) agent: AgentSource,
     /// The agent's name under `agents`, when it has one.
     pub(crate) agent_name: Option<Arc<str>>,
     /// Where the agent's settings are, for what is only known when it is built.
@@ -96,6 +96,24 @@ pub(crate) struct AgentStep {
     pub(crate) sink_to: Option<Arc<str>>,
     pub(crate) validators: Vec<Arc<OutputRule>>,
     pub(crate) fallback: Option<Box<Step>>,
+}
+
+/// What does the work of a step.
+#[derive(Debug, Clone)]
+pub(crate) enum AgentSource {
+    Shipped(Arc<AgentConfig>),
+    /// A function of Python: `package.module:function`.
+    Function(Arc<str>),
+}
+
+impl AgentSource {
+    /// What it is called where the agent has no name.
+    pub(crate) fn label(&self) -> &str {
+        match self {
+            Self::Shipped(config) => config.type_name(),
+            Self::Function(path) => path,
+        }
+    }
 }
 
 /// Accepts or rejects an output.
@@ -151,9 +169,20 @@ pub(crate) enum MergeStrategy {
 
 #[derive(Debug)]
 pub(crate) struct ConditionalStep {
-    pub(crate) condition: Arc<Expression>,
+    pub(crate) condition: Condition,
     pub(crate) branches: Vec<Branch>,
     pub(crate) default: Option<DefaultBranch>,
+}
+
+/// What gives the name of a branch.
+#[derive(Debug)]
+pub(crate) enum Condition {
+    Expression(Arc<Expression>),
+    /// A function of Python: `package.module:function`.
+    Function {
+        path: Arc<str>,
+        place: (Arc<Source>, Position),
+    },
 }
 
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! What a user allows blueprints to do: run commands, write files.
+//! What a user allows blueprints to do: run commands, write files, import functions of Python.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -38,6 +38,8 @@ pub struct Allowed {
     pub command: Grant,
     /// Folders in which files may be written.
     pub file_write: Grant,
+    /// Packages, modules and functions of Python that may be imported.
+    pub python_import: Grant,
 }
 
 impl Allowed {
@@ -54,6 +56,14 @@ impl Allowed {
                 // A folder that is known only when the step runs can't be told to lie inside another.
                 Grant::These(_) if root.contains("{{") || root.contains("{%") => false,
                 Grant::These(folders) => folders.iter().any(|folder| lies_in(root, folder)),
+                Grant::Everything => true,
+            },
+            Permission::PythonImport { function } => match &self.python_import {
+                Grant::Nothing => false,
+                Grant::These(names) => names.iter().any(|name| {
+                    let rest = function.strip_prefix(name.as_str());
+                    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', ':']))
+                }),
                 Grant::Everything => true,
             },
         }
@@ -110,6 +120,7 @@ fn refuse(requirement: &Requirement) -> Problem {
     let what = match &requirement.permission {
         Permission::Command { program } => program,
         Permission::FileWrite { root } => root,
+        Permission::PythonImport { function } => function,
     };
     Problem {
         rule: Rule::NotAllowed,

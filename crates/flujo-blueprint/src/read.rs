@@ -8,7 +8,7 @@ mod validator;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use flujo_agents::{AgentConfig, Pricing};
+use flujo_agents::{AgentConfig, Permission, Pricing};
 use flujo_core::usage::{Cost, UsageLimits};
 
 use crate::agents;
@@ -32,7 +32,17 @@ impl Blueprint {
     /// # Errors
     /// [`Problems`]: everything that is wrong, each with its place and a cure.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, Problems> {
-        load(path.as_ref(), &[])
+        load(path.as_ref(), &Reading::default())
+    }
+
+    /// As [`Blueprint::load`], for a program that can import functions of Python where `python` is true: then
+    /// `uses: package.module:function` is no problem. Nothing is imported yet.
+    ///
+    /// # Errors
+    /// As [`Blueprint::load`].
+    pub fn load_for(path: impl AsRef<Path>, python: bool) -> Result<Self, Problems> {
+        let within = Vec::new();
+        load(path.as_ref(), &Reading { python, within })
     }
 
     /// Reads and checks a blueprint that has been read already; what it imports is looked for beside its path.
@@ -40,12 +50,20 @@ impl Blueprint {
     /// # Errors
     /// As [`Blueprint::load`].
     pub fn parse(source: &Arc<Source>) -> Result<Self, Problems> {
-        parse(source, &[])
+        parse(source, &Reading::default())
     }
 }
 
-/// Reads a file; `within` are the files that led here, outermost first.
-fn load(path: &Path, within: &[PathBuf]) -> Result<Blueprint, Problems> {
+/// How files are read.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reading {
+    /// Whether functions of Python can be imported later.
+    python: bool,
+    /// The files that led to this one, outermost first.
+    within: Vec<PathBuf>,
+}
+
+fn load(path: &Path, reading: &Reading) -> Result<Blueprint, Problems> {
     let refuse = |rule, position, message: String, hint: &str| {
         Err(Problems(vec![Problem {
             rule,
@@ -98,7 +116,7 @@ fn load(path: &Path, within: &[PathBuf]) -> Result<Blueprint, Problems> {
         Err(error) => return unreadable(error),
     };
     match String::from_utf8(bytes) {
-        Ok(text) => parse(&Source::new(path, text), within),
+        Ok(text) => parse(&Source::new(path, text), reading),
         Err(error) => {
             let good = error.utf8_error().valid_up_to();
             let before = String::from_utf8_lossy(&error.as_bytes()[..good]).into_owned();
@@ -112,22 +130,22 @@ fn load(path: &Path, within: &[PathBuf]) -> Result<Blueprint, Problems> {
     }
 }
 
-fn parse(source: &Arc<Source>, within: &[PathBuf]) -> Result<Blueprint, Problems> {
+fn parse(source: &Arc<Source>, reading: &Reading) -> Result<Blueprint, Problems> {
     let mut reporter = Reporter::new(Arc::clone(source));
     let blueprint = Node::read(&mut reporter).and_then(|document| {
         structure::check(&document, &mut reporter);
-        read(&document, &mut reporter, within)
+        read(&document, &mut reporter, reading)
     });
     reporter.finish()?;
     // Without problems there is a blueprint; an empty list of problems says the contrary of what a caller expects.
     blueprint.ok_or(Problems(Vec::new()))
 }
 
-fn read(document: &Node, reporter: &mut Reporter, within: &[PathBuf]) -> Option<Blueprint> {
+fn read(document: &Node, reporter: &mut Reporter, reading: &Reading) -> Option<Blueprint> {
     document.as_map()?;
     check_version(document, reporter);
     let agents = read_agents(document, reporter);
-    let imports = read_imports(document, reporter, within);
+    let imports = read_imports(document, reporter, reading);
     let mut requirements: Vec<Requirement> = Vec::new();
     let mut unpriced: Vec<(Arc<Source>, Position)> = Vec::new();
     for (_, import) in &imports {
@@ -145,7 +163,7 @@ fn read(document: &Node, reporter: &mut Reporter, within: &[PathBuf]) -> Option<
             .iter()
             .flat_map(|(_, import)| import.iter().flat_map(|import| import.places.iter().cloned())),
     );
-    let mut steps = StepReader::new(&index, &agents, &imports);
+    let mut steps = StepReader::new(&index, &agents, &imports, reading.python);
     let top = steps.sequence(document.get("steps")?, reporter);
     for (agent, position) in steps.used() {
         for permission in agent.requires() {
@@ -158,6 +176,15 @@ fn read(document: &Node, reporter: &mut Reporter, within: &[PathBuf]) -> Option<
         if agent.pricing() == Pricing::Unknown {
             unpriced.push((Arc::clone(reporter.source()), *position));
         }
+    }
+    for (function, position) in steps.functions() {
+        requirements.push(Requirement {
+            permission: Permission::PythonImport {
+                function: function.to_string(),
+            },
+            source: Arc::clone(reporter.source()),
+            position: *position,
+        });
     }
     let limits = document.get("usage_limits").map(read_limits).unwrap_or_default();
     if limits.cost.is_some() {
@@ -237,19 +264,19 @@ fn read_agents(document: &Node, reporter: &mut Reporter) -> Vec<NamedAgent> {
 /// An imported blueprint by its name; `None` when it has problems, which have been reported.
 type Imports = Vec<(String, Option<Blueprint>)>;
 
-fn read_imports(document: &Node, reporter: &mut Reporter, within: &[PathBuf]) -> Imports {
+fn read_imports(document: &Node, reporter: &mut Reporter, reading: &Reading) -> Imports {
     let entries = document.get("imports").and_then(Node::as_map).unwrap_or_default();
     let own = reporter.source().path().to_owned();
     let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let mut chain = within.to_vec();
-    chain.push(real(&own));
+    let mut inner = reading.clone();
+    inner.within.push(real(&own));
     let mut imports = Vec::with_capacity(entries.len());
     for entry in entries {
         let Some(written) = entry.value.as_str() else {
             continue;
         };
         let path = own.parent().unwrap_or(Path::new("")).join(written);
-        if chain.contains(&real(&path)) {
+        if inner.within.contains(&real(&path)) {
             reporter.report_with_hint(
                 Rule::CyclicImport,
                 entry.value.position,
@@ -259,7 +286,7 @@ fn read_imports(document: &Node, reporter: &mut Reporter, within: &[PathBuf]) ->
             imports.push((entry.key.clone(), None));
             continue;
         }
-        let imported = match load(&path, &chain) {
+        let imported = match load(&path, &inner) {
             Ok(blueprint) => Some(blueprint),
             Err(problems) => {
                 report_import(entry.value.position, written, problems, reporter);

@@ -74,6 +74,8 @@ rules! {
     UnknownImport = "FLU-0209",
     /// Something that only Python can run.
     NeedsPython = "FLU-0210",
+    /// A function of Python that can't be imported.
+    NotImported = "FLU-0211",
     /// A template or expression with a syntax error.
     BadTemplate = "FLU-0301",
     /// A template that uses a name that can't be there.

@@ -18,6 +18,7 @@ mod terminal;
 use std::ffi::OsString;
 
 use arguments::Command;
+use flujo_blueprint::Functions;
 use outcome::Exit;
 
 /// Does what the arguments ask, the first being the program's name, and gives the exit code: 0 done, 1 failed, 2 invalid
@@ -25,6 +26,11 @@ use outcome::Exit;
 ///
 /// It takes over the process: interrupts cancel a run, and a second one ends the process.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    run_with(arguments, None)
+}
+
+/// As [`run`], in a program that can import the functions of Python that blueprints name.
+pub fn run_with(arguments: impl IntoIterator<Item = OsString>, functions: Option<&dyn Functions>) -> u8 {
     let (arguments, matches) = match arguments::parse(arguments.into_iter()) {
         Ok(parsed) => parsed,
         Err(error) => {
@@ -40,9 +46,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     };
     terminal::explain_panics(arguments.debug);
     let done = match arguments.command {
-        Command::Run(run) => command::run::run(&run, &matches, arguments.debug),
-        Command::Validate(validate) => command::validate::validate(&validate),
-        Command::Graph(graph) => command::graph::graph(&graph),
+        Command::Run(run) => command::run::run(&run, &matches, functions, arguments.debug),
+        Command::Validate(validate) => command::validate::validate(&validate, functions.is_some()),
+        Command::Graph(graph) => command::graph::graph(&graph, functions.is_some()),
         Command::Stats(stats) => command::stats::stats(&stats),
         Command::Config(config) => command::config::config(&config),
         Command::Explain { rule } => command::explain::explain(&rule),

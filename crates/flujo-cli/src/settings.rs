@@ -44,7 +44,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         name: "allow",
         kind: Kind::Grants,
         default: None,
-        about: "What blueprints may do: `command` or `command=PROGRAM`, `file_write` or `file_write=FOLDER`.",
+        about: "What blueprints may do: `command` or `command=PROGRAM`, `file_write` or `file_write=FOLDER`, `python_import` or `python_import=PACKAGE`.",
     },
     Setting {
         name: "progress",
@@ -140,8 +140,12 @@ impl Setting {
                 .then(|| "is a number of seconds above 0".to_owned()),
             Kind::Path => value.is_empty().then(|| "is the name of a file".to_owned()),
             Kind::Grants => match value.split_once('=').unwrap_or((value, "all")) {
-                ("command" | "file_write", what) if !what.is_empty() => None,
-                _ => Some("is `command`, `command=PROGRAM`, `file_write` or `file_write=FOLDER`".to_owned()),
+                ("command" | "file_write" | "python_import", what) if !what.is_empty() => None,
+                _ => Some(
+                    "is `command`, `command=PROGRAM`, `file_write`, `file_write=FOLDER`, `python_import` or \
+                     `python_import=PACKAGE`"
+                        .to_owned(),
+                ),
             },
         }
     }
@@ -223,10 +227,10 @@ impl Settings {
             let (kind, what) = grant
                 .split_once('=')
                 .map_or((grant.as_str(), None), |(kind, what)| (kind, Some(what)));
-            let granted = if kind == "command" {
-                &mut allowed.command
-            } else {
-                &mut allowed.file_write
+            let granted = match kind {
+                "command" => &mut allowed.command,
+                "python_import" => &mut allowed.python_import,
+                _ => &mut allowed.file_write,
             };
             match what {
                 Some(what) => granted.add(what),

@@ -5,11 +5,13 @@ use std::io::Write;
 
 use pyo3::prelude::*;
 
+use crate::functions::PythonFunctions;
+
 /// Does what the arguments ask, the program's own name first among them, and returns the exit code.
 #[pyfunction]
 fn run_command_line(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
     py.detach(|| {
-        let exit = flujo_cli::run(arguments);
+        let exit = flujo_cli::run_with(arguments, Some(&PythonFunctions));
         // Rust flushes it at the end of its own programs only. A reader that is gone needs nothing any more.
         let _ = std::io::stdout().flush();
         exit

@@ -6,6 +6,7 @@ mod agents;
 mod command_line;
 mod config;
 mod context;
+mod functions;
 mod host;
 mod statistics;
 mod templates;

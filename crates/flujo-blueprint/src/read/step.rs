@@ -1,5 +1,7 @@
 //! One step of any kind, with everything in it.
 
+mod uses;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -9,24 +11,18 @@ use flujo_agents::{AgentConfig, Pricing};
 use super::index::{StepIndex, items, name_of};
 use super::policy::{count, policy, seconds, word};
 use super::validator::validators;
-use super::{Imports, NO_PRICE, NamedAgent, agent_hint, read_limits};
-use crate::agents;
+use super::{Imports, NO_PRICE, NamedAgent, read_limits};
 use crate::model::{
-    AgentStep, Branch, ConditionalStep, DefaultBranch, ItemFailure, MapStep, MergeStrategy, ParallelStep,
-    Reduce, Step, StepKind,
+    AgentSource, AgentStep, Branch, Condition, ConditionalStep, DefaultBranch, ItemFailure, MapStep,
+    MergeStrategy, ParallelStep, Reduce, Step, StepKind,
 };
 use crate::node::Node;
 use crate::position::Position;
 use crate::problem::{Reporter, did_you_mean};
 use crate::rule::Rule;
-use crate::structure::{kind_of, misspells, name_text};
+use crate::structure::{kind_of, name_text};
 use crate::template::{self, DataTemplate, Names};
-
-/// What `uses` names.
-enum Used {
-    Agent(Arc<str>, Position, Arc<AgentConfig>),
-    Pipeline(Arc<Vec<Step>>),
-}
+use uses::Used;
 
 /// Reads steps; what it can't read has been reported and is left out.
 pub(super) struct StepReader<'d> {
@@ -34,18 +30,28 @@ pub(super) struct StepReader<'d> {
     agents: &'d [NamedAgent],
     imports: &'d Imports,
     used: Vec<(Arc<AgentConfig>, Position)>,
+    /// Whether functions of Python can be imported later.
+    python: bool,
+    functions: Vec<(Arc<str>, Position)>,
     /// The steps whose fallback is being read, outermost first.
     falling_back: Vec<String>,
     cycles: BTreeSet<BTreeSet<String>>,
 }
 
 impl<'d> StepReader<'d> {
-    pub(super) fn new(index: &'d StepIndex<'d>, agents: &'d [NamedAgent], imports: &'d Imports) -> Self {
+    pub(super) fn new(
+        index: &'d StepIndex<'d>,
+        agents: &'d [NamedAgent],
+        imports: &'d Imports,
+        python: bool,
+    ) -> Self {
         Self {
             index,
             agents,
             imports,
             used: Vec::new(),
+            python,
+            functions: Vec::new(),
             falling_back: Vec::new(),
             cycles: BTreeSet::new(),
         }
@@ -54,6 +60,11 @@ impl<'d> StepReader<'d> {
     /// The agents of the steps that were read, with the place that names them.
     pub(super) fn used(&self) -> &[(Arc<AgentConfig>, Position)] {
         &self.used
+    }
+
+    /// The functions of Python that were named, with the place that names them.
+    pub(super) fn functions(&self) -> &[(Arc<str>, Position)] {
+        &self.functions
     }
 
     /// The steps of a body.
@@ -136,17 +147,20 @@ impl<'d> StepReader<'d> {
                 }
                 return Some(StepKind::Pipeline(steps));
             }
-            Used::Agent(name, position, config) => (name, position, config),
+            Used::Agent(name, position, config) => (name, position, AgentSource::Shipped(config)),
+            Used::Function(path, position) => (Arc::from(""), position, AgentSource::Function(path)),
         };
-        let (agent_name, position, config) = agent;
+        let (agent_name, position, source) = agent;
         let limits = node.get("usage_limits").map(read_limits);
-        if limits.is_some_and(|limits| limits.cost.is_some()) && config.pricing() == Pricing::Unknown {
-            let (message, hint) = NO_PRICE;
-            reporter.report_with_hint(Rule::AgentSettings, position, message, hint);
+        if let AgentSource::Shipped(config) = &source {
+            if limits.is_some_and(|limits| limits.cost.is_some()) && config.pricing() == Pricing::Unknown {
+                let (message, hint) = NO_PRICE;
+                reporter.report_with_hint(Rule::AgentSettings, position, message, hint);
+            }
+            self.used.push((Arc::clone(config), position));
         }
-        self.used.push((Arc::clone(&config), position));
         Some(StepKind::Agent(Box::new(AgentStep {
-            agent: config,
+            agent: source,
             agent_name: (!agent_name.is_empty()).then_some(agent_name),
             agent_place: (Arc::clone(reporter.source()), position),
             input: match input {
@@ -166,82 +180,6 @@ impl<'d> StepReader<'d> {
                 None => None,
             },
         })))
-    }
-
-    fn agent(&mut self, node: &Node, name: &str, reporter: &mut Reporter) -> Option<Used> {
-        match (node.entry("agent"), node.entry("uses")) {
-            (Some(_), Some(uses)) => {
-                reporter.report_with_hint(
-                    Rule::KeyConflict,
-                    uses.key_position,
-                    format!("step `{name}` has both `agent` and `uses`"),
-                    "keep one of them",
-                );
-                None
-            }
-            // A misspelt key has been reported already.
-            (None, None) if misspells(node, "agent") => None,
-            (None, None) => {
-                reporter.report_with_hint(
-                    Rule::StepWithoutAgent,
-                    node.position,
-                    match name {
-                        "" => "this step has no agent, so it does nothing".to_owned(),
-                        name => format!("step `{name}` has no agent, so it does nothing"),
-                    },
-                    "add `agent:` with the name of an agent under `agents`, or with an agent's settings",
-                );
-                None
-            }
-            (Some(agent), None) if agent.value.as_map().is_some() => {
-                let config = agents::read(&agent.value, reporter)?;
-                Some(Used::Agent(Arc::from(""), agent.value.position, config))
-            }
-            (Some(agent), None) => {
-                let written = name_text(&agent.value)?;
-                self.named_agent(&written, agent.value.position, reporter)
-            }
-            (None, Some(uses)) => self.uses(&uses.value, reporter),
-        }
-    }
-
-    fn named_agent(&self, written: &str, position: Position, reporter: &mut Reporter) -> Option<Used> {
-        if let Some(agent) = self.agents.iter().find(|agent| *agent.name == *written) {
-            let config = Arc::clone(agent.config.as_ref()?);
-            return Some(Used::Agent(Arc::clone(&agent.name), agent.position, config));
-        }
-        reporter.report_with_hint(
-            Rule::UnknownAgent,
-            position,
-            format!("there is no agent `{written}` under `agents`"),
-            agent_hint(written, self.agents),
-        );
-        None
-    }
-
-    fn uses(&self, node: &Node, reporter: &mut Reporter) -> Option<Used> {
-        let written = node.as_str()?;
-        if let Some(agent) = written.strip_prefix("agents.") {
-            return self.named_agent(agent, node.position, reporter);
-        }
-        if let Some(import) = written.strip_prefix("imports.") {
-            if let Some((_, blueprint)) = self.imports.iter().find(|(name, _)| name == import) {
-                return Some(Used::Pipeline(Arc::clone(&blueprint.as_ref()?.steps)));
-            }
-            reporter.report_with_hint(
-                Rule::UnknownImport,
-                node.position,
-                format!("there is no `{import}` under `imports`"),
-                did_you_mean(
-                    import,
-                    self.imports.iter().map(|(name, _)| name.as_str()),
-                    "imports",
-                ),
-            );
-            return None;
-        }
-        needs_python(node, "uses", reporter);
-        None
     }
 
     fn fallback(&mut self, node: &Node, of: &str, reporter: &mut Reporter) -> Option<Step> {
@@ -325,10 +263,12 @@ impl<'d> StepReader<'d> {
         let condition = match (node.get("condition_expression"), node.get("condition")) {
             (Some(expression), None) => {
                 template::expression(expression, &["output"], &self.names(), reporter)
+                    .map(|expression| Condition::Expression(Arc::new(expression)))
             }
             (None, Some(function)) => {
-                needs_python(function, "condition", reporter);
-                None
+                let place = (Arc::clone(reporter.source()), function.position);
+                let path = self.function(function, "condition", reporter);
+                path.map(|path| Condition::Function { path, place })
             }
             (Some(_), Some(function)) => {
                 reporter.report_with_hint(
@@ -369,7 +309,7 @@ impl<'d> StepReader<'d> {
                 None => Some(DefaultBranch::Own(self.sequence(default, reporter))),
             });
         Some(ConditionalStep {
-            condition: Arc::new(condition?),
+            condition: condition?,
             branches: branches?,
             default: match default {
                 Some(read) => Some(read?),
@@ -402,7 +342,7 @@ impl<'d> StepReader<'d> {
             (Some(steps), None) => Some(Arc::new(self.sequence(steps, reporter))),
             (None, Some(uses)) => match self.uses(uses, reporter)? {
                 Used::Pipeline(steps) => Some(steps),
-                Used::Agent(name, ..) => {
+                Used::Agent(name, ..) | Used::Function(name, _) => {
                     reporter.report_with_hint(
                         Rule::KeyConflict,
                         uses.position,
@@ -433,16 +373,6 @@ fn iterable(node: &Node, names: &Names<'_>, reporter: &mut Reporter) -> Option<E
         return Expression::parse(&format!("context.{text}")).ok();
     }
     template::expression(node, &[], names, reporter)
-}
-
-fn needs_python(node: &Node, key: &str, reporter: &mut Reporter) {
-    let written = node.as_str().unwrap_or_default();
-    reporter.report_with_hint(
-        Rule::NeedsPython,
-        node.position,
-        format!("`{key}: {written}` names a Python function, and this program has no Python"),
-        "run the file with `python -m flujo run`, or use an agent under `agents`",
-    );
 }
 
 fn merge_strategy(node: &Node) -> MergeStrategy {

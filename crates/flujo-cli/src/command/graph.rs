@@ -6,8 +6,8 @@ use crate::arguments::{GraphArguments, GraphFormat};
 use crate::outcome::{Exit, Failure};
 use crate::terminal;
 
-pub(crate) fn graph(arguments: &GraphArguments) -> Result<Exit, Failure> {
-    let blueprint = Blueprint::load(&arguments.file)?;
+pub(crate) fn graph(arguments: &GraphArguments, python: bool) -> Result<Exit, Failure> {
+    let blueprint = Blueprint::load_for(&arguments.file, python)?;
     match arguments.format {
         GraphFormat::Mermaid => terminal::data_line(&blueprint.to_mermaid()),
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ArgMatches;
-use flujo_blueprint::{Blueprint, Position, Rule, Source};
+use flujo_blueprint::{Blueprint, Functions, Position, Rule, Source};
 use flujo_core::machine::{Failure as StepFailure, FailureKind, Outcome, Status, Stop};
 use flujo_core::usage::{Cost, UsageLimits};
 use flujo_core::value::Value;
@@ -22,9 +22,14 @@ use crate::{input, result, summary, terminal};
 /// How long work that can't be stopped may hold up the end of the command.
 const GRACE: Duration = Duration::from_secs(5);
 
-pub(crate) fn run(arguments: &RunArguments, matches: &ArgMatches, debug: bool) -> Result<Exit, Failure> {
+pub(crate) fn run(
+    arguments: &RunArguments,
+    matches: &ArgMatches,
+    functions: Option<&dyn Functions>,
+    debug: bool,
+) -> Result<Exit, Failure> {
     let settings = Settings::resolve(Some(matches), &folder())?;
-    let blueprint = Blueprint::load(&arguments.file)?;
+    let blueprint = Blueprint::load_for(&arguments.file, functions.is_some())?;
     blueprint.check_allowed(&settings.allowed())?;
     let context = input::context(&arguments.fields)?;
     let input = input::read(arguments.input.as_deref())?;
@@ -32,7 +37,7 @@ pub(crate) fn run(arguments: &RunArguments, matches: &ArgMatches, debug: bool) -
     for path in stats_out.iter().chain(&arguments.context_out) {
         check_folder(path)?;
     }
-    let runner = runner(&blueprint, &settings)?;
+    let runner = runner(&blueprint, &settings, functions)?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -71,8 +76,12 @@ pub(crate) fn run(arguments: &RunArguments, matches: &ArgMatches, debug: bool) -
     end(&blueprint, &done, interrupted, arguments, debug)
 }
 
-fn runner(blueprint: &Blueprint, settings: &Settings) -> Result<Runner, Failure> {
-    let mut builder = Runner::builder(blueprint.pipeline()?)
+fn runner(
+    blueprint: &Blueprint,
+    settings: &Settings,
+    functions: Option<&dyn Functions>,
+) -> Result<Runner, Failure> {
+    let mut builder = Runner::builder(blueprint.pipeline_with(functions)?)
         .name(blueprint.name().clone())
         .usage_limits(limits(blueprint.usage_limits(), settings));
     builder = builder.optimizations(settings.value("optimizations") != Some("false"));

@@ -7,8 +7,8 @@ use crate::arguments::ValidateArguments;
 use crate::outcome::{Exit, Failure};
 use crate::terminal;
 
-pub(crate) fn validate(arguments: &ValidateArguments) -> Result<Exit, Failure> {
-    let checked = Blueprint::load(&arguments.file);
+pub(crate) fn validate(arguments: &ValidateArguments, python: bool) -> Result<Exit, Failure> {
+    let checked = Blueprint::load_for(&arguments.file, python);
     if !arguments.json {
         let blueprint = checked?;
         terminal::note(&format!("{}: no problems", arguments.file.display()));

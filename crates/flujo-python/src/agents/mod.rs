@@ -12,7 +12,7 @@ mod reactor;
 
 use pyo3::prelude::*;
 
-pub(crate) use plain::to_object;
+pub(crate) use plain::{to_object, to_value};
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<native::NativeAgent>()?;

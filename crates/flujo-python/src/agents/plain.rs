@@ -51,7 +51,7 @@ impl fmt::Display for Place<'_> {
 ///
 /// # Errors
 /// `TypeError` and `ValueError` naming the place of what can't be plain data, counted from `name`.
-pub(super) fn to_value(object: &Bound<'_, PyAny>, name: &str) -> PyResult<Value> {
+pub(crate) fn to_value(object: &Bound<'_, PyAny>, name: &str) -> PyResult<Value> {
     convert(object, Place::Top(name))
 }
 

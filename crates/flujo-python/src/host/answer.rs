@@ -37,7 +37,7 @@ pub(crate) fn of_result(
 }
 
 /// An agent's output. Objects that carry an output beside its usage are taken apart.
-fn of_agent(result: Bound<'_, PyAny>) -> PyResult<Answer> {
+pub(crate) fn of_agent(result: Bound<'_, PyAny>) -> PyResult<Answer> {
     if is_plain(&result) {
         return Ok(Answer::Value {
             value: result.unbind(),

@@ -30,6 +30,10 @@ mod time_limit;
 
 use pyo3::prelude::*;
 
+pub(crate) use answer::of_agent as agent_answer;
+pub(crate) use domain::Answer;
+pub(crate) use failure::{from_error as failure_of, reported_usage};
+
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<callable::Callable>()?;
     module.add_class::<planning::PlanBuilder>()?;
