@@ -141,4 +141,4 @@ def test_what_a_function_reports_as_used_is_counted(folder: Path) -> None:
     (folder / "test.yaml").write_text('steps:\n  - {name: a, uses: "helpers:costs"}\n')
     done = run(folder, "--allow", "python_import", "--json")
     result = json.loads(done.stdout)
-    assert (result["total_tokens"], result["total_cost_usd"]) == (5, 0.25), done.stdout
+    assert (result["usage"]["tokens"], result["usage"]["cost_usd"]) == (5, 0.25), done.stdout
