@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-MODULE = '''
+MODULE = """
 import asyncio
 from pathlib import Path
 
@@ -60,7 +60,7 @@ class Used(str):
 
 def costs(data):
     return Used("x")
-'''
+"""
 
 BLUEPRINT = """
 steps:

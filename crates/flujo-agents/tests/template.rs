@@ -297,6 +297,8 @@ fn forms_that_are_pythons_are_refused_with_the_rewrite() {
         ("str(input)", "`x | string`"),
         ("[x for x in input]", "map(attribute="),
         ("any(input)", "select"),
+        ("round(input.x)", "`x | round`"),
+        ("f'{input}'", "`~`"),
     ] {
         let error = Expression::parse(source).unwrap_err();
         assert_eq!(error.kind, TemplateErrorKind::OldForm, "{source}");
@@ -312,6 +314,9 @@ fn forms_that_are_pythons_are_refused_with_the_rewrite() {
         "input.title.lower() + '!' == 'rust!'",
         "input['tags'][-1] == 'b'",
         "None if not input else True",
+        "1 < input.tags | length < 3",
+        "input.title if'R' in input.title else'x'",
+        "input.tags | list == ['a', 'b']",
     ] {
         assert!(
             Expression::parse(source).unwrap().evaluate(&scope()).is_ok(),

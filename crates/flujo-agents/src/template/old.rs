@@ -23,6 +23,11 @@ pub(super) fn old_form(text: &str) -> Option<(&'static str, &'static str)> {
         ("min(", "write a filter: `x | min`"),
         ("max(", "write a filter: `x | max`"),
         ("sorted(", "write a filter: `x | sort`"),
+        ("round(", "write a filter: `x | round`"),
+        ("abs(", "write a filter: `x | abs`"),
+        ("list(", "write a filter: `x | list`"),
+        ("f'", "join with `~`: `'a ' ~ x`"),
+        ("f\"", "join with `~`: `'a ' ~ x`"),
         (":=", "write the value where it is used"),
         (
             " for ",
