@@ -47,7 +47,7 @@ async fn drive(case: &Case) -> View {
     let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut events = run.events();
     while let Some(event) = events.next().await {
-        if !matches!(event.kind, EventKind::RunFinished(_)) {
+        if !matches!(event.kind, EventKind::RunStarted | EventKind::RunFinished(_)) {
             let text = format!(
                 "{} {} {}",
                 event.kind.name(),
