@@ -81,10 +81,12 @@ class Callable:
         worker: bool = False,
         takes_input: bool = True,
         context_by_position: bool = False,
+        arguments: Sequence[str] | None = None,
         context_keyword: str | None = None,
         resources_keyword: str | None = None,
         constants: dict[str, Any] | None = None,
         keys: dict[Any, int] | None = None,
+        returns: type | None = None,
         retry_on: tuple[Any, ...] | None = None,
     ) -> Self: ...
 
@@ -107,8 +109,9 @@ class PlanBuilder:
     def step(
         self,
         name: str,
-        agent: Callable,
+        agent: Callable | None = None,
         *,
+        body: int | None = None,
         object: Any = None,
         prompt_processors: Sequence[Callable] = ...,
         output_processors: Sequence[Callable] = ...,
@@ -145,6 +148,8 @@ class PlanBuilder:
         collect: Callable,
         *,
         object: Any = None,
+        router: int | None = None,
+        select: Callable | None = None,
         on_failure: str = "propagate",
         max_concurrency: int | None = None,
         merge: Callable | None = None,
@@ -173,6 +178,32 @@ class PlanBuilder:
         collect: Callable | None = None,
         deadline_s: float | None = None,
     ) -> int: ...
+    def repeat(
+        self,
+        name: str,
+        body: int,
+        exit: Callable,
+        *,
+        object: Any = None,
+        judge: int | None = None,
+        first_input: Callable | None = None,
+        next_input: Callable | None = None,
+        output: Callable | None = None,
+        max_loops: int = 5,
+        go_on: bool = False,
+        deadline_s: float | None = None,
+    ) -> int: ...
+    def states(
+        self,
+        name: str,
+        states: Sequence[tuple[str, int | None, bool]],
+        start: int,
+        next: Callable,
+        *,
+        object: Any = None,
+        deadline_s: float | None = None,
+    ) -> int: ...
+    def guard(self, body: int, describe: Callable, handler: int) -> int: ...
     def finish(self, name: str, root: int) -> CompiledPlan: ...
 
 @final
@@ -252,12 +283,15 @@ class Place:
     @property
     def attempt(self) -> int: ...
     @property
+    def iteration(self) -> int: ...
+    @property
     def idempotency_key(self) -> str: ...
 
 @final
 class RunRecord:
     """A run that has ended, read field by field."""
 
+    def touched(self) -> list[str]: ...
     def field(self, name: str) -> Any: ...
 
 @final

@@ -44,6 +44,7 @@ __all__ = [
     "ImproperStepInvocationError",
     "InfiniteFallbackError",
     "InfiniteRedirectError",
+    "InvariantViolatedError",
     "MissingAgentError",
     "NonRetryableError",
     "OrchestratorError",
@@ -471,6 +472,10 @@ class ContextIsolationError(ContextError):
 
 class ContextMutationError(ContextError):
     """A context was changed where that isn't allowed."""
+
+
+class InvariantViolatedError(ContextError):
+    """What must hold of the context after a step doesn't."""
 
 
 class ValidationError(FlujoError):

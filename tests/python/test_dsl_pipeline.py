@@ -205,7 +205,7 @@ async def test_use_input_takes_a_key_or_an_attribute() -> None:
         await made.arun({"width": 3})
 
 
-@pytest.mark.parametrize("name", ["loop_until", "human_in_the_loop", "gather", "cached", "refine_until"])
+@pytest.mark.parametrize("name", ["human_in_the_loop", "cached"])
 def test_what_does_not_exist_yet_is_plainly_absent(name: str) -> None:
     assert not hasattr(Step, name)
 

@@ -134,7 +134,7 @@ fn natural(
             Answer::Done
         }
         Role::Persist => {
-            if let Input::Failure(failure) = &call.input {
+            if let Input::Route { failure, .. } = &call.input {
                 view.write(
                     &format!("{}.feedback", node.name),
                     &Write::Set(failure.to_string().into()),

@@ -251,7 +251,7 @@ impl Handler {
         F: Fn(&Failure<Tokio>, &mut Context) -> Result<(), Raised> + Send + Sync + 'static,
     {
         Self::inline(move |decision| {
-            if let Input::Failure(failure) = decision.input {
+            if let Input::Route { failure, .. } = decision.input {
                 persist(failure, decision.context)?;
             }
             Ok(Answer::Done)

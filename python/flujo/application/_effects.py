@@ -154,3 +154,33 @@ def append_path(context: Any, path: str, value: Any) -> None:
         present.append(value)
     else:
         write_path(context, path, value)
+
+
+class TellHandlers:
+    """Tells the failure handlers of a step, after its feedback was written into the context."""
+
+    def __init__(
+        self, handlers: tuple[Callable[..., Any], ...], persist: Callable[[str, Any], None] | None
+    ) -> None:
+        from flujo.domain.dsl._signature import analyse_callable
+
+        self._persist = persist
+        self._handlers = [(handler, analyse_callable(handler)) for handler in handlers]
+        self.takes_context = persist is not None or any(facts.context_param for _, facts in self._handlers)
+        """Whether it is to be called with the context."""
+
+    async def __call__(self, failure: Any, context: Any = None) -> None:
+        """Tell them in order. What one raises is logged; the step's failure stands in any case."""
+        if self._persist is not None:
+            self._persist(failure.feedback, context)
+        for handler, facts in self._handlers:
+            given = (failure,) if facts.accepts_input else ()
+            named = {facts.context_param: context} if facts.context_param else {}
+            try:
+                told = handler(*given, **named)
+                if isinstance(told, Awaitable):
+                    await told
+            except Exception as error:
+                from flujo.application._hooks import report
+
+                report("failure", error)

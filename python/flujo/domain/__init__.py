@@ -8,18 +8,21 @@ if TYPE_CHECKING:
     from flujo.domain.agent_result import FlujoAgentResult, FlujoAgentUsage
     from flujo.domain.backends import ExecutionBackend, StepExecutionRequest
     from flujo.domain.backoff import Backoff
-    from flujo.domain.candidates import Candidate, Checklist, ChecklistItem, Task
+    from flujo.domain.candidates import Candidate, Checklist, ChecklistItem, RefinementCheck, Task
     from flujo.domain.context import BaseContext, ExecutedCommandLog, PipelineContext
     from flujo.domain.dsl import (
         BranchFailureStrategy,
         ConditionalStep,
+        LoopStep,
         MapStep,
         MergeStrategy,
         ParallelStep,
         Pipeline,
+        StateMachineStep,
         Step,
         StepConfig,
         SubPipelineStep,
+        TreeSearchStep,
         adapter_step,
         blocking,
         step,
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from flujo.domain.plugins import PluginOutcome, ValidationPlugin
     from flujo.domain.processors import AgentProcessors
     from flujo.domain.resources import AppResources
-    from flujo.domain.results import PipelineResult, StepResult
+    from flujo.domain.results import PipelineResult, StepFailure, StepResult
     from flujo.domain.usage import UsageLimits
     from flujo.domain.validation import ValidationFinding, ValidationReport, ValidationResult, Validator
 
@@ -36,18 +39,21 @@ _MODULES = {
     "agent_result": ("FlujoAgentResult", "FlujoAgentUsage"),
     "backends": ("ExecutionBackend", "StepExecutionRequest"),
     "backoff": ("Backoff",),
-    "candidates": ("Candidate", "Checklist", "ChecklistItem", "Task"),
+    "candidates": ("Candidate", "Checklist", "ChecklistItem", "RefinementCheck", "Task"),
     "context": ("BaseContext", "ExecutedCommandLog", "PipelineContext"),
     "dsl": (
         "BranchFailureStrategy",
         "ConditionalStep",
+        "LoopStep",
         "MapStep",
         "MergeStrategy",
         "ParallelStep",
         "Pipeline",
+        "StateMachineStep",
         "Step",
         "StepConfig",
         "SubPipelineStep",
+        "TreeSearchStep",
         "adapter_step",
         "blocking",
         "step",
@@ -56,7 +62,7 @@ _MODULES = {
     "plugins": ("PluginOutcome", "ValidationPlugin"),
     "processors": ("AgentProcessors",),
     "resources": ("AppResources",),
-    "results": ("PipelineResult", "StepResult"),
+    "results": ("PipelineResult", "StepFailure", "StepResult"),
     "usage": ("UsageLimits",),
     "validation": ("ValidationFinding", "ValidationReport", "ValidationResult", "Validator"),
 }
@@ -78,6 +84,7 @@ __all__ = [
     "FlujoAgentUsage",
     "HookCallable",
     "HookPayload",
+    "LoopStep",
     "MapStep",
     "MergeStrategy",
     "ParallelStep",
@@ -85,12 +92,16 @@ __all__ = [
     "PipelineContext",
     "PipelineResult",
     "PluginOutcome",
+    "RefinementCheck",
+    "StateMachineStep",
     "Step",
     "StepConfig",
     "StepExecutionRequest",
+    "StepFailure",
     "StepResult",
     "SubPipelineStep",
     "Task",
+    "TreeSearchStep",
     "UsageLimits",
     "ValidationFinding",
     "ValidationPlugin",

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from flujo.domain.context_reference import ContextReference
     from flujo.domain.processors import AgentProcessors
     from flujo.domain.resources import AppResources
-    from flujo.domain.results import Pause, PipelineResult, StepResult
+    from flujo.domain.results import Pause, PipelineResult, StepFailure, StepResult
     from flujo.domain.usage import UsageLimits
     from flujo.domain.validation import ValidationFinding, ValidationReport, ValidationResult
 
@@ -31,6 +31,7 @@ __all__ = [
     "PipelineContext",
     "PipelineResult",
     "RefinementCheck",
+    "StepFailure",
     "StepResult",
     "Task",
     "UsageLimits",
@@ -46,7 +47,7 @@ _MODULES = {
     "context_reference": ("ContextReference",),
     "processors": ("AgentProcessors",),
     "resources": ("AppResources",),
-    "results": ("Pause", "PipelineResult", "StepResult"),
+    "results": ("Pause", "PipelineResult", "StepFailure", "StepResult"),
     "usage": ("UsageLimits",),
     "validation": ("ValidationFinding", "ValidationReport", "ValidationResult"),
 }

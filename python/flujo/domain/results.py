@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaValue
     from pydantic_core import CoreSchema
 
-__all__ = ["Pause", "PipelineResult", "RunStatus", "StepResult"]
+__all__ = ["Pause", "PipelineResult", "RunStatus", "StepFailure", "StepResult"]
 
 ContextT = TypeVar("ContextT", default=Any)
 OutputT = TypeVar("OutputT", default=Any)
@@ -123,6 +123,23 @@ class StepResult(RecordModel):
     @metadata.setter
     def metadata(self, value: dict[str, Any]) -> None:
         self.metadata_ = value
+
+
+@dataclass(frozen=True, slots=True)
+class StepFailure:
+    """A step that failed for good: what a failure's handler gets."""
+
+    step: str
+    path: str
+    attempts: int
+    error: BaseException | None
+    """The exception behind it; None where a validator or plugin rejected the output, or something timed out."""
+    feedback: str
+    """What failed, in which stage, on which attempt."""
+    input: Any
+    """What the step had been given; for the handler of a pipeline, what the pipeline had."""
+    history: list[StepResult]
+    """The results of the part that failed, up to the failure."""
 
 
 @dataclass(frozen=True, slots=True)

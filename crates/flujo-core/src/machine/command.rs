@@ -112,8 +112,6 @@ pub enum Input<D: Domain> {
         /// Its input.
         input: D::Object,
     },
-    /// The failure that is to be persisted.
-    Failure(Arc<Failure<D>>),
     /// Lanes that have ended, in declared order.
     Lanes(Arc<Vec<LaneRecord<D>>>),
     /// A step's record in the history, with the input the step began with.
@@ -141,11 +139,11 @@ pub enum Input<D: Domain> {
         /// Why it failed, when it did.
         failure: Option<Arc<Failure<D>>>,
     },
-    /// A failure that a handler is to deal with.
+    /// A failure that is to be persisted, or that a handler is to deal with.
     Route {
         /// The failure.
         failure: Arc<Failure<D>>,
-        /// What the part that failed had been given.
+        /// What the step or part that failed had been given.
         input: D::Object,
         /// Where its records begin in the history.
         first: u32,

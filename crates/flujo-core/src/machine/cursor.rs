@@ -418,7 +418,7 @@ impl<D: Domain> Cursor<'_, D> {
 
     #[inline]
     pub(super) fn notify(&mut self, kind: NoticeKind<D>, node: NodeId, record: u32, attempt: u32) {
-        if self.state.options.notices {
+        if self.state.options.notices && !self.plan.node(node).inner {
             let at = self.state.now;
             self.commands.push_back(Command::Notify(Notice {
                 kind,

@@ -68,7 +68,11 @@ pub(super) fn before_run<D: Domain>(cursor: &mut Cursor<'_, D>, root: NodeId, in
 
 #[inline]
 pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: D::Object) -> Next<D> {
-    if !cursor.state.options.hooks || matches!(cursor.plan.node(node).kind, Kind::Sequence(_)) {
+    if !cursor.state.options.hooks {
+        return frame::enter(cursor, node, input);
+    }
+    let entered = cursor.plan.node(node);
+    if entered.inner || matches!(entered.kind, Kind::Sequence(_) | Kind::Guard(_)) {
         return frame::enter(cursor, node, input);
     }
     cursor.state.gate = Gate::BeforeNode(node, input);
@@ -83,7 +87,8 @@ pub(super) fn leave<D: Domain>(cursor: &mut Cursor<'_, D>, completion: Completio
             .state
             .stack
             .last()
-            .is_some_and(|frame| frame.opened().is_some());
+            .and_then(frame::Frame::opened)
+            .is_some_and(|opened| !cursor.plan.node(opened.node).inner);
     if !told {
         return Next::Leave(completion);
     }

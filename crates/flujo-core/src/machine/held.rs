@@ -55,7 +55,6 @@ fn visit_command<D: Domain>(command: &Command<D>, visit: Visitor<'_, D>) {
                     visit(Held::Object(agent));
                     visit(Held::Object(input));
                 }
-                Input::Failure(failure) => visit_failure(failure, visit),
                 Input::Iteration { value, start, .. } => {
                     visit(Held::Object(value));
                     visit(Held::Object(start));

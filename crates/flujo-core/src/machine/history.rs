@@ -192,6 +192,8 @@ impl<D: Domain> History<D> {
         (0u32..)
             .zip(&self.records)
             .skip(first)
+            // What is below a record follows it, up to the next one that isn't.
+            .take_while(move |(_, record)| record.parent >= parent)
             .filter(move |(_, record)| record.parent == parent)
     }
 }

@@ -342,7 +342,12 @@ pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
             let Some(failure) = frame.failure.clone() else {
                 return Next::Wait;
             };
-            let (attempt, input) = (frame.attempt, Input::Failure(failure));
+            let (attempt, first) = (frame.attempt, frame.opened.record);
+            let input = Input::Route {
+                failure,
+                input: frame.input.clone(),
+                first,
+            };
             return cursor.call(Ask {
                 node,
                 role: Role::Persist,

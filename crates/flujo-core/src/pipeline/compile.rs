@@ -87,6 +87,9 @@ impl<C> Pipeline<C> {
                 };
                 waiting.push((child, around));
             }
+            if let Some(inner) = construct {
+                self.nodes[inner.0 as usize].inner = true;
+            }
         }
         match self.nodes.get(root.0 as usize).map(|node| &node.kind) {
             Some(Kind::Sequence(children)) if children.is_empty() => return Err(CompileError::Empty(name)),

@@ -38,6 +38,7 @@ impl<C> Pipeline<C> {
             name: name.into(),
             path: Arc::from(""),
             deadline: None,
+            inner: false,
             kind,
         });
         id

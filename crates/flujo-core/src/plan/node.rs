@@ -20,6 +20,8 @@ pub struct Node<C> {
     pub path: Arc<str>,
     /// The longest time the whole node may take, its retries, backoff, fallback and children included.
     pub deadline: Option<Duration>,
+    /// Whether it is what the step around it works with, under the same name: the two are told of, and shown, as one.
+    pub inner: bool,
     /// What it is.
     pub kind: Kind<C>,
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use flujo_core::machine::Chosen;
 use flujo_core::usage::Usage;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
@@ -18,17 +19,27 @@ pub(crate) fn of_result(
     spec: &CallableSpec,
     result: Bound<'_, PyAny>,
 ) -> PyResult<(Answer, Option<Arc<ContextCell>>)> {
+    let py = result.py();
     let answer = match spec.protocol {
         Protocol::Agent => of_agent(result)?,
-        Protocol::Value | Protocol::Lanes => Answer::Value {
-            value: result.unbind(),
-            usage: Usage::ZERO,
-        },
+        Protocol::Value | Protocol::Lanes | Protocol::Route => {
+            if let Some(class) = &spec.returns {
+                refuse_undeclared(py, spec, class, &result)?;
+            }
+            Answer::Value {
+                value: result.unbind(),
+                usage: Usage::ZERO,
+            }
+        }
         Protocol::Plugin => of_plugin(&result)?,
         Protocol::Validator => of_validator(&result, &spec.name)?,
         Protocol::Condition => of_condition(spec, &result)?,
         Protocol::Items => of_items(&result, &spec.name)?,
-        Protocol::Effect | Protocol::Merge => Answer::Done,
+        Protocol::Decision => Answer::Decision(result.is_truthy()?),
+        Protocol::Selection => of_selection(spec, &result)?,
+        Protocol::Transition if result.is_none() => Answer::Done,
+        Protocol::Transition => of_condition(spec, &result)?,
+        Protocol::Effect | Protocol::Merge | Protocol::Told => Answer::Done,
         Protocol::Inherit => {
             return Ok((Answer::Done, Some(Arc::new(ContextCell::given(&result)?))));
         }
@@ -197,6 +208,59 @@ fn of_validator(verdict: &Bound<'_, PyAny>, name: &str) -> PyResult<Answer> {
             verdict.get_type().name()?
         ))),
     }
+}
+
+/// A result that isn't what its callable declares would be blamed on whatever gets it.
+fn refuse_undeclared(
+    py: Python<'_>,
+    spec: &CallableSpec,
+    class: &Py<PyAny>,
+    result: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let class = class.bind(py);
+    let number = class.is(py.get_type::<PyFloat>()) && result.is_instance_of::<PyInt>();
+    if number || result.is_instance(class)? {
+        return Ok(());
+    }
+    Err(PyTypeError::new_err(format!(
+        "{} is declared to give {}, but gave {}",
+        spec.name,
+        class.getattr(intern!(py, "__name__"))?,
+        result.get_type().name()?
+    )))
+}
+
+/// The branches that a router names.
+fn of_selection(spec: &CallableSpec, names: &Bound<'_, PyAny>) -> PyResult<Answer> {
+    let py = names.py();
+    let mut chosen = Vec::new();
+    let mut choose = |name: &Bound<'_, PyAny>| -> PyResult<()> {
+        let known = spec.keys.as_ref().map(|keys| keys.bind(py).get_item(name));
+        let branch = match known.transpose()?.flatten() {
+            Some(place) => Some(place.extract::<u32>()?),
+            None => None,
+        };
+        chosen.push(Chosen {
+            key: text(name)?,
+            branch,
+        });
+        Ok(())
+    };
+    if names.is_instance_of::<PyString>() {
+        choose(names)?;
+    } else if !names.is_none() {
+        let Ok(items) = names.try_iter() else {
+            return Err(PyTypeError::new_err(format!(
+                "{} must give the names of branches, as a list of texts, not {}",
+                spec.name,
+                names.get_type().name()?
+            )));
+        };
+        for name in items {
+            choose(&name?)?;
+        }
+    }
+    Ok(Answer::Branches(chosen))
 }
 
 fn of_condition(spec: &CallableSpec, key: &Bound<'_, PyAny>) -> PyResult<Answer> {

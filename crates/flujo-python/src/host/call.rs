@@ -16,11 +16,11 @@ use pyo3::types::{PyDict, PyList, PyString};
 
 use super::answer;
 use super::aside::{self, Aside, Work};
-use super::callable::{CallableSpec, Place, Protocol};
+use super::callable::{Argument, CallableSpec, Given, Place, Protocol};
 use super::context::ContextCell;
 use super::domain::{Answer, Call, Event, Machine, Python3};
 use super::engine::Shared;
-use super::{collected, failure, hooks, names, planning, record};
+use super::{collected, construct, failure, hooks, names, planning, record};
 use crate::context::MergeStrategy;
 use crate::vectorcall;
 
@@ -78,7 +78,7 @@ pub(crate) fn begin(py: Python<'_>, shared: &Arc<Shared>, machine: &Machine, cal
         Role::NextItem => next_item(py, shared, &call),
         Role::Merge | Role::Collect => join(py, shared, &plan.node_callable(&call), call),
         Role::Redirect => redirect(py, shared, call),
-        _ => user_code(py, shared, &plan.node_callable(&call), call),
+        _ => user_code(py, shared, machine, &plan.node_callable(&call), call),
     };
     match outcome {
         Ok(begun) => Ok(begun),
@@ -149,49 +149,80 @@ pub(crate) fn returned(
     }
 }
 
-fn user_code(py: Python<'_>, shared: &Arc<Shared>, spec: &Arc<CallableSpec>, call: Call) -> PyResult<Begun> {
+fn user_code(
+    py: Python<'_>,
+    shared: &Arc<Shared>,
+    machine: &Machine,
+    spec: &Arc<CallableSpec>,
+    call: Call,
+) -> PyResult<Begun> {
     let (context, own) = context_for(py, shared, spec, &call)?;
-    let input = match &call.input {
-        Input::Value(value) if spec.protocol == Protocol::Plugin => plugin_input(value.bind(py))?,
-        Input::Value(value) => value.bind(py).clone(),
-        Input::Failure(failure) => PyString::new(py, &failure.to_string()).into_any(),
-        _ => py.None().into_bound(py),
-    };
-    let resources = if spec.wants_resources() {
-        shared.resources(py)
-    } else {
-        None
-    };
-    invoke(
-        py,
-        shared,
-        Arc::clone(spec),
-        call.call,
-        call.deadline,
-        &input,
+    let mut given = Given {
         context,
-        resources,
-        own,
-    )
+        resources: spec.wants_resources().then(|| shared.resources(py)).flatten(),
+        ..Given::default()
+    };
+    given.input = match &call.input {
+        Input::Value(value) if spec.protocol == Protocol::Plugin => Some(plugin_input(value.bind(py))?),
+        Input::Value(value) => Some(value.bind(py).clone()),
+        Input::Iteration { value, start, index } => {
+            given.index = *index;
+            given.start = Some(start.bind(py).clone());
+            Some(value.bind(py).clone())
+        }
+        Input::State {
+            state,
+            output,
+            failure,
+        } => {
+            given.index = u32::from(failure.is_some());
+            given.key = construct::state_name(py, &shared.plan, call.node, *state);
+            match failure {
+                Some(failure) => Some(construct::error_or_text(py, failure)),
+                None => output.as_ref().map(|output| output.bind(py).clone()),
+            }
+        }
+        Input::Route {
+            failure,
+            input,
+            first,
+        } if matches!(spec.protocol, Protocol::Route | Protocol::Told) => {
+            let route = construct::Route {
+                failure,
+                input,
+                first: *first,
+            };
+            Some(construct::step_failure(
+                py,
+                &shared.plan,
+                machine.history(),
+                &route,
+            )?)
+        }
+        Input::Route { failure, .. } => Some(PyString::new(py, &failure.to_string()).into_any()),
+        _ => None,
+    };
+    if call.role == Role::BranchOutput && spec.takes(Argument::Key) {
+        given.key = construct::branch_key(py, machine, spec, &call)?;
+    }
+    let spec = Arc::clone(spec);
+    invoke(py, shared, spec, call.call, call.deadline, given, own)
 }
 
 /// Calls it and follows what it returns: a coroutine, another awaitable, or a result.
-#[allow(clippy::too_many_arguments)] // one place gathers all that belongs to a call
 fn invoke<'py>(
     py: Python<'py>,
     shared: &Arc<Shared>,
     spec: Arc<CallableSpec>,
     call: CallId,
     deadline: Option<Time>,
-    input: &Bound<'py, PyAny>,
-    context: Option<Bound<'py, PyAny>>,
-    resources: Option<Bound<'py, PyAny>>,
+    given: Given<'py>,
     own: Option<Arc<ContextCell>>,
 ) -> PyResult<Begun> {
     let (result, worker) = match spec.place {
-        Place::Inline => (spec.call(py, input, context.as_ref(), resources.as_ref()), None),
+        Place::Inline => (spec.call(py, &given), None),
         Place::Worker => {
-            let (arguments, positional) = spec.arguments(py, input, context.as_ref(), resources.as_ref());
+            let (arguments, positional) = spec.arguments(py, &given);
             let (by_position, by_name) = arguments.split_at(positional);
             let keywords = PyDict::new(py);
             if let Some(names) = spec.keyword_names() {
@@ -282,22 +313,13 @@ fn redirect(py: Python<'_>, shared: &Arc<Shared>, call: Call) -> PyResult<Begun>
     };
     let spec = planning::describe_agent(py, agent.bind(py))?;
     let (context, own) = context_for(py, shared, &spec, &call)?;
-    let resources = if spec.wants_resources() {
-        shared.resources(py)
-    } else {
-        None
-    };
-    invoke(
-        py,
-        shared,
-        spec,
-        call.call,
-        call.deadline,
-        input.bind(py),
+    let given = Given {
+        input: Some(input.bind(py).clone()),
         context,
-        resources,
-        own,
-    )
+        resources: spec.wants_resources().then(|| shared.resources(py)).flatten(),
+        ..Given::default()
+    };
+    invoke(py, shared, spec, call.call, call.deadline, given, own)
 }
 
 /// The next item of a collection that is read as room comes free.
@@ -415,18 +437,13 @@ fn join(py: Python<'_>, shared: &Arc<Shared>, spec: &Arc<CallableSpec>, call: Ca
         (_, None) => {
             let input = lane_results(py, shared, call.node, lanes)?;
             let (context, own) = context_for(py, shared, spec, &call)?;
-            let spec = Arc::clone(spec);
-            return invoke(
-                py,
-                shared,
-                spec,
-                call.call,
-                call.deadline,
-                &input,
+            let given = Given {
+                input: Some(input),
                 context,
-                None,
-                own,
-            );
+                ..Given::default()
+            };
+            let spec = Arc::clone(spec);
+            return invoke(py, shared, spec, call.call, call.deadline, given, own);
         }
     };
     Ok(Begun::Ended(Event::Answered {
@@ -513,18 +530,11 @@ fn merge_by_callable(
             contexts.set_item(&*lane.name, finish.context.object(py)?)?;
         }
     }
-    let input = own.object(py)?;
-    let contexts = Some(contexts.into_any());
+    let given = Given {
+        input: Some(own.object(py)?),
+        context: Some(contexts.into_any()),
+        ..Given::default()
+    };
     let spec = Arc::clone(spec);
-    invoke(
-        py,
-        shared,
-        spec,
-        call.call,
-        call.deadline,
-        &input,
-        contexts,
-        None,
-        Some(own),
-    )
+    invoke(py, shared, spec, call.call, call.deadline, given, Some(own))
 }

@@ -57,8 +57,10 @@ enum Awaited {
 }
 
 impl Driver {
-    pub(crate) fn new(machine: Box<Machine>, shared: Arc<Shared>, outputs: Outputs) -> Self {
-        let place = Arc::new(super::place::PlaceState::new(&shared, machine.lane(), outputs));
+    /// `outer` are the iterations of the loops around a lane.
+    pub(crate) fn new(machine: Box<Machine>, shared: Arc<Shared>, outer: Vec<u32>, outputs: Outputs) -> Self {
+        let place = super::place::PlaceState::new(&shared, machine.lane(), outer, outputs);
+        let place = Arc::new(place);
         Self {
             machine,
             shared,
@@ -75,6 +77,15 @@ impl Driver {
 
     pub(crate) fn place(&self) -> &Arc<super::place::PlaceState> {
         &self.place
+    }
+
+    pub(crate) fn inbox(&self) -> &Arc<Inbox> {
+        &self.inbox
+    }
+
+    /// The iterations of all loops around what runs now, outermost first.
+    pub(crate) fn iterations(&self) -> Vec<u32> {
+        self.place.around(&self.machine)
     }
 
     /// Whether this is the first time it is driven.
@@ -105,7 +116,7 @@ impl Driver {
                         self.machine.handle(Event::CallCancelled { call: call.call, at });
                         continue;
                     }
-                    self.place.at(call.node, call.attempt);
+                    self.place.at(&self.machine, call.node, call.attempt);
                     self.take_in_outputs(py)?;
                     match call::begin(py, &self.shared, &self.machine, call)? {
                         Begun::Ended(event) => self.machine.handle(event),
@@ -287,8 +298,7 @@ impl Driver {
         match command {
             Command::Spawn { lane, machine } => {
                 self.take_in_outputs(py)?;
-                let outputs = self.place.outputs().for_lane(py);
-                let task = lane::spawn(py, &self.shared, &self.inbox, lane, machine, outputs)?;
+                let task = lane::spawn(py, self, lane, machine)?;
                 self.lanes.insert(lane, task);
             }
             Command::CancelLane(lane) => {

@@ -439,11 +439,14 @@ impl Shared {
                     }
                     _ => None,
                 };
-                facts.push(StepFact {
-                    slot: *slot,
-                    latency_ns: record.latency(),
-                    error,
-                });
+                // A construct that a step works with is told of with the step.
+                if !self.plan.plan.node(record.node).inner {
+                    facts.push(StepFact {
+                        slot: *slot,
+                        latency_ns: record.latency(),
+                        error,
+                    });
+                }
                 waiting.extend(record.lanes().iter().filter_map(|lane| lane.finish.as_deref()));
             }
         }

@@ -12,11 +12,9 @@ use pyo3::pyclass::PyVisit;
 
 use super::domain::{Event, Machine};
 use super::driver::{Driver, Resume, Turn};
-use super::engine::Shared;
 use super::inbox::{Delivery, Inbox};
 use super::names;
 use super::place::Place;
-use super::steps::Outputs;
 use crate::vectorcall;
 
 /// The coroutine of a lane.
@@ -27,22 +25,23 @@ pub(crate) struct Lane {
     parent: Arc<Inbox>,
 }
 
-/// Starts a lane as a task.
+/// Starts a lane of what `around` drives as a task.
 pub(crate) fn spawn(
     py: Python<'_>,
-    shared: &Arc<Shared>,
-    parent: &Arc<Inbox>,
+    around: &Driver,
     lane: LaneId,
     machine: Box<Machine>,
-    outputs: Outputs,
 ) -> PyResult<Py<PyAny>> {
-    let driver = Box::new(Driver::new(machine, Arc::clone(shared), outputs));
+    let shared = &around.shared;
+    let outputs = around.place().outputs().for_lane(py);
+    let driver = Driver::new(machine, Arc::clone(shared), around.iterations(), outputs);
+    let driver = Box::new(driver);
     let coroutine = Bound::new(
         py,
         Lane {
             driver: Mutex::new(Some(driver)),
             id: lane,
-            parent: Arc::clone(parent),
+            parent: Arc::clone(around.inbox()),
         },
     )?;
     let event_loop = shared.event_loop(py);

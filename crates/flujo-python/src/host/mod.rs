@@ -9,6 +9,7 @@ mod call;
 mod callable;
 mod clock;
 mod collected;
+mod construct;
 mod context;
 mod domain;
 mod driver;

@@ -28,6 +28,7 @@ imported! {
     default_context => "flujo.application._context"."default_context";
     step_result => "flujo.domain.results"."StepResult";
     pipeline_result => "flujo.domain.results"."PipelineResult";
+    step_failure => "flujo.domain.results"."StepFailure";
     submit_to_worker => "flujo.application._workers"."submit";
     limit_error => "flujo.application._outcomes"."limit_error";
     fatal_error => "flujo.application._outcomes"."fatal_error";

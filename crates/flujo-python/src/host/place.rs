@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
 use pyo3::types::PyDict;
 
+use super::domain::Machine;
 use super::engine::Shared;
 use super::steps::Outputs;
 
@@ -20,16 +21,27 @@ pub(crate) struct PlaceState {
     lane: Option<Arc<LanePlace>>,
     node: AtomicU32,
     attempt: AtomicU32,
+    /// The iterations of the loops around the lane, outermost first.
+    outer: Vec<u32>,
+    /// Those of the loops in the run or lane itself.
+    own: Mutex<Vec<u32>>,
     outputs: Mutex<Outputs>,
 }
 
 impl PlaceState {
-    pub(crate) fn new(shared: &Arc<Shared>, lane: Option<&Arc<LanePlace>>, outputs: Outputs) -> Self {
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        lane: Option<&Arc<LanePlace>>,
+        outer: Vec<u32>,
+        outputs: Outputs,
+    ) -> Self {
         Self {
             shared: Arc::clone(shared),
             lane: lane.cloned(),
             node: AtomicU32::new(0),
             attempt: AtomicU32::new(0),
+            outer,
+            own: Mutex::default(),
             outputs: Mutex::new(outputs),
         }
     }
@@ -64,9 +76,23 @@ impl PlaceState {
     }
 
     #[inline]
-    pub(crate) fn at(&self, node: NodeId, attempt: u32) {
+    pub(crate) fn at(&self, machine: &Machine, node: NodeId, attempt: u32) {
         self.node.store(node.0, Ordering::Relaxed);
         self.attempt.store(attempt, Ordering::Relaxed);
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        own.clear();
+        own.extend(machine.iterations());
+    }
+
+    /// The iterations of all loops around what the machine is at, outermost first.
+    pub(crate) fn around(&self, machine: &Machine) -> Vec<u32> {
+        self.outer.iter().copied().chain(machine.iterations()).collect()
+    }
+
+    /// The iterations of all loops around the step, outermost first.
+    pub(crate) fn iterations(&self) -> Vec<u32> {
+        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        [self.outer.as_slice(), &own].concat()
     }
 
     fn node(&self) -> NodeId {
@@ -138,15 +164,26 @@ impl Place {
         self.state.attempt.load(Ordering::Relaxed)
     }
 
+    /// The iteration of the innermost loop around the step, from 1; 0 outside of loops.
+    #[getter]
+    fn iteration(&self) -> u32 {
+        self.state.iterations().last().copied().unwrap_or(0)
+    }
+
     /// The same for every attempt of this step in this run, and after a crash: a service that gets it can tell a
-    /// repeated request from a new one.
+    /// repeated request from a new one. Each iteration of a loop has its own.
     #[getter]
     fn idempotency_key(&self, py: Python<'_>) -> PyResult<String> {
-        Ok(format!(
+        let mut key = format!(
             "{}:{}:{}",
             self.state.shared.run_id(py)?,
             self.path(),
             self.lane()
-        ))
+        );
+        for (place, iteration) in self.state.iterations().into_iter().enumerate() {
+            // Writing to a string cannot fail.
+            let _ = write!(key, "{}{iteration}", if place == 0 { ':' } else { '.' });
+        }
+        Ok(key)
     }
 }

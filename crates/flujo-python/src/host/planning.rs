@@ -8,8 +8,8 @@ use std::time::Duration;
 use flujo_core::machine::Role;
 use flujo_core::pipeline::Pipeline;
 use flujo_core::plan::{
-    Backoff, ConditionalNode, GroupNode, Kind, LaneFailure, MapNode, NodeId, ParallelNode, Policy, StepNode,
-    Work,
+    Backoff, ConditionalNode, GroupNode, GuardNode, IterationFailure, Kind, LaneFailure, LoopNode, MapNode,
+    NodeId, ParallelNode, Policy, Router, State, StatesNode, StepNode, Work,
 };
 use flujo_core::usage::{Usage, UsageLimits};
 use pyo3::exceptions::PyValueError;
@@ -67,12 +67,21 @@ impl PlanWithSteps {
             (Kind::Conditional(node), Role::BranchInput) => node.input_mapper.as_ref(),
             (Kind::Conditional(node), Role::BranchOutput) => node.output_mapper.as_ref(),
             (Kind::Parallel(node), Role::Merge) => node.merge.as_ref(),
+            (Kind::Parallel(node), Role::Select) => node.router.as_ref().map(|router| &router.select),
             (Kind::Parallel(node), _) => Some(&node.collect),
             (Kind::Map(node), Role::Merge) => node.merge.as_ref(),
             (Kind::Map(node), Role::Collect) => Some(&node.collect),
             (Kind::Map(node), _) => Some(&node.items),
             (Kind::Group(node), Role::Inherit) => node.inherit.as_ref(),
             (Kind::Group(node), _) => node.collect.as_ref(),
+            (Kind::Loop(node), role) => match role {
+                Role::LoopInput => node.first_input.as_ref(),
+                Role::NextInput => node.next_input.as_ref(),
+                Role::LoopOutput => node.output.as_ref(),
+                _ => Some(&node.exit),
+            },
+            (Kind::States(node), _) => Some(&node.next),
+            (Kind::Guard(node), _) => Some(&node.describe),
             _ => None,
         };
         Arc::clone(found.unwrap_or(&self.nothing))
@@ -112,11 +121,11 @@ impl CompiledPlan {
 /// Takes in the nodes of a definition, children before the nodes around them.
 #[pyclass(module = "flujo._native", frozen)]
 pub(crate) struct PlanBuilder {
-    state: Mutex<State>,
+    state: Mutex<Building>,
 }
 
 #[derive(Default)]
-struct State {
+struct Building {
     pipeline: Pipeline<Arc<CallableSpec>>,
     steps: Vec<Option<Py<PyAny>>>,
 }
@@ -192,14 +201,15 @@ impl PlanBuilder {
         }
     }
 
-    #[pyo3(signature = (name, agent, *, object=None, prompt_processors=vec![], output_processors=vec![],
+    #[pyo3(signature = (name, agent=None, *, body=None, object=None, prompt_processors=vec![], output_processors=vec![],
         plugins=vec![], validators=vec![], apply=None, persist=None, max_retries=1, timeout_s=None,
         deadline_s=None, backoff=None, fallback=None, expected_cost_usd=None, expected_tokens=None, usage_limits=None))]
     #[allow(clippy::too_many_arguments)] // named at the one place that calls it
     fn step(
         &self,
         name: &str,
-        agent: Spec<'_>,
+        agent: Option<Spec<'_>>,
+        body: Option<u32>,
         object: Option<Py<PyAny>>,
         prompt_processors: Vec<Spec<'_>>,
         output_processors: Vec<Spec<'_>>,
@@ -229,8 +239,13 @@ impl PlanBuilder {
             .map(|cost| money(&cost))
             .transpose()?
             .unwrap_or_default();
+        let work = match (&agent, body) {
+            (Some(agent), None) => Work::Call(spec(agent)),
+            (None, Some(body)) => Work::Body(NodeId(body)),
+            _ => return Err(PyValueError::new_err("a step has an agent or a body")),
+        };
         let step = StepNode {
-            work: Work::Call(spec(&agent)),
+            work,
             prompt_processors: specs(&prompt_processors),
             output_processors: specs(&output_processors),
             plugins: specs(&plugins),
@@ -278,7 +293,7 @@ impl PlanBuilder {
         self.add(object, deadline_s, |pipeline| pipeline.conditional(name, node))
     }
 
-    #[pyo3(signature = (name, branches, collect, *, object=None, on_failure="propagate",
+    #[pyo3(signature = (name, branches, collect, *, object=None, router=None, select=None, on_failure="propagate",
         max_concurrency=None, merge=None, deadline_s=None))]
     #[allow(clippy::too_many_arguments)] // named at the one place that calls it
     fn parallel(
@@ -287,13 +302,18 @@ impl PlanBuilder {
         branches: Branches,
         collect: Spec<'_>,
         object: Option<Py<PyAny>>,
+        router: Option<u32>,
+        select: Option<Spec<'_>>,
         on_failure: &str,
         max_concurrency: Option<u32>,
         merge: Option<Spec<'_>>,
         deadline_s: Option<f64>,
     ) -> PyResult<u32> {
         let node = ParallelNode {
-            router: None,
+            router: router.zip(select).map(|(body, select)| Router {
+                body: NodeId(body),
+                select: spec(&select),
+            }),
             branches: branch_ids(branches),
             on_failure: lane_failure(on_failure)?,
             max_concurrency,
@@ -347,9 +367,76 @@ impl PlanBuilder {
         self.add(object, deadline_s, |pipeline| pipeline.group(name, node))
     }
 
+    #[pyo3(signature = (name, body, exit, *, object=None, judge=None, first_input=None, next_input=None,
+        output=None, max_loops=5, go_on=false, deadline_s=None))]
+    #[allow(clippy::too_many_arguments)] // named at the one place that calls it
+    fn repeat(
+        &self,
+        name: &str,
+        body: u32,
+        exit: Spec<'_>,
+        object: Option<Py<PyAny>>,
+        judge: Option<u32>,
+        first_input: Option<Spec<'_>>,
+        next_input: Option<Spec<'_>>,
+        output: Option<Spec<'_>>,
+        max_loops: u32,
+        go_on: bool,
+        deadline_s: Option<f64>,
+    ) -> PyResult<u32> {
+        let node = LoopNode {
+            body: NodeId(body),
+            judge: judge.map(NodeId),
+            exit: spec(&exit),
+            first_input: first_input.as_ref().map(spec),
+            next_input: next_input.as_ref().map(spec),
+            output: output.as_ref().map(spec),
+            max_loops,
+            on_failure: if go_on {
+                IterationFailure::Continue
+            } else {
+                IterationFailure::Stop
+            },
+        };
+        self.add(object, deadline_s, |pipeline| pipeline.repeat(name, node))
+    }
+
+    /// `states` are names, bodies, and whether the machine ends there.
+    #[pyo3(signature = (name, states, start, next, *, object=None, deadline_s=None))]
+    fn states(
+        &self,
+        name: &str,
+        states: Vec<(String, Option<u32>, bool)>,
+        start: u32,
+        next: Spec<'_>,
+        object: Option<Py<PyAny>>,
+        deadline_s: Option<f64>,
+    ) -> PyResult<u32> {
+        let states = states.into_iter().map(|(name, body, end)| State {
+            name: Arc::from(name),
+            body: body.map(NodeId),
+            end,
+        });
+        let node = StatesNode {
+            states: states.collect(),
+            start,
+            next: spec(&next),
+        };
+        self.add(object, deadline_s, |pipeline| pipeline.states(name, node))
+    }
+
+    fn guard(&self, body: u32, describe: Spec<'_>, handler: u32) -> PyResult<u32> {
+        let node = GuardNode {
+            body: NodeId(body),
+            describe: spec(&describe),
+            handler: NodeId(handler),
+        };
+        self.add(None, None, |pipeline| pipeline.guard(node))
+    }
+
     /// The plan of the pipeline that begins at `root`. The builder is empty afterwards.
     fn finish(&self, py: Python<'_>, name: &str, root: u32) -> PyResult<CompiledPlan> {
-        let State { pipeline, steps } =
+        let Building { pipeline, steps } =
             std::mem::take(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner));
         let plan = pipeline
             .compile(name, NodeId(root))
@@ -373,7 +460,7 @@ impl PlanBuilder {
 /// How an agent that isn't part of the plan is called.
 pub(crate) fn describe_agent(py: Python<'_>, agent: &Bound<'_, PyAny>) -> PyResult<Arc<CallableSpec>> {
     let described = py
-        .import("flujo.application._lowering")?
+        .import("flujo.application._callables")?
         .call_method1("describe_agent", (agent,))?;
     Ok(Arc::clone(&described.cast::<Callable>()?.get().spec))
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flujo_core::machine::{History, LaneRecord, Outcome, Record, Status, Stop};
+use flujo_core::machine::{ExitReason, History, LaneRecord, Outcome, Record, Status, Stop};
 use flujo_core::plan::{Kind, NodeId};
 use flujo_core::usage::Usage;
 use pyo3::IntoPyObjectExt;
@@ -17,6 +17,7 @@ use super::clock::seconds;
 use super::domain::{Finish, Python3};
 use super::planning::PlanWithSteps;
 use super::{collected, leaf, names};
+use crate::context as view;
 use crate::vectorcall;
 
 /// A run that has ended.
@@ -34,15 +35,31 @@ pub(crate) struct StepRecord {
 }
 
 enum Of {
-    /// A record of a finished run or lane.
-    Step(Arc<Finish>, u32),
-    /// A record of a run under way, with what is below it.
-    Snapshot(Arc<History<Python3>>),
+    /// A record in a history.
+    Step(Kept, u32),
     /// One lane of a parallel step or map: its branch or item.
     Lane {
         lanes: Arc<Vec<LaneRecord<Python3>>>,
         place: usize,
     },
+}
+
+/// What holds a history.
+#[derive(Clone)]
+enum Kept {
+    /// A run or lane that has ended.
+    Finish(Arc<Finish>),
+    /// What was there of one at some time.
+    Taken(Arc<History<Python3>>),
+}
+
+impl Kept {
+    fn history(&self) -> &History<Python3> {
+        match self {
+            Self::Finish(finish) => &finish.history,
+            Self::Taken(history) => history,
+        }
+    }
 }
 
 /// A result model that reads its fields from `record`.
@@ -125,24 +142,89 @@ pub(crate) fn snapshot<'py>(
             ..entry.clone()
         });
     }
-    step_result(py, plan, Of::Snapshot(Arc::new(History { records })))
+    let taken = Kept::Taken(Arc::new(History { records }));
+    step_result(py, plan, Of::Step(taken, 0))
+}
+
+/// The results of all that a history holds.
+pub(crate) fn results_of<'py>(
+    py: Python<'py>,
+    plan: &Arc<PlanWithSteps>,
+    history: Arc<History<Python3>>,
+) -> PyResult<Bound<'py, PyList>> {
+    children_of(py, plan, &Kept::Taken(history), None)
 }
 
 fn children_of<'py>(
     py: Python<'py>,
     plan: &Arc<PlanWithSteps>,
-    finish: &Arc<Finish>,
+    kept: &Kept,
     parent: Option<u32>,
 ) -> PyResult<Bound<'py, PyList>> {
     let results = PyList::empty(py);
-    for (place, record) in finish.history.children(parent) {
-        results.append(if leaf::is_one(plan, &finish.history, place, record) {
+    append_children(plan, kept, parent, None, &results)?;
+    Ok(results)
+}
+
+/// Appends the results of what is below `parent`, except for those of the node `without`.
+fn append_children(
+    plan: &Arc<PlanWithSteps>,
+    kept: &Kept,
+    parent: Option<u32>,
+    without: Option<NodeId>,
+    results: &Bound<'_, PyList>,
+) -> PyResult<()> {
+    let (py, history) = (results.py(), kept.history());
+    for (place, record) in history.children(parent) {
+        if without == Some(record.node) {
+            continue;
+        }
+        results.append(if leaf::is_one(plan, history, place, record) {
             leaf::result(py, plan, record)?
         } else {
-            step_result(py, plan, Of::Step(Arc::clone(finish), place))?
+            step_result(py, plan, Of::Step(kept.clone(), place))?
         })?;
     }
-    Ok(results)
+    Ok(())
+}
+
+/// A record with its place.
+#[derive(Clone, Copy)]
+struct Placed<'h> {
+    place: u32,
+    record: &'h Record<Python3>,
+}
+
+/// A step's record, and that of the construct it works with, as its last attempt left it: the two are shown as one.
+#[derive(Clone, Copy)]
+struct Shown<'h> {
+    history: &'h History<Python3>,
+    step: Placed<'h>,
+    construct: Option<Placed<'h>>,
+}
+
+impl<'h> Shown<'h> {
+    fn of(plan: &PlanWithSteps, history: &'h History<Python3>, place: u32) -> Option<Self> {
+        let record = history.records.get(place as usize)?;
+        let inner = |record: &Record<Python3>| plan.plan.node(record.node).inner;
+        let construct = match plan.plan.node(record.node).kind {
+            Kind::Step(_) => history
+                .children(Some(place))
+                .filter(|(_, child)| inner(child))
+                .last(),
+            _ => None,
+        };
+        Some(Self {
+            history,
+            step: Placed { place, record },
+            construct: construct.map(|(place, record)| Placed { place, record }),
+        })
+    }
+
+    /// What the step's branches, items and iterations are kept with.
+    fn body(&self) -> Placed<'h> {
+        self.construct.unwrap_or(self.step)
+    }
 }
 
 fn unknown(name: &str) -> PyErr {
@@ -159,11 +241,22 @@ impl RunRecord {
         collected::finish(&self.finish, &visit)
     }
 
+    /// The context's fields that the run or lane has written, by name.
+    fn touched(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        match self.finish.context.peek() {
+            Some(context) => view::touched(context.bind(py)),
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// The value of the field `name` of a `PipelineResult`.
     fn field<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
         let finish = &self.finish;
         match name {
-            "step_history" => Ok(children_of(py, &self.plan, finish, None)?.into_any()),
+            "step_history" => {
+                let kept = Kept::Finish(Arc::clone(finish));
+                Ok(children_of(py, &self.plan, &kept, None)?.into_any())
+            }
             "total_cost_usd" => object(py, finish.usage.cost.dollars()),
             "total_tokens" => object(py, finish.usage.tokens),
             "final_pipeline_context" => finish.context.plain(py),
@@ -197,20 +290,16 @@ fn status(outcome: &Outcome<Python3>) -> &'static str {
 impl StepRecord {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         match &self.of {
-            Of::Step(finish, _) => collected::finish(finish, &visit),
-            Of::Snapshot(_) | Of::Lane { .. } => Ok(()),
+            Of::Step(Kept::Finish(finish), _) => collected::finish(finish, &visit),
+            Of::Step(Kept::Taken(_), _) | Of::Lane { .. } => Ok(()),
         }
     }
 
     /// The value of the field `name` of a `StepResult`.
     fn field<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
         match &self.of {
-            Of::Step(finish, place) => match finish.history.records.get(*place as usize) {
-                Some(record) => self.step_field(py, &finish.history, record, name),
-                None => Err(unknown(name)),
-            },
-            Of::Snapshot(history) => match history.records.first() {
-                Some(record) => self.step_field(py, history, record, name),
+            Of::Step(kept, place) => match Shown::of(&self.plan, kept.history(), *place) {
+                Some(shown) => self.step_field(py, kept, shown, name),
                 None => Err(unknown(name)),
             },
             Of::Lane { lanes, place } => match lanes.get(*place) {
@@ -234,14 +323,17 @@ impl StepRecord {
     fn step_field<'py>(
         &self,
         py: Python<'py>,
-        history: &History<Python3>,
-        record: &Record<Python3>,
+        kept: &Kept,
+        shown: Shown<'_>,
         name: &str,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let details = record.details.as_deref();
-        let fallback = details
+        let record = shown.step.record;
+        let body = shown.body().record;
+        let fallback = record
+            .details
+            .as_ref()
             .and_then(|details| details.fallback.as_ref())
-            .and_then(|(place, primary)| Some((history.records.get(*place as usize)?, primary)));
+            .and_then(|(place, primary)| Some((shown.history.records.get(*place as usize)?, primary)));
         match name {
             "name" => {
                 // A step that its fallback saved goes by the fallback's name.
@@ -251,10 +343,11 @@ impl StepRecord {
                 };
                 object(py, &*self.plan.plan.node(node).name)
             }
-            "output" => Ok(record
-                .output
-                .as_ref()
-                .map_or_else(|| py.None().into_bound(py), |output| output.bind(py).clone())),
+            "output" => {
+                let kept = body.output.as_ref().filter(|_| record.status == Status::Failed);
+                let output = record.output.as_ref().or(kept);
+                Ok(output.map_or_else(|| py.None().into_bound(py), |output| output.bind(py).clone()))
+            }
             "success" => object(py, record.status == Status::Succeeded),
             "attempts" => {
                 let more = fallback.map_or(0, |(fallback, _)| fallback.attempts);
@@ -274,19 +367,20 @@ impl StepRecord {
                 (Some(failure), _) => object(py, failure.to_string())?,
                 (None, Status::Cancelled) => object(py, "cancelled")?,
                 (None, Status::LimitExceeded) => object(py, "a usage limit was reached")?,
+                (None, Status::Succeeded) if left_by_condition(body) => {
+                    object(py, "loop exited by condition")?
+                }
                 _ => py.None().into_bound(py),
             }),
             "branch_context" => Ok(py.None().into_bound(py)),
-            "metadata_" => Ok(self.metadata(py, record)?.into_any()),
-            "step_history" => Ok(self.inside(py, record)?.into_any()),
+            "metadata_" => Ok(self.metadata(py, record, body)?.into_any()),
+            "step_history" => Ok(self.inside(py, kept, shown)?.into_any()),
             "items" => {
-                let is_map = matches!(self.plan.plan.node(record.node).kind, Kind::Map(_));
-                let lanes = if is_map {
-                    details.map(|details| &details.lanes)
-                } else {
-                    None
-                };
-                Ok(self.lanes(py, lanes)?.into_any())
+                let items = PyList::empty(py);
+                if let (Kind::Map(_), Some(details)) = (&self.plan.plan.node(body.node).kind, &body.details) {
+                    self.append_lanes(&details.lanes, &items)?;
+                }
+                Ok(items.into_any())
             }
             "error" => Ok(record
                 .failure
@@ -300,23 +394,40 @@ impl StepRecord {
         }
     }
 
-    fn metadata<'py>(&self, py: Python<'py>, record: &Record<Python3>) -> PyResult<Bound<'py, PyDict>> {
+    fn metadata<'py>(
+        &self,
+        py: Python<'py>,
+        record: &Record<Python3>,
+        body: &Record<Python3>,
+    ) -> PyResult<Bound<'py, PyDict>> {
         let metadata = PyDict::new(py);
-        let Some(details) = &record.details else {
+        if let Some(details) = &record.details {
+            if let Some((_, primary)) = &details.fallback {
+                metadata.set_item("fallback_triggered", true)?;
+                metadata.set_item("original_error", primary.to_string())?;
+            }
+            if !details.attempt_failures.is_empty() {
+                let failures: Vec<String> =
+                    details.attempt_failures.iter().map(ToString::to_string).collect();
+                metadata.set_item("attempt_failures", failures)?;
+            }
+        }
+        let Some(details) = &body.details else {
             return Ok(metadata);
         };
-        if let Some((_, primary)) = &details.fallback {
-            metadata.set_item("fallback_triggered", true)?;
-            metadata.set_item("original_error", primary.to_string())?;
-        }
+        let kind = &self.plan.plan.node(body.node).kind;
         if let Some(branch) = &details.branch {
-            metadata.set_item("executed_branch_key", &**branch)?;
+            let key = match kind {
+                Kind::States(_) => "final_state",
+                _ => "executed_branch_key",
+            };
+            metadata.set_item(key, &**branch)?;
         }
-        if !details.attempt_failures.is_empty() {
-            let failures: Vec<String> = details.attempt_failures.iter().map(ToString::to_string).collect();
-            metadata.set_item("attempt_failures", failures)?;
+        if let Some(end) = details.loop_end {
+            metadata.set_item("iterations", end.iterations)?;
+            metadata.set_item("exit_reason", end.reason.as_str())?;
         }
-        if !details.lanes.is_empty() && matches!(self.plan.plan.node(record.node).kind, Kind::Parallel(_)) {
+        if matches!(kind, Kind::Parallel(_)) {
             let executed: Vec<&str> = details
                 .lanes
                 .iter()
@@ -329,37 +440,37 @@ impl StepRecord {
     }
 
     /// The results of the steps inside.
-    fn inside<'py>(&self, py: Python<'py>, record: &Record<Python3>) -> PyResult<Bound<'py, PyList>> {
-        let results = match &self.of {
-            Of::Step(finish, place) => children_of(py, &self.plan, finish, Some(*place))?,
-            _ => PyList::empty(py),
-        };
-        let lanes = record.details.as_ref().map(|details| &details.lanes);
-        if let Some(lanes) = lanes.filter(|lanes| !lanes.is_empty()) {
-            if matches!(self.plan.plan.node(record.node).kind, Kind::Group(_))
-                && let Some(finish) = lanes.first().and_then(|lane| lane.finish.as_ref())
-            {
-                return children_of(py, &self.plan, finish, None);
+    fn inside<'py>(&self, py: Python<'py>, kept: &Kept, shown: Shown<'_>) -> PyResult<Bound<'py, PyList>> {
+        let body = shown.body();
+        let results = children_of(py, &self.plan, kept, Some(body.place))?;
+        if let Some(details) = &body.record.details {
+            let lanes = &details.lanes;
+            match self.plan.plan.node(body.record.node).kind {
+                Kind::Group(_) => {
+                    if let Some(finish) = lanes.first().and_then(|lane| lane.finish.as_ref()) {
+                        let finish = Kept::Finish(Arc::clone(finish));
+                        append_children(&self.plan, &finish, None, None, &results)?;
+                    }
+                }
+                // Those of a map are its items.
+                Kind::Map(_) => {}
+                _ => self.append_lanes(lanes, &results)?,
             }
-            if !matches!(self.plan.plan.node(record.node).kind, Kind::Map(_)) {
-                return self.lanes(py, Some(lanes));
-            }
+        }
+        if let Some(construct) = shown.construct {
+            let construct = Some(construct.record.node);
+            append_children(&self.plan, kept, Some(shown.step.place), construct, &results)?;
         }
         Ok(results)
     }
 
-    fn lanes<'py>(
+    fn append_lanes(
         &self,
-        py: Python<'py>,
-        lanes: Option<&Arc<Vec<LaneRecord<Python3>>>>,
-    ) -> PyResult<Bound<'py, PyList>> {
-        let results = PyList::empty(py);
-        if let Some(lanes) = lanes {
-            for place in 0..lanes.len() {
-                results.append(lane_result(py, &self.plan, lanes, place)?)?;
-            }
-        }
-        Ok(results)
+        lanes: &Arc<Vec<LaneRecord<Python3>>>,
+        results: &Bound<'_, PyList>,
+    ) -> PyResult<()> {
+        (0..lanes.len())
+            .try_for_each(|place| results.append(lane_result(results.py(), &self.plan, lanes, place)?))
     }
 
     fn lane_field<'py>(
@@ -404,7 +515,10 @@ impl StepRecord {
             },
             "metadata_" => Ok(PyDict::new(py).into_any()),
             "step_history" => match finish {
-                Some(finish) => Ok(children_of(py, &self.plan, finish, None)?.into_any()),
+                Some(finish) => {
+                    let finish = Kept::Finish(Arc::clone(finish));
+                    Ok(children_of(py, &self.plan, &finish, None)?.into_any())
+                }
                 None => Ok(PyList::empty(py).into_any()),
             },
             "items" => Ok(PyList::empty(py).into_any()),
@@ -417,6 +531,11 @@ impl StepRecord {
             other => Err(unknown(other)),
         }
     }
+}
+
+fn left_by_condition(record: &Record<Python3>) -> bool {
+    let end = record.details.as_ref().and_then(|details| details.loop_end);
+    end.is_some_and(|end| end.reason == ExitReason::Condition)
 }
 
 /// The node whose definition a hook is told of.

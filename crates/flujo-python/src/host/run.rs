@@ -120,7 +120,7 @@ fn begin(py: Python<'_>, start: Start, resume: &Resume) -> PyResult<Box<UnderWay
     let deadline = shared.deadline(began);
     let plan = Arc::clone(&shared.plan.plan);
     let machine = Machine::start(plan, shared.options(), input, context, began, deadline);
-    let driver = Driver::new(Box::new(machine), shared, Outputs::default());
+    let driver = Driver::new(Box::new(machine), shared, Vec::new(), Outputs::default());
     let place = Bound::new(
         py,
         Place {

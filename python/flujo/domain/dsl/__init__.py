@@ -15,22 +15,35 @@ from flujo.domain.dsl.decorator import adapter_step, blocking, step  # isort: sk
 if TYPE_CHECKING:
     from flujo.domain.backoff import Backoff
     from flujo.domain.dsl.conditional import BranchKey, ConditionalStep
+    from flujo.domain.dsl.import_step import ImportStep, OutputMapping
+    from flujo.domain.dsl.loop import LoopStep, RefineStep
     from flujo.domain.dsl.map import MapStep
     from flujo.domain.dsl.parallel import BranchFailureStrategy, MergeStrategy, ParallelStep
+    from flujo.domain.dsl.router import DynamicParallelRouterStep
+    from flujo.domain.dsl.state_machine import StateMachineStep, Transition
     from flujo.domain.dsl.sub_pipeline import SubPipelineStep
+    from flujo.domain.dsl.tree_search import TreeSearchStep
 
 __all__ = [
     "Backoff",
     "BranchFailureStrategy",
     "BranchKey",
     "ConditionalStep",
+    "DynamicParallelRouterStep",
+    "ImportStep",
+    "LoopStep",
     "MapStep",
     "MergeStrategy",
+    "OutputMapping",
     "ParallelStep",
     "Pipeline",
+    "RefineStep",
+    "StateMachineStep",
     "Step",
     "StepConfig",
     "SubPipelineStep",
+    "Transition",
+    "TreeSearchStep",
     "adapter_step",
     "blocking",
     "step",
@@ -41,10 +54,18 @@ _HOMES = {
     "BranchFailureStrategy": "flujo.domain.dsl.parallel",
     "BranchKey": "flujo.domain.dsl.conditional",
     "ConditionalStep": "flujo.domain.dsl.conditional",
+    "DynamicParallelRouterStep": "flujo.domain.dsl.router",
+    "ImportStep": "flujo.domain.dsl.import_step",
+    "LoopStep": "flujo.domain.dsl.loop",
     "MapStep": "flujo.domain.dsl.map",
     "MergeStrategy": "flujo.domain.dsl.parallel",
+    "OutputMapping": "flujo.domain.dsl.import_step",
     "ParallelStep": "flujo.domain.dsl.parallel",
+    "RefineStep": "flujo.domain.dsl.loop",
+    "StateMachineStep": "flujo.domain.dsl.state_machine",
     "SubPipelineStep": "flujo.domain.dsl.sub_pipeline",
+    "Transition": "flujo.domain.dsl.state_machine",
+    "TreeSearchStep": "flujo.domain.dsl.tree_search",
 }
 
 

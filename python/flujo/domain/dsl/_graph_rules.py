@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
+from flujo.domain.dsl._composable import Composable
 from flujo.domain.dsl._types import fits, type_name
 
 if TYPE_CHECKING:
-    from flujo.domain.dsl._composable import Composable
     from flujo.domain.dsl.conditional import ConditionalStep
     from flujo.domain.dsl.pipeline import Pipeline
     from flujo.domain.dsl.step import Step
@@ -51,9 +51,32 @@ def bodies(step: Step[Any, Any]) -> Iterator[tuple[str, Pipeline[Any, Any]]]:
     default = getattr(step, "default_branch_pipeline", None)
     if default is not None:
         yield "default", default
-    body = getattr(step, "pipeline", None)
-    if body is not None:
-        yield "", body
+    for field, title in _BODIES.items():
+        body = getattr(step, field, None)
+        if body is not None:
+            yield title, body
+    states = getattr(step, "states", None)
+    if states is not None:
+        yield from states.items()
+    router = getattr(step, "router_agent", None)
+    if step.kind == "router" and isinstance(router, Composable):
+        from flujo.domain.dsl.pipeline import as_pipeline
+
+        yield "router", as_pipeline("router_agent", router)
+
+
+_BODIES = {
+    "pipeline": "",
+    "loop_body_pipeline": "",
+    "generator_pipeline": "generator",
+    "critic_pipeline": "critic",
+    "failure_route": "on_failure",
+}
+
+_MAKES_OWN_INPUTS = frozenset({"map", "refine", "state_machine"})
+"""Kinds of constructs whose bodies don't get what the construct is given."""
+
+_MAPPED_INPUTS = ("branch_input_mapper", "initial_input_to_loop_body_mapper")
 
 
 class _Place(NamedTuple):
@@ -113,6 +136,8 @@ class _Walk:
                 "its output is its input; add a step if more is meant",
             )
         found: list[Visit] = []
+        if pipeline.on_failure is not None:
+            found.append((pipeline.on_failure, _Place(path, "on_failure"), Any, True))
         by_name: dict[str, Step[Any, Any]] = {}
         before: Step[Any, Any] | None = None
         for step in pipeline.steps:
@@ -138,15 +163,17 @@ class _Walk:
         self.done[id(step)] = step
         if step.kind == "step":
             self._agent(step, place)
-        if step.kind in ("parallel", "conditional") and not getattr(step, "branches", True):
+        if step.kind in ("parallel", "router", "conditional") and not getattr(step, "branches", True):
             self._error("V-B1", place, step, "the step has no branches", "give it at least one branch")
         if step.kind == "conditional":
             self._reach(step, place)  # type: ignore[arg-type]
         self._settings(step, place)
         found: list[Visit] = []
-        passed = given if step.kind != "map" and getattr(step, "branch_input_mapper", None) is None else Any
+        mapped = any(getattr(step, field, None) is not None for field in _MAPPED_INPUTS)
+        passed = Any if mapped or step.kind in _MAKES_OWN_INPUTS else given
         for title, body in bodies(step):
-            found.append((body, _Place(place, title) if title else place, passed, True))
+            takes = Any if body is step.failure_route else passed
+            found.append((body, _Place(place, title) if title else place, takes, True))
         if step.fallback_step is not None:
             self._fallbacks(step, place)
             found.append((step.fallback_step, _Place(place, "fallback"), Any, True))

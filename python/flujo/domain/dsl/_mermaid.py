@@ -48,7 +48,7 @@ def flowchart(pipeline: Pipeline[Any, Any]) -> str:
                 later.append((depth, f"{previous} {f'-->|{_text(label)}|' if label else '-->'} {node}"))
             previous, label = node, ""
             later.extend((depth, line) for line in _fallbacks(step, node, numbers))
-            inner = [("each item" if step.kind == "map" else key, nested) for key, nested in bodies(step)]
+            inner = [(key or _WHEN.get(step.kind, ""), nested) for key, nested in bodies(step)]
             if inner:
                 later.append((depth, f"subgraph g{node}[{_text(step.name)}]"))
                 later.extend((depth + 1, (nested, node, title)) for title, nested in inner)
@@ -69,7 +69,20 @@ def _fallbacks(step: Step[Any, Any], node: str, numbers: count[int]) -> Iterator
         node, following = fallback, following.fallback_step
 
 
-_SHAPES = {"conditional": "{%s}", "parallel": "[/%s/]", "map": "[/%s/]", "sub_pipeline": "[[%s]]"}
+_SHAPES = {
+    "conditional": "{%s}",
+    "parallel": "[/%s/]",
+    "router": "[/%s/]",
+    "map": "[/%s/]",
+    "loop": "([%s])",
+    "refine": "([%s])",
+    "state_machine": "{{%s}}",
+    "sub_pipeline": "[[%s]]",
+    "import": "[[%s]]",
+}
+
+_WHEN = {"map": "each item", "loop": "each iteration"}
+"""How a construct's body is called in the chart."""
 
 
 def _shape(step: Step[Any, Any]) -> str:

@@ -10,6 +10,7 @@ from flujo.domain.dsl._tracking import Check
 from flujo.domain.dsl.step_config import StepConfig, StepConfigOptions
 
 if TYPE_CHECKING:
+    from flujo.domain.dsl._composable import Composable
     from flujo.domain.dsl.step import Step
     from flujo.domain.processors import AgentProcessors
     from flujo.domain.usage import UsageLimits
@@ -35,8 +36,9 @@ class StepOptions(StepConfigOptions, total=False):
     output_keys: Iterable[str] | None
     sink_to: str | None
     meta: Mapping[str, Any] | None
+    failure_route: Composable[Any, Any] | None
     failure_handlers: Iterable[Callable[..., object]] | None
-    static_invariants: Iterable[object] | None
+    static_invariants: Iterable[Callable[..., object]] | None
     is_adapter: bool
     adapter_id: str | None
     adapter_allow: str | None
@@ -96,6 +98,12 @@ def _fallback(where: str, value: object) -> object:
     return value
 
 
+def _route(where: str, value: object) -> object:
+    from flujo.domain.dsl.pipeline import as_pipeline
+
+    return as_pipeline(where, value)
+
+
 def _processors() -> type:
     from flujo.domain.processors import AgentProcessors
 
@@ -140,8 +148,9 @@ CHECKS: Mapping[str, Check] = {
     "output_keys": _names,
     "sink_to": _checks.optional(_checks.dotted_path),
     "meta": _checks.mapping(None, "a mapping"),
+    "failure_route": _checks.optional(_route),
     "failure_handlers": _checks.list_of(_callable, "a list of callables"),
-    "static_invariants": _checks.list_of(None, "a list"),
+    "static_invariants": _checks.list_of(_callable, "a list of callables of the context"),
     "is_adapter": _checks.boolean,
     "adapter_id": _checks.optional(_checks.text),
     "adapter_allow": _checks.optional(_checks.text),
@@ -164,6 +173,7 @@ DEFAULTS: Mapping[str, object] = {
     "output_keys": None,
     "sink_to": None,
     "meta": None,
+    "failure_route": None,
     "failure_handlers": None,
     "static_invariants": None,
     "is_adapter": False,
@@ -189,7 +199,7 @@ def merged_config(config: object, settings: Mapping[str, Any], owner: str) -> ob
         UserWarning,
         stacklevel=_frames_inside(),
     )
-    return StepConfig(**{**given.model_dump(), **settings})
+    return StepConfig(**{**given.given(), **settings})
 
 
 def _frames_inside() -> int:

@@ -62,6 +62,10 @@ class Pipeline(Composable[InputT, OutputT]):
         name: Names the pipeline in results, records and errors.
         hooks: Called with the events of each run.
         on_finish: Called when a run is over.
+        on_failure: Runs when a step has failed and nothing at that step has dealt with it: a step or pipeline
+            that gets a `StepFailure`. How it ends is how the pipeline ends.
+        static_invariants: Must hold of the context (or of output and context) after each step; one that doesn't
+            fails the step.
         optimization: Which optimisations the pipeline uses; None means the runner's.
 
     Raises:
@@ -71,12 +75,22 @@ class Pipeline(Composable[InputT, OutputT]):
 
     kind: ClassVar[str] = "sequence"
 
-    _fields: ClassVar[tuple[str, ...]] = ("steps", "name", "hooks", "on_finish", "optimization")
+    _fields: ClassVar[tuple[str, ...]] = (
+        "steps",
+        "name",
+        "hooks",
+        "on_finish",
+        "on_failure",
+        "static_invariants",
+        "optimization",
+    )
     _checks: ClassVar[Mapping[str, Check]] = {
         "steps": _steps,
         "name": _checks.optional(_checks.name),
         "hooks": _callables,
         "on_finish": _callables,
+        "on_failure": _checks.optional(lambda where, value: as_pipeline(where, value)),
+        "static_invariants": _callables,
         "optimization": _checks.optional(_checks.optimization),
     }
 
@@ -84,6 +98,8 @@ class Pipeline(Composable[InputT, OutputT]):
     name: str | None
     hooks: TrackedList[Callable[..., object]]
     on_finish: TrackedList[Callable[..., object]]
+    on_failure: Pipeline[Any, Any] | None
+    static_invariants: TrackedList[Callable[..., object]]
     optimization: OptimizationConfig | None
 
     def __init__(
@@ -93,6 +109,8 @@ class Pipeline(Composable[InputT, OutputT]):
         name: str | None = None,
         hooks: Iterable[Callable[..., object]] | None = None,
         on_finish: Iterable[Callable[..., object]] | None = None,
+        on_failure: Composable[Any, Any] | None = None,
+        static_invariants: Iterable[Callable[..., object]] | None = None,
         optimization: OptimizationConfig | None = None,
     ) -> None:
         self._fill(
@@ -101,6 +119,8 @@ class Pipeline(Composable[InputT, OutputT]):
                 "name": name,
                 "hooks": hooks,
                 "on_finish": on_finish,
+                "on_failure": on_failure,
+                "static_invariants": static_invariants,
                 "optimization": optimization,
             }
         )
@@ -183,11 +203,17 @@ def join(left: Composable[Any, Any], right: object) -> Any:
     if isinstance(left, Step) and isinstance(right, Step):
         return Pipeline([left, right])
     sides = (as_pipeline("left", left), as_pipeline("right", right))
+    if any(side.on_failure is not None for side in sides):
+        raise ValueError(
+            f"{left!r} >> {right!r}: a pipeline with on_failure can't be joined flat, as its handler would then "
+            "be for other steps too; nest it with pipeline.as_step(name)"
+        )
     return Pipeline(
         [step for side in sides for step in side.steps],
         name=next((side.name for side in sides if side.name is not None), None),
         hooks=[hook for side in sides for hook in side.hooks],
         on_finish=[hook for side in sides for hook in side.on_finish],
+        static_invariants=[invariant for side in sides for invariant in side.static_invariants],
         optimization=next((side.optimization for side in sides if side.optimization is not None), None),
     )
 

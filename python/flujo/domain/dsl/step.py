@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 from typing_extensions import TypeVar
 
 from flujo.domain.dsl import _checks
 from flujo.domain.dsl._composable import Composable, InputT, OutputT
+from flujo.domain.dsl._construct_factories import ConstructFactories
 from flujo.domain.dsl._step_fields import CHECKS, DEFAULTS, NamedStepOptions, StepOptions, merged_config
 from flujo.domain.dsl._tracking import Check, TrackedDict, TrackedList, refuse_unknown, shown
 from flujo.domain.dsl.step_config import StepConfig
@@ -19,11 +20,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from flujo.domain.dsl._protocols import AsyncAgent, Condition, SyncAgent, WrappingAgent
+    from flujo.domain.dsl._protocols import AsyncAgent, SyncAgent, WrappingAgent
     from flujo.domain.dsl._signature import CallableFacts
-    from flujo.domain.dsl.conditional import ConditionalStep
-    from flujo.domain.dsl.map import MapStep
-    from flujo.domain.dsl.parallel import BranchFailureStrategy, MergeFunction, MergeStrategy, ParallelStep
+    from flujo.domain.dsl.pipeline import Pipeline
     from flujo.domain.processors import AgentProcessors
     from flujo.domain.usage import UsageLimits
 
@@ -31,14 +30,12 @@ __all__ = ["Step", "StepOptions"]
 
 In = TypeVar("In")
 Out = TypeVar("Out")
-Key = TypeVar("Key", bound=Hashable)
-Item = TypeVar("Item")
 
 
 _INSTEAD = "run it with Flujo(step).run(data), or call its agent with await step.arun(data)"
 
 
-class Step(Composable[InputT, OutputT]):
+class Step(ConstructFactories, Composable[InputT, OutputT]):
     """One unit of work: an agent, what surrounds it, and how often and how long it's tried.
 
     An agent is any object with `run(data, …)`, or any callable, sync or async. `a >> b` makes a pipeline.
@@ -81,8 +78,12 @@ class Step(Composable[InputT, OutputT]):
     sink_to: str | None
     """The dotted path in the context that the output is written to."""
     meta: TrackedDict[str, Any]
+    failure_route: Pipeline[Any, Any] | None
+    """Runs when the step has failed, retries and fallback included; how it ends is how the step's place ends."""
     failure_handlers: TrackedList[Callable[..., object]]
-    static_invariants: TrackedList[Any]
+    """Are told when the step has failed; the failure stands."""
+    static_invariants: TrackedList[Callable[..., object]]
+    """Must hold of the context (or of output and context) after the step; one that doesn't fails the step."""
     is_adapter: bool
     adapter_id: str | None
     adapter_allow: str | None
@@ -175,6 +176,18 @@ class Step(Composable[InputT, OutputT]):
         self.fallback_step = fallback_step
         return self
 
+    def on_failure(self, handler: Composable[Any, Any] | Callable[..., object]) -> Self:
+        """What happens when the step has failed, its retries and its fallback included.
+
+        A step or pipeline takes over: it gets a `StepFailure`, and its output goes on. A plain callable is only
+        told, with the `StepFailure` if it takes an argument, and the failure stands.
+        """
+        if isinstance(handler, Composable):
+            self.failure_route = handler  # type: ignore[assignment]  # checked and made a pipeline
+        else:
+            self.failure_handlers.append(handler)
+        return self
+
     def add_plugin(self, plugin: object, priority: int = 0) -> Self:
         """Add a plugin that checks the output; the highest priority runs first."""
         self.plugins.append((plugin, priority))
@@ -244,6 +257,22 @@ class Step(Composable[InputT, OutputT]):
 
     # --- factories
     # -------------------------------------------------------------------------------------------
+
+    @classmethod
+    def gather(
+        cls, name: str, wait_for: Iterable[str], **options: Unpack[StepOptions]
+    ) -> Step[Mapping[str, Any], dict[str, Any]]:
+        """A step that takes the named outputs out of a parallel step's, and passes them on as one dict.
+
+        Args:
+            name: Names the step.
+            wait_for: The names of the branches.
+            **options: The fields of every step, and those of its config.
+        """
+        from flujo.domain.dsl._input_key import InputKeys
+
+        given: dict[str, Any] = {"inline": True, **options}
+        return Step(name, InputKeys(wait_for), **given)
 
     @overload
     @classmethod
@@ -362,167 +391,6 @@ class Step(Composable[InputT, OutputT]):
         from flujo.domain.dsl._input_key import InputKey
 
         return _named(f"use_input:{key}", InputKey(key), {"inline": True, **options})
-
-    @overload
-    @classmethod
-    def parallel(
-        cls,
-        name: str,
-        branches: Mapping[str, Composable[In, Out]],
-        *,
-        context_include_keys: Iterable[str] | None = None,
-        merge_strategy: MergeStrategy | MergeFunction | str = ...,
-        on_branch_failure: BranchFailureStrategy | str = ...,
-        field_mapping: Mapping[str, Iterable[str]] | None = None,
-        ignore_branch_names: bool = False,
-        reduce: None = None,
-        max_concurrency: int | None = None,
-        **options: Unpack[StepOptions],
-    ) -> ParallelStep[In, dict[str, Out]]: ...
-    @overload
-    @classmethod
-    def parallel(
-        cls,
-        name: str,
-        branches: Mapping[str, Composable[In, Any]],
-        *,
-        context_include_keys: Iterable[str] | None = None,
-        merge_strategy: MergeStrategy | MergeFunction | str = ...,
-        on_branch_failure: BranchFailureStrategy | str = ...,
-        field_mapping: Mapping[str, Iterable[str]] | None = None,
-        ignore_branch_names: bool = False,
-        reduce: Callable[..., Out],
-        max_concurrency: int | None = None,
-        **options: Unpack[StepOptions],
-    ) -> ParallelStep[In, Out]: ...
-    @classmethod
-    def parallel(cls, name: str, branches: Mapping[str, Any], **options: Any) -> Any:
-        """Run branches at the same time on one input, each with its own view of the context.
-
-        The output is a dict of the branches' outputs in declared order, or what `reduce` makes of it. See
-        `ParallelStep` for the keywords.
-        """
-        from flujo.domain.dsl.parallel import ParallelStep
-
-        return ParallelStep(name, branches, **options)
-
-    @overload
-    @classmethod
-    def branch_on(
-        cls,
-        name: str,
-        condition_callable: Condition[In, Key],
-        branches: Mapping[Key, Composable[In, Out]],
-        default_branch_pipeline: Composable[In, Out] | None = None,
-        branch_input_mapper: None = None,
-        branch_output_mapper: None = None,
-        **options: Unpack[StepOptions],
-    ) -> ConditionalStep[In, Out]: ...
-    @overload
-    @classmethod
-    def branch_on(
-        cls,
-        name: str,
-        condition_callable: Condition[Any, Key],
-        branches: Mapping[Key, Composable[Any, Any]],
-        default_branch_pipeline: Composable[Any, Any] | None = None,
-        branch_input_mapper: Callable[..., object] | None = None,
-        branch_output_mapper: Callable[..., object] | None = None,
-        **options: Unpack[StepOptions],
-    ) -> ConditionalStep[Any, Any]: ...
-    @overload
-    @classmethod
-    def branch_on(
-        cls,
-        name: str,
-        *,
-        condition_expression: str,
-        branches: Mapping[Any, Composable[In, Out]],
-        default_branch_pipeline: Composable[In, Out] | None = None,
-        branch_input_mapper: None = None,
-        branch_output_mapper: None = None,
-        **options: Unpack[StepOptions],
-    ) -> ConditionalStep[In, Out]: ...
-    @overload
-    @classmethod
-    def branch_on(
-        cls,
-        name: str,
-        *,
-        condition_expression: str,
-        branches: Mapping[Any, Composable[Any, Any]],
-        default_branch_pipeline: Composable[Any, Any] | None = None,
-        branch_input_mapper: Callable[..., object] | None = None,
-        branch_output_mapper: Callable[..., object] | None = None,
-        **options: Unpack[StepOptions],
-    ) -> ConditionalStep[Any, Any]: ...
-    @classmethod
-    def branch_on(cls, name: str, *args: Any, **options: Any) -> Any:
-        """Run the branch whose key the condition gives for the last output and the context.
-
-        See `ConditionalStep` for the keywords.
-        """
-        from flujo.domain.dsl.conditional import ConditionalStep
-
-        return ConditionalStep(name, *args, **options)
-
-    @overload
-    @classmethod
-    def map_over(
-        cls,
-        name: str,
-        pipeline: Composable[Item, Out],
-        *,
-        iterable_input: None = None,
-        max_concurrency: int = 1,
-        on_item_failure: Literal["fail", "skip"] = "fail",
-        **options: Unpack[StepOptions],
-    ) -> MapStep[Iterable[Item], list[Out]]: ...
-    @overload
-    @classmethod
-    def map_over(
-        cls,
-        name: str,
-        pipeline: Composable[Item, Out],
-        *,
-        iterable_input: None = None,
-        max_concurrency: int = 1,
-        on_item_failure: Literal["none"],
-        **options: Unpack[StepOptions],
-    ) -> MapStep[Iterable[Item], list[Out | None]]: ...
-    @overload
-    @classmethod
-    def map_over(
-        cls,
-        name: str,
-        pipeline: Composable[Any, Out],
-        *,
-        iterable_input: str | Callable[..., object],
-        max_concurrency: int = 1,
-        on_item_failure: Literal["fail", "skip"] = "fail",
-        **options: Unpack[StepOptions],
-    ) -> MapStep[Any, list[Out]]: ...
-    @overload
-    @classmethod
-    def map_over(
-        cls,
-        name: str,
-        pipeline: Composable[Any, Out],
-        *,
-        iterable_input: str | Callable[..., object],
-        max_concurrency: int = 1,
-        on_item_failure: Literal["none"],
-        **options: Unpack[StepOptions],
-    ) -> MapStep[Any, list[Out | None]]: ...
-    @classmethod
-    def map_over(cls, name: str, pipeline: Any, **options: Any) -> Any:
-        """Run a pipeline once for each item; the output is the list of their outputs in order of the items.
-
-        See `MapStep` for the keywords.
-        """
-        from flujo.domain.dsl.map import MapStep
-
-        return MapStep(name, pipeline, **options)
 
 
 def name_of(callable_: object) -> str:

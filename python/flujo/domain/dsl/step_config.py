@@ -121,6 +121,15 @@ class StepConfig(Definition):
             if name not in _DEFAULTS:
                 refuse_unknown("StepConfig", name, self._fields, TypeError)
         self._fill({**_DEFAULTS, **fields})
+        self.__dict__["_given"] = frozenset(fields)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        self.__dict__["_given"] |= {name}
+
+    def given(self) -> dict[str, Any]:
+        """The fields that somebody has set, by name, also those that were set to their default."""
+        return {name: value for name, value in self.model_dump().items() if name in self.__dict__["_given"]}
 
     def model_dump(self) -> dict[str, Any]:
         """The fields by name."""
