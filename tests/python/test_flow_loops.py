@@ -51,7 +51,9 @@ async def test_a_loop_that_never_has_done_fails_and_keeps_its_last_output_and_co
         context.count += 1
         return x + 1
 
-    result = await Flujo(loop(count, lambda out, ctx: False, max_loops=3), context_model=Counting).run_async(0)
+    result = await Flujo(loop(count, lambda out, ctx: False, max_loops=3), context_model=Counting).run_async(
+        0
+    )
     whole = result.step_history[0]
     assert not result.success
     assert whole.output == result.output == 3
@@ -108,7 +110,9 @@ async def test_mappers_make_first_input_next_inputs_and_output() -> None:
         ("exit_condition_callable", "exit_condition_error", 1),
     ],
 )
-async def test_what_raises_is_named_and_what_was_done_is_kept(which: str, reason: str, iterations: int) -> None:
+async def test_what_raises_is_named_and_what_was_done_is_kept(
+    which: str, reason: str, iterations: int
+) -> None:
     def broken(*_: Any) -> Any:
         raise LookupError("broken")
 
