@@ -225,7 +225,7 @@ async def test_an_import_works_in_a_context_of_its_own_and_what_it_wrote_comes_b
     assert seen == [("question", 0, [])]
     context = result.final_pipeline_context
     assert (context.answer, context.count, context.notes) == ("written", 7, ["outer"])
-    assert context.initial_prompt == "start"
+    assert context.initial_prompt is None
     assert [one.name for one in result.step_history[1].step_history] == ["work"]
 
 

@@ -19,7 +19,6 @@ LONG_FILES: dict[str, str] = {
     "crates/flujo-simulation/src/generate.rs": "one strategy per field of a case",
     "crates/flujo-simulation/src/invariant.rs": "one list of what must hold",
     "crates/flujo-simulation/src/story/mod.rs": "the stories' one vocabulary",
-    "python/flujo/domain/dsl/step.py": "overloads of the factories make up half of it",
 }
 LONGEST = 500
 

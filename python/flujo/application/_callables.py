@@ -131,7 +131,7 @@ def declared_class(declared: Any) -> type | None:
     """A declared type as a class that results can be held against; None where it says nothing of the kind."""
     import typing
 
-    if not isinstance(declared, type) or declared is object or typing.get_origin(declared) is not None:
+    if not isinstance(declared, type) or declared in (Any, object) or typing.get_origin(declared) is not None:
         return None
     if typing.is_typeddict(declared) or getattr(declared, "_is_protocol", False):
         return None

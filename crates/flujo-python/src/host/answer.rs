@@ -33,12 +33,11 @@ pub(crate) fn of_result(
         }
         Protocol::Plugin => of_plugin(&result)?,
         Protocol::Validator => of_validator(&result, &spec.name)?,
-        Protocol::Condition => of_condition(spec, &result)?,
         Protocol::Items => of_items(&result, &spec.name)?,
         Protocol::Decision => Answer::Decision(result.is_truthy()?),
         Protocol::Selection => of_selection(spec, &result)?,
         Protocol::Transition if result.is_none() => Answer::Done,
-        Protocol::Transition => of_condition(spec, &result)?,
+        Protocol::Condition | Protocol::Transition => of_condition(spec, &result)?,
         Protocol::Effect | Protocol::Merge | Protocol::Told => Answer::Done,
         Protocol::Inherit => {
             return Ok((Answer::Done, Some(Arc::new(ContextCell::given(&result)?))));

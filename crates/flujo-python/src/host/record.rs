@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flujo_core::machine::{ExitReason, History, LaneRecord, Outcome, Record, Status, Stop};
+use flujo_core::machine::{History, LaneRecord, Outcome, Record, Status, Stop};
 use flujo_core::plan::{Kind, NodeId};
 use flujo_core::usage::Usage;
 use pyo3::IntoPyObjectExt;
@@ -12,6 +12,10 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
 use pyo3::types::{PyDict, PyList};
+
+mod kept;
+
+use kept::{Kept, Shown, left_by_condition};
 
 use super::clock::seconds;
 use super::domain::{Finish, Python3};
@@ -42,24 +46,6 @@ enum Of {
         lanes: Arc<Vec<LaneRecord<Python3>>>,
         place: usize,
     },
-}
-
-/// What holds a history.
-#[derive(Clone)]
-enum Kept {
-    /// A run or lane that has ended.
-    Finish(Arc<Finish>),
-    /// What was there of one at some time.
-    Taken(Arc<History<Python3>>),
-}
-
-impl Kept {
-    fn history(&self) -> &History<Python3> {
-        match self {
-            Self::Finish(finish) => &finish.history,
-            Self::Taken(history) => history,
-        }
-    }
 }
 
 /// A result model that reads its fields from `record`.
@@ -186,45 +172,6 @@ fn append_children(
         })?;
     }
     Ok(())
-}
-
-/// A record with its place.
-#[derive(Clone, Copy)]
-struct Placed<'h> {
-    place: u32,
-    record: &'h Record<Python3>,
-}
-
-/// A step's record, and that of the construct it works with, as its last attempt left it: the two are shown as one.
-#[derive(Clone, Copy)]
-struct Shown<'h> {
-    history: &'h History<Python3>,
-    step: Placed<'h>,
-    construct: Option<Placed<'h>>,
-}
-
-impl<'h> Shown<'h> {
-    fn of(plan: &PlanWithSteps, history: &'h History<Python3>, place: u32) -> Option<Self> {
-        let record = history.records.get(place as usize)?;
-        let inner = |record: &Record<Python3>| plan.plan.node(record.node).inner;
-        let construct = match plan.plan.node(record.node).kind {
-            Kind::Step(_) => history
-                .children(Some(place))
-                .filter(|(_, child)| inner(child))
-                .last(),
-            _ => None,
-        };
-        Some(Self {
-            history,
-            step: Placed { place, record },
-            construct: construct.map(|(place, record)| Placed { place, record }),
-        })
-    }
-
-    /// What the step's branches, items and iterations are kept with.
-    fn body(&self) -> Placed<'h> {
-        self.construct.unwrap_or(self.step)
-    }
 }
 
 fn unknown(name: &str) -> PyErr {
@@ -531,11 +478,6 @@ impl StepRecord {
             other => Err(unknown(other)),
         }
     }
-}
-
-fn left_by_condition(record: &Record<Python3>) -> bool {
-    let end = record.details.as_ref().and_then(|details| details.loop_end);
-    end.is_some_and(|end| end.reason == ExitReason::Condition)
 }
 
 /// The node whose definition a hook is told of.

@@ -1,0 +1,71 @@
+//! Where results are read from: a history that is kept, and in it a step with the construct it works with.
+
+use std::sync::Arc;
+
+use flujo_core::machine::{ExitReason, History, Record};
+use flujo_core::plan::Kind;
+
+use super::super::domain::{Finish, Python3};
+use super::super::planning::PlanWithSteps;
+
+/// What holds a history.
+#[derive(Clone)]
+pub(super) enum Kept {
+    /// A run or lane that has ended.
+    Finish(Arc<Finish>),
+    /// What was there of one at some time.
+    Taken(Arc<History<Python3>>),
+}
+
+impl Kept {
+    pub(super) fn history(&self) -> &History<Python3> {
+        match self {
+            Self::Finish(finish) => &finish.history,
+            Self::Taken(history) => history,
+        }
+    }
+}
+
+/// A record with its place.
+#[derive(Clone, Copy)]
+pub(super) struct Placed<'h> {
+    pub(super) place: u32,
+    pub(super) record: &'h Record<Python3>,
+}
+
+/// A step's record, and that of the construct it works with, as its last attempt left it: the two are shown as one.
+#[derive(Clone, Copy)]
+pub(super) struct Shown<'h> {
+    pub(super) history: &'h History<Python3>,
+    pub(super) step: Placed<'h>,
+    pub(super) construct: Option<Placed<'h>>,
+}
+
+impl<'h> Shown<'h> {
+    pub(super) fn of(plan: &PlanWithSteps, history: &'h History<Python3>, place: u32) -> Option<Self> {
+        let record = history.records.get(place as usize)?;
+        let inner = |record: &Record<Python3>| plan.plan.node(record.node).inner;
+        let construct = match plan.plan.node(record.node).kind {
+            Kind::Step(_) => history
+                .children(Some(place))
+                .filter(|(_, child)| inner(child))
+                .last(),
+            _ => None,
+        };
+        Some(Self {
+            history,
+            step: Placed { place, record },
+            construct: construct.map(|(place, record)| Placed { place, record }),
+        })
+    }
+
+    /// What the step's branches, items and iterations are kept with.
+    pub(super) fn body(&self) -> Placed<'h> {
+        self.construct.unwrap_or(self.step)
+    }
+}
+
+pub(super) fn left_by_condition(record: &Record<Python3>) -> bool {
+    let end = record.details.as_ref().and_then(|details| details.loop_end);
+    end.is_some_and(|end| end.reason == ExitReason::Condition)
+}
