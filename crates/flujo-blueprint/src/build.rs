@@ -1,24 +1,18 @@
 //! From a checked blueprint to a pipeline that runs.
 
 mod agent;
+mod constructs;
 mod lanes;
 
 use std::sync::Arc;
 
 use flujo_agents::template::{Expression, Scope};
 use flujo_core::agent::Agent;
-use flujo_core::context::MergeStrategy as Merge;
 use flujo_core::value::Value;
-use flujo_tokio::{
-    BranchFailure, Conditional, Decision, Handler, ItemFailure as OnItemFailure, MapOver, Parallel, Pipeline,
-    Raised, Step as Node,
-};
+use flujo_tokio::{Decision, Handler, Pipeline, Raised, Step as Node};
 
 use crate::function::{Function, FunctionAgent, Functions};
-use crate::model::{
-    AgentSource, AgentStep, Blueprint, Condition, ConditionalStep, DefaultBranch, ItemFailure, MapStep,
-    MergeStrategy, OutputRule, ParallelStep, Step, StepKind, Test, branch_key,
-};
+use crate::model::{AgentSource, AgentStep, Blueprint, OutputRule, Step, StepKind, Test};
 use crate::position::{Position, Source};
 use crate::problem::{Problem, Problems};
 use crate::rule::Rule;
@@ -43,7 +37,13 @@ impl Blueprint {
             functions,
             found: Vec::new(),
         };
-        let pipeline = sequence(&self.steps, &mut problems);
+        let steps = self.steps.iter().fold(Pipeline::new(), |pipeline, step| {
+            pipeline.then(self.guarded(step, &mut problems))
+        });
+        let pipeline = match &self.on_failure {
+            Some(handler) => steps.on_failure(node(handler, &mut problems)),
+            None => steps,
+        };
         let mut found = problems.found;
         found.dedup();
         if found.is_empty() {
@@ -51,6 +51,35 @@ impl Blueprint {
         } else {
             Err(Problems(found))
         }
+    }
+
+    /// A step at the top level, after which the invariants must hold.
+    fn guarded(&self, step: &Step, problems: &mut Building<'_>) -> Pipeline {
+        if self.invariants.is_empty() {
+            return node(step, problems);
+        }
+        let checked = self.invariants.iter().fold(
+            Node::body(Arc::clone(&step.name), node(step, problems)),
+            |checked, invariant| {
+                let invariant = Arc::clone(invariant);
+                checked.validator(Handler::informed_validator(move |decision| {
+                    holds(&invariant, decision)
+                }))
+            },
+        );
+        checked.into()
+    }
+}
+
+fn holds(invariant: &Expression, decision: &Decision<'_>) -> Result<(), String> {
+    let names = scope(decision).with("output", decision.value().clone());
+    match invariant.is_true(&names) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(format!("the invariant `{}` doesn't hold", invariant.source())),
+        Err(error) => Err(format!(
+            "the invariant `{}` can't be evaluated: {error}",
+            invariant.source()
+        )),
     }
 }
 
@@ -99,27 +128,61 @@ fn sequence(steps: &[Step], problems: &mut Building<'_>) -> Pipeline {
 }
 
 fn node(step: &Step, problems: &mut Building<'_>) -> Pipeline {
-    match &step.kind {
-        StepKind::Agent(agent) => agent_step(step, agent, problems),
-        StepKind::Parallel(parallel) => parallel_step(step, parallel, problems),
-        StepKind::Conditional(conditional) => conditional_step(step, conditional, problems),
-        StepKind::Map(map) => map_step(step, map, problems),
-        StepKind::Pipeline(steps) => {
-            let body = sequence(steps, problems);
-            match step.deadline {
-                Some(deadline) => body.as_step_within(Arc::clone(&step.name), deadline),
-                None => body.as_step(Arc::clone(&step.name)),
-            }
+    let built = match &step.kind {
+        StepKind::Agent(agent) => match agent_step(step, agent, problems) {
+            Some(node) => lively(node, step, problems).into(),
+            None => return Pipeline::new(),
+        },
+        StepKind::Gather(entries) => {
+            let node = Node::gather(Arc::clone(&step.name), entries.iter().cloned());
+            lively(node, step, problems).into()
         }
+        construct if step.life.is_plain() => constructs::build(step, construct, step.deadline, problems),
+        construct => {
+            let body = constructs::build(step, construct, None, problems);
+            lively(Node::body(Arc::clone(&step.name), body), step, problems).into()
+        }
+    };
+    match &step.on_failure {
+        Some(handler) => built.on_failure(node(handler, problems)),
+        None => built,
     }
 }
 
-fn agent_step(step: &Step, agent: &AgentStep, problems: &mut Building<'_>) -> Pipeline {
+/// A step with all that its settings put around its work.
+fn lively(mut node: Node, step: &Step, problems: &mut Building<'_>) -> Node {
+    let life = &step.life;
+    if let Some(policy) = &life.policy {
+        node = node.retries(policy.max_retries).backoff(policy.backoff);
+        if let Some(timeout) = policy.timeout {
+            node = node.timeout(timeout);
+        }
+    }
+    if let Some(limits) = life.limits {
+        node = node.usage_limits(limits);
+    }
+    if let Some(deadline) = step.deadline {
+        node = node.deadline(deadline);
+    }
+    for rule in &life.validators {
+        let rule = Arc::clone(rule);
+        node = node.validator(Handler::informed_validator(move |decision| rule.check(decision)));
+    }
+    if life.updates_context || life.sink_to.is_some() {
+        node = node.apply(write_to_context(life.updates_context, life.sink_to.clone()));
+    }
+    match &life.fallback {
+        Some(fallback) => node.fallback(self::node(fallback, problems)),
+        None => node,
+    }
+}
+
+fn agent_step(step: &Step, agent: &AgentStep, problems: &mut Building<'_>) -> Option<Node> {
     let built: Arc<dyn Agent> = match &agent.agent {
-        AgentSource::Function(path) => match problems.import(path, &agent.agent_place) {
-            Some(function) => Arc::new(FunctionAgent(function)),
-            None => return Pipeline::new(),
-        },
+        AgentSource::Function(path) => {
+            let function = problems.import(path, &agent.agent_place)?;
+            Arc::new(FunctionAgent(function))
+        }
         AgentSource::Shipped(config) => match config.build() {
             Ok(built) => built,
             Err(error) => {
@@ -131,7 +194,7 @@ fn agent_step(step: &Step, agent: &AgentStep, problems: &mut Building<'_>) -> Pi
                     message: format!("the agent of step `{}` can't be made: {error}", step.name),
                     hint: None,
                 });
-                return Pipeline::new();
+                return None;
             }
         },
     };
@@ -139,28 +202,7 @@ fn agent_step(step: &Step, agent: &AgentStep, problems: &mut Building<'_>) -> Pi
         Some(input) => Arc::new(TemplatedInput::new(built, Arc::clone(input))),
         None => built,
     };
-    let mut node = Node::agent(Arc::clone(&step.name), built).retries(agent.policy.max_retries);
-    node = node.backoff(agent.policy.backoff);
-    if let Some(limits) = agent.limits {
-        node = node.usage_limits(limits);
-    }
-    if let Some(timeout) = agent.policy.timeout {
-        node = node.timeout(timeout);
-    }
-    if let Some(deadline) = step.deadline {
-        node = node.deadline(deadline);
-    }
-    for rule in &agent.validators {
-        let rule = Arc::clone(rule);
-        node = node.validator(Handler::informed_validator(move |decision| rule.check(decision)));
-    }
-    if agent.updates_context || agent.sink_to.is_some() {
-        node = node.apply(write_to_context(agent.updates_context, agent.sink_to.clone()));
-    }
-    if let Some(fallback) = &agent.fallback {
-        node = node.fallback(self::node(fallback, problems));
-    }
-    node.into()
+    Some(Node::agent(Arc::clone(&step.name), built))
 }
 
 /// Writes an output into the context: its entries into the fields of their names, the whole to a path.
@@ -221,102 +263,6 @@ impl OutputRule {
     }
 }
 
-fn parallel_step(step: &Step, parallel: &ParallelStep, problems: &mut Building<'_>) -> Pipeline {
-    let reduce = parallel.reduce;
-    let mut node = Parallel::new(Arc::clone(&step.name)).merge(merge(parallel.merge));
-    if let Some(collect) = lanes::collect(reduce) {
-        node = node.collect(collect);
-    }
-    if parallel.ignore_failures {
-        node = node.on_branch_failure(BranchFailure::Ignore);
-    }
-    if let Some(limit) = parallel.max_concurrency {
-        node = node.max_concurrency(limit);
-    }
-    if let Some(deadline) = step.deadline {
-        node = node.deadline(deadline);
-    }
-    for branch in &parallel.branches {
-        node = node.branch(Arc::clone(&branch.name), sequence(&branch.steps, problems));
-    }
-    node.into()
-}
-
-fn conditional_step(step: &Step, conditional: &ConditionalStep, problems: &mut Building<'_>) -> Pipeline {
-    let name = Arc::clone(&step.name);
-    let mut node = match &conditional.condition {
-        Condition::Expression(expression) => {
-            let expression = Arc::clone(expression);
-            Conditional::informed(name, move |decision| {
-                let names = scope(decision).with("output", decision.value().clone());
-                let value = evaluate("condition_expression", &expression, &names)?;
-                key_of("condition_expression", &value)
-            })
-        }
-        Condition::Function { path, place } => {
-            let Some(function) = problems.import(path, place) else {
-                return Pipeline::new();
-            };
-            Conditional::new(name, move |value, context| {
-                let key = function.decide(value, &context.to_value()).map_err(Raised::new)?;
-                key_of("condition", &key)
-            })
-        }
-    };
-    for branch in &conditional.branches {
-        node = node.branch(Arc::clone(&branch.name), sequence(&branch.steps, problems));
-    }
-    node = match &conditional.default {
-        None => node,
-        Some(DefaultBranch::Own(steps)) => node.otherwise(sequence(steps, problems)),
-        Some(DefaultBranch::Known(place)) => match conditional.branches.get(*place) {
-            Some(branch) => node.otherwise(sequence(&branch.steps, problems)),
-            None => node,
-        },
-    };
-    if let Some(deadline) = step.deadline {
-        node = node.deadline(deadline);
-    }
-    node.into()
-}
-
-fn key_of(key: &str, value: &Value) -> Result<String, Raised> {
-    branch_key(value).ok_or_else(|| {
-        Raised::new(format!(
-            "`{key}` must give the name of a branch, but gave a value of kind `{}`",
-            value.kind()
-        ))
-    })
-}
-
-fn map_step(step: &Step, map: &MapStep, problems: &mut Building<'_>) -> Pipeline {
-    let mut node = MapOver::new(Arc::clone(&step.name), sequence(&map.body, problems))
-        .max_concurrency(map.max_concurrency)
-        .on_item_failure(match map.on_failure {
-            ItemFailure::Fail => OnItemFailure::Fail,
-            ItemFailure::Skip => OnItemFailure::Skip,
-            ItemFailure::Null => OnItemFailure::None,
-        })
-        .merge(merge(map.merge));
-    if let Some(items) = &map.items {
-        let items = Arc::clone(items);
-        node = node.informed_items(move |decision| {
-            let value = evaluate("iterable_input", &items, &scope(decision))?;
-            match value.as_list() {
-                Some(items) => Ok(items.to_vec()),
-                None => Err(Raised::new(format!(
-                    "`iterable_input` must give a list, but gave a value of kind `{}`",
-                    value.kind()
-                ))),
-            }
-        });
-    }
-    if let Some(deadline) = step.deadline {
-        node = node.deadline(deadline);
-    }
-    node.into()
-}
-
 fn evaluate(key: &str, expression: &Expression, names: &Scope) -> Result<Value, Raised> {
     expression.evaluate(names).map_err(|error| {
         Raised::new(format!(
@@ -331,14 +277,4 @@ fn scope(decision: &Decision<'_>) -> Scope {
         .input(decision.value().clone())
         .context(decision.context.to_value())
         .steps(decision.steps.clone())
-}
-
-fn merge(strategy: MergeStrategy) -> Merge {
-    match strategy {
-        MergeStrategy::ContextUpdate => Merge::ContextUpdate,
-        MergeStrategy::Overwrite => Merge::Overwrite,
-        MergeStrategy::KeepFirst => Merge::KeepFirst,
-        MergeStrategy::ErrorOnConflict => Merge::ErrorOnConflict,
-        MergeStrategy::NoMerge => Merge::NoMerge,
-    }
 }

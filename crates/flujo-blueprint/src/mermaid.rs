@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::model::{Blueprint, DefaultBranch, Step, StepKind};
+use crate::model::{Blueprint, Condition, DefaultBranch, Step, StepKind};
 
 impl Blueprint {
     /// The pipeline as a Mermaid flowchart: steps as boxes, conditions as rhombs, maps and parallel steps as subgraphs.
@@ -12,7 +12,11 @@ impl Blueprint {
             nodes: 0,
             indent: 1,
         };
-        chart.sequence(&self.steps);
+        let steps = chart.sequence(&self.steps);
+        if let (Some((_, last)), Some(handler)) = (steps, &self.on_failure) {
+            let (begin, _) = chart.step(handler);
+            chart.line(&format!("{last} -. on failure .-> {begin}"));
+        }
         chart.text
     }
 }
@@ -59,6 +63,35 @@ impl Chart {
     }
 
     fn step(&mut self, step: &Step) -> (String, String) {
+        let (first, last) = self.work(step);
+        let ways_out = [
+            ("fallback", &step.life.fallback),
+            ("on failure", &step.on_failure),
+        ];
+        let ways_out: Vec<_> = ways_out
+            .into_iter()
+            .filter_map(|(label, way)| Some((label, way.as_deref()?)))
+            .collect();
+        if ways_out.is_empty() {
+            return (first, last);
+        }
+        let ends: Vec<String> = ways_out
+            .into_iter()
+            .map(|(label, way)| {
+                let (begin, end) = self.step(way);
+                self.line(&format!("{last} -. {label} .-> {begin}"));
+                end
+            })
+            .collect();
+        let done = self.node("([", &format!("{} done", step.name), "])");
+        for end in std::iter::once(last).chain(ends) {
+            self.line(&format!("{end} --> {done}"));
+        }
+        (first, done)
+    }
+
+    /// A step without its ways out.
+    fn work(&mut self, step: &Step) -> (String, String) {
         match &step.kind {
             StepKind::Agent(agent) => {
                 let mut label = step.name.to_string();
@@ -67,15 +100,16 @@ impl Chart {
                     let _ = write!(label, " ({what})");
                 }
                 let id = self.node("[", &label, "]");
-                let Some(fallback) = &agent.fallback else {
-                    return (id.clone(), id);
-                };
-                let (first, last) = self.step(fallback);
-                self.line(&format!("{id} -. fallback .-> {first}"));
-                let end = self.node("([", &format!("{} done", step.name), "])");
-                self.line(&format!("{id} --> {end}"));
-                self.line(&format!("{last} --> {end}"));
-                (id, end)
+                (id.clone(), id)
+            }
+            StepKind::Gather(entries) => {
+                let label = format!("{}: {}", step.name, entries.join(", "));
+                let id = self.node("[", &label, "]");
+                (id.clone(), id)
+            }
+            StepKind::Human(_) => {
+                let id = self.node("[/", &step.name, "/]");
+                (id.clone(), id)
             }
             StepKind::Parallel(parallel) => {
                 let branches: Vec<(&str, &[Step])> = parallel
@@ -83,8 +117,19 @@ impl Chart {
                     .iter()
                     .map(|branch| (&*branch.name, &branch.steps[..]))
                     .collect();
-                let first = self.node("{{", &step.name, "}}");
-                self.fan(first, &step.name, &branches)
+                let router = parallel
+                    .router
+                    .as_deref()
+                    .and_then(|router| self.sequence(router));
+                let fan = self.node("{{", &step.name, "}}");
+                let (first, last) = self.fan(fan, &step.name, &branches);
+                match router {
+                    Some((begin, end)) => {
+                        self.line(&format!("{end} --> {first}"));
+                        (begin, last)
+                    }
+                    None => (first, last),
+                }
             }
             StepKind::Conditional(conditional) => {
                 let mut branches: Vec<(&str, &[Step])> = conditional
@@ -99,7 +144,57 @@ impl Chart {
                 self.fan(first, &step.name, &branches)
             }
             StepKind::Map(map) => self.subgraph(&format!("{}: each item", step.name), &map.body),
-            StepKind::Pipeline(steps) => self.subgraph(&step.name, steps),
+            StepKind::Loop(repeat) => {
+                let exit = match &repeat.exit {
+                    Condition::Expression(expression) => expression.source(),
+                    Condition::Function { path, .. } => path,
+                };
+                let title = format!("{}: until {exit}", step.name);
+                self.subgraph(&title, &repeat.body)
+            }
+            StepKind::Refine(refine) => {
+                let id = self.open(&format!("{}: until the critic is content", step.name));
+                let generator = self.sequence(&refine.generator);
+                let critic = self.sequence(&refine.critic);
+                if let (Some((begin, made)), Some((judge, end))) = (generator, critic) {
+                    self.line(&format!("{made} --> {judge}"));
+                    self.line(&format!("{end} -. feedback .-> {begin}"));
+                }
+                self.close();
+                (id.clone(), id)
+            }
+            StepKind::States(states) => {
+                let id = self.open(&step.name);
+                let ends: Vec<(&str, (String, String))> = states
+                    .states
+                    .iter()
+                    .map(|state| {
+                        let steps = state.steps.as_deref().unwrap_or_default();
+                        let ends = match steps {
+                            [] => {
+                                let end = self.node("([", &state.name, "])");
+                                (end.clone(), end)
+                            }
+                            steps => self.subgraph(&state.name, steps),
+                        };
+                        (&*state.name, ends)
+                    })
+                    .collect();
+                for rule in &states.transitions {
+                    let label = if rule.after_failure { "failure" } else { "success" };
+                    let to = ends.iter().find(|(name, _)| *name == &*rule.to);
+                    let from = |name: &str| rule.from.as_deref().is_none_or(|from| from == name);
+                    for (name, (_, last)) in ends.iter().filter(|(name, _)| from(name)) {
+                        if let Some((_, (first, _))) = to.filter(|(to, _)| to != name || rule.from.is_some())
+                        {
+                            self.line(&format!("{last} -- {label} --> {first}"));
+                        }
+                    }
+                }
+                self.close();
+                (id.clone(), id)
+            }
+            StepKind::Pipeline(pipeline) => self.subgraph(&step.name, &pipeline.steps),
         }
     }
 
@@ -119,13 +214,22 @@ impl Chart {
     }
 
     fn subgraph(&mut self, title: &str, steps: &[Step]) -> (String, String) {
+        let id = self.open(title);
+        self.sequence(steps);
+        self.close();
+        (id.clone(), id)
+    }
+
+    fn open(&mut self, title: &str) -> String {
         let id = self.id();
         self.line(&format!("subgraph {id}[\"{}\"]", escape(title)));
         self.indent += 1;
-        self.sequence(steps);
+        id
+    }
+
+    fn close(&mut self) {
         self.indent -= 1;
         self.line("end");
-        (id.clone(), id)
     }
 }
 

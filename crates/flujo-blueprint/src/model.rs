@@ -18,6 +18,10 @@ pub struct Blueprint {
     pub(crate) source: Arc<Source>,
     pub(crate) name: Arc<str>,
     pub(crate) steps: Arc<Vec<Step>>,
+    /// Runs when the pipeline has failed.
+    pub(crate) on_failure: Option<Arc<Step>>,
+    /// Hold after every step at the top level.
+    pub(crate) invariants: Vec<Arc<Expression>>,
     pub(crate) limits: UsageLimits,
     pub(crate) requirements: Vec<Requirement>,
     /// Where each step stands, by its name; this file's own come first.
@@ -70,16 +74,51 @@ pub struct Requirement {
 pub(crate) struct Step {
     pub(crate) name: Arc<str>,
     pub(crate) deadline: Option<Duration>,
+    pub(crate) life: Life,
+    pub(crate) on_failure: Option<Box<Step>>,
     pub(crate) kind: StepKind,
+}
+
+/// What is around the work of a step.
+#[derive(Debug, Default)]
+pub(crate) struct Life {
+    /// What `config` says.
+    pub(crate) policy: Option<Policy>,
+    pub(crate) limits: Option<UsageLimits>,
+    pub(crate) updates_context: bool,
+    pub(crate) sink_to: Option<Arc<str>>,
+    pub(crate) validators: Vec<Arc<OutputRule>>,
+    pub(crate) fallback: Option<Box<Step>>,
+}
+
+impl Life {
+    /// Whether there is nothing around it.
+    pub(crate) fn is_plain(&self) -> bool {
+        let tried_once = self
+            .policy
+            .as_ref()
+            .is_none_or(|policy| policy.max_retries == 0 && policy.timeout.is_none());
+        tried_once
+            && self.limits.is_none()
+            && !self.updates_context
+            && self.sink_to.is_none()
+            && self.validators.is_empty()
+            && self.fallback.is_none()
+    }
 }
 
 #[derive(Debug)]
 pub(crate) enum StepKind {
     Agent(Box<AgentStep>),
     Parallel(ParallelStep),
+    Gather(Vec<Arc<str>>),
     Conditional(ConditionalStep),
     Map(MapStep),
-    Pipeline(Arc<Vec<Step>>),
+    Loop(Box<LoopStep>),
+    Refine(RefineStep),
+    States(StatesStep),
+    Human(Box<HumanStep>),
+    Pipeline(PipelineStep),
 }
 
 #[derive(Debug)]
@@ -90,12 +129,6 @@ pub(crate) struct AgentStep {
     /// Where the agent's settings are, for what is only known when it is built.
     pub(crate) agent_place: (Arc<Source>, Position),
     pub(crate) input: Option<Arc<DataTemplate>>,
-    pub(crate) policy: Policy,
-    pub(crate) limits: Option<UsageLimits>,
-    pub(crate) updates_context: bool,
-    pub(crate) sink_to: Option<Arc<str>>,
-    pub(crate) validators: Vec<Arc<OutputRule>>,
-    pub(crate) fallback: Option<Box<Step>>,
 }
 
 /// What does the work of a step.
@@ -132,6 +165,8 @@ pub(crate) enum Test {
 
 #[derive(Debug)]
 pub(crate) struct ParallelStep {
+    /// Chooses the branches; without one all run.
+    pub(crate) router: Option<Vec<Step>>,
     pub(crate) branches: Vec<Branch>,
     pub(crate) reduce: Reduce,
     pub(crate) merge: MergeStrategy,
@@ -199,6 +234,75 @@ pub(crate) struct MapStep {
     pub(crate) max_concurrency: u32,
     pub(crate) on_failure: ItemFailure,
     pub(crate) merge: MergeStrategy,
+}
+
+#[derive(Debug)]
+pub(crate) struct LoopStep {
+    pub(crate) body: Vec<Step>,
+    pub(crate) exit: Condition,
+    pub(crate) max_loops: u32,
+    pub(crate) first_input: Option<Arc<DataTemplate>>,
+    pub(crate) next_input: Option<Arc<DataTemplate>>,
+    pub(crate) output: Option<Arc<DataTemplate>>,
+    /// Whether a failed iteration is passed over.
+    pub(crate) goes_on: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct RefineStep {
+    pub(crate) generator: Vec<Step>,
+    pub(crate) critic: Vec<Step>,
+    pub(crate) max_refinements: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct StatesStep {
+    pub(crate) start: Arc<str>,
+    pub(crate) states: Vec<StateSteps>,
+    pub(crate) transitions: Vec<TransitionRule>,
+}
+
+#[derive(Debug)]
+pub(crate) struct StateSteps {
+    pub(crate) name: Arc<str>,
+    pub(crate) steps: Option<Vec<Step>>,
+    pub(crate) end: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct TransitionRule {
+    /// `None` for any state.
+    pub(crate) from: Option<Arc<str>>,
+    pub(crate) to: Arc<str>,
+    pub(crate) after_failure: bool,
+    pub(crate) when: Option<Arc<Expression>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct HumanStep {
+    pub(crate) message: Option<Arc<Template>>,
+    /// The schema as written, for whoever asks, and what checks answers against it.
+    pub(crate) schema: Option<(Value, Arc<jsonschema::Validator>)>,
+    pub(crate) sink_to: Option<Arc<str>>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) default: Option<Arc<DataTemplate>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct PipelineStep {
+    pub(crate) steps: Arc<Vec<Step>>,
+    /// What its context has to do with the one around it; `None` when it is the same.
+    pub(crate) context: Option<OwnContext>,
+}
+
+#[derive(Debug)]
+pub(crate) struct OwnContext {
+    pub(crate) inherits: bool,
+    pub(crate) input_to: Option<Arc<str>>,
+    /// Paths in it, with those around it that they get their values from.
+    pub(crate) inputs: Vec<(Arc<str>, Arc<str>)>,
+    /// Paths around it, with those in it; `None` when every field comes back.
+    pub(crate) outputs: Option<Vec<(Arc<str>, Arc<str>)>>,
 }
 
 /// What a failed item of a map means.

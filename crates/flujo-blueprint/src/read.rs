@@ -2,6 +2,7 @@
 
 mod index;
 mod policy;
+mod states;
 mod step;
 mod validator;
 
@@ -19,6 +20,7 @@ use crate::position::{Position, Source};
 use crate::problem::{Problem, Problems, Reporter, did_you_mean};
 use crate::rule::Rule;
 use crate::structure::{self, name_text};
+use crate::template;
 use index::StepIndex;
 use step::StepReader;
 
@@ -165,6 +167,15 @@ fn read(document: &Node, reporter: &mut Reporter, reading: &Reading) -> Option<B
     );
     let mut steps = StepReader::new(&index, &agents, &imports, reading.python);
     let top = steps.sequence(document.get("steps")?, reporter);
+    let on_failure = steps.handler(document, reporter);
+    let invariants = document
+        .get("static_invariants")
+        .and_then(Node::as_list)
+        .unwrap_or_default();
+    let invariants: Vec<_> = invariants
+        .iter()
+        .map(|written| template::expression(written, &["output"], &steps.names(), reporter).map(Arc::new))
+        .collect();
     for (agent, position) in steps.used() {
         for permission in agent.requires() {
             requirements.push(Requirement {
@@ -202,6 +213,8 @@ fn read(document: &Node, reporter: &mut Reporter, reading: &Reading) -> Option<B
         source: Arc::clone(reporter.source()),
         name,
         steps: Arc::new(top),
+        on_failure: on_failure?.map(Arc::new),
+        invariants: invariants.into_iter().collect::<Option<_>>()?,
         limits: document.get("usage_limits").map(read_limits).unwrap_or_default(),
         requirements,
         places,

@@ -34,7 +34,7 @@ pub fn reference() -> String {
 
 /// The sections inside of one, each once.
 fn find_inner(section: &'static Section, found: &mut Vec<&'static Section>) {
-    for key in section.keys {
+    for key in section.keys() {
         let mut shape = key.shape;
         while let Shape::List(inner) | Shape::Named(inner) = shape {
             shape = *inner;
@@ -54,7 +54,7 @@ fn table(text: &mut String, title: &str, section: &Section) {
         "### {title}\n\n{}\n\n| key | value | meaning |\n|---|---|---|",
         section.about
     );
-    for key in section.keys.iter().filter(|key| key.need != Need::Later) {
+    for key in section.keys().filter(|key| key.need != Need::Later) {
         let needed = if key.need == Need::Required {
             " (required)"
         } else {
@@ -69,8 +69,7 @@ fn table(text: &mut String, title: &str, section: &Section) {
         );
     }
     let later: Vec<String> = section
-        .keys
-        .iter()
+        .keys()
         .filter(|key| key.need == Need::Later)
         .map(|key| format!("`{}`", key.name))
         .collect();

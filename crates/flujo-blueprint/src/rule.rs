@@ -98,6 +98,8 @@ rules! {
     LimitReached = "FLU-0602",
     /// The run was cancelled.
     Interrupted = "FLU-0603",
+    /// The run waits for answers.
+    Paused = "FLU-0604",
 }
 
 impl Rule {

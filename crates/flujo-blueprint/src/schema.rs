@@ -28,7 +28,7 @@ fn step(kind: &str, keys: &Section) -> Json {
     let mut schema = section(keys);
     schema["properties"]["kind"] = json!({"const": kind});
     let mut required: Vec<Json> = schema["required"].as_array().cloned().unwrap_or_default();
-    if kind != "step" && kind != "map" {
+    if !["step", "map", "loop"].contains(&kind) {
         required.push(json!("kind"));
     }
     schema["required"] = json!(required);
@@ -37,7 +37,7 @@ fn step(kind: &str, keys: &Section) -> Json {
 }
 
 fn section(section: &Section) -> Json {
-    let usable = || section.keys.iter().filter(|key| key.need != Need::Later);
+    let usable = || section.keys().filter(|key| key.need != Need::Later);
     let properties: Map<String, Json> = usable()
         .map(|key| {
             let mut schema = shape(key.shape);

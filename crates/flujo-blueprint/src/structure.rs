@@ -3,7 +3,7 @@
 use flujo_agents::AgentConfig;
 use flujo_core::value::Value;
 
-use crate::grammar::{BLUEPRINT, LATER_KINDS, Need, STEP_KINDS, Section, Shape};
+use crate::grammar::{BLUEPRINT, LATER_KINDS, Need, STEP_KINDS, Section, Shape, canonical};
 use crate::node::{Content, Entry, Node};
 use crate::problem::{Reporter, did_you_mean, nearest};
 use crate::rule::Rule;
@@ -26,10 +26,14 @@ pub(crate) fn check(document: &Node, reporter: &mut Reporter) {
 pub(crate) fn kind_of(step: &Node) -> Option<(&'static str, &'static Section)> {
     let Some(kind) = step.get("kind") else {
         // As older versions wrote it: the key that only one kind has tells the kind.
-        let implied = if step.get("map").is_some() { "map" } else { "step" };
+        let implied = ["map", "loop"]
+            .into_iter()
+            .find(|kind| step.get(kind).is_some())
+            .unwrap_or("step");
         return STEP_KINDS.iter().copied().find(|(name, _)| *name == implied);
     };
     let written = name_text(kind)?;
+    let written = canonical(&written);
     STEP_KINDS.iter().copied().find(|(name, _)| *name == written)
 }
 
@@ -216,7 +220,7 @@ fn section(node: &Node, section: &'static Section, reporter: &mut Reporter) {
             None => unknown_key(entry, section, reporter),
         }
     }
-    for key in section.keys.iter().filter(|key| key.need == Need::Required) {
+    for key in section.keys().filter(|key| key.need == Need::Required) {
         if node.get(key.name).is_none() {
             reporter.report_with_hint(
                 Rule::MissingKey,

@@ -11,7 +11,7 @@ use crate::settings::SETTINGS;
 #[derive(Debug, Parser)]
 #[command(name = "flujo", version, disable_help_subcommand = true, max_term_width = 110)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 failed, 2 invalid arguments or input, 4 limit reached, 130 interrupted."
+    after_help = "Exit codes: 0 done, 1 failed, 2 invalid arguments or input, 3 paused, 4 limit reached, 130 interrupted."
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -57,6 +57,10 @@ pub(crate) struct RunArguments {
     /// Set a field of the context; the value is read as YAML. Can be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) fields: Vec<String>,
+    /// Answer the question of a step of kind `hitl`; the value is read as YAML. Can be repeated. What isn't answered is
+    /// asked on the terminal; without one the run ends as paused.
+    #[arg(long = "answer", value_name = "STEP=VALUE")]
+    pub(crate) answers: Vec<String>,
     /// Print the whole result as JSON instead of the output alone.
     #[arg(long)]
     pub(crate) json: bool,

@@ -3,6 +3,7 @@
 //! Data goes to standard output, everything else to standard error. This crate turns arguments into calls of the
 //! library crates and their results into text; it decides nothing about how a pipeline runs.
 
+mod answers;
 mod arguments;
 mod color;
 mod command;

@@ -4,7 +4,7 @@ use flujo_core::machine::{Failure, History, LaneRecord, Outcome, Record, Status,
 use flujo_core::plan::Plan;
 use flujo_core::usage::Usage;
 use flujo_core::value::Value;
-use flujo_tokio::{Done, Handler, Tokio};
+use flujo_tokio::{Done, Handler, Pause, PausedRun, Tokio};
 use serde_json::{Value as Json, json};
 
 /// The JSON schema of the result.
@@ -20,6 +20,7 @@ pub(crate) fn to_json(done: &Done) -> Json {
         "output": done.output().map_or(Json::Null, plain),
         "error": error(&finish.outcome),
         "usage": usage(finish.usage),
+        "pauses": done.paused.iter().flat_map(PausedRun::pauses).map(pause).collect::<Vec<_>>(),
         "context": plain(&finish.context.to_value()),
         "steps": steps(&done.plan, &finish.history, None),
     })
@@ -36,6 +37,18 @@ fn error(outcome: &Outcome<Tokio>) -> Json {
             json!({"step": &*breach.step, "type": "UsageLimitExceeded", "message": breach.to_string()})
         }
     }
+}
+
+fn pause(pause: &Pause) -> Json {
+    json!({
+        "id": pause.id,
+        "step": &*pause.step,
+        "path": &*pause.path,
+        "lane": pause.lane,
+        "message": pause.message,
+        "input_schema": pause.question.get("input_schema").map(plain),
+        "timeout_s": pause.timeout.map(|timeout| timeout.as_secs_f64()),
+    })
 }
 
 fn describe(failure: &Failure<Tokio>) -> Json {
@@ -56,6 +69,9 @@ fn steps(plan: &Plan<Handler>, history: &History<Tokio>, parent: Option<u32>) ->
 
 fn step(plan: &Plan<Handler>, history: &History<Tokio>, place: u32, record: &Record<Tokio>) -> Json {
     let details = record.details.as_deref();
+    // Of a construct that is tried as a whole, what its last attempt did.
+    let (inner_place, inner) = construct(plan, history, place).unwrap_or((place, record));
+    let inside = inner.details.as_deref();
     json!({
         "name": &*plan.node(record.node).name,
         "status": status(record.status),
@@ -66,10 +82,26 @@ fn step(plan: &Plan<Handler>, history: &History<Tokio>, place: u32, record: &Rec
         "rejected_attempts": details
             .map(|details| details.attempt_failures.iter().map(|failure| describe(failure)).collect::<Vec<_>>())
             .unwrap_or_default(),
-        "branch": details.and_then(|details| details.branch.as_deref()),
-        "lanes": record.lanes().iter().map(|lane| lane_json(plan, lane)).collect::<Vec<_>>(),
-        "steps": steps(plan, history, Some(place)),
+        "branch": inside.and_then(|details| details.branch.as_deref()),
+        "iterations": inside.and_then(|details| details.loop_end).map(|end| end.iterations),
+        "exit_reason": inside.and_then(|details| details.loop_end).map(|end| end.reason.as_str()),
+        "lanes": inner.lanes().iter().map(|lane| lane_json(plan, lane)).collect::<Vec<_>>(),
+        "steps": steps(plan, history, Some(inner_place)),
     })
+}
+
+/// The construct that does a step's work and has its name, as the last attempt at it went.
+pub(crate) fn construct<'h>(
+    plan: &Plan<Handler>,
+    history: &'h History<Tokio>,
+    place: u32,
+) -> Option<(u32, &'h Record<Tokio>)> {
+    let step = history.records.get(place as usize)?;
+    let construct = plan.construct_in(step.node)?;
+    history
+        .children(Some(place))
+        .filter(|(_, record)| record.node == construct)
+        .last()
 }
 
 fn lane_json(plan: &Plan<Handler>, lane: &LaneRecord<Tokio>) -> Json {

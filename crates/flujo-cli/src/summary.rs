@@ -7,7 +7,7 @@ use flujo_core::usage::Usage;
 use flujo_tokio::{Done, Tokio};
 
 use crate::color::Paint;
-use crate::result::{lane_status, seconds};
+use crate::result::{construct, lane_status, seconds};
 use crate::terminal::one_line;
 
 /// A construct with more lanes than this shows counts and the lanes that failed.
@@ -105,15 +105,22 @@ impl Tree<'_> {
             self.mark(record.status),
             duration(seconds(record))
         );
-        if record.attempts > 1 {
+        // Of a construct that is tried as a whole, what its last attempt did.
+        let (inner_place, inner) = construct(&self.done.plan, history, place).unwrap_or((place, record));
+        let inside = inner.details.as_deref();
+        let loop_end = inside.and_then(|details| details.loop_end);
+        if let Some(end) = loop_end {
+            let _ = write!(self.text, "  {} × ({})", end.iterations, end.reason.as_str());
+        }
+        if record.attempts > 1 && loop_end.is_none() {
             let attempts = format!("{} attempts", record.attempts);
             let _ = write!(self.text, "  {}", self.paint.warning(&attempts));
         }
         let details = record.details.as_deref();
-        if let Some(branch) = details.and_then(|details| details.branch.as_deref()) {
+        if let Some(branch) = inside.and_then(|details| details.branch.as_deref()) {
             let _ = write!(self.text, "  → {}", one_line(branch));
         }
-        let lanes = record.lanes();
+        let lanes = inner.lanes();
         if lanes.len() > MOST_LANES {
             let _ = write!(self.text, "  {}", counts(lanes));
         }
@@ -138,7 +145,7 @@ impl Tree<'_> {
             .filter(|_| record.attempts <= 1 && !lanes_failed)
         {
             let failed_below = history
-                .children(Some(place))
+                .children(Some(inner_place))
                 .any(|(_, child)| child.status == Status::Failed);
             let repeated = details.is_some_and(|details| !details.attempt_failures.is_empty());
             if !failed_below && !repeated {
@@ -162,7 +169,7 @@ impl Tree<'_> {
         }
         below.extend(
             history
-                .children(Some(place))
+                .children(Some(inner_place))
                 .map(|(place, record)| Below::Step(place, record)),
         );
         self.below(history, below, indent);

@@ -14,6 +14,12 @@ pub(crate) fn note(text: &str) {
     });
 }
 
+/// A prompt on a line of its own, to standard error.
+pub(crate) fn prompt(text: &str) {
+    let mut stream = std::io::stderr().lock();
+    let _ = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
+}
+
 /// Data, to standard output.
 pub(crate) fn data(bytes: &[u8]) {
     let mut stream = std::io::stdout().lock();

@@ -266,6 +266,14 @@ impl Handler {
         Self::inline(move |decision| items(decision.value(), decision.context).map(Answer::Items))
     }
 
+    /// A value from all that a decision knows, the outputs of earlier steps included.
+    pub fn informed_value<F>(make: F) -> Self
+    where
+        F: Fn(&Decision<'_>) -> Result<Value, Raised> + Send + Sync + 'static,
+    {
+        Self::informed(move |decision| make(&decision).map(answer))
+    }
+
     /// A mapper of a loop.
     pub fn iteration<F>(map: F) -> Self
     where

@@ -163,6 +163,10 @@ impl RunnerBuilder {
                 node.exit.is_informed() || mappers.into_iter().flatten().any(Handler::is_informed)
             }
             Kind::States(node) => node.next.is_informed(),
+            Kind::Human(node) => {
+                let default = node.default.as_ref();
+                node.question.is_informed() || default.is_some_and(Handler::is_informed)
+            }
             _ => false,
         });
         Ok(Runner(Arc::new(Running {

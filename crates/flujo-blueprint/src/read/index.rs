@@ -19,6 +19,7 @@ impl<'d> StepIndex<'d> {
     pub(super) fn of(document: &'d Node, reporter: &mut Reporter) -> Self {
         let mut steps: BTreeMap<String, &Node> = BTreeMap::new();
         let mut waiting: Vec<&Node> = document.get("steps").map(items).unwrap_or_default();
+        waiting.extend(document.get("on_failure").map(items).unwrap_or_default());
         waiting.reverse();
         while let Some(step) = waiting.pop() {
             if let Some((node, name)) = name_of(step) {
@@ -40,18 +41,23 @@ impl<'d> StepIndex<'d> {
                 }
             }
             let mut inside: Vec<&Node> = Vec::new();
-            for entry in step.get("branches").and_then(Node::as_map).unwrap_or_default() {
-                inside.extend(items(&entry.value));
+            for named in ["branches", "states"] {
+                for entry in step.get(named).and_then(Node::as_map).unwrap_or_default() {
+                    inside.extend(items(&entry.value));
+                }
             }
-            let bodies = [
-                step.get("default_branch"),
-                step.get("map").and_then(|map| map.get("body")),
+            let settings = |key: &str| step.get(key).and_then(|settings| settings.get("body"));
+            let own = [
+                "router",
+                "default_branch",
+                "generator",
+                "critic",
+                "steps",
+                "fallback",
+                "on_failure",
             ];
-            for body in bodies
-                .into_iter()
-                .chain([step.get("steps"), step.get("fallback")])
-                .flatten()
-            {
+            let bodies = own.iter().map(|key| step.get(key));
+            for body in bodies.chain([settings("map"), settings("loop")]).flatten() {
                 inside.extend(items(body));
             }
             waiting.extend(inside.into_iter().rev());

@@ -18,9 +18,10 @@ pub(super) fn seconds(node: &Node, key: &str) -> Option<Duration> {
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
 }
 
-pub(super) fn policy(config: &Node) -> Policy {
+/// What `config` says; `retries` is what it means when it says nothing of them.
+pub(super) fn policy(config: &Node, retries: u32) -> Policy {
     Policy {
-        max_retries: count(config, "max_retries").unwrap_or(1),
+        max_retries: count(config, "max_retries").unwrap_or(retries),
         timeout: seconds(config, "timeout_s"),
         backoff: config.get("backoff").map(backoff).unwrap_or_default(),
     }

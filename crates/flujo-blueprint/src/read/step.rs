@@ -10,11 +10,12 @@ use flujo_agents::{AgentConfig, Pricing};
 
 use super::index::{StepIndex, items, name_of};
 use super::policy::{count, policy, seconds, word};
-use super::validator::validators;
+use super::validator::{schema, validators};
 use super::{Imports, NO_PRICE, NamedAgent, read_limits};
 use crate::model::{
-    AgentSource, AgentStep, Branch, Condition, ConditionalStep, DefaultBranch, ItemFailure, MapStep,
-    MergeStrategy, ParallelStep, Reduce, Step, StepKind,
+    AgentSource, AgentStep, Branch, Condition, ConditionalStep, DefaultBranch, HumanStep, ItemFailure, Life,
+    LoopStep, MapStep, MergeStrategy, OwnContext, ParallelStep, PipelineStep, Reduce, RefineStep, Step,
+    StepKind,
 };
 use crate::node::Node;
 use crate::position::Position;
@@ -98,24 +99,71 @@ impl<'d> StepReader<'d> {
         let (kind, _) = kind_of(node)?;
         let name = name_of(node).map(|(_, name)| name).unwrap_or_default();
         let kind = match kind {
-            "parallel" => StepKind::Parallel(self.parallel(node, reporter)?),
-            "conditional" => StepKind::Conditional(self.conditional(node, reporter)?),
-            "map" => StepKind::Map(self.map(node, reporter)?),
-            "pipeline" => StepKind::Pipeline(self.pipeline(node, reporter)?),
-            _ => self.agent_step(node, &name, reporter)?,
+            "parallel" | "dynamic_router" => self.parallel(node, reporter).map(StepKind::Parallel),
+            "gather" => gather(node, reporter).map(StepKind::Gather),
+            "conditional" => self.conditional(node, reporter).map(StepKind::Conditional),
+            "map" => self.map(node, reporter).map(StepKind::Map),
+            "loop" => self
+                .repeat(node, reporter)
+                .map(|repeat| StepKind::Loop(Box::new(repeat))),
+            "refine_until" => self.refine(node, reporter).map(StepKind::Refine),
+            "state_machine" => self.states(node, reporter).map(StepKind::States),
+            "hitl" => self
+                .human(node, reporter)
+                .map(|human| StepKind::Human(Box::new(human))),
+            "pipeline" => self.pipeline(node, reporter).map(StepKind::Pipeline),
+            _ => self.agent_step(node, &name, reporter),
         };
+        // What is around a step whose work can't be read is read nevertheless, for its problems.
+        let retries = u32::from(matches!(
+            kind,
+            Some(StepKind::Agent(_) | StepKind::Gather(_)) | None
+        ));
+        let life = self.life(node, &name, retries, reporter);
+        let on_failure = self.handler(node, reporter);
         let deadline = node
             .get("config")
             .and_then(|config| seconds(config, "deadline_s"));
         Some(Step {
             name: Arc::from(name),
             deadline,
-            kind,
+            life: life?,
+            on_failure: on_failure?.map(Box::new),
+            kind: kind?,
         })
     }
 
+    /// What is around the work of a step. `retries` is how often it is tried again when it says nothing of it.
+    fn life(&mut self, node: &Node, name: &str, retries: u32, reporter: &mut Reporter) -> Option<Life> {
+        let names = self.names();
+        let validators = validators(node, &names, reporter);
+        let fallback = match node.get("fallback") {
+            Some(fallback) => Some(Box::new(self.fallback(fallback, name, reporter)?)),
+            None => None,
+        };
+        Some(Life {
+            policy: node.get("config").map(|config| policy(config, retries)),
+            limits: node.get("usage_limits").map(read_limits),
+            updates_context: node
+                .get("updates_context")
+                .and_then(Node::as_bool)
+                .unwrap_or(false),
+            sink_to: node.get("sink_to").and_then(Node::as_str).map(Arc::from),
+            validators,
+            fallback,
+        })
+    }
+
+    /// What runs when a step or pipeline has failed, when it names something; `None` when that can't be read.
+    pub(super) fn handler(&mut self, node: &Node, reporter: &mut Reporter) -> Option<Option<Step>> {
+        let Some(handler) = node.get("on_failure") else {
+            return Some(None);
+        };
+        self.fallback(handler, "", reporter).map(Some)
+    }
+
     /// What templates may name.
-    fn names(&self) -> Names<'d> {
+    pub(super) fn names(&self) -> Names<'d> {
         Names {
             steps: self.index.names(),
         }
@@ -127,25 +175,17 @@ impl<'d> StepReader<'d> {
         let input = node
             .get("input")
             .map(|input| DataTemplate::read(input, &["attempt"], &names, reporter));
-        let validators = validators(node, &names, reporter);
-        let fallback = node
-            .get("fallback")
-            .map(|fallback| self.fallback(fallback, name, reporter));
         let agent = match agent? {
             Used::Pipeline(steps) => {
-                let only_agents = ["input", "validators", "fallback", "updates_context", "sink_to"];
-                if let Some(entry) = only_agents.iter().find_map(|key| node.entry(key)) {
+                if let Some(entry) = node.entry("input") {
                     reporter.report_with_hint(
                         Rule::KeyConflict,
                         entry.key_position,
-                        format!(
-                            "`{}` can't be used on a step that runs an imported blueprint",
-                            entry.key
-                        ),
+                        "`input` can't be used on a step that runs an imported blueprint",
                         "put it on a step inside that blueprint",
                     );
                 }
-                return Some(StepKind::Pipeline(steps));
+                return Some(StepKind::Pipeline(PipelineStep { steps, context: None }));
             }
             Used::Agent(name, position, config) => (name, position, AgentSource::Shipped(config)),
             Used::Function(path, position) => (Arc::from(""), position, AgentSource::Function(path)),
@@ -165,18 +205,6 @@ impl<'d> StepReader<'d> {
             agent_place: (Arc::clone(reporter.source()), position),
             input: match input {
                 Some(read) => Some(Arc::new(read?)),
-                None => None,
-            },
-            limits,
-            policy: node.get("config").map(policy).unwrap_or_default(),
-            updates_context: node
-                .get("updates_context")
-                .and_then(Node::as_bool)
-                .unwrap_or(false),
-            sink_to: node.get("sink_to").and_then(Node::as_str).map(Arc::from),
-            validators,
-            fallback: match fallback {
-                Some(read) => Some(Box::new(read?)),
                 None => None,
             },
         })))
@@ -242,7 +270,9 @@ impl<'d> StepReader<'d> {
     }
 
     fn parallel(&mut self, node: &Node, reporter: &mut Reporter) -> Option<ParallelStep> {
+        let router = node.get("router").map(|router| self.sequence(router, reporter));
         Some(ParallelStep {
+            router,
             branches: self.branches(node, reporter)?,
             reduce: match word(node, "reduce").as_deref() {
                 Some("keys") => Reduce::Keys,
@@ -337,8 +367,104 @@ impl<'d> StepReader<'d> {
         })
     }
 
-    fn pipeline(&mut self, node: &Node, reporter: &mut Reporter) -> Option<Arc<Vec<Step>>> {
-        match (node.get("steps"), node.get("uses")) {
+    fn repeat(&mut self, node: &Node, reporter: &mut Reporter) -> Option<LoopStep> {
+        let settings = node.get("loop")?;
+        let names = self.names();
+        let mut mapper = |key: &str| match settings.get(key) {
+            Some(written) => {
+                DataTemplate::read(written, &LOOP_NAMES, &names, reporter).map(|read| Some(Arc::new(read)))
+            }
+            None => Some(None),
+        };
+        let (first_input, next_input, output) =
+            (mapper("first_input"), mapper("next_input"), mapper("output"));
+        let exit = match (settings.get("exit_expression"), settings.get("exit_condition")) {
+            (Some(expression), None) => template::expression(expression, &LOOP_NAMES, &names, reporter)
+                .map(|expression| Condition::Expression(Arc::new(expression))),
+            (None, Some(function)) => {
+                let path = self.function(function, "exit_condition", reporter);
+                path.map(|path| Condition::Function {
+                    path,
+                    place: (Arc::clone(reporter.source()), function.position),
+                })
+            }
+            (Some(_), Some(function)) => {
+                reporter.report_with_hint(
+                    Rule::KeyConflict,
+                    function.position,
+                    "the loop has both `exit_condition` and `exit_expression`",
+                    "keep one of them",
+                );
+                None
+            }
+            (None, None) => {
+                reporter.report_with_hint(
+                    Rule::MissingKey,
+                    settings.position,
+                    "the loop has no `exit_expression`",
+                    "add one that says when the loop has done",
+                );
+                None
+            }
+        };
+        let body = settings.get("body").map(|body| self.sequence(body, reporter));
+        Some(LoopStep {
+            body: body?,
+            exit: exit?,
+            max_loops: count(settings, "max_loops").unwrap_or(5),
+            first_input: first_input?,
+            next_input: next_input?,
+            output: output?,
+            goes_on: word(settings, "on_body_failure").as_deref() == Some("continue"),
+        })
+    }
+
+    fn refine(&mut self, node: &Node, reporter: &mut Reporter) -> Option<RefineStep> {
+        let generator = node.get("generator").map(|body| self.sequence(body, reporter));
+        let critic = node.get("critic").map(|body| self.sequence(body, reporter));
+        Some(RefineStep {
+            generator: generator?,
+            critic: critic?,
+            max_refinements: count(node, "max_refinements").unwrap_or(5),
+        })
+    }
+
+    fn human(&mut self, node: &Node, reporter: &mut Reporter) -> Option<HumanStep> {
+        let names = self.names();
+        let message = match node
+            .get("message")
+            .and_then(|message| Some((message, message.as_str()?)))
+        {
+            Some((message, text)) => {
+                let read = template::template(message, text, &[], &names, reporter);
+                read.map(|read| Some(Arc::new(read)))
+            }
+            None => Some(None),
+        };
+        let default = match node.get("default") {
+            Some(written) => {
+                DataTemplate::read(written, &[], &names, reporter).map(|read| Some(Arc::new(read)))
+            }
+            None => Some(None),
+        };
+        let schema = match node.get("input_schema") {
+            Some(written) => {
+                let validator = schema(written, reporter);
+                validator.map(|validator| Some((written.to_value(), Arc::new(validator))))
+            }
+            None => Some(None),
+        };
+        Some(HumanStep {
+            message: message?,
+            schema: schema?,
+            sink_to: node.get("sink_to").and_then(Node::as_str).map(Arc::from),
+            timeout: seconds(node, "timeout_s"),
+            default: default?,
+        })
+    }
+
+    fn pipeline(&mut self, node: &Node, reporter: &mut Reporter) -> Option<PipelineStep> {
+        let steps = match (node.get("steps"), node.get("uses")) {
             (Some(steps), None) => Some(Arc::new(self.sequence(steps, reporter))),
             (None, Some(uses)) => match self.uses(uses, reporter)? {
                 Used::Pipeline(steps) => Some(steps),
@@ -361,7 +487,49 @@ impl<'d> StepReader<'d> {
                 );
                 None
             }
-        }
+        };
+        Some(PipelineStep {
+            steps: steps?,
+            context: node.get("context").map(own_context),
+        })
+    }
+}
+
+/// What templates of a loop may name besides.
+const LOOP_NAMES: [&str; 3] = ["output", "iteration", "loop_input"];
+
+fn gather(node: &Node, reporter: &mut Reporter) -> Option<Vec<Arc<str>>> {
+    let entries = node.get("wait_for")?;
+    let names: Vec<Arc<str>> = entries
+        .as_list()?
+        .iter()
+        .filter_map(name_text)
+        .map(Arc::from)
+        .collect();
+    if names.is_empty() {
+        reporter.report_with_hint(
+            Rule::MissingKey,
+            entries.position,
+            "there is nothing to gather",
+            "name at least one entry",
+        );
+        return None;
+    }
+    Some(names)
+}
+
+fn own_context(node: &Node) -> OwnContext {
+    let pairs = |node: &Node| {
+        let entries = node.as_map().unwrap_or_default().iter();
+        entries
+            .filter_map(|entry| Some((Arc::from(entry.key.as_str()), Arc::from(entry.value.as_str()?))))
+            .collect::<Vec<_>>()
+    };
+    OwnContext {
+        inherits: node.get("inherit").and_then(Node::as_bool).unwrap_or(false),
+        input_to: node.get("input_to").and_then(Node::as_str).map(Arc::from),
+        inputs: node.get("inputs").map(pairs).unwrap_or_default(),
+        outputs: node.get("outputs").map(pairs),
     }
 }
 

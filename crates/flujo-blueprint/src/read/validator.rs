@@ -55,16 +55,18 @@ fn read_validator(node: &Node, names: &Names<'_>, reporter: &mut Reporter) -> Op
                 return None;
             }
         },
-        _ => {
-            let schema = serde_json::to_value(entry.value.to_value()).ok()?;
-            match jsonschema::validator_for(&schema) {
-                Ok(validator) => Test::Schema(Box::new(validator)),
-                Err(error) => {
-                    refuse(format!("this isn't a JSON schema: {error}"), reporter);
-                    return None;
-                }
-            }
-        }
+        _ => Test::Schema(Box::new(schema(&entry.value, reporter)?)),
     };
     Some(OutputRule { test, message })
+}
+
+/// A JSON schema that can be checked against.
+pub(super) fn schema(node: &Node, reporter: &mut Reporter) -> Option<jsonschema::Validator> {
+    let schema = serde_json::to_value(node.to_value()).ok()?;
+    jsonschema::validator_for(&schema)
+        .map_err(|error| {
+            let message = format!("this isn't a JSON schema: {error}");
+            reporter.report(Rule::BadPattern, node.position, message);
+        })
+        .ok()
 }

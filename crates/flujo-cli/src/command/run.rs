@@ -12,6 +12,7 @@ use flujo_core::value::Value;
 use flujo_tokio::{Done, Run, Runner, Tokio};
 
 use super::{folder, write_whole};
+use crate::answers::Answers;
 use crate::arguments::RunArguments;
 use crate::color::{Paint, Stream};
 use crate::outcome::{Exit, Failure};
@@ -33,6 +34,7 @@ pub(crate) fn run(
     blueprint.check_allowed(&settings.allowed())?;
     let context = input::context(&arguments.fields)?;
     let input = input::read(arguments.input.as_deref())?;
+    let mut answers = Answers::read(&arguments.answers, arguments.json)?;
     let stats_out = settings.value("stats_out").map(PathBuf::from);
     for path in stats_out.iter().chain(&arguments.context_out) {
         check_folder(path)?;
@@ -52,9 +54,22 @@ pub(crate) fn run(
         })?;
     let paint = Paint::for_stream(Stream::Error);
     let word = settings.value("progress").unwrap_or("auto");
-    let mut progress = Progress::new(word, arguments.quiet, blueprint.name(), paint);
-    let (done, interrupted) = runtime.block_on(watch(runner.run(input, context), &mut progress));
+    let show = || Progress::new(word, arguments.quiet, blueprint.name(), paint);
+    let (mut done, mut interrupted) = runtime.block_on(watch(runner.run(input, context), show()));
+    while let Some(paused) = &done.paused {
+        let answers = answers.to(paused.pauses(), paint);
+        if answers.is_empty() {
+            break;
+        }
+        let run = runner.resume_with(paused, answers).map_err(|error| {
+            Failure::usage(Rule::BadInput, error.to_string(), "answer each question once")
+        })?;
+        (done, interrupted) = runtime.block_on(watch(run, show()));
+    }
     runtime.shutdown_timeout(GRACE);
+    for step in answers.left() {
+        terminal::note(&paint.warning(&format!("`--answer {step}=…`: step `{step}` asked nothing")));
+    }
 
     if !arguments.quiet {
         terminal::note(&summary::tree(&done, paint));
@@ -113,7 +128,7 @@ fn limits(blueprint: UsageLimits, settings: &Settings) -> UsageLimits {
 }
 
 /// Drives the run and shows it. The first interrupt cancels the run, the second ends the process at once.
-async fn watch(mut run: Run, progress: &mut Progress) -> (Done, bool) {
+async fn watch(mut run: Run, mut progress: Progress) -> (Done, bool) {
     let canceller = run.canceller();
     let mut interrupted = false;
     let mut redraw = tokio::time::interval(REDRAW);
@@ -189,8 +204,20 @@ fn end(
                 )
             });
             let asked: Vec<_> = asked.collect();
-            let message = format!("the run waits for answers: {}", asked.join("; "));
-            Err(stopped(message, Exit::Paused))
+            Err(Failure::Other {
+                rule: Rule::Paused,
+                exit: Exit::Paused,
+                message: format!("the run waits for answers: {}", asked.join("; ")),
+                place: done
+                    .paused
+                    .as_ref()
+                    .and_then(|paused| paused.pauses().first())
+                    .and_then(|pause| place(&pause.step)),
+                hint: Some(
+                    "answer with `--answer STEP=VALUE`, or run it on a terminal and answer there".to_owned(),
+                ),
+                details: None,
+            })
         }
         Outcome::Stopped(Stop::Cancelled) => {
             let records = &done.finish.history.records;

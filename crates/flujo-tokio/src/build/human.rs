@@ -9,8 +9,8 @@ use flujo_core::plan::HumanNode;
 use flujo_core::value::Value;
 
 use super::Pipeline;
-use crate::Handler;
 use crate::domain::Raised;
+use crate::{Decision, Handler};
 
 type Check = dyn Fn(Value, &mut Context) -> Result<Value, Raised> + Send + Sync;
 
@@ -46,6 +46,16 @@ impl Human {
         F: Fn(&Value, &Context) -> Result<Value, Raised> + Send + Sync + 'static,
     {
         self.question = Handler::processor(question);
+        self
+    }
+
+    /// The same; it is told the outputs of earlier steps.
+    #[must_use]
+    pub fn informed_question<F>(mut self, question: F) -> Self
+    where
+        F: Fn(&Decision<'_>) -> Result<Value, Raised> + Send + Sync + 'static,
+    {
+        self.question = Handler::informed_value(question);
         self
     }
 
@@ -104,6 +114,16 @@ impl Human {
         F: Fn(&Value, &Context) -> Result<Value, Raised> + Send + Sync + 'static,
     {
         self.default = Some(Handler::processor(answer));
+        self
+    }
+
+    /// The same; it is told the outputs of earlier steps.
+    #[must_use]
+    pub fn informed_default<F>(mut self, answer: F) -> Self
+    where
+        F: Fn(&Decision<'_>) -> Result<Value, Raised> + Send + Sync + 'static,
+    {
+        self.default = Some(Handler::informed_value(answer));
         self
     }
 

@@ -113,6 +113,16 @@ impl Loop {
         self
     }
 
+    /// The same; the mapper is told the outputs of earlier steps.
+    #[must_use]
+    pub fn informed_first_input<F>(mut self, map: F) -> Self
+    where
+        F: Fn(&Decision<'_>) -> Result<Value, Raised> + Send + Sync + 'static,
+    {
+        self.first_input = Some(Handler::informed_value(map));
+        self
+    }
+
     /// Makes the next iteration's input from an output. The index is 1 before the second iteration, then 2, 3, ….
     #[must_use]
     pub fn next_input<F>(mut self, map: F) -> Self
@@ -123,6 +133,16 @@ impl Loop {
         self
     }
 
+    /// The same; the mapper is told the outputs of earlier steps.
+    #[must_use]
+    pub fn informed_next_input<F>(mut self, map: F) -> Self
+    where
+        F: Fn(&Decision<'_>) -> Result<Value, Raised> + Send + Sync + 'static,
+    {
+        self.next_input = Some(Handler::informed_value(map));
+        self
+    }
+
     /// Makes the loop's output from the last iteration's.
     #[must_use]
     pub fn output<F>(mut self, map: F) -> Self
@@ -130,6 +150,16 @@ impl Loop {
         F: Fn(Iteration<'_>, &Context) -> Result<Value, Raised> + Send + Sync + 'static,
     {
         self.output = Some(Handler::iteration(map));
+        self
+    }
+
+    /// The same; the mapper is told the outputs of earlier steps.
+    #[must_use]
+    pub fn informed_output<F>(mut self, map: F) -> Self
+    where
+        F: Fn(&Decision<'_>) -> Result<Value, Raised> + Send + Sync + 'static,
+    {
+        self.output = Some(Handler::informed_value(map));
         self
     }
 

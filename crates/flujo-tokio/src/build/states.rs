@@ -10,8 +10,8 @@ use flujo_core::plan::{State, StatesNode};
 use flujo_core::value::Value;
 
 use super::Pipeline;
-use crate::Handler;
 use crate::domain::{Raised, Tokio};
+use crate::{Decision, Handler};
 
 /// The context field in which a state may name the one that is to follow.
 const NEXT_STATE: &str = "next_state";
@@ -46,7 +46,7 @@ pub enum After {
     Failure,
 }
 
-type Condition = dyn Fn(StateEnd<'_>, &Context) -> Result<bool, Raised> + Send + Sync;
+type Condition = dyn Fn(&Decision<'_>, StateEnd<'_>) -> Result<bool, Raised> + Send + Sync;
 
 /// A way from one state to another. The first one that fits is taken.
 #[derive(Clone)]
@@ -55,6 +55,7 @@ pub struct Transition {
     to: Arc<str>,
     after: After,
     when: Option<Arc<Condition>>,
+    informed: bool,
 }
 
 impl Transition {
@@ -73,6 +74,7 @@ impl Transition {
             to: to.into(),
             after: After::default(),
             when: None,
+            informed: false,
         }
     }
 
@@ -89,11 +91,22 @@ impl Transition {
     where
         F: Fn(StateEnd<'_>, &Context) -> Result<bool, Raised> + Send + Sync + 'static,
     {
-        self.when = Some(Arc::new(condition));
+        self.when = Some(Arc::new(move |decision, end| condition(end, decision.context)));
         self
     }
 
-    fn fits(&self, state: &str, end: StateEnd<'_>, context: &Context) -> Result<bool, Raised> {
+    /// The same; `condition` is told the outputs of earlier steps.
+    #[must_use]
+    pub fn informed_when<F>(mut self, condition: F) -> Self
+    where
+        F: Fn(&Decision<'_>) -> Result<bool, Raised> + Send + Sync + 'static,
+    {
+        self.when = Some(Arc::new(move |decision, _| condition(decision)));
+        self.informed = true;
+        self
+    }
+
+    fn fits(&self, state: &str, end: StateEnd<'_>, decision: &Decision<'_>) -> Result<bool, Raised> {
         let after = match end {
             StateEnd::Success(_) => After::Success,
             StateEnd::Failure(_) => After::Failure,
@@ -101,7 +114,7 @@ impl Transition {
         if after != self.after || self.from.as_deref().is_some_and(|from| from != state) {
             return Ok(false);
         }
-        self.when.as_ref().map_or(Ok(true), |when| when(end, context))
+        self.when.as_ref().map_or(Ok(true), |when| when(decision, end))
     }
 }
 
@@ -163,14 +176,15 @@ impl StateMachine {
 
 /// What follows the state at a place, from how it ended.
 fn next(names: Vec<Arc<str>>, transitions: Vec<Transition>) -> Handler {
-    Handler::inline(move |decision| {
+    let informed = transitions.iter().any(|transition| transition.informed);
+    let decide = move |decision: Decision<'_>| {
         let Some((state, end)) = decision.state() else {
             return Ok(Answer::Done);
         };
         let state = names.get(state as usize).map_or("", |name| &**name);
         let mut chosen = None;
         for transition in &transitions {
-            if transition.fits(state, end, decision.context)? {
+            if transition.fits(state, end, &decision)? {
                 chosen = Some(Arc::clone(&transition.to));
                 break;
             }
@@ -187,7 +201,12 @@ fn next(names: Vec<Arc<str>>, transitions: Vec<Transition>) -> Handler {
         let place = names.iter().position(|name| *name == key);
         let branch = place.and_then(|place| u32::try_from(place).ok());
         Ok(Answer::Branch { key, branch })
-    })
+    };
+    if informed {
+        Handler::informed(decide)
+    } else {
+        Handler::inline(decide)
+    }
 }
 
 impl From<StateMachine> for Pipeline {
