@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::model::{Blueprint, Condition, DefaultBranch, Step, StepKind};
+use crate::model::{Blueprint, Condition, DefaultBranch, StatesStep, Step, StepKind};
 
 impl Blueprint {
     /// The pipeline as a Mermaid flowchart: steps as boxes, conditions as rhombs, maps and parallel steps as subgraphs.
@@ -163,39 +163,40 @@ impl Chart {
                 self.close();
                 (id.clone(), id)
             }
-            StepKind::States(states) => {
-                let id = self.open(&step.name);
-                let ends: Vec<(&str, (String, String))> = states
-                    .states
-                    .iter()
-                    .map(|state| {
-                        let steps = state.steps.as_deref().unwrap_or_default();
-                        let ends = match steps {
-                            [] => {
-                                let end = self.node("([", &state.name, "])");
-                                (end.clone(), end)
-                            }
-                            steps => self.subgraph(&state.name, steps),
-                        };
-                        (&*state.name, ends)
-                    })
-                    .collect();
-                for rule in &states.transitions {
-                    let label = if rule.after_failure { "failure" } else { "success" };
-                    let to = ends.iter().find(|(name, _)| *name == &*rule.to);
-                    let from = |name: &str| rule.from.as_deref().is_none_or(|from| from == name);
-                    for (name, (_, last)) in ends.iter().filter(|(name, _)| from(name)) {
-                        if let Some((_, (first, _))) = to.filter(|(to, _)| to != name || rule.from.is_some())
-                        {
-                            self.line(&format!("{last} -- {label} --> {first}"));
-                        }
-                    }
-                }
-                self.close();
-                (id.clone(), id)
-            }
+            StepKind::States(states) => self.states(&step.name, states),
             StepKind::Pipeline(pipeline) => self.subgraph(&step.name, &pipeline.steps),
         }
+    }
+
+    fn states(&mut self, name: &str, states: &StatesStep) -> (String, String) {
+        let id = self.open(name);
+        let ends: Vec<(&str, (String, String))> = states
+            .states
+            .iter()
+            .map(|state| {
+                let steps = state.steps.as_deref().unwrap_or_default();
+                let ends = match steps {
+                    [] => {
+                        let end = self.node("([", &state.name, "])");
+                        (end.clone(), end)
+                    }
+                    steps => self.subgraph(&state.name, steps),
+                };
+                (&*state.name, ends)
+            })
+            .collect();
+        for rule in &states.transitions {
+            let label = if rule.after_failure { "failure" } else { "success" };
+            let to = ends.iter().find(|(name, _)| *name == &*rule.to);
+            let from = |name: &str| rule.from.as_deref().is_none_or(|from| from == name);
+            for (name, (_, last)) in ends.iter().filter(|(name, _)| from(name)) {
+                if let Some((_, (first, _))) = to.filter(|(to, _)| to != name || rule.from.is_some()) {
+                    self.line(&format!("{last} -- {label} --> {first}"));
+                }
+            }
+        }
+        self.close();
+        (id.clone(), id)
     }
 
     fn fan(&mut self, first: String, name: &str, branches: &[(&str, &[Step])]) -> (String, String) {

@@ -1,5 +1,6 @@
 //! From a document to a blueprint: agents by name, steps of every kind, fallbacks by name, imports.
 
+mod again;
 mod index;
 mod policy;
 mod states;
@@ -213,7 +214,7 @@ fn read(document: &Node, reporter: &mut Reporter, reading: &Reading) -> Option<B
         source: Arc::clone(reporter.source()),
         name,
         steps: Arc::new(top),
-        on_failure: on_failure?.map(Arc::new),
+        on_failure: on_failure.ok()?.map(Arc::new),
         invariants: invariants.into_iter().collect::<Option<_>>()?,
         limits: document.get("usage_limits").map(read_limits).unwrap_or_default(),
         requirements,

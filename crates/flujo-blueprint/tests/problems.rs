@@ -269,3 +269,43 @@ steps:
         );
     }
 }
+
+#[test]
+fn what_is_wrong_with_loops_states_and_questions_is_said_where_it_stands() {
+    let text = "steps:
+  - name: again
+    kind: loop
+    loop:
+      body: {name: one, agent: {type: template, template: x}}
+      max_loops: 0
+  - name: flow
+    kind: state_machine
+    start_state: drft
+    end_states: [done]
+    states:
+      draft: {name: two, agent: {type: template, template: x}}
+    transitions:
+      - {from: draft, to: dne}
+      - {from: draft, on: sucess, to: done}
+  - name: ask
+    kind: hitl
+    mesage: really?
+    input_schema: {type: nonsense}
+  - name: pick
+    kind: gather
+    wait_for: []
+";
+    let said = said_about(text);
+    for expected in [
+        "the loop has no `exit_expression`",
+        "`max_loops` must be at least 1",
+        "there is no state `drft`",
+        "there is no state `dne`",
+        "`on` can't be `sucess`",
+        "unknown key `mesage`",
+        "this isn't a JSON schema",
+        "there is nothing to gather",
+    ] {
+        assert!(said.contains(expected), "{expected:?}: {said}");
+    }
+}

@@ -10,12 +10,11 @@ use flujo_agents::{AgentConfig, Pricing};
 
 use super::index::{StepIndex, items, name_of};
 use super::policy::{count, policy, seconds, word};
-use super::validator::{schema, validators};
+use super::validator::validators;
 use super::{Imports, NO_PRICE, NamedAgent, read_limits};
 use crate::model::{
-    AgentSource, AgentStep, Branch, Condition, ConditionalStep, DefaultBranch, HumanStep, ItemFailure, Life,
-    LoopStep, MapStep, MergeStrategy, OwnContext, ParallelStep, PipelineStep, Reduce, RefineStep, Step,
-    StepKind,
+    AgentSource, AgentStep, Branch, Condition, ConditionalStep, DefaultBranch, ItemFailure, Life, MapStep,
+    MergeStrategy, OwnContext, ParallelStep, PipelineStep, Reduce, Step, StepKind,
 };
 use crate::node::Node;
 use crate::position::Position;
@@ -24,6 +23,10 @@ use crate::rule::Rule;
 use crate::structure::{kind_of, name_text};
 use crate::template::{self, DataTemplate, Names};
 use uses::Used;
+
+/// Something can't be read, which has been reported.
+#[derive(Debug)]
+pub(super) struct Reported;
 
 /// Reads steps; what it can't read has been reported and is left out.
 pub(super) struct StepReader<'d> {
@@ -128,7 +131,7 @@ impl<'d> StepReader<'d> {
             name: Arc::from(name),
             deadline,
             life: life?,
-            on_failure: on_failure?.map(Box::new),
+            on_failure: on_failure.ok()?.map(Box::new),
             kind: kind?,
         })
     }
@@ -154,12 +157,12 @@ impl<'d> StepReader<'d> {
         })
     }
 
-    /// What runs when a step or pipeline has failed, when it names something; `None` when that can't be read.
-    pub(super) fn handler(&mut self, node: &Node, reporter: &mut Reporter) -> Option<Option<Step>> {
-        let Some(handler) = node.get("on_failure") else {
-            return Some(None);
-        };
-        self.fallback(handler, "", reporter).map(Some)
+    /// What runs when a step or pipeline has failed, when it names something.
+    pub(super) fn handler(&mut self, node: &Node, reporter: &mut Reporter) -> Result<Option<Step>, Reported> {
+        match node.get("on_failure") {
+            Some(handler) => self.fallback(handler, "", reporter).map(Some).ok_or(Reported),
+            None => Ok(None),
+        }
     }
 
     /// What templates may name.
@@ -367,102 +370,6 @@ impl<'d> StepReader<'d> {
         })
     }
 
-    fn repeat(&mut self, node: &Node, reporter: &mut Reporter) -> Option<LoopStep> {
-        let settings = node.get("loop")?;
-        let names = self.names();
-        let mut mapper = |key: &str| match settings.get(key) {
-            Some(written) => {
-                DataTemplate::read(written, &LOOP_NAMES, &names, reporter).map(|read| Some(Arc::new(read)))
-            }
-            None => Some(None),
-        };
-        let (first_input, next_input, output) =
-            (mapper("first_input"), mapper("next_input"), mapper("output"));
-        let exit = match (settings.get("exit_expression"), settings.get("exit_condition")) {
-            (Some(expression), None) => template::expression(expression, &LOOP_NAMES, &names, reporter)
-                .map(|expression| Condition::Expression(Arc::new(expression))),
-            (None, Some(function)) => {
-                let path = self.function(function, "exit_condition", reporter);
-                path.map(|path| Condition::Function {
-                    path,
-                    place: (Arc::clone(reporter.source()), function.position),
-                })
-            }
-            (Some(_), Some(function)) => {
-                reporter.report_with_hint(
-                    Rule::KeyConflict,
-                    function.position,
-                    "the loop has both `exit_condition` and `exit_expression`",
-                    "keep one of them",
-                );
-                None
-            }
-            (None, None) => {
-                reporter.report_with_hint(
-                    Rule::MissingKey,
-                    settings.position,
-                    "the loop has no `exit_expression`",
-                    "add one that says when the loop has done",
-                );
-                None
-            }
-        };
-        let body = settings.get("body").map(|body| self.sequence(body, reporter));
-        Some(LoopStep {
-            body: body?,
-            exit: exit?,
-            max_loops: count(settings, "max_loops").unwrap_or(5),
-            first_input: first_input?,
-            next_input: next_input?,
-            output: output?,
-            goes_on: word(settings, "on_body_failure").as_deref() == Some("continue"),
-        })
-    }
-
-    fn refine(&mut self, node: &Node, reporter: &mut Reporter) -> Option<RefineStep> {
-        let generator = node.get("generator").map(|body| self.sequence(body, reporter));
-        let critic = node.get("critic").map(|body| self.sequence(body, reporter));
-        Some(RefineStep {
-            generator: generator?,
-            critic: critic?,
-            max_refinements: count(node, "max_refinements").unwrap_or(5),
-        })
-    }
-
-    fn human(&mut self, node: &Node, reporter: &mut Reporter) -> Option<HumanStep> {
-        let names = self.names();
-        let message = match node
-            .get("message")
-            .and_then(|message| Some((message, message.as_str()?)))
-        {
-            Some((message, text)) => {
-                let read = template::template(message, text, &[], &names, reporter);
-                read.map(|read| Some(Arc::new(read)))
-            }
-            None => Some(None),
-        };
-        let default = match node.get("default") {
-            Some(written) => {
-                DataTemplate::read(written, &[], &names, reporter).map(|read| Some(Arc::new(read)))
-            }
-            None => Some(None),
-        };
-        let schema = match node.get("input_schema") {
-            Some(written) => {
-                let validator = schema(written, reporter);
-                validator.map(|validator| Some((written.to_value(), Arc::new(validator))))
-            }
-            None => Some(None),
-        };
-        Some(HumanStep {
-            message: message?,
-            schema: schema?,
-            sink_to: node.get("sink_to").and_then(Node::as_str).map(Arc::from),
-            timeout: seconds(node, "timeout_s"),
-            default: default?,
-        })
-    }
-
     fn pipeline(&mut self, node: &Node, reporter: &mut Reporter) -> Option<PipelineStep> {
         let steps = match (node.get("steps"), node.get("uses")) {
             (Some(steps), None) => Some(Arc::new(self.sequence(steps, reporter))),
@@ -494,9 +401,6 @@ impl<'d> StepReader<'d> {
         })
     }
 }
-
-/// What templates of a loop may name besides.
-const LOOP_NAMES: [&str; 3] = ["output", "iteration", "loop_input"];
 
 fn gather(node: &Node, reporter: &mut Reporter) -> Option<Vec<Arc<str>>> {
     let entries = node.get("wait_for")?;

@@ -99,7 +99,12 @@ impl StepReader<'_> {
     }
 
     /// A function of Python, `package.module:function`, where this program can import any.
-    pub(super) fn function(&mut self, node: &Node, key: &str, reporter: &mut Reporter) -> Option<Arc<str>> {
+    pub(in crate::read) fn function(
+        &mut self,
+        node: &Node,
+        key: &str,
+        reporter: &mut Reporter,
+    ) -> Option<Arc<str>> {
         let written = node.as_str()?;
         let is_name = |name: &str| {
             let mut letters = name.chars();
