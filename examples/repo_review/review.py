@@ -223,7 +223,7 @@ def with_summary(pipeline: Pipeline[Any, Any]) -> Pipeline[Any, Any]:
         prompt="A review of source code found:\n{{ input }}\nSay in one sentence what was found.",
         temperature=0.0,
         max_tokens=80,
-        price=Price(0.0, 0.0),  # a model on this machine costs nothing
+        price=Price(0.01, 0.02),  # about its electricity on this machine
     )
     counts = Template(
         "{% for line in (input.text | lines)[2:] if line and not line.startswith('-') %}"
