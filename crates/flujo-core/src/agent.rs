@@ -55,6 +55,16 @@ pub struct AgentRequest {
     pub chunks: Option<Arc<dyn ChunkSink>>,
 }
 
+impl AgentRequest {
+    /// Hands over one chunk of a streamed answer, when somebody listens; waits until there is room for it.
+    pub async fn send_chunk(&self, chunk: impl Into<Value>) {
+        let chunk = chunk.into();
+        if let Some(chunks) = &self.chunks {
+            chunks.send(chunk).await;
+        }
+    }
+}
+
 /// Takes the chunks of a streamed answer in order; the future is ready when there is room for the next one.
 pub trait ChunkSink: Send + Sync {
     /// Hands over one chunk.

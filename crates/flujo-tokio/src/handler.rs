@@ -47,7 +47,7 @@ pub struct Decision<'a> {
     /// A map of the outputs of the steps that have succeeded so far, by name; null for decisions that aren't told.
     pub steps: Value,
     pub(crate) history: &'a History<Tokio>,
-    pub(crate) plan: &'a Plan<Handler>,
+    pub(crate) plan: &'a Arc<Plan<Handler>>,
 }
 
 /// What a callable of a loop works on.

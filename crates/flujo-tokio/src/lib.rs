@@ -17,6 +17,8 @@ pub use build::{
 pub use domain::{BoxError, Raised, Tokio, UserError, user_error};
 pub use flujo_core::plan::IterationFailure;
 pub use handler::{Decision, Handler, Iteration, Reply};
-pub use run::{Canceller, Done, Event, EventKind, Events, Pause, PausedRun, ResumeError, Run, RunId};
+pub use run::{
+    Canceller, Done, Event, EventKind, EventStream, Events, Pause, PausedRun, ResumeError, Run, RunId,
+};
 pub use runner::{BuildError, Runner, RunnerBuilder};
 pub use scope::{Place, Resources, Scope};

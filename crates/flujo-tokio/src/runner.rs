@@ -1,6 +1,5 @@
 //! A compiled pipeline with everything its runs share: limits, resources, statistics.
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,7 +7,7 @@ use flujo_core::config::{OptimizationConfig, OptimizationConfigError, Twin};
 use flujo_core::context::{Context, MergeRules};
 use flujo_core::machine::{Finish, Outcome, Record, Status, Stop};
 use flujo_core::pipeline::CompileError;
-use flujo_core::plan::{Kind, NodeId, Plan, Work};
+use flujo_core::plan::{Kind, Plan, Work};
 use flujo_core::stats::{PartStatistics, PerformanceStatistics, RunFacts, Statistics, StepFact, StepSlot};
 use flujo_core::usage::UsageLimits;
 use flujo_core::value::Value;
@@ -41,8 +40,6 @@ pub(crate) struct Running {
     pub(crate) resources: Arc<Resources>,
     pub(crate) event_buffer: usize,
     pub(crate) reads_steps: bool,
-    /// Constructs that a step of the same name runs: the two are one step to whoever looks on.
-    pub(crate) constructs: Arc<HashSet<NodeId>>,
     rules: Option<Arc<MergeRules>>,
     statistics: Statistics,
     /// By node; sequences, guards and constructs that are one with their step have none.
@@ -133,12 +130,9 @@ impl RunnerBuilder {
         self.optimization.config.validate()?;
         let plan = Arc::new(self.pipeline.compile(self.name)?);
         let statistics = Statistics::default();
-        let constructs: HashSet<NodeId> = plan.nodes().filter_map(|(id, _)| plan.construct_in(id)).collect();
         let steps: Vec<_> = plan
             .nodes()
-            .filter(|(id, node)| {
-                !matches!(node.kind, Kind::Sequence(_) | Kind::Guard(_)) && !constructs.contains(id)
-            })
+            .filter(|(_, node)| !matches!(node.kind, Kind::Sequence(_) | Kind::Guard(_)) && !node.inner)
             .map(|(id, node)| (id, &node.name))
             .collect();
         let mut slots = vec![None; plan.len()];
@@ -176,7 +170,6 @@ impl RunnerBuilder {
             resources: Arc::new(self.resources),
             event_buffer: self.event_buffer,
             reads_steps,
-            constructs: Arc::new(constructs),
             rules: self.rules,
             statistics,
             slots,

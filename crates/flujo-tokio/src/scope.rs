@@ -2,16 +2,16 @@
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flujo_core::context::Context;
-use flujo_core::machine::LanePlace;
+use flujo_core::machine::{LanePlace, Machine, Round};
 use flujo_core::plan::{Kind, NodeId, Plan};
 use flujo_core::usage::Usage;
 
 use crate::Handler;
-use crate::domain::Raised;
+use crate::domain::{Raised, Tokio};
 use crate::run::{RunId, Shared};
 
 /// Objects that a runner gives to its steps, at most one of each type.
@@ -47,6 +47,7 @@ pub(crate) struct Cell {
     lane: Option<Arc<LanePlace>>,
     node: NodeId,
     attempt: u32,
+    round: Option<Arc<Round>>,
 }
 
 struct State {
@@ -68,13 +69,25 @@ pub struct Place {
     pub lane: String,
     /// The attempt, from 1; 0 outside attempts.
     pub attempt: u32,
+    /// The iterations of the loops, and the turns of the state machines, around it, from 1, outermost first.
+    pub iterations: Vec<u32>,
 }
 
 impl Place {
-    /// A key that is the same for every attempt at this step, branch and item in this run, and for no other; for
-    /// services that de-duplicate by such a key.
+    /// The iteration of the innermost loop, or the turn of the innermost state machine; 0 outside of them.
+    pub fn iteration(&self) -> u32 {
+        self.iterations.last().copied().unwrap_or(0)
+    }
+
+    /// A key that is the same for every attempt at this step, branch, item and iteration in this run, and for no other;
+    /// for services that de-duplicate by such a key.
     pub fn idempotency_key(&self) -> String {
-        format!("{}/{}/{}", self.run, self.lane, self.path)
+        let mut key = format!("{}/{}/{}", self.run, self.lane, self.path);
+        for (place, iteration) in self.iterations.iter().enumerate() {
+            let mark = if place == 0 { '@' } else { '.' };
+            let _ = write!(key, "{mark}{iteration}"); // writing to a string cannot fail
+        }
+        key
     }
 }
 
@@ -82,7 +95,7 @@ impl Scope {
     pub(crate) fn new(
         shared: &Arc<Shared>,
         context: Context,
-        lane: Option<&Arc<LanePlace>>,
+        machine: &Machine<Tokio>,
         node: NodeId,
         attempt: u32,
     ) -> Self {
@@ -94,9 +107,10 @@ impl Scope {
         Self(Arc::new(Cell {
             state: Mutex::new(state),
             shared: Arc::clone(shared),
-            lane: lane.cloned(),
+            lane: machine.lane().cloned(),
             node,
             attempt,
+            round: machine.round().cloned(),
         }))
     }
 
@@ -127,9 +141,12 @@ impl Scope {
 
     /// Where this call runs.
     pub fn place(&self) -> Place {
-        self.0
-            .shared
-            .place(self.0.node, self.0.lane.as_deref(), self.0.attempt)
+        self.0.shared.place(
+            self.0.node,
+            self.0.lane.as_deref(),
+            self.0.attempt,
+            self.0.round.as_ref(),
+        )
     }
 
     /// What the call has made of the context, what it used, and why it failed if it did; later writes reach nothing.

@@ -1,6 +1,6 @@
 //! Loops, refinement, routers, state machines, imports and failure routes over values, as a blueprint builds them.
 
-#![allow(clippy::expect_used)] // also in what the tests share: a panic is how a test fails
+#![allow(clippy::expect_used, clippy::panic)] // also in what the tests share: a panic is how a test fails
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

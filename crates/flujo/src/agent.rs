@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use flujo_core::agent::Agent;
 use flujo_core::value::Value;
-use flujo_tokio::Handler as Erased;
+use flujo_tokio::Step as Untyped;
 
 use crate::Step;
 
@@ -30,5 +30,5 @@ use crate::Step;
 /// ```
 pub fn agent_step(name: impl Into<Arc<str>>, agent: impl Agent) -> Step<Value, Value, ()> {
     let agent: Arc<dyn Agent> = Arc::new(agent);
-    Step::of(name.into(), Box::new(move |_| Erased::Agent(agent)))
+    Step::of(name.into(), Box::new(move |name, _| Untyped::agent(name, agent)))
 }

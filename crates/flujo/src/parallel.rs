@@ -10,7 +10,7 @@ use flujo_tokio::{
     BranchFailure, Handler as Erased, Parallel as Untyped, Pipeline as Body, Raised, Tokio, lane_error,
 };
 
-use crate::payload::{unwrap, wrap};
+use crate::payload::{look, unwrap, wrap};
 use crate::pipeline::{Pipeline, Stage};
 use crate::{Context, Payload, Unify};
 
@@ -24,6 +24,9 @@ pub struct Parallel<I, O, C = ()> {
 
 /// What each branch gave, or why it failed, in declared order.
 pub type BranchResults<O> = Vec<(String, Result<O, BranchError>)>;
+
+/// A parallel step whose router has a context of its own.
+type Routed<I, O, C, R> = Parallel<I, Vec<(String, O)>, <C as Unify<<R as Stage>::Context>>::Output>;
 
 /// Why a branch has no output.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -82,6 +85,34 @@ impl<I: Payload, O: Payload, C: Context> Parallel<I, O, C> {
 }
 
 impl<I: Payload, O: Payload, C: Context> Parallel<I, Vec<(String, O)>, C> {
+    /// Lets `router` choose the branches by name: it runs first, on the same input, and only those it gives run after it,
+    /// in declared order. An unknown name fails the step; none at all gives an empty output.
+    ///
+    /// ```
+    /// use flujo::{BoxError, Flujo, parallel, step};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), BoxError> {
+    /// let plus = |n: u32| step("plus", move |i: u32| async move { Ok::<_, BoxError>(i + n) });
+    /// let choose = step("choose", |i: u32| async move {
+    ///     Ok::<_, BoxError>(if i > 5 { vec!["b".to_owned()] } else { vec!["a".to_owned(), "b".to_owned()] })
+    /// });
+    /// let p = parallel("route", [("a", plus(1)), ("b", plus(2))]).routed_by(choose);
+    /// assert_eq!(Flujo::new(p).run(10).await?.output, [("b".to_owned(), 12)]);
+    /// # Ok(()) }
+    /// ```
+    pub fn routed_by<R>(self, router: R) -> Routed<I, O, C, R>
+    where
+        R: Stage<In = I, Out = Vec<String>>,
+        C: Unify<R::Context>,
+    {
+        let router = router.into_pipeline().into_untyped();
+        let select = |names: &_, _: &_| Ok(look::<Vec<String>>(names)?.clone());
+        Parallel {
+            untyped: self.untyped.router_with(router, select),
+            types: PhantomData,
+        }
+    }
+
     /// Lets the other branches go on when one fails; the whole succeeds when at least one branch does. The output says
     /// for each branch what it gave or why it failed.
     pub fn tolerate_failures(self) -> Pipeline<I, BranchResults<O>, C> {

@@ -8,8 +8,13 @@ use flujo_core::value::TypeCodec;
 use flujo_tokio::Pipeline as Untyped;
 
 use crate::branch::Branch;
+use crate::human::Human;
 use crate::map::MapOver;
 use crate::parallel::Parallel;
+use crate::read::Read;
+use crate::repeat::Loop;
+use crate::route::{StepFailure, on_failure};
+use crate::states::StateMachine;
 use crate::{Context, Payload, Step, Unify};
 
 /// Steps one after the other, from `I` to `O`, in a context `C` (`()`: none). Put together with `>>`.
@@ -142,6 +147,60 @@ macro_rules! composable {
                 let (untyped, input_codec) = self.into_pipeline().into_parts();
                 Pipeline::typed(untyped.as_step(name), input_codec)
             }
+
+            /// Runs the whole again and again, each time on its last output, until `exit` holds for an output (and the
+            /// context, when `exit` takes one); at least once, at most 5 times unless
+            /// [`max_loops`](Loop::max_loops) says otherwise.
+            pub fn loop_until<A, F>(
+                self,
+                name: impl Into<Arc<str>>,
+                exit: F,
+            ) -> Loop<
+                <Self as Stage>::In,
+                <Self as Stage>::Out,
+                <<Self as Stage>::Context as Unify<F::Context>>::Output,
+            >
+            where
+                <Self as Stage>::Out: FeedsInto<<Self as Stage>::In>,
+                F: Read<A, In = <Self as Stage>::Out, Out = bool>,
+                <Self as Stage>::Context: Unify<F::Context>,
+            {
+                Loop::until(name.into(), self.into_pipeline(), exit)
+            }
+
+            /// The same for a stage that doesn't take what it gives: `next` makes the next input from the last output and
+            /// the number of iterations so far: 1, 2, 3, ….
+            pub fn loop_with<A, F, N>(
+                self,
+                name: impl Into<Arc<str>>,
+                next: N,
+                exit: F,
+            ) -> Loop<
+                <Self as Stage>::In,
+                <Self as Stage>::Out,
+                <<Self as Stage>::Context as Unify<F::Context>>::Output,
+            >
+            where
+                N: Fn(&<Self as Stage>::Out, u32) -> <Self as Stage>::In + Send + Sync + 'static,
+                F: Read<A, In = <Self as Stage>::Out, Out = bool>,
+                <Self as Stage>::Context: Unify<F::Context>,
+            {
+                Loop::until(name.into(), self.into_pipeline(), exit).next_input(next)
+            }
+
+            /// Runs `handler` when the whole has failed, retries and fallbacks included; how the handler ends is how the
+            /// two end.
+            pub fn on_failure<R>(
+                self,
+                handler: R,
+            ) -> Pipeline<<Self as Stage>::In, <Self as Stage>::Out, Whole<Self, R>>
+            where
+                R: Stage<In = StepFailure<<Self as Stage>::In>, Out = <Self as Stage>::Out>,
+                <Self as Stage>::Context: Unify<R::Context>,
+            {
+                let untyped = on_failure(self.into_pipeline(), handler.into_pipeline());
+                Pipeline::typed(untyped, None)
+            }
         }
     )*};
 }
@@ -151,5 +210,8 @@ composable!(
     Pipeline<I, O, C>,
     MapOver<I, O, C>,
     Parallel<I, O, C>,
-    Branch<I, O, C>
+    Branch<I, O, C>,
+    Loop<I, O, C>,
+    StateMachine<I, C>,
+    Human<I, O, C>
 );

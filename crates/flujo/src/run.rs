@@ -8,12 +8,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as Poller, Poll, ready};
 
+use futures_core::Stream;
+
 use flujo_core::context::Context as Fields;
 use flujo_core::machine::{Failure, LimitBreach, Outcome, Stop};
 use flujo_core::usage::Usage;
 use flujo_core::value::{CodecError, Value};
 use flujo_tokio::{
-    BuildError, Canceller, Done, Events, PausedRun, ResumeError, Run as Untyped, RunId, Tokio, user_error,
+    BuildError, Canceller, Done, Event, Events, PausedRun, ResumeError, Run as Untyped, RunId, Tokio,
+    user_error,
 };
 
 use crate::payload::unwrap;
@@ -213,6 +216,32 @@ impl<O, C> RunHandle<O, C> {
             Ok(run) => run.events(),
             Err(_) => Events::none(),
         }
+    }
+}
+
+/// The events of a run as a stream that owns it: dropping it half-way cancels the run.
+#[must_use = "a run does nothing until its events are read"]
+pub struct EventStream<O, C = ()>(RunHandle<O, C>);
+
+impl<O, C> RunHandle<O, C> {
+    /// The run as the stream of its events.
+    pub fn into_events(self) -> EventStream<O, C> {
+        EventStream(self)
+    }
+}
+
+impl<O, C> EventStream<O, C> {
+    /// The run, to be awaited for its end.
+    pub fn into_run(self) -> RunHandle<O, C> {
+        self.0
+    }
+}
+
+impl<O, C> Stream for EventStream<O, C> {
+    type Item = Event;
+
+    fn poll_next(mut self: Pin<&mut Self>, poller: &mut Poller<'_>) -> Poll<Option<Event>> {
+        self.0.events().poll_next(poller)
     }
 }
 

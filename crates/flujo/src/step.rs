@@ -7,17 +7,17 @@ use std::time::Duration;
 use flujo_core::plan::Backoff;
 use flujo_core::usage::{Usage, UsageLimits};
 use flujo_core::value::TypeCodec;
-use flujo_tokio::{Handler as Erased, Step as Untyped};
+use flujo_tokio::{Handler as Erased, Raised, Step as Untyped};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::durable::codec;
-use crate::payload::look;
+use crate::payload::{look, wrap};
 use crate::pipeline::{FeedsInto, Pipeline, Stage};
 use crate::{Context, Handler, Payload, Unify};
 
 type Configure = Box<dyn FnOnce(Untyped) -> Untyped + Send>;
-type Work = Box<dyn FnOnce(Option<&'static TypeCodec>) -> Erased + Send>;
+type Work = Box<dyn FnOnce(Arc<str>, Option<&'static TypeCodec>) -> Untyped + Send>;
 
 /// A step from `I` to `O` in a context `C` (`()`: none).
 #[must_use = "a step does nothing until its pipeline runs"]
@@ -31,10 +31,71 @@ pub struct Step<I, O, C = ()> {
 
 /// A step that does `work` under a name. See [`Handler`] for what `work` may be.
 pub fn step<A, H: Handler<A>>(name: impl Into<Arc<str>>, work: H) -> Step<H::In, H::Out, H::Context> {
-    Step::of(name.into(), Box::new(move |codec| work.erase(codec)))
+    Step::of(
+        name.into(),
+        Box::new(move |name, codec| Untyped::new(name, work.erase(codec))),
+    )
+}
+
+/// A step that takes outputs by name out of those of a [`parallel`](crate::parallel) step, in this order.
+///
+/// ```
+/// use flujo::{BoxError, Flujo, gather, parallel, step};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), BoxError> {
+/// let plus = |n: u32| step("plus", move |i: u32| async move { Ok::<_, BoxError>(i + n) });
+/// let p = parallel("split", [("a", plus(1)), ("b", plus(2)), ("c", plus(3))]) >> gather("pick", ["c", "a"]);
+/// assert_eq!(Flujo::new(p).run(10).await?.output, [13, 11]);
+/// # Ok(()) }
+/// ```
+pub fn gather<O: Payload, N: Into<Arc<str>>>(
+    name: impl Into<Arc<str>>,
+    outputs: impl IntoIterator<Item = N>,
+) -> Step<Vec<(String, O)>, Vec<O>> {
+    let names: Vec<Arc<str>> = outputs.into_iter().map(Into::into).collect();
+    let gather = Erased::processor(move |outputs, _| {
+        Ok(wrap(take(look::<Vec<(String, O)>>(outputs)?, &names)?, None))
+    });
+    Step::of(
+        name.into(),
+        Box::new(move |name, _| Untyped::new(name, gather).retries(0)),
+    )
+}
+
+fn take<O: Payload>(outputs: &[(String, O)], names: &[Arc<str>]) -> Result<Vec<O>, Raised> {
+    let one = |name: &Arc<str>| {
+        if let Some((_, output)) = outputs.iter().find(|(known, _)| **known == **name) {
+            return Ok(output.clone());
+        }
+        let known: Vec<String> = outputs.iter().map(|(known, _)| format!("`{known}`")).collect();
+        let known = known.join(", ");
+        Err(format!("there is no output named `{name}` to gather; there are {known}").into())
+    };
+    names.iter().map(one).collect()
 }
 
 impl<I: Payload, O: Payload, C: Context> Step<I, O, C> {
+    /// A step whose work a whole stage does: each attempt runs it anew, and what a failed attempt wrote is dropped. There
+    /// is one attempt unless [`retries`](Self::retries) says otherwise. Around one construct of the same name it gives
+    /// that construct retries, validators, a timeout and a fallback.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use flujo::{BoxError, Flujo, Step, step};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), BoxError> {
+    /// let each = step("double", |n: u32| async move { Ok::<_, BoxError>(n * 2) }).map_over(4).named("each");
+    /// let p = Step::body("each", each).retries(2).timeout(Duration::from_secs(5)).validate(|numbers: &Vec<u32>| {
+    ///     if numbers.is_empty() { Err("nothing to do".into()) } else { Ok(()) }
+    /// });
+    /// assert_eq!(Flujo::new(p).run(vec![1, 2]).await?.output, [2, 4]);
+    /// # Ok(()) }
+    /// ```
+    pub fn body(name: impl Into<Arc<str>>, stage: impl Stage<In = I, Out = O, Context = C>) -> Self {
+        let body = stage.into_pipeline().into_untyped();
+        Self::of(name.into(), Box::new(move |name, _| Untyped::body(name, body)))
+    }
+
     pub(crate) fn of(name: Arc<str>, work: Work) -> Self {
         Self {
             name,
@@ -155,8 +216,7 @@ impl<I: Payload, O: Payload, C: Context> Stage for Step<I, O, C> {
     type Context = C;
 
     fn into_pipeline(self) -> Pipeline<I, O, C> {
-        let handler = (self.work)(self.codecs.map(|(_, output)| output));
-        let step = Untyped::new(self.name, handler);
+        let step = (self.work)(self.name, self.codecs.map(|(_, output)| output));
         let step = self
             .configure
             .into_iter()

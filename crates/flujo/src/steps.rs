@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flujo_core::machine::{Finish, History, LaneRecord, Record, Status};
+use flujo_core::machine::{Details, Finish, History, LaneRecord, LoopEnd, Record, Status};
 use flujo_core::plan::Plan;
 use flujo_core::usage::Usage;
 use flujo_tokio::{Handler, Tokio, user_error};
@@ -95,7 +95,25 @@ impl<'a> StepView<'a> {
         self.record.status
     }
 
-    /// Attempts made; 0 for a construct.
+    /// The record with the branches, items or iterations: the step's own, or that of the construct of the same name that
+    /// its last attempt ran, which is one with it.
+    fn construct(&self) -> (u32, &'a Record<Tokio>) {
+        let own = (self.place, self.record);
+        let Some(construct) = self.plan.construct_in(self.record.node) else {
+            return own;
+        };
+        let below = self.history.children(Some(self.place));
+        below
+            .filter(|(_, record)| record.node == construct)
+            .last()
+            .unwrap_or(own)
+    }
+
+    fn details(&self) -> Option<&'a Details<Tokio>> {
+        self.construct().1.details.as_deref()
+    }
+
+    /// Attempts made; of a loop its iterations, of a state machine the states it was in, 0 for another construct.
     pub fn attempts(&self) -> u32 {
         self.record.attempts
     }
@@ -140,20 +158,32 @@ impl<'a> StepView<'a> {
         Some(original.to_string())
     }
 
-    /// The key of the branch a conditional took.
+    /// The key of the branch a conditional took, or the last state of a state machine.
     pub fn branch(&self) -> Option<&'a str> {
-        self.record.details.as_ref()?.branch.as_deref()
+        self.details()?.branch.as_deref()
     }
 
-    /// The steps inside it, in the order in which they began: of a sub-pipeline, a branch, a fallback.
+    /// How a loop ended: its iterations, and why no further one followed.
+    pub fn loop_end(&self) -> Option<LoopEnd> {
+        self.details()?.loop_end
+    }
+
+    /// The steps inside it, in the order in which they began: of a sub-pipeline, a branch, the iterations of a loop, a
+    /// fallback.
     pub fn children(&self) -> impl Iterator<Item = StepView<'a>> {
-        views(self.history, self.plan, Some(self.place))
+        let (construct, record) = self.construct();
+        let own = (construct != self.place).then(|| views(self.history, self.plan, Some(construct)));
+        let below = views(self.history, self.plan, Some(self.place));
+        // Earlier attempts of a construct that is one with this step are told by their feedback.
+        let below = below.filter(move |step| step.record.node != record.node);
+        own.into_iter().flatten().chain(below)
     }
 
     /// Its branches or items, in declared order.
     pub fn lanes(&self) -> impl Iterator<Item = LaneView<'a>> {
         let plan = self.plan;
-        self.record
+        self.construct()
+            .1
             .lanes()
             .iter()
             .map(move |lane| LaneView { lane, plan })

@@ -145,6 +145,7 @@ async fn events_come_in_order_and_end_with_the_run() {
         seen.push(format!("{} {}", event.place.step, event.kind.name()));
     }
     let expected = [
+        "pipeline run_started",
         "one step_started",
         "one attempt_started",
         "one step_finished",
@@ -166,7 +167,7 @@ async fn a_run_whose_events_are_no_longer_read_goes_on() {
     let flujo = Flujo::builder(p).event_buffer(1).build().unwrap();
     let mut run = flujo.start(0);
     let first = run.events().next().await.unwrap();
-    assert!(matches!(first.kind, EventKind::StepStarted));
+    assert!(matches!(first.kind, EventKind::RunStarted));
     assert_eq!(run.await.unwrap().output, 51);
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Domain, Failure, Finish, LaneRecord, LimitBreach, Machine, Time};
+use super::{Domain, Failure, Finish, LaneRecord, LimitBreach, Machine, Round, Time};
 use crate::plan::NodeId;
 use crate::usage::Usage;
 
@@ -395,6 +395,8 @@ pub struct Notice<D: Domain> {
     pub record: u32,
     /// The attempt, from 1; 0 outside attempts.
     pub attempt: u32,
+    /// The turns of the loops and state machines around.
+    pub round: Option<Arc<Round>>,
     /// When.
     pub at: Time,
 }

@@ -272,7 +272,7 @@ impl<D: Domain> Cursor<'_, D> {
             record: opened.map_or(0, |opened| opened.record),
             index,
         };
-        let state = State::new(
+        let mut state = State::new(
             self.state.options,
             Some(Arc::new(place)),
             (body, input),
@@ -280,6 +280,7 @@ impl<D: Domain> Cursor<'_, D> {
             self.state.now,
             self.state.deadline,
         );
+        state.round.clone_from(&self.state.round);
         let machine = Machine {
             plan: Arc::clone(self.plan),
             state,
@@ -383,6 +384,7 @@ impl<D: Domain> Cursor<'_, D> {
     /// Ends a node whose record already says what came of it.
     #[inline]
     pub(super) fn end(&mut self, opened: Opened, status: Status, kind: NoticeKind<D>) {
+        self.leave_round(opened.node);
         self.state.parent = opened.outer_parent;
         self.state.deadline = opened.outer_deadline;
         let now = self.state.now;
@@ -418,13 +420,15 @@ impl<D: Domain> Cursor<'_, D> {
 
     #[inline]
     pub(super) fn notify(&mut self, kind: NoticeKind<D>, node: NodeId, record: u32, attempt: u32) {
-        if self.state.options.notices && !self.plan.node(node).inner {
+        let pauses = matches!(kind, NoticeKind::Paused | NoticeKind::Resumed);
+        if self.state.options.notices && (pauses || !self.plan.node(node).inner) {
             let at = self.state.now;
             self.commands.push_back(Command::Notify(Notice {
                 kind,
                 node,
                 record,
                 attempt,
+                round: self.state.round.clone(),
                 at,
             }));
         }

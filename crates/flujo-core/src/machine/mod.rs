@@ -25,6 +25,7 @@ mod parallel;
 mod plain;
 mod repeat;
 mod retry;
+mod round;
 mod saved;
 mod so_far;
 mod states;
@@ -46,6 +47,7 @@ pub use fault::{Fault, plant};
 pub use held::Held;
 pub use history::{Details, ExitReason, History, LaneRecord, LoopEnd, Record, Status};
 pub use outcome::{Finish, Outcome, Stop};
+pub use round::Round;
 
 use crate::plan::{NodeId, Plan};
 use crate::usage::Usage;
@@ -98,6 +100,8 @@ pub struct State<D: Domain> {
     parent: Option<u32>,
     /// The deadline of the innermost construct that has one.
     deadline: Option<Time>,
+    /// The turns of the loops and state machines around.
+    round: Option<Arc<Round>>,
     usage: Usage,
     now: Time,
     next_id: u64,
@@ -362,6 +366,7 @@ impl<D: Domain> State<D> {
             history: History::default(),
             parent: None,
             deadline,
+            round: None,
             usage: Usage::ZERO,
             now,
             next_id: 0,

@@ -111,6 +111,8 @@ fn iterate<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     }
     let (record, iteration) = (frame.opened.record, frame.iteration);
     let next = Next::Enter(definition.body, frame.value.clone());
+    let node = frame.opened.node;
+    cursor.go_round(node, iteration);
     if let Some(record) = cursor.record(record) {
         record.attempts = iteration;
     }

@@ -86,10 +86,12 @@ fn begin<D: Domain>(cursor: &mut Cursor<'_, D>, state: u32, input: D::Object) ->
     frame.input = input.clone();
     frame.output = None;
     frame.failure = None;
-    let (record, of) = (frame.opened.record, definition.states.get(state as usize));
-    if let (Some(record), Some(of)) = (cursor.record(record), of) {
+    let (opened, of) = (frame.opened, definition.states.get(state as usize));
+    if let (Some(record), Some(of)) = (cursor.record(opened.record), of) {
         record.attempts += 1;
         record.details_mut().branch = Some(Arc::clone(&of.name));
+        let turn = record.attempts;
+        cursor.go_round(opened.node, turn);
     }
     match of.and_then(|state| state.body) {
         Some(body) => Next::Enter(body, input),

@@ -25,11 +25,13 @@ pub struct StepFailure {
     pub input: Value,
     /// What happened in the part so far.
     pub history: History<Tokio>,
+    /// The plan; names the nodes of the history.
+    pub plan: Arc<Plan<Handler>>,
 }
 
 impl StepFailure {
     pub(crate) fn new(
-        plan: &Plan<Handler>,
+        plan: &Arc<Plan<Handler>>,
         failure: &Arc<Failure<Tokio>>,
         input: &Value,
         first: u32,
@@ -54,6 +56,7 @@ impl StepFailure {
             history: History {
                 records: records.iter().map(|record| part(record, first)).collect(),
             },
+            plan: Arc::clone(plan),
         }
     }
 

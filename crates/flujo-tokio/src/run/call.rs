@@ -10,7 +10,7 @@ use std::task::{Context as Poller, Poll, ready};
 use flujo_core::agent::{Agent, AgentError, AgentOutput, AgentRequest, BoxFuture, ChunkSink};
 use flujo_core::context::Context;
 use flujo_core::machine::{
-    Answer, Call, CallId, Event as Happened, Failure, FailureKind, Input, LanePlace, Machine, Time,
+    Answer, Call, CallId, Event as Happened, Failure, FailureKind, Input, Machine, Time,
 };
 use flujo_core::plan::NodeId;
 use flujo_core::usage::Usage;
@@ -64,7 +64,6 @@ pub(super) fn begin(
         machine.handle(missing(shared, &call));
         return None;
     };
-    let lane = machine.lane();
     let (mut scope, mut reply, mut usage) = (None, Ok(Value::Null), Usage::ZERO);
     let (begun, span) = match handler {
         Handler::Inline(decide) => {
@@ -78,7 +77,7 @@ pub(super) fn begin(
             return None;
         }
         Handler::Plain(function) => {
-            let (input, span) = (value(call.input), shared.span(lane, node, attempt));
+            let (input, span) = (value(call.input), shared.span(machine, node, attempt));
             let begin = || Work::Function(function(input));
             (
                 first(begin, span.as_deref(), poller, &mut reply, &mut usage),
@@ -86,9 +85,9 @@ pub(super) fn begin(
             )
         }
         Handler::Scoped(function) => {
-            let place = Scope::new(shared, call.context, lane, node, attempt);
+            let place = Scope::new(shared, call.context, machine, node, attempt);
             scope = Some(place.clone());
-            let (input, span) = (value(call.input), shared.span(lane, node, attempt));
+            let (input, span) = (value(call.input), shared.span(machine, node, attempt));
             let begin = || Work::Function(function(input, place));
             (
                 first(begin, span.as_deref(), poller, &mut reply, &mut usage),
@@ -96,8 +95,8 @@ pub(super) fn begin(
             )
         }
         Handler::Agent(agent) => {
-            let request = request(shared, lane.map(|lane| &**lane), outputs, call);
-            let span = shared.span(lane, node, attempt);
+            let request = request(shared, machine, outputs, call);
+            let span = shared.span(machine, node, attempt);
             let begin = || Work::Agent(ask(Arc::clone(agent), request));
             (
                 first(begin, span.as_deref(), poller, &mut reply, &mut usage),
@@ -279,11 +278,11 @@ fn ask(agent: Arc<dyn Agent>, request: AgentRequest) -> BoxFuture<'static, Resul
 
 fn request(
     shared: &Arc<Shared>,
-    lane: Option<&LanePlace>,
+    machine: &Machine<Tokio>,
     outputs: &Outputs,
     call: Call<Tokio>,
 ) -> AgentRequest {
-    let place = shared.place(call.node, lane, call.attempt);
+    let place = shared.place_in(machine, call.node, call.attempt);
     AgentRequest {
         context: call.context.to_value(),
         steps: outputs.value(),
@@ -386,11 +385,11 @@ impl Active {
 impl Shared {
     /// The span that makes spans of user code children of the step's, when anybody listens.
     #[inline]
-    fn span(&self, lane: Option<&Arc<LanePlace>>, node: NodeId, attempt: u32) -> Option<Box<Span>> {
+    fn span(&self, machine: &Machine<Tokio>, node: NodeId, attempt: u32) -> Option<Box<Span>> {
         if !self.traced {
             return None;
         }
-        let place = self.place(node, lane.map(|lane| &**lane), attempt);
+        let place = self.place_in(machine, node, attempt);
         let (step, lane) = (&*place.path, &*place.lane);
         Some(Box::new(tracing::debug_span!(
             target: "flujo::run", "step", run = %place.run, step, lane, attempt

@@ -8,7 +8,7 @@ use std::task::{Context as Poller, Poll, ready};
 use flujo_core::agent::BoxFuture;
 use flujo_core::context::Context;
 use flujo_core::machine::{
-    Call, Command, Event as Happened, Finish, Machine, Notice, NoticeKind, Outcome, Pause, Stop, TimerId,
+    Call, Command, Event as Happened, Finish, Machine, Notice, Outcome, Pause, Stop, TimerId,
 };
 use tokio::time::{Instant, Sleep};
 
@@ -180,9 +180,8 @@ impl Driver {
             rejected: pause.rejected.map(|failure| failure.message.to_string()),
         };
         if self.shared.events.is_some() {
-            let lane = self.machine.lane().map(|lane| &**lane);
             let event = Event {
-                place: self.shared.place(pause.node, lane, 0),
+                place: self.shared.place_in(&self.machine, pause.node, 0),
                 kind: EventKind::Paused(Box::new(parked::Pause::new(&self.machine, &question))),
                 at: std::time::Duration::from_nanos(self.shared.now()),
             };
@@ -199,10 +198,6 @@ impl Driver {
     }
 
     fn notify(&mut self, notice: Notice<Tokio>) {
-        let pauses = matches!(notice.kind, NoticeKind::Paused | NoticeKind::Resumed);
-        if self.shared.constructs.contains(&notice.node) && !pauses {
-            return; // the step around it tells the same
-        }
         let lane = self.machine.lane().map(|lane| &**lane);
         if self.shared.traced {
             event::trace(&self.shared, lane, &notice);

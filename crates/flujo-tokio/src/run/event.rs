@@ -58,7 +58,7 @@ impl Event {
     /// The event of a notice; `None` for a pause, which is told of with its question.
     pub(super) fn of(shared: &Shared, lane: Option<&LanePlace>, notice: Notice<Tokio>) -> Option<Self> {
         Some(Self {
-            place: shared.place(notice.node, lane, notice.attempt),
+            place: shared.place(notice.node, lane, notice.attempt, notice.round.as_ref()),
             kind: match notice.kind {
                 NoticeKind::StepStarted => EventKind::StepStarted,
                 NoticeKind::AttemptStarted => EventKind::AttemptStarted,
@@ -83,6 +83,7 @@ impl Event {
                 path: Arc::from(""),
                 lane: String::new(),
                 attempt: 0,
+                iterations: Vec::new(),
             },
             kind,
             at: Duration::from_nanos(shared.now()),

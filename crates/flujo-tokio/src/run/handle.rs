@@ -10,6 +10,7 @@ use flujo_core::machine::{Finish, Machine, Options, Outcome, Time};
 use flujo_core::plan::Plan;
 use flujo_core::usage::UsagePool;
 use flujo_core::value::Value;
+use futures_core::Stream;
 use tokio::sync::mpsc::{self, Receiver};
 use tokio::time::Instant;
 
@@ -140,6 +141,11 @@ impl Run {
         Events { run: Some(self) }
     }
 
+    /// The run as the stream of its events.
+    pub fn into_events(self) -> EventStream {
+        EventStream(self)
+    }
+
     /// Begins the run, or goes on with it, unless it is under way.
     fn driver(&mut self) -> Option<&mut Driver> {
         if matches!(self.state, State::Waiting { .. } | State::Paused(_)) {
@@ -169,7 +175,6 @@ impl Run {
             pool,
             traced: tracing::enabled!(target: "flujo::run", tracing::Level::DEBUG),
             reads_steps: runner.reads_steps,
-            constructs: Arc::clone(&runner.constructs),
             origin: Instant::now(),
             base,
             events: sender,
@@ -260,7 +265,34 @@ impl Future for Run {
     }
 }
 
-/// The events of a run, read one by one.
+/// The events of a run as a stream that owns it: dropping it half-way cancels the run.
+#[must_use = "a run does nothing until its events are read"]
+pub struct EventStream(Run);
+
+impl EventStream {
+    /// The run, to be awaited for its end.
+    pub fn into_run(self) -> Run {
+        self.0
+    }
+}
+
+impl Stream for EventStream {
+    type Item = Event;
+
+    fn poll_next(mut self: Pin<&mut Self>, poller: &mut Poller<'_>) -> Poll<Option<Event>> {
+        self.0.events().poll_next(poller)
+    }
+}
+
+impl Stream for Events<'_> {
+    type Item = Event;
+
+    fn poll_next(mut self: Pin<&mut Self>, poller: &mut Poller<'_>) -> Poll<Option<Event>> {
+        Events::poll_next(&mut self, poller)
+    }
+}
+
+/// The events of a run, read one by one or as a stream.
 pub struct Events<'a> {
     run: Option<&'a mut Run>,
 }

@@ -11,25 +11,25 @@ mod parked;
 mod paused;
 mod signal;
 
-use std::collections::HashSet;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use flujo_core::machine::{LanePlace, Time};
+use flujo_core::machine::{LanePlace, Machine, Round, Time};
 use flujo_core::plan::{NodeId, Plan};
 use flujo_core::usage::UsagePool;
 use tokio::sync::mpsc::Sender;
 use tokio::time::Instant;
 
 pub use event::{Event, EventKind};
-pub use handle::{Canceller, Done, Events, Run};
+pub use handle::{Canceller, Done, EventStream, Events, Run};
 pub use parked::Pause;
 pub(crate) use paused::Answers;
 pub use paused::{PausedRun, ResumeError};
 
 use crate::Handler;
+use crate::domain::Tokio;
 use crate::scope::{Place, Resources, lane_name};
 
 /// Names a run, differently from every other run.
@@ -74,8 +74,6 @@ pub(crate) struct Shared {
     pub(crate) traced: bool,
     /// Whether something in the plan is told the outputs of earlier steps.
     pub(crate) reads_steps: bool,
-    /// Constructs that are one step with the step around them.
-    pub(crate) constructs: Arc<HashSet<NodeId>>,
     /// When the run began, or was resumed.
     pub(crate) origin: Instant,
     /// The run's own time then.
@@ -102,7 +100,19 @@ impl Shared {
             .checked_add(std::time::Duration::from_nanos(from_origin))
     }
 
-    pub(crate) fn place(&self, node: NodeId, lane: Option<&LanePlace>, attempt: u32) -> Place {
+    /// The place of a call or question of a machine.
+    pub(crate) fn place_in(&self, machine: &Machine<Tokio>, node: NodeId, attempt: u32) -> Place {
+        let lane = machine.lane().map(|lane| &**lane);
+        self.place(node, lane, attempt, machine.round())
+    }
+
+    pub(crate) fn place(
+        &self,
+        node: NodeId,
+        lane: Option<&LanePlace>,
+        attempt: u32,
+        round: Option<&Arc<Round>>,
+    ) -> Place {
         let definition = self.plan.node(node);
         Place {
             run: self.id,
@@ -110,6 +120,7 @@ impl Shared {
             path: Arc::clone(&definition.path),
             lane: lane_name(&self.plan, lane),
             attempt,
+            iterations: round.map(|round| round.indices()).unwrap_or_default(),
         }
     }
 }

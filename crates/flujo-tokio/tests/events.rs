@@ -1,0 +1,247 @@
+//! The one ordered stream of what happens in a run.
+
+#![allow(clippy::expect_used)] // also in what the tests share: a panic is how a test fails
+
+use std::collections::HashSet;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+
+use flujo_core::agent::{Agent, AgentError, AgentOutput, AgentRequest, BoxFuture};
+use flujo_core::context::Context;
+use flujo_core::value::Value;
+use flujo_tokio::{
+    Event, EventKind, EventStream, Handler, Loop, MapOver, Parallel, Pipeline, Runner, StateEnd,
+    StateMachine, Step, Transition,
+};
+use futures_core::Stream;
+
+async fn next(stream: &mut EventStream) -> Option<Event> {
+    poll_fn(|poller| Pin::new(&mut *stream).poll_next(poller)).await
+}
+
+async fn all(pipeline: impl Into<Pipeline>, input: Value) -> Vec<Event> {
+    let runner = Runner::builder(pipeline).build().expect("the pipeline can run");
+    let mut stream = runner.run(input, Context::new()).into_events();
+    let mut events = Vec::new();
+    while let Some(event) = next(&mut stream).await {
+        events.push(event);
+    }
+    events
+}
+
+fn told(events: &[Event]) -> Vec<String> {
+    events
+        .iter()
+        .map(|event| {
+            format!(
+                "{} {} {} {}",
+                event.kind.name(),
+                event.place.step,
+                event.place.attempt,
+                event.place.iteration()
+            )
+        })
+        .collect()
+}
+
+fn plus_one(name: &'static str) -> Step {
+    let add = |input: &Value, _: &Context| Ok(Value::from(input.as_int().unwrap_or(0) + 1));
+    Step::new(name, Handler::processor(add))
+}
+
+/// Streams numbers; the first attempt breaks off after two of them.
+struct Streaming {
+    broken: AtomicBool,
+    chunks: i64,
+    sent: Arc<AtomicU64>,
+}
+
+impl Streaming {
+    fn new(chunks: i64, breaks: bool) -> Self {
+        Self {
+            broken: AtomicBool::new(!breaks),
+            chunks,
+            sent: Arc::default(),
+        }
+    }
+}
+
+impl Agent for Streaming {
+    fn run(&self, request: AgentRequest) -> BoxFuture<'_, Result<AgentOutput, AgentError>> {
+        Box::pin(async move {
+            for chunk in 0..self.chunks {
+                if chunk == 2 && !self.broken.swap(true, Ordering::Relaxed) {
+                    return Err(AgentError::new("the connection broke"));
+                }
+                request.send_chunk(chunk).await;
+                self.sent.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(Value::from(self.chunks).into())
+        })
+    }
+}
+
+#[tokio::test]
+async fn events_come_in_order_from_the_run_s_beginning_to_its_one_end() {
+    let events = all(
+        Loop::until("up", plus_one("add"), |output, _| Ok(output.as_int() == Some(2))),
+        Value::from(0),
+    )
+    .await;
+    assert_eq!(
+        told(&events),
+        [
+            "run_started pipeline 0 0",
+            "step_started up 0 0",
+            "step_started add 0 1",
+            "attempt_started add 1 1",
+            "step_finished add 1 1",
+            "step_started add 0 2",
+            "attempt_started add 1 2",
+            "step_finished add 1 2",
+            "step_finished up 2 0",
+            "run_finished pipeline 0 0",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn chunks_are_in_order_and_a_retry_after_chunks_announces_itself() {
+    let step = Step::agent("say", Arc::new(Streaming::new(4, true))).retries(1);
+    let events = all(Parallel::new("split").branch("a", step), Value::Null).await;
+    let chunks: Vec<_> = events
+        .iter()
+        .filter_map(|event| match &event.kind {
+            EventKind::Chunk(chunk) => Some((event.place.attempt, chunk.as_int(), event.place.lane.as_str())),
+            _ => None,
+        })
+        .collect();
+    let lane = "split.a";
+    let expected = [(1, 0), (1, 1), (2, 0), (2, 1), (2, 2), (2, 3)];
+    assert_eq!(
+        chunks,
+        expected.map(|(attempt, chunk)| (attempt, Some(chunk), lane))
+    );
+    let names: Vec<_> = events.iter().map(|event| event.kind.name()).collect();
+    let broke = names
+        .iter()
+        .position(|name| *name == "attempt_failed")
+        .expect("it is told");
+    assert_eq!(
+        (names[broke - 1], names[broke + 1], names[broke + 2]),
+        ("chunk", "attempt_started", "chunk")
+    );
+}
+
+#[tokio::test]
+async fn a_slow_reader_holds_the_producer_and_nothing_is_lost() {
+    let agent = Streaming::new(1_000, false);
+    let sent = Arc::clone(&agent.sent);
+    let runner = Runner::builder(Step::agent("say", Arc::new(agent)))
+        .event_buffer(8)
+        .build()
+        .expect("it can run");
+    let mut stream = runner.run(Value::Null, Context::new()).into_events();
+    let mut read = 0;
+    while let Some(event) = next(&mut stream).await {
+        if let EventKind::Chunk(chunk) = &event.kind {
+            assert_eq!(chunk.as_int(), Some(read));
+            read += 1;
+            let ahead = sent
+                .load(Ordering::Relaxed)
+                .saturating_sub(u64::try_from(read).expect("a count"));
+            assert!(ahead <= 9, "{ahead} chunks are ahead of the reader");
+        }
+    }
+    assert_eq!(read, 1_000);
+    assert_eq!(stream.into_run().await.output(), Some(&Value::from(1_000)));
+}
+
+/// Notes that it is dropped.
+struct Guard(Arc<AtomicBool>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn dropping_the_stream_half_way_cancels_the_run() {
+    let dropped = Arc::new(AtomicBool::new(false));
+    let noted = Arc::clone(&dropped);
+    let hang = Step::new(
+        "hang",
+        Handler::function(move |input| {
+            let guard = Guard(Arc::clone(&noted));
+            async move {
+                std::future::pending::<()>().await;
+                drop(guard);
+                Ok(input)
+            }
+        }),
+    );
+    let runner = Runner::builder(hang).build().expect("it can run");
+    let mut stream = runner.run(Value::Null, Context::new()).into_events();
+    while !matches!(
+        next(&mut stream).await.map(|event| event.kind),
+        Some(EventKind::AttemptStarted)
+    ) {}
+    // Once more, so that the step begins; nothing more is told.
+    poll_fn(|poller| {
+        assert!(Pin::new(&mut stream).poll_next(poller).is_pending());
+        Poll::Ready(())
+    })
+    .await;
+    assert!(!dropped.load(Ordering::Relaxed));
+    drop(stream);
+    assert!(dropped.load(Ordering::Relaxed));
+}
+
+#[tokio::test]
+async fn iterations_are_counted_in_lanes_nested_loops_and_states_and_no_two_calls_share_a_key() {
+    let keys = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&keys);
+    let work = Step::new(
+        "work",
+        Handler::scoped(move |input, scope| {
+            let place = scope.place();
+            let key = place.idempotency_key();
+            noted.lock().expect("no panic").push((place.iterations, key));
+            async move { Ok(input) }
+        }),
+    );
+    let each = MapOver::new("each", work)
+        .items(|_, _| Ok(vec![Value::from(0), Value::from(1)]))
+        .max_concurrency(2);
+    // Each run of the machine goes through its state twice.
+    let turn = Step::new("turn", Handler::processor(|input, _| Ok(input.clone()))).apply(Handler::apply(
+        |_, context| {
+            let first = context.get("again") != Some(&Value::from(true));
+            context.set("again", Value::from(first));
+            Ok(())
+        },
+    ));
+    let again = |_: StateEnd<'_>, context: &Context| Ok(context.get("again") == Some(&Value::from(true)));
+    let machine = StateMachine::new("machine", "one")
+        .state("one", Pipeline::from(turn).then(each))
+        .end("done")
+        .transition(Transition::new("one", "one").when(again))
+        .transition(Transition::new("one", "done"));
+    all(
+        Loop::until("outer", machine, |_, _| Ok(false)).max_loops(2),
+        Value::Null,
+    )
+    .await;
+    let keys = keys.lock().expect("no panic");
+    let rounds: HashSet<_> = keys.iter().map(|(rounds, _)| rounds.clone()).collect();
+    assert_eq!(
+        rounds,
+        HashSet::from([vec![1, 1], vec![1, 2], vec![2, 1], vec![2, 2]])
+    );
+    let distinct: HashSet<_> = keys.iter().map(|(_, key)| key).collect();
+    assert_eq!((keys.len(), distinct.len()), (8, 8));
+}
