@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from . import cold_start, depth, fan_out, life, linear, many_runs, results, rust, sync_functions
+from . import cold_start, depth, fan_out, life, linear, loops, many_runs, results, rust, sync_functions
 from .row import Row
 from .sampling import Effort
 
 GROUPS: dict[str, Callable[[Effort], Iterator[Row]]] = {
     "linear": linear.rows,
+    "loops": loops.rows,
     "life": life.rows,
     "results": results.rows,
     "sync_functions": sync_functions.rows,

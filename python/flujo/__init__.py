@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     from flujo.domain.results import PipelineResult, StepResult
     from flujo.domain.secret import Secret
     from flujo.domain.usage import UsageLimits
+    from flujo.recipes.factories import (
+        make_agentic_loop_pipeline,
+        make_default_pipeline,
+        run_agentic_loop_pipeline,
+        run_default_pipeline,
+    )
 
 __version__ = "0.1.0"
 
@@ -47,6 +53,10 @@ _MODULE_OF = {
     "UsageLimits": "domain.usage",
     "blocking": "domain.dsl",
     "current_step": "application._place",
+    "make_agentic_loop_pipeline": "recipes.factories",
+    "make_default_pipeline": "recipes.factories",
+    "run_agentic_loop_pipeline": "recipes.factories",
+    "run_default_pipeline": "recipes.factories",
     "step": "domain.dsl",
 }
 
@@ -68,6 +78,10 @@ __all__ = [
     "__version__",
     "blocking",
     "current_step",
+    "make_agentic_loop_pipeline",
+    "make_default_pipeline",
+    "run_agentic_loop_pipeline",
+    "run_default_pipeline",
     "step",
 ]
 

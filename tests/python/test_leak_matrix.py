@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 import pytest
 from pydantic import BaseModel, ConfigDict, PrivateAttr, TypeAdapter, computed_field, model_validator
 
-from flujo import _native
+from flujo import Flujo, Pipeline, Step, _native
+from flujo.domain.dsl import ImportStep, StateMachineStep
+from flujo.domain.models import RefinementCheck
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -428,3 +430,113 @@ def test_branches_that_only_read_do_not_conflict(container: Container) -> None:
     after = container.look(lanes["b"].value)
     _native.context_merge(base, list(lanes.items()))
     assert container.look(base.value) == after
+
+
+# --- Constructs -------------------------------------------------------------------------------------------------------
+
+
+def in_loop(body: Step[Any, Any], **options: Any) -> Step[Any, Any]:
+    return Step.loop_until("whole", body, lambda out, ctx: True, **options)
+
+
+def in_router(body: Step[Any, Any], **options: Any) -> Step[Any, Any]:
+    async def choose(given: Any) -> list[str]:
+        return ["only"]
+
+    return Step.dynamic_parallel_branch("whole", choose, {"only": body}, **options)
+
+
+CONSTRUCTS: dict[str, Callable[..., Step[Any, Any]]] = {
+    "sub-pipeline": lambda body, **options: Pipeline([body]).as_step("whole", **options),
+    "conditional": lambda body, **options: Step.branch_on("whole", lambda out: 1, {1: body}, **options),
+    "parallel": lambda body, **options: Step.parallel("whole", {"only": body}, **options),
+    "map": lambda body, **options: Step.map_over(
+        "whole", body, iterable_input=lambda given: [given], **options
+    ),
+    "loop": in_loop,
+    "refine": lambda body, **options: Step.refine_until("whole", body, Step("critic", content), **options),
+    "router": in_router,
+    "state machine": lambda body, **options: StateMachineStep(
+        "whole", {"only": body}, "only", ["only"], **options
+    ),
+    "import": lambda body, **options: ImportStep("whole", body, inherit_context=True, **options),
+}
+
+
+async def content(_artifact: Any) -> RefinementCheck:
+    return RefinementCheck(is_complete=True)
+
+
+each_construct_and_container = pytest.mark.parametrize(
+    ("construct", "container"),
+    [
+        pytest.param(construct, container, id=f"{construct_name}-{container_name}")
+        for construct_name, construct in CONSTRUCTS.items()
+        for container_name, container in CONTAINERS.items()
+    ],
+)
+
+
+@each_construct_and_container
+async def test_a_construct_keeps_what_its_last_attempt_wrote_and_nothing_else(
+    construct: Callable[..., Step[Any, Any]], container: Container
+) -> None:
+    given = container.make()
+    untouched = container.look(given)
+    expected = container.make()
+    container.change(expected)
+    seen: list[object] = []
+    held: list[Any] = []
+
+    async def change(x: Any, context: Any) -> Any:
+        seen.append(container.look(context.value))
+        container.change(context.value)
+        held.append(context.value)
+        if len(seen) == 1:
+            raise ValueError("the first attempt fails after it has written")
+        return x
+
+    async def look(x: Any, context: Any) -> Any:
+        for kept in held:
+            container.change(kept)
+        seen.append(container.look(context.value))
+        return x
+
+    body = Pipeline([Step("change", change, max_retries=0)]).as_step("body")
+    whole = construct(body, max_retries=1) >> Step("look", look)
+    runner = Flujo(whole, context_model=Context, initial_context_data={"value": given})
+    result = await runner.run_async("x")
+    assert result.success, result.step_history[0].feedback
+    assert seen == [untouched, untouched, container.look(expected)]
+    assert container.look(result.final_pipeline_context.value) == container.look(expected)
+    assert container.look(given) == untouched
+
+
+@pytest.mark.parametrize("container", CONTAINERS.values(), ids=CONTAINERS)
+async def test_a_reference_kept_over_an_iteration_cannot_write_into_the_next_one(
+    container: Container,
+) -> None:
+    held: list[Any] = []
+    seen: list[object] = []
+
+    async def change(x: int, context: Any) -> int:
+        for kept in held:
+            container.change(kept)
+        seen.append(container.look(context.value))
+        if x == 0:
+            container.change(context.value)
+        held.append(context.value)
+        return x + 1
+
+    def enough(out: int, context: Any) -> bool:
+        container.change(context.value)  # an exit condition only reads: what it writes is dropped
+        return out == 3
+
+    expected = container.make()
+    container.change(expected)
+    loop = Step.loop_until("loop", Step("change", change), enough)
+    runner = Flujo(loop, context_model=Context, initial_context_data={"value": container.make()})
+    result = await runner.run_async(0)
+    assert result.success
+    assert seen == [container.look(container.make()), container.look(expected), container.look(expected)]
+    assert container.look(result.final_pipeline_context.value) == container.look(expected)

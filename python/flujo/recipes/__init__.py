@@ -1,0 +1,1 @@
+"""Pipelines that are often wanted, put together from steps."""
