@@ -47,22 +47,20 @@ def make_agentic_loop_pipeline(
         raise TypeError(f"agent_registry = {agent_registry!r}: must be a mapping of names to agents")
     planner = Step("planner", planner_agent, max_retries=max_retries)
     planner.processors.output_processors.append(_AsCommand())
-    agents = {
+    branches: dict[Any, Step[Any, Any]] = {
         (_RUN, name): Step(name, agent, max_retries=max_retries).on_failure(
             Step.from_callable(_error_text, name=f"{name} failed", inline=True)
         )
         for name, agent in agent_registry.items()
     }
+    branches[_ASK] = _question()
+    branches[_FINISH] = Step.from_mapper(_same, name="finish")
     known = ", ".join(map(repr, agent_registry)) or "none"
+    branches[_UNKNOWN] = Step.from_mapper(_Unknown(known), name="unknown agent")
     execute = Step.branch_on(
         "execute",
         _Choice(agent_registry),
-        {
-            **agents,
-            _ASK: _question(),
-            _FINISH: Step.from_mapper(_same, name="finish"),
-            _UNKNOWN: Step.from_mapper(_Unknown(known), name="unknown agent"),
-        },
+        branches,
         branch_input_mapper=_begin_turn,
         branch_output_mapper=_end_turn,
     )

@@ -50,16 +50,16 @@ def make_default_pipeline(
     variant: Pipeline[Any, Any] = Pipeline(
         [
             Step("solution", solution_agent, max_retries=max_retries, sink_to="solution"),
-            Step.from_mapper(_with_checklist, name="with checklist"),
+            Step("with checklist", _with_checklist, inline=True),
             Step("validate", validator_agent, max_retries=max_retries),
-            Step.from_mapper(_candidate, name="candidate"),
+            Step("candidate", _candidate, inline=True),
         ]
     )
     variants = {f"variant {number}": variant for number in range(1, k_variants + 1)}
     body: Pipeline[Any, Any] = Pipeline(
         [
             Step.parallel("variants", variants, merge_strategy="no_merge", reduce=_best),
-            Step.from_mapper(_keep, name="keep"),
+            Step("keep", _keep, inline=True),
         ]
     )
     if reflection_agent is not None:
@@ -79,7 +79,7 @@ def make_default_pipeline(
         iteration_input_mapper=_next_round,
     )
     review = Step("review", review_agent, max_retries=max_retries, sink_to="checklist")
-    return Pipeline([Step.from_mapper(_prompt, name="prompt"), review, solve], name="default")
+    return Pipeline([Step("prompt", _prompt, inline=True), review, solve], name="default")
 
 
 async def run_default_pipeline(pipeline: Pipeline[Any, Any], task: Task | str) -> Candidate | None:
