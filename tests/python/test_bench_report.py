@@ -22,6 +22,7 @@ PROMISED = {
     "linear, with timeout_s",
     "linear, each step really suspends",
     "linear, each step really suspends, with timeout_s",
+    "loop, 1,000 iterations of one step",
     "linear, taking and writing a pydantic context",
     "linear, taking and writing a PipelineContext",
     "linear, two hooks, a validator, an output processor",
