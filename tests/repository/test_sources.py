@@ -16,8 +16,6 @@ LONG_FILES: dict[str, str] = {
     "crates/flujo-core/src/machine/step.rs": "a step's whole life, stage by stage, belongs together",
     "crates/flujo-core/src/value/convert.rs": "serde's two halves mirror each other line by line",
     "crates/flujo-python/src/host/call.rs": "one arm per role that a call can have",
-    "crates/flujo-simulation/src/generate.rs": "one strategy per field of a case",
-    "crates/flujo-simulation/src/invariant.rs": "one list of what must hold",
     "crates/flujo-simulation/src/story/mod.rs": "the stories' one vocabulary",
 }
 LONGEST = 500

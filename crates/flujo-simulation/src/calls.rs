@@ -1,14 +1,15 @@
 //! Calls of the simulation: how long each takes, how it ends, and what becomes of it when it is cancelled, late or
 //! saved half-way.
 
-use flujo_core::machine::{Answer, Call, CallId, Event, Input, Role, Time};
-use flujo_core::plan::{Kind, Work};
+use flujo_core::machine::{Answer, Call, CallId, Event, Input, Role, Status, Time};
+use flujo_core::plan::{Kind, NodeId, Work};
 use flujo_core::usage::Usage;
 
 use crate::behaviour::{self, Result as Written};
-use crate::host::{Due, End, Flight, Orphan, Simulation, Stuck};
+use crate::host::{Simulation, Stuck};
 use crate::script::{Act, Does, OnCancel};
-use crate::trace::{CallEnd, CallTrace};
+use crate::trace::{CallEnd, CallTrace, place};
+use crate::under_way::{Due, End, Flight, Lane, Orphan};
 use crate::{Callable, Object, Simulated};
 
 impl Simulation {
@@ -29,7 +30,7 @@ impl Simulation {
             .copied()
             .unwrap_or(0);
         let node = self.plan.node(call.node);
-        let act = match (&node.kind, call.role) {
+        let mut act = match (&node.kind, call.role) {
             (_, Role::Hook(_)) => {
                 self.hook_calls += 1;
                 self.hook.act(self.hook_calls - 1)
@@ -39,11 +40,21 @@ impl Simulation {
                 script_of(kind, role, call.index).map_or_else(Act::default, |script| script.act(nth))
             }
         };
+        let lane_place = self.place(lane);
+        for (field, _) in &mut act.writes {
+            if field.ends_with('#') {
+                *field = format!("{field}{nth}@{}", place(lane_place.as_deref()));
+            }
+        }
         let written = behaviour::result(call, node, &act, nth);
+        let record = self.lanes[lane]
+            .as_ref()
+            .and_then(|lane| open_record(lane, call.node));
         let trace = self.trace.calls.len();
         self.trace.calls.push(CallTrace {
-            lane: self.place(lane),
+            lane: lane_place,
             node: call.node,
+            record: record.filter(|_| !matches!(call.role, Role::Hook(_))),
             role: call.role,
             index: call.index,
             attempt: call.attempt,
@@ -139,6 +150,9 @@ impl Simulation {
                 let (how, usage) = match &*written {
                     Written::Failure(_) => (CallEnd::Failed, flight.act.usage),
                     Written::Answer(Answer::Value { usage, .. }, _) => (CallEnd::Answered, *usage),
+                    Written::Answer(Answer::Rejected { .. }, _) => (CallEnd::Rejected, Usage::ZERO),
+                    Written::Answer(Answer::Redirect { .. }, _) => (CallEnd::Redirected, Usage::ZERO),
+                    Written::Answer(Answer::Decision(done), _) => (CallEnd::Decided(*done), Usage::ZERO),
                     Written::Answer(..) => (CallEnd::Answered, Usage::ZERO),
                 };
                 (written_event(call, *written, usage, at), how, usage)
@@ -253,6 +267,15 @@ pub(crate) fn written_event(call: CallId, written: Written, usage: Usage, at: Ti
             at,
         },
     }
+}
+
+/// The record of this node that is open: there is only one at a time in a lane.
+fn open_record(lane: &Lane, node: NodeId) -> Option<u32> {
+    let records = &lane.machine.history().records;
+    let open = records
+        .iter()
+        .rposition(|record| record.node == node && record.status == Status::Running);
+    open.and_then(|record| u32::try_from(record).ok())
 }
 
 /// How long a call takes that is left alone.

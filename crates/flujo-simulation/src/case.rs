@@ -44,6 +44,9 @@ pub struct Schedule {
     /// The run is cancelled at this time, in virtual nanoseconds from its beginning.
     #[serde(default)]
     pub cancel_at: Option<u64>,
+    /// The run is cancelled when this many questions have been asked, each counted as often as it was.
+    #[serde(default)]
+    pub cancel_asked: Option<u32>,
     /// The run is saved, dropped and restored after each of these numbers of commands.
     pub save_after: Vec<u32>,
 }
@@ -296,6 +299,45 @@ impl Spec {
             Self::Loop(node) => &node.name,
             Self::States(node) => &node.name,
             Self::Human(node) => &node.name,
+        }
+    }
+
+    /// The parts directly below this one.
+    pub fn children_mut(&mut self) -> Vec<&mut Spec> {
+        match self {
+            Self::Sequence(parts) => parts.iter_mut().collect(),
+            Self::Step(step) => {
+                let below = step.body.iter_mut().chain(&mut step.fallback);
+                below.map(|part| &mut **part).collect()
+            }
+            Self::Conditional(node) => {
+                let branches = node.branches.iter_mut().map(|(_, branch)| branch);
+                branches.chain(&mut node.default).collect()
+            }
+            Self::Parallel(node) => {
+                let router = node.router.iter_mut().map(|(router, _)| router);
+                router
+                    .chain(node.branches.iter_mut().map(|(_, branch)| branch))
+                    .collect()
+            }
+            Self::Map(node) => vec![&mut node.body],
+            Self::Group(node) => vec![&mut node.body],
+            Self::Loop(node) => std::iter::once(&mut node.body).chain(&mut node.judge).collect(),
+            Self::States(node) => {
+                let bodies = node.states.iter_mut().map(|(_, body)| body.as_mut());
+                bodies.flatten().collect()
+            }
+            Self::Human(_) => Vec::new(),
+            Self::Guard(node) => vec![&mut node.body, &mut node.handler],
+        }
+    }
+
+    /// Shows every part to `visit`, this one first.
+    pub fn visit_mut(&mut self, visit: &mut impl FnMut(&mut Spec)) {
+        let mut waiting = vec![self];
+        while let Some(spec) = waiting.pop() {
+            visit(spec);
+            waiting.extend(spec.children_mut());
         }
     }
 

@@ -11,12 +11,12 @@ use flujo_core::machine::{
 use flujo_core::plan::{Kind, NodeId, Plan};
 use flujo_core::usage::Usage;
 
-use crate::behaviour::Result as Written;
 use crate::budget::Budget;
 use crate::calls::written_event;
 use crate::random::{Random, mix};
-use crate::script::{Act, Reply};
-use crate::trace::{NoticeTrace, Ran, Trace};
+use crate::script::Reply;
+use crate::trace::{NoticeTrace, PauseTrace, Ran, Trace};
+use crate::under_way::{Due, Flight, Lane, Orphan};
 use crate::{Callable, Case, Context, Object, Schedule, Script, Simulated};
 
 /// More commands than any sensible case gives: a machine that goes round in circles.
@@ -73,103 +73,8 @@ pub struct Simulation {
     /// What restored machines have yet to ask for again.
     pub(crate) orphans: HashSet<(usize, Orphan)>,
     pub(crate) dead_timers: HashSet<(usize, TimerId)>,
-    /// How often each question has been asked.
-    asked: HashMap<(usize, PauseId), usize>,
-}
-
-/// One machine under way.
-pub(crate) struct Lane {
-    pub(crate) machine: Machine<Simulated>,
-    /// Whether it has been told to end.
-    pub(crate) cancelled: bool,
-    parent: Option<(usize, LaneId)>,
-    /// Tells lanes apart by where they stand, not by when they began.
-    pub(crate) key: u64,
-}
-
-/// One call under way.
-pub(crate) struct Flight {
-    pub(crate) trace: usize,
-    pub(crate) node: NodeId,
-    pub(crate) role: Role,
-    pub(crate) index: u32,
-    pub(crate) attempt: u32,
-    pub(crate) act: Act,
-    /// Where in the queue its end is.
-    pub(crate) due: Option<(Time, u64)>,
-    /// Whether it has been told to end.
-    pub(crate) cancelled: bool,
-}
-
-/// Something of a saved machine that must be asked for again, as far as it can be told before it is.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Orphan {
-    Call(CallId),
-    Timer(TimerId, Time),
-    Budget(u64),
-    Pause(PauseId),
-}
-
-/// Something that is to happen.
-#[derive(Debug, Clone)]
-pub(crate) enum Due {
-    CallEnds {
-        lane: usize,
-        call: CallId,
-        end: End,
-    },
-    /// A call that was given up answers after all.
-    Late {
-        lane: usize,
-        call: CallId,
-        written: Box<Written>,
-        usage: Usage,
-    },
-    Woke {
-        lane: usize,
-        timer: TimerId,
-    },
-    LaneFinished {
-        parent: usize,
-        lane: LaneId,
-        finish: Box<Finish<Simulated>>,
-    },
-    Budget {
-        lane: usize,
-        node: NodeId,
-        estimate: Usage,
-        actual: Option<Usage>,
-    },
-    /// Somebody outside answers a question, or it is too late to.
-    Replied {
-        lane: usize,
-        pause: PauseId,
-        answer: Option<Object>,
-    },
-    /// Somebody outside asks the run to end.
-    Cancelled,
-}
-
-impl Due {
-    /// Whom it happens to; a request from outside is nobody else's.
-    fn lane(&self) -> usize {
-        match self {
-            Self::CallEnds { lane, .. }
-            | Self::Late { lane, .. }
-            | Self::Woke { lane, .. }
-            | Self::Budget { lane, .. }
-            | Self::Replied { lane, .. }
-            | Self::LaneFinished { parent: lane, .. } => *lane,
-            Self::Cancelled => usize::MAX,
-        }
-    }
-}
-
-#[derive(Debug, Clone)]
-pub(crate) enum End {
-    Written(Box<Written>),
-    TimedOut(Usage),
-    Cancelled,
+    /// Where in the trace each question is, once for each time it has been asked.
+    asked: HashMap<(usize, PauseId), Vec<usize>>,
 }
 
 impl Simulation {
@@ -338,9 +243,16 @@ impl Simulation {
     /// The next thing to happen: any of those that are due first. A run that only waits for answers stands still, and
     /// so does its time.
     fn take_due(&mut self) -> Option<Due> {
-        if self.queue.values().all(|due| matches!(due, Due::Replied { .. })) {
-            let answers = std::mem::take(&mut self.queue).into_values();
-            for due in answers.collect::<Vec<_>>() {
+        let is_answer = |due: &Due| matches!(due, Due::Replied { .. });
+        // What a call that was given up does later, and a timer that nobody needs any more, keep no run going.
+        let is_left = |due: &Due| match due {
+            Due::Late { .. } => true,
+            Due::Woke { lane, timer } => self.dead_timers.contains(&(*lane, *timer)),
+            due => is_answer(due),
+        };
+        if self.queue.values().all(is_left) {
+            let answers = self.queue.extract_if(.., |_, due| is_answer(due));
+            for (_, due) in answers.collect::<Vec<_>>() {
                 self.push(self.now, due);
             }
         }
@@ -374,6 +286,10 @@ impl Simulation {
             Due::Woke { lane, timer } => self.tell(lane, Event::Woke { timer, at }),
             Due::Replied { lane, pause, answer } => {
                 self.trace.replies += 1;
+                let asked = self.asked.get(&(lane, pause)).and_then(|places| places.last());
+                if let Some(asked) = asked.and_then(|place| self.trace.pauses.get_mut(*place)) {
+                    asked.answered = Some(answer.is_some());
+                }
                 let event = match answer {
                     Some(answer) => Event::Resumed { pause, answer, at },
                     None => Event::Expired { pause, at },
@@ -458,9 +374,20 @@ impl Simulation {
             Kind::Human(human) => human.question.act(0).replies,
             _ => Vec::new(),
         };
-        let asked = self.asked.entry((lane, pause.pause)).or_default();
-        let reply = replies.get(*asked).or(replies.last()).cloned();
-        *asked += 1;
+        let asked = PauseTrace {
+            lane: self.place(lane),
+            record: pause.record,
+            pause: pause.pause,
+            after_rejection: pause.rejected.is_some(),
+            answered: None,
+        };
+        let places = self.asked.entry((lane, pause.pause)).or_default();
+        let reply = replies.get(places.len()).or(replies.last()).cloned();
+        places.push(self.trace.pauses.len());
+        self.trace.pauses.push(asked);
+        if self.schedule.cancel_asked == u32::try_from(self.trace.pauses.len()).ok() {
+            self.push(self.now, Due::Cancelled);
+        }
         let reply = reply.unwrap_or(Reply {
             after: 0,
             answer: Some(Object::Int(1)),

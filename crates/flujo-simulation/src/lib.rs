@@ -21,6 +21,7 @@ pub mod trace;
 mod behaviour;
 mod calls;
 mod save;
+mod under_way;
 
 pub use case::{Case, Schedule, Spec};
 pub use context::Context;

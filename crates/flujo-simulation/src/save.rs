@@ -7,7 +7,8 @@ use std::sync::Arc;
 use flujo_core::machine::{Finish, LaneId, Machine, State};
 
 use crate::Simulated;
-use crate::host::{Due, Orphan, Simulation, Stuck};
+use crate::host::{Simulation, Stuck};
+use crate::under_way::{Due, Orphan};
 
 impl Simulation {
     /// Whether it is time to save. A run that is being stopped is not saved: what

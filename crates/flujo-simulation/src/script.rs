@@ -31,7 +31,8 @@ pub struct Act {
     pub does: Does,
     /// What it uses, also when it fails or is ended by its deadline.
     pub usage: Usage,
-    /// What it writes into the context it is given, whatever comes of it.
+    /// What it writes into the context it is given, whatever comes of it. A field whose name ends in `#` is another one
+    /// for each call: its number and lane are put behind the name.
     pub writes: Vec<(String, Write)>,
     /// What it does when it is told to end early.
     pub on_cancel: OnCancel,

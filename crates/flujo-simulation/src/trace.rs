@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flujo_core::machine::{CallId, Finish, LanePlace, Notice, Role, Time};
+use flujo_core::machine::{CallId, Finish, LanePlace, Notice, PauseId, Role, Time};
 use flujo_core::plan::NodeId;
 use flujo_core::usage::Usage;
 
@@ -14,6 +14,12 @@ use crate::budget::Budget;
 pub enum CallEnd {
     /// With an answer.
     Answered,
+    /// With a rejection.
+    Rejected,
+    /// With the wish for another agent.
+    Redirected,
+    /// A condition holds, or not.
+    Decided(bool),
     /// With an error.
     Failed,
     /// Its deadline passed.
@@ -29,6 +35,8 @@ pub struct CallTrace {
     pub lane: Option<Arc<LanePlace>>,
     /// The node that holds the callable.
     pub node: NodeId,
+    /// The node's record in the history of its lane; none for hooks and for what describes a failure.
+    pub record: Option<u32>,
     /// What it was called for.
     pub role: Role,
     /// Which of the node's callables of that role.
@@ -60,6 +68,21 @@ pub struct NoticeTrace {
     pub notice: Notice<Simulated>,
 }
 
+/// One time a question was asked.
+#[derive(Debug, Clone)]
+pub struct PauseTrace {
+    /// The lane that stands still for it.
+    pub lane: Option<Arc<LanePlace>>,
+    /// The record of the step that asks.
+    pub record: u32,
+    /// What the machine calls it.
+    pub pause: PauseId,
+    /// Whether an answer to it had not been taken.
+    pub after_rejection: bool,
+    /// Whether it was answered, or not in time; none while it is open.
+    pub answered: Option<bool>,
+}
+
 /// Everything the simulation saw.
 #[derive(Debug, Clone, Default)]
 pub struct Trace {
@@ -73,6 +96,8 @@ pub struct Trace {
     pub saves: u32,
     /// How many questions were answered, or not in time.
     pub replies: u32,
+    /// Questions in the order in which they were asked, each as often as it was.
+    pub pauses: Vec<PauseTrace>,
     /// How many lanes ran at the same time, at most.
     pub most_lanes: usize,
     /// When each lane ended.

@@ -18,7 +18,7 @@ fn caught(cases: &[Case]) -> Vec<String> {
 
 #[test]
 fn every_planted_fault_is_caught_and_nothing_is_caught_without_one() {
-    let cases = generate::cases(11, 400);
+    let cases = generate::cases(11, 600);
     plant(None);
     assert_eq!(caught(&cases), Vec::<String>::new());
     let faults = [
@@ -28,6 +28,9 @@ fn every_planted_fault_is_caught_and_nothing_is_caught_without_one() {
         (Fault::FailedAttemptCommitted, "failed attempts or lanes wrote"),
         (Fault::SiblingNotCancelled, "after another had failed"),
         (Fault::DeadlineIgnored, "after its deadline"),
+        (Fault::FailedIterationCommitted, "failed attempts or lanes wrote"),
+        (Fault::LoopRunsOver, "are allowed"),
+        (Fault::AnsweredAskedAgain, "asked"),
     ];
     for (fault, expected) in faults {
         plant(Some(fault));

@@ -4,13 +4,16 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use flujo_core::machine::{History, NoticeKind, Outcome, Status, Stop};
-use flujo_core::plan::{Kind, Plan};
-use flujo_simulation::{Callable, Case, Ran, Simulated, Simulation, generate, invariant};
+use flujo_core::machine::{FailureKind, History, NoticeKind, Outcome, Record, Role, Status, Stop};
+use flujo_core::plan::{Kind, Plan, Work};
+use flujo_simulation::{CallEnd, Callable, Case, Ran, Simulated, Simulation, Spec, generate, invariant};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 
-const CASES: u32 = 3_000;
+const CASES: u32 = 4_200;
+
+/// How often each construct met each outcome.
+type Seen = BTreeMap<(&'static str, &'static str), u32>;
 
 fn run(case: &Case) -> Result<Ran, TestCaseError> {
     Simulation::new(case)
@@ -45,7 +48,7 @@ fn check(cases: u32, test: impl Fn(&Case) -> Result<(), TestCaseError>) {
 
 #[test]
 fn every_run_is_sound_and_every_construct_meets_every_outcome() {
-    let seen = RefCell::new(BTreeMap::new());
+    let seen = RefCell::new(Seen::new());
     check(CASES, |case| {
         let ran = run(case)?;
         let plan = case
@@ -58,71 +61,104 @@ fn every_run_is_sound_and_every_construct_meets_every_outcome() {
     });
     let seen = seen.into_inner();
     for ((construct, outcome), times) in &seen {
-        println!("{construct:12} {outcome:10} {times:6}");
+        println!("{construct:12} {outcome:28} {times:6}");
     }
-    let outcomes = ["success", "failed", "cancelled", "limit"];
-    for construct in ["step", "conditional", "parallel", "map", "group"] {
+    let mut rare = Vec::new();
+    let mut often = |construct: &'static str, outcomes: &[&'static str]| {
         for outcome in outcomes {
-            let times = seen.get(&(construct, outcome)).copied().unwrap_or(0);
-            assert!(times >= 50, "{construct} × {outcome} came up only {times} times");
+            let times = seen.get(&(construct, *outcome)).copied().unwrap_or(0);
+            if times < 50 {
+                rare.push(format!("{construct} × {outcome}: {times}"));
+            }
         }
+    };
+    for construct in [
+        "step",
+        "body",
+        "conditional",
+        "parallel",
+        "router",
+        "map",
+        "group",
+        "loop",
+        "states",
+    ] {
+        often(construct, &["success", "failed", "cancelled", "limit"]);
     }
-    for outcome in ["retried", "timeout", "deadline", "fallback"] {
-        let times = seen.get(&("step", outcome)).copied().unwrap_or(0);
-        assert!(times >= 50, "step × {outcome} came up only {times} times");
+    for construct in ["step", "body"] {
+        often(construct, &["retried", "timeout", "fallback"]);
     }
+    often("step", &["deadline"]);
+    often(
+        "loop",
+        &[
+            "condition",
+            "max_loops",
+            "body_step_error",
+            "exit_condition_error",
+        ],
+    );
+    often(
+        "loop",
+        &["initial_input_mapper_error", "iteration_input_mapper_error"],
+    );
+    often("loop", &["loop_output_mapper_error", "went on"]);
+    often("states", &["retried", "went on"]);
+    often("guard", &["passed", "handled", "failed", "cancelled", "limit"]);
+    often(
+        "human",
+        &["answered", "rejected", "expired", "default", "cancelled"],
+    );
+    assert!(
+        rare.is_empty(),
+        "came up fewer than 50 times: {}",
+        rare.join(", ")
+    );
 }
 
-fn count(plan: &Plan<Callable>, ran: &Ran, seen: &mut BTreeMap<(&'static str, &'static str), u32>) {
+/// Counts every record of a run and its lanes.
+fn count(plan: &Plan<Callable>, ran: &Ran, seen: &mut Seen) {
     let mut histories: Vec<&History<Simulated>> = vec![&ran.finish.history];
-    let mut see = |construct, outcome| *seen.entry((construct, outcome)).or_default() += 1;
     while let Some(history) = histories.pop() {
-        for record in &history.records {
-            let construct = match plan.node(record.node).kind {
-                Kind::Step(_) => "step",
-                Kind::Conditional(_) => "conditional",
-                Kind::Parallel(_) => "parallel",
-                Kind::Map(_) => "map",
-                Kind::Group(_) => "group",
-                Kind::Loop(_) => "loop",
-                Kind::States(_) => "states",
-                Kind::Human(_) => "human",
-                Kind::Guard(_) => "guard",
-                Kind::Sequence(_) => "sequence",
-            };
-            see(
-                construct,
-                match record.status {
-                    Status::Running => "running",
-                    Status::Succeeded => "success",
-                    Status::Failed => "failed",
-                    Status::Cancelled => "cancelled",
-                    Status::LimitExceeded => "limit",
-                },
-            );
-            if record.attempts > 1 {
-                see(construct, "retried");
-            }
-            let details = record.details.as_ref();
-            if details.is_some_and(|details| details.fallback.is_some()) {
-                see(construct, "fallback");
-            }
-            for failure in details.iter().flat_map(|details| &details.attempt_failures) {
-                match failure.kind {
-                    flujo_core::machine::FailureKind::Timeout => see(construct, "timeout"),
-                    flujo_core::machine::FailureKind::Deadline => see(construct, "deadline"),
-                    _ => {}
-                }
-            }
-            histories.extend(
-                record
-                    .lanes()
-                    .iter()
-                    .filter_map(|lane| Some(&lane.finish.as_ref()?.history)),
-            );
+        for (at, record) in (0u32..).zip(&history.records) {
+            let below: Vec<Status> = history
+                .children(Some(at))
+                .map(|(_, child)| child.status)
+                .collect();
+            count_record(plan, record, &below, seen);
+            let lanes = record.lanes().iter();
+            histories.extend(lanes.filter_map(|lane| Some(&lane.finish.as_ref()?.history)));
+        }
+        guards(plan, history, seen);
+    }
+    for pause in &ran.trace.pauses {
+        see(
+            seen,
+            "human",
+            if pause.after_rejection {
+                "rejected"
+            } else {
+                "asked"
+            },
+        );
+        match pause.answered {
+            Some(true) => see(seen, "human", "answered"),
+            Some(false) => see(seen, "human", "expired"),
+            None => {}
+        }
+    }
+    for call in ran
+        .trace
+        .calls
+        .iter()
+        .filter(|call| call.role == Role::DefaultAnswer)
+    {
+        if call.end == Some(CallEnd::Answered) {
+            see(seen, "human", "default");
         }
     }
     see(
+        seen,
         "run",
         match &ran.finish.outcome {
             Outcome::Completed(_) => "success",
@@ -134,6 +170,139 @@ fn count(plan: &Plan<Callable>, ran: &Ran, seen: &mut BTreeMap<(&'static str, &'
             Outcome::Stopped(Stop::Fatal(_)) => "fatal",
         },
     );
+}
+
+fn see(seen: &mut Seen, construct: &'static str, outcome: &'static str) {
+    *seen.entry((construct, outcome)).or_default() += 1;
+}
+
+fn count_record(plan: &Plan<Callable>, record: &Record<Simulated>, below: &[Status], seen: &mut Seen) {
+    let construct = match &plan.node(record.node).kind {
+        Kind::Step(step) if matches!(step.work, Work::Body(_)) => "body",
+        Kind::Step(_) => "step",
+        Kind::Conditional(_) => "conditional",
+        Kind::Parallel(node) if node.router.is_some() => "router",
+        Kind::Parallel(_) => "parallel",
+        Kind::Map(_) => "map",
+        Kind::Group(_) => "group",
+        Kind::Loop(_) => "loop",
+        Kind::States(_) => "states",
+        Kind::Human(_) => "human",
+        Kind::Guard(_) => "guard",
+        Kind::Sequence(_) => "sequence",
+    };
+    see(seen, construct, outcome(record.status));
+    let goes_on = below
+        .split_last()
+        .is_some_and(|(_, before)| before.contains(&Status::Failed));
+    if matches!(construct, "loop" | "states") && goes_on {
+        see(seen, construct, "went on");
+    }
+    if record.attempts > 1 {
+        see(seen, construct, "retried");
+    }
+    let Some(details) = record.details.as_ref() else {
+        return;
+    };
+    if let Some(end) = details.loop_end {
+        see(seen, construct, end.reason.as_str());
+    }
+    if details.fallback.is_some() {
+        see(seen, construct, "fallback");
+    }
+    for failure in &details.attempt_failures {
+        match failure.kind {
+            FailureKind::Timeout => see(seen, construct, "timeout"),
+            FailureKind::Deadline => see(seen, construct, "deadline"),
+            _ => {}
+        }
+    }
+}
+
+fn outcome(status: Status) -> &'static str {
+    match status {
+        Status::Running => "running",
+        Status::Succeeded => "success",
+        Status::Failed => "failed",
+        Status::Cancelled => "cancelled",
+        Status::LimitExceeded => "limit",
+    }
+}
+
+/// How guards ended whose body and handler are single records: they have none of their own.
+fn guards(plan: &Plan<Callable>, history: &History<Simulated>, seen: &mut Seen) {
+    for (_, node) in plan.nodes() {
+        let Kind::Guard(guard) = &node.kind else {
+            continue;
+        };
+        for (place, body) in history.records.iter().enumerate() {
+            if body.node != guard.body {
+                continue;
+            }
+            let after = history.records[place + 1..].iter();
+            let mut after = after.filter(|record| record.parent == body.parent);
+            let handler = after.next().filter(|record| record.node == guard.handler);
+            see(
+                seen,
+                "guard",
+                match (body.status, handler.map(|handler| handler.status)) {
+                    (Status::Failed, Some(Status::Succeeded)) => "handled",
+                    (Status::Succeeded, None) => "passed",
+                    (_, Some(status)) => outcome(status),
+                    (status, None) => outcome(status),
+                },
+            );
+        }
+    }
+}
+
+/// Whether nothing in a pipeline runs beside anything else.
+fn in_a_row(plan: &Plan<Callable>) -> bool {
+    !plan.nodes().any(|(_, node)| {
+        matches!(node.kind, Kind::Parallel(_) | Kind::Map(_))
+            || matches!(&node.kind, Kind::Group(group) if group.inherit.is_some())
+    })
+}
+
+#[test]
+fn a_run_that_stands_still_for_an_answer_ends_the_same_however_long_it_takes() {
+    let pauses = RefCell::new(0);
+    check(CASES / 3, |case| {
+        let plan = case
+            .plan()
+            .map_err(|error| TestCaseError::fail(error.to_string()))?;
+        if !in_a_row(&plan) {
+            return Ok(());
+        }
+        let mut case = case.clone();
+        case.schedule.cancel_asked = None;
+        let soon = run(&case)?;
+        if soon.trace.pauses.is_empty() {
+            return Ok(());
+        }
+        *pauses.borrow_mut() += soon.trace.pauses.len();
+        let mut patient = case.clone();
+        answer_later(&mut patient.pipeline);
+        let late = run(&patient)?;
+        prop_assert_eq!(soon.text(), late.text());
+        prop_assert_eq!(soon.notices_text(), late.notices_text());
+        Ok(())
+    });
+    let pauses = pauses.into_inner();
+    println!("{pauses} pauses");
+    assert!(pauses >= 50, "only {pauses} pauses");
+}
+
+/// Every answer takes an hour longer.
+fn answer_later(root: &mut Spec) {
+    root.visit_mut(&mut |spec| {
+        if let Spec::Human(human) = spec {
+            let acts = human.question.acts.iter_mut();
+            for reply in acts.flat_map(|act| &mut act.replies) {
+                reply.after += 3_600_000_000_000;
+            }
+        }
+    });
 }
 
 #[test]

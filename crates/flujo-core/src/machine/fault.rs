@@ -17,6 +17,12 @@ pub enum Fault {
     SiblingNotCancelled,
     /// Deadlines of steps and constructs are not looked at.
     DeadlineIgnored,
+    /// What a failed iteration wrote becomes part of the context, although the loop passes over it.
+    FailedIterationCommitted,
+    /// A loop makes one iteration more than it may.
+    LoopRunsOver,
+    /// A question that has been answered is asked again.
+    AnsweredAskedAgain,
 }
 
 #[cfg(feature = "planted-faults")]

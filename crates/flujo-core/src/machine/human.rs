@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::cursor::{Ask, Cursor, Next, Reply};
+use super::fault::{Fault, is_planted};
 use super::frame::{Frame, Opened};
 use super::{
     Answer, Command, Completion, Domain, Failure, FailureKind, Held, Input, NoticeKind, Pause, PauseId,
@@ -221,6 +222,10 @@ fn refused<D: Domain>(cursor: &mut Cursor<'_, D>, failure: Failure<D>, kind: Fai
 fn answered<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     let (frame, _) = top!(cursor);
     let output = frame.value.clone();
+    if is_planted(Fault::AnsweredAskedAgain) {
+        frame.stage = Stage::Wait;
+        let _ = ask(cursor);
+    }
     end(cursor, Completion::Success(output))
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::cursor::{Ask, Cursor, Next, Reply};
+use super::fault::{Fault, is_planted};
 use super::frame::{Frame, Opened};
 use super::{Answer, Completion, Domain, ExitReason, Failure, FailureKind, Held, Input, LoopEnd, Role};
 use crate::plan::{IterationFailure, Kind, LoopNode, NodeId};
@@ -23,7 +24,7 @@ pub(super) struct LoopFrame<D: Domain> {
     start: D::Object,
     /// What the stage works on: the input of the body, its output, the judge's verdict.
     value: D::Object,
-    /// The last output of the body.
+    /// The body's output in the last iteration that succeeded.
     output: Option<D::Object>,
     /// The context around an iteration whose failure must leave no trace.
     pub(super) outer: Option<D::Context>,
@@ -152,14 +153,15 @@ pub(super) fn child_finished<D: Domain>(cursor: &mut Cursor<'_, D>, completion: 
     match completion {
         Completion::Success(output) => {
             if let (Stage::Body, Some(judge)) = (frame.stage, definition.judge) {
-                frame.output = Some(output.clone());
+                frame.value = output.clone();
                 frame.stage = Stage::Judge;
                 return Next::Enter(judge, output);
             }
-            if frame.stage == Stage::Body {
-                frame.output = Some(output.clone());
-            }
-            frame.value = output;
+            let judged = std::mem::replace(&mut frame.value, output);
+            frame.output = Some(match frame.stage {
+                Stage::Judge => judged,
+                _ => frame.value.clone(),
+            });
             frame.stage = Stage::Exit;
             if let Some(outer) = frame.outer.take() {
                 let inner = std::mem::replace(&mut cursor.state.context, outer);
@@ -170,7 +172,9 @@ pub(super) fn child_finished<D: Domain>(cursor: &mut Cursor<'_, D>, completion: 
             ask(cursor)
         }
         Completion::Failed(failure) => {
-            if let Some(outer) = frame.outer.take() {
+            if let Some(outer) = frame.outer.take()
+                && !is_planted(Fault::FailedIterationCommitted)
+            {
                 cursor.state.context = outer;
             }
             iteration_failed(cursor, failure)
@@ -196,6 +200,9 @@ fn iteration_failed<D: Domain>(cursor: &mut Cursor<'_, D>, cause: Arc<Failure<D>
             return next_input(cursor);
         }
         return iterate(cursor);
+    }
+    if frame.stage == Stage::Judge {
+        frame.output = Some(frame.value.clone());
     }
     let message = format!("Loop body failed: step '{}': {cause}", cause.step);
     let mut failure = Failure::new(FailureKind::LoopBody, Arc::clone(&cause.error_type), message);
@@ -315,7 +322,8 @@ fn answered<D: Domain>(cursor: &mut Cursor<'_, D>, answer: Answer<D>) -> Next<D>
             conclude(cursor, ExitReason::Condition, Completion::Success(output))
         }
         (Stage::Exit, Answer::Decision(false)) => {
-            if frame.iteration >= definition.max_loops {
+            let over = u32::from(is_planted(Fault::LoopRunsOver));
+            if frame.iteration >= definition.max_loops + over {
                 exhausted(cursor, None)
             } else {
                 next_input(cursor)

@@ -1,16 +1,17 @@
 //! Writes cases for hosts in other languages, one JSON object a line, each with what the simulation makes of it.
 //!
-//! `differential-cases SEED COUNT` draws that many cases. `differential-cases expect` reads cases, one a line, and
+//! `differential-cases SEED COUNT [loops,states,routers,guards,bodies,humans]` draws that many cases, of these
+//! constructs beside those that every host has. `differential-cases expect` reads cases, one a line, and
 //! answers each with its expectation, or `null` when its result depends on the order of simultaneous events;
 //! `differential-cases smaller` answers each with the list of cases that lack one thing it has.
 
 use std::error::Error;
 use std::io::{self, BufRead, Write};
 
+use flujo_simulation::differential::Constructs;
 use flujo_simulation::{Case, differential};
 
-const USAGE: &str =
-    "usage: differential-cases SEED COUNT | differential-cases expect | differential-cases smaller";
+const USAGE: &str = "usage: differential-cases SEED COUNT [CONSTRUCT,…] | differential-cases expect | differential-cases smaller";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -31,13 +32,14 @@ fn main() -> Result<(), Box<dyn Error>> {
                 out.write_all(b"\n")?;
             }
         }
-        [seed, count] => {
+        [seed, count, constructs @ ..] if constructs.len() < 2 => {
+            let constructs: Constructs = constructs.first().unwrap_or(&"").parse()?;
             let seed: u64 = seed.parse().map_err(|error| format!("SEED: {error}. {USAGE}"))?;
             let count: u64 = count
                 .parse()
                 .map_err(|error| format!("COUNT: {error}. {USAGE}"))?;
             for index in 0..count {
-                if let Some(expectation) = differential::expectation(seed, index)? {
+                if let Some(expectation) = differential::expectation(seed, index, constructs)? {
                     serde_json::to_writer(&mut out, &expectation)?;
                     out.write_all(b"\n")?;
                 }

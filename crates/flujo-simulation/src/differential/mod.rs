@@ -4,6 +4,7 @@
 //! lanes hardly ever do something at the same instant. A case whose result depends on which of two simultaneous events
 //! comes first says nothing about a host and is left out.
 
+mod constructs;
 mod draw;
 mod shrink;
 mod tally;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::host::Stuck;
 use crate::{Case, Simulation, Trace};
 
+pub use constructs::{Constructs, UnknownConstruct};
 pub use shrink::smaller;
 pub use tally::{OUTCOMES, Tally};
 pub use view::{
@@ -35,12 +37,13 @@ pub struct Expectation {
     pub view: View,
 }
 
-/// The `index`th case that belongs to `seed`; `None` when its result depends on the order of simultaneous events.
+/// The `index`th case that belongs to `seed`, of these constructs; `None` when its result depends on the order of
+/// simultaneous events.
 ///
 /// # Errors
 /// [`Stuck`] when the simulation does not come to an end.
-pub fn expectation(seed: u64, index: u64) -> Result<Option<Expectation>, Stuck> {
-    expected(draw::case(seed, index))
+pub fn expectation(seed: u64, index: u64, constructs: Constructs) -> Result<Option<Expectation>, Stuck> {
+    expected(draw::case(seed, index, constructs))
 }
 
 /// What the simulation makes of a case; `None` when that depends on the order of simultaneous events: in two lanes, or
