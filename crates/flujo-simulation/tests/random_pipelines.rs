@@ -248,8 +248,7 @@ fn guards(plan: &Plan<Callable>, history: &History<Simulated>, seen: &mut Seen) 
                 match (body.status, handler.map(|handler| handler.status)) {
                     (Status::Failed, Some(Status::Succeeded)) => "handled",
                     (Status::Succeeded, None) => "passed",
-                    (_, Some(status)) => outcome(status),
-                    (status, None) => outcome(status),
+                    (_, Some(status)) | (status, None) => outcome(status),
                 },
             );
         }
