@@ -26,7 +26,7 @@ impl Simulation {
         };
         let nth = self
             .counts
-            .get(&(key, call.node, call.role, call.index))
+            .get(&(key, call.node, call.role, script_index(call.role, call.index)))
             .copied()
             .unwrap_or(0);
         let node = self.plan.node(call.node);
@@ -139,7 +139,12 @@ impl Simulation {
         if let Some(key) = self.lanes[lane].as_ref().map(|lane| lane.key) {
             *self
                 .counts
-                .entry((key, flight.node, flight.role, flight.index))
+                .entry((
+                    key,
+                    flight.node,
+                    flight.role,
+                    script_index(flight.role, flight.index),
+                ))
                 .or_default() += 1;
         }
         let at = self.now;
@@ -266,6 +271,14 @@ pub(crate) fn written_event(call: CallId, written: Written, usage: Usage, at: Ti
             usage,
             at,
         },
+    }
+}
+
+/// Which script of a role: a conditional's mappers are the same for all branches.
+fn script_index(role: Role, index: u32) -> u32 {
+    match role {
+        Role::BranchInput | Role::BranchOutput => 0,
+        _ => index,
     }
 }
 

@@ -244,9 +244,10 @@ impl Simulation {
     /// so does its time.
     fn take_due(&mut self) -> Option<Due> {
         let is_answer = |due: &Due| matches!(due, Due::Replied { .. });
-        // What a call that was given up does later, and a timer that nobody needs any more, keep no run going.
+        // What a call that was given up does later, a timer that nobody needs any more, and a request from outside keep no
+        // run going.
         let is_left = |due: &Due| match due {
-            Due::Late { .. } => true,
+            Due::Late { .. } | Due::Cancelled => true,
             Due::Woke { lane, timer } => self.dead_timers.contains(&(*lane, *timer)),
             due => is_answer(due),
         };

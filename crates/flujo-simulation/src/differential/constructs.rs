@@ -18,7 +18,7 @@ pub struct Constructs {
     pub guards: bool,
     /// Steps whose work is a part of the pipeline.
     pub bodies: bool,
-    /// Questions. They are answered when the run stands still, all that are open at once.
+    /// Questions outside of lanes, whose answers come when the run stands still. (Questions in lanes are the stories'.)
     pub humans: bool,
 }
 

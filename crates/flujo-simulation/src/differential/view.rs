@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use flujo_core::machine::{
-    Domain, Failure, Finish, HookPoint, LanePlace, NoticeKind, Outcome, Record, Role, Status, Stop,
+    Domain, ExitReason, Failure, Finish, HookPoint, LanePlace, NoticeKind, Outcome, Record, Role, Status,
+    Stop,
 };
-use flujo_core::plan::{Kind, Plan};
+use flujo_core::plan::{Kind, Plan, Work};
 use flujo_core::usage::Usage;
 use serde::{Deserialize, Serialize};
 
@@ -44,7 +45,8 @@ pub struct EndView {
 pub struct StepView {
     /// Its name.
     pub name: String,
-    /// `step`, `conditional`, `parallel`, `map` or `group`.
+    /// `step`, `body` (a step whose work is a part of the pipeline), `conditional`, `parallel`, `router`, `map`, `group`,
+    /// `loop`, `states` or `human`.
     pub construct: String,
     /// The step around it.
     pub parent: Option<u32>,
@@ -62,8 +64,11 @@ pub struct StepView {
     pub attempt_failures: Vec<FailureView>,
     /// The fallback that ran, and why.
     pub fallback: Option<(u32, FailureView)>,
-    /// The branch taken.
+    /// The branch taken, or the last state.
     pub branch: Option<String>,
+    /// Why a loop ended.
+    #[serde(default)]
+    pub exit: Option<ExitReason>,
     /// Its lanes, in declared order.
     pub lanes: Vec<LaneView>,
 }
@@ -287,8 +292,10 @@ fn step<D: Domain>(
         name: node.name.to_string(),
         construct: match &node.kind {
             Kind::Sequence(_) => "sequence",
+            Kind::Step(step) if matches!(step.work, Work::Body(_)) => "body",
             Kind::Step(_) => "step",
             Kind::Conditional(_) => "conditional",
+            Kind::Parallel(node) if node.router.is_some() => "router",
             Kind::Parallel(_) => "parallel",
             Kind::Map(_) => "map",
             Kind::Group(_) => "group",
@@ -315,6 +322,7 @@ fn step<D: Domain>(
             .and_then(|details| details.fallback.as_ref())
             .map(|(place, failure)| (*place, view_of(failure))),
         branch: details.and_then(|details| Some(details.branch.as_ref()?.to_string())),
+        exit: details.and_then(|details| Some(details.loop_end?.reason)),
         lanes: record
             .lanes()
             .iter()

@@ -2,10 +2,12 @@
 //! and the sequence of calls and events of each lane. Time is tokio's paused clock.
 #![allow(clippy::unwrap_used, clippy::panic)] // a test fails by panicking
 
+mod flow;
 mod scripted;
 mod seen;
 
 use flujo_simulation::differential::{self, Expectation, OUTCOMES, PROCESSING, Tally, View};
+use scripted::CONSTRUCTS;
 use serde_json::Value as Json;
 
 const SEED: u64 = 1;
@@ -74,7 +76,7 @@ fn random_pipelines_end_on_tokio_as_in_the_simulation() {
     let mut tally = Tally::default();
     let (mut compared, mut disagreed) = (0, Vec::new());
     for index in 0..cases() {
-        let Some(expectation) = differential::expectation(SEED, index).unwrap() else {
+        let Some(expectation) = differential::expectation(SEED, index, CONSTRUCTS).unwrap() else {
             continue;
         };
         compared += 1;
@@ -93,8 +95,15 @@ fn random_pipelines_end_on_tokio_as_in_the_simulation() {
             serde_json::to_string(&small.case).unwrap()
         );
     }
-    for construct in ["step", "conditional", "parallel", "map", "group"] {
-        for outcome in OUTCOMES {
+    let base = ["step", "conditional", "parallel", "map", "group"];
+    for construct in base.into_iter().chain(CONSTRUCTS.in_views()) {
+        // Outside of lanes nothing stops a question: the run stands still for it.
+        let outcomes = if construct == "human" {
+            &OUTCOMES[..1]
+        } else {
+            &OUTCOMES
+        };
+        for outcome in outcomes {
             let times = tally.times(construct, outcome);
             assert!(times >= 50, "{construct} × {outcome} came up only {times} times");
         }

@@ -1,6 +1,6 @@
 //! A case's pipeline out of tokio's own parts, its scripts as handlers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use flujo_core::context::{Context, MergeStrategy};
 use flujo_core::machine::{Answer, LaneRecord};
 use flujo_core::plan::LaneFailure;
 use flujo_core::value::{Opaque, Value};
-use flujo_simulation::differential::{CallView, MILLISECOND};
+use flujo_simulation::differential::{CallView, Constructs, MILLISECOND};
 use flujo_simulation::{
     Act, Does, Object, Script, Spec, Write,
     case::{ConditionalSpec, MapSpec, ParallelSpec, StepSpec},
@@ -20,31 +20,26 @@ use flujo_tokio::{
 };
 use tokio::task::Id;
 
+use crate::flow;
+
 /// What the simulation calls and tokio does not have.
 pub(crate) const HOOKS: [&str; 5] = ["pre_run", "pre_step", "post_step", "on_step_failure", "post_run"];
 
-/// What was called, by task, which is by lane, and how often each callable was.
+/// The constructs that tokio has.
+pub(crate) const CONSTRUCTS: Constructs = Constructs::ALL;
+
+/// What was called, by lane, and how often each callable was.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
-    calls: HashMap<Id, Vec<CallView>>,
+    pub(crate) calls: BTreeMap<String, Vec<CallView>>,
+    /// The lane that each task runs. Its first call tells it; the run's own task is in no lane.
     lanes: HashMap<Id, String>,
-    counts: HashMap<(Id, String, &'static str, u32), usize>,
-}
-
-impl Log {
-    /// The calls by lane.
-    pub(crate) fn by_lane(self) -> Vec<(String, Vec<CallView>)> {
-        let lane = |id| self.lanes.get(id).cloned().unwrap_or_default();
-        self.calls
-            .iter()
-            .map(|(id, calls)| (lane(id), calls.clone()))
-            .collect()
-    }
+    counts: HashMap<(String, String, &'static str, u32), usize>,
 }
 
 /// A callable of a case.
 #[derive(Clone)]
-struct Scripted {
+pub(crate) struct Scripted {
     script: Arc<Script>,
     step: Arc<str>,
     role: &'static str,
@@ -54,13 +49,14 @@ struct Scripted {
 
 impl Scripted {
     /// Notes a call; gives what it is to do, and how many there were before it in this lane.
-    fn begin(&self, lane: Option<String>, attempt: u32) -> (Act, usize) {
+    pub(crate) fn begin(&self, lane: Option<String>, attempt: u32) -> (Act, usize) {
         let id = tokio::task::id();
         let mut log = self.log.lock().unwrap();
         if let Some(lane) = lane {
             log.lanes.insert(id, lane);
         }
-        log.calls.entry(id).or_default().push(CallView {
+        let lane = log.lanes.get(&id).cloned().unwrap_or_default();
+        log.calls.entry(lane.clone()).or_default().push(CallView {
             role: self.role.to_owned(),
             step: self.step.to_string(),
             index: self.index,
@@ -68,7 +64,7 @@ impl Scripted {
         });
         let count = log
             .counts
-            .entry((id, self.step.to_string(), self.role, self.index))
+            .entry((lane, self.step.to_string(), self.role, self.index))
             .or_default();
         let nth = *count;
         *count += 1;
@@ -115,7 +111,7 @@ impl Scripted {
         })
     }
 
-    fn role(&self, role: &'static str, index: usize, script: &Script) -> Self {
+    pub(crate) fn role(&self, role: &'static str, index: usize, script: &Script) -> Self {
         Self {
             script: Arc::new(script.clone()),
             role,
@@ -139,7 +135,7 @@ fn redirected(plugin: &Scripted, identity: u64) -> Handler {
 }
 
 /// What a script makes of an input.
-fn outcome(act: &Act, nth: usize, input: &Value) -> Result<Value, Raised> {
+pub(crate) fn outcome(act: &Act, nth: usize, input: &Value) -> Result<Value, Raised> {
     let error = |retry| {
         let mut error = AgentError::new(format!("call {} fails as written", nth + 1));
         error.retry = retry;
@@ -225,13 +221,14 @@ pub(crate) fn pipeline(spec: &Spec, log: &Arc<Mutex<Log>>) -> Pipeline {
                 None => body.as_step(spec.name.as_str()),
             }
         }
-        Spec::Loop(_) | Spec::States(_) | Spec::Human(_) | Spec::Guard(_) => {
-            unreachable!("cases to compare hosts draw no {}", spec.name())
-        }
+        Spec::Loop(spec) => flow::repeat(spec, log).into(),
+        Spec::States(spec) => flow::states(spec, log).into(),
+        Spec::Human(spec) => flow::human(spec, log).into(),
+        Spec::Guard(spec) => flow::guard(spec, log),
     }
 }
 
-fn scripted(step: &str, log: &Arc<Mutex<Log>>) -> Scripted {
+pub(crate) fn scripted(step: &str, log: &Arc<Mutex<Log>>) -> Scripted {
     Scripted {
         script: Arc::default(),
         step: Arc::from(step),
@@ -243,7 +240,11 @@ fn scripted(step: &str, log: &Arc<Mutex<Log>>) -> Scripted {
 
 fn step(spec: &StepSpec, log: &Arc<Mutex<Log>>) -> Step {
     let of = scripted(&spec.name, log);
-    let mut step = Step::new(spec.name.as_str(), of.role("agent", 0, &spec.agent).timed())
+    let step = match &spec.body {
+        Some(body) => Step::body(spec.name.as_str(), pipeline(body, log)),
+        None => Step::new(spec.name.as_str(), of.role("agent", 0, &spec.agent).timed()),
+    };
+    let mut step = step
         .retries(spec.policy.max_retries)
         .backoff(spec.policy.backoff)
         .estimate(spec.estimate);
@@ -315,6 +316,9 @@ fn parallel(spec: &ParallelSpec, log: &Arc<Mutex<Log>>) -> Parallel {
     node = node.collect(Handler::collect(|lanes| Ok(outputs(lanes))));
     for (name, body) in &spec.branches {
         node = node.branch(name.as_str(), pipeline(body, log));
+    }
+    if let Some(router) = &spec.router {
+        node = flow::routed(node, spec, router, log);
     }
     if let Some(limit) = spec.max_concurrency {
         node = node.max_concurrency(limit);

@@ -8,8 +8,9 @@ use flujo_core::context::Context;
 use flujo_core::value::Value;
 use flujo_simulation::differential::{View, end, plain};
 use flujo_simulation::{Case, Object, Write};
-use flujo_tokio::{EventKind, Runner};
+use flujo_tokio::{Run, Runner};
 
+use crate::flow;
 use crate::scripted::{self, Log};
 
 /// Runs a case.
@@ -36,18 +37,49 @@ async fn drive(case: &Case) -> View {
     }
     let runner = builder.build().unwrap();
     let mut run = runner.run(scripted::value_of(&case.input), context_of(case));
+    let cancellers = Arc::new(Mutex::new(run.canceller()));
     if let Some(at) = case.schedule.cancel_at {
         assert!(scripted::is_whole(at));
-        let canceller = run.canceller();
+        let cancellers = Arc::clone(&cancellers);
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_nanos(at)).await;
-            canceller.cancel();
+            cancellers.lock().unwrap().cancel();
         });
     }
     let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut asked: BTreeMap<String, usize> = BTreeMap::new();
+    let done = loop {
+        tell(&mut run, &mut told).await;
+        let done = run.await;
+        let Some(paused) = &done.paused else {
+            break done;
+        };
+        let answers: Vec<(String, Value)> = paused
+            .pauses()
+            .iter()
+            .map(|pause| {
+                let times = asked.entry(pause.id.clone()).or_default();
+                let answer = flow::answer(&case.pipeline, &pause.step, *times);
+                *times += 1;
+                (pause.id.clone(), answer)
+            })
+            .collect();
+        run = runner.resume_with(paused, answers).unwrap();
+        *cancellers.lock().unwrap() = run.canceller();
+    };
+    let log = std::mem::take(&mut *log.lock().unwrap());
+    View {
+        end: end(&done.plan, &done.finish, &object_of, &plain_context),
+        calls: log.calls,
+        events: told,
+    }
+}
+
+/// Drives a run as far as it goes; notes what is told of its steps.
+async fn tell(run: &mut Run, told: &mut BTreeMap<String, Vec<String>>) {
     let mut events = run.events();
     while let Some(event) = events.next().await {
-        if !matches!(event.kind, EventKind::RunStarted | EventKind::RunFinished(_)) {
+        if !event.kind.name().starts_with("run_") {
             let text = format!(
                 "{} {} {}",
                 event.kind.name(),
@@ -58,13 +90,6 @@ async fn drive(case: &Case) -> View {
                 .or_default()
                 .push(text);
         }
-    }
-    let done = run.await;
-    let log = std::mem::take(&mut *log.lock().unwrap());
-    View {
-        end: end(&done.plan, &done.finish, &object_of, &plain_context),
-        calls: log.by_lane().into_iter().collect(),
-        events: told,
     }
 }
 

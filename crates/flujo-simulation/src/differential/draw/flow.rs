@@ -5,7 +5,7 @@ use flujo_core::plan::IterationFailure;
 
 use super::Draw;
 use crate::Object;
-use crate::case::{GuardSpec, HumanSpec, LoopSpec, Spec, StatesSpec};
+use crate::case::{GuardSpec, HumanSpec, LoopSpec, Spec, StatesSpec, StepSpec};
 use crate::script::{Act, Does, Reply, Script};
 
 /// Later than anything else: an answer that comes when the run stands still.
@@ -26,7 +26,7 @@ impl Draw {
             (on.routers, Self::routed),
             (on.guards, Self::guard),
             (on.bodies, Self::with_body),
-            (on.humans, Self::human),
+            (on.humans && self.lanes == 0, Self::human),
         ];
         let choices: Vec<_> = all.into_iter().filter(|(on, _)| *on).collect();
         if choices.is_empty() || self.chance(50) {
@@ -74,22 +74,13 @@ impl Draw {
         if self.chance(50) {
             states.push(("done".to_owned(), None));
         }
-        let known = states.len();
+        let names: Vec<String> = states.iter().map(|(name, _)| name.clone()).collect();
         let mut next = self.aside(|draw| match draw.random.below(12) {
             0 if draw.chance(50) => draw.failing(),
             1 if draw.chance(50) => Does::Choose("nowhere".to_owned()),
-            2..=7 => Does::Choose(STATES[draw.random.below(STATES.len().min(known))].to_owned()),
+            2..=7 => Does::Choose(names[draw.random.below(names.len())].clone()),
             _ => Does::Natural,
         });
-        if known < STATES.len() {
-            // A state that is chosen is one of those there are.
-            for act in &mut next.acts {
-                if matches!(&act.does, Does::Choose(key) if key != "nowhere" && !states.iter().any(|(name, _)| name == key))
-                {
-                    act.does = Does::Natural;
-                }
-            }
-        }
         next.acts.push(Act::default());
         Spec::States(Box::new(StatesSpec {
             name,
@@ -99,9 +90,23 @@ impl Draw {
         }))
     }
 
-    /// A parallel step and a step that names the branches which run.
+    /// A parallel step and a step that names the branches which run, some with a fallback that names others.
     fn routed(&mut self, depth: u32) -> Spec {
         let spec = self.parallel(depth);
+        let mut router = self.router();
+        if self.chance(40) {
+            router.fallback = Some(Box::new(self.router().into_spec()));
+        }
+        match spec {
+            Spec::Parallel(mut node) => {
+                node.router = Some((router.into_spec(), Script::default()));
+                Spec::Parallel(node)
+            }
+            spec => spec,
+        }
+    }
+
+    fn router(&mut self) -> StepSpec {
         let mut router = self.step();
         // What names branches is given on as it is.
         router.output.clear();
@@ -118,13 +123,7 @@ impl Draw {
                 act.does = Does::Return(Object::from(names.clone()));
             }
         }
-        match spec {
-            Spec::Parallel(mut node) => {
-                node.router = Some((router.into_spec(), Script::default()));
-                Spec::Parallel(node)
-            }
-            spec => spec,
-        }
+        router
     }
 
     fn guard(&mut self, depth: u32) -> Spec {

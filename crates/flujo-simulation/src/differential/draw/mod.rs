@@ -46,6 +46,7 @@ pub(super) fn case(seed: u64, index: u64, constructs: Constructs) -> Case {
         random,
         nodes: 0,
         constructs,
+        lanes: 0,
         limited: trouble == Trouble::Limit,
         fields: Vec::new(),
     };
@@ -77,6 +78,8 @@ struct Draw {
     nodes: u32,
     constructs: Constructs,
     limited: bool,
+    /// Lanes around the part that is drawn.
+    lanes: u32,
     /// Fields that belong to one step.
     fields: Vec<String>,
 }
@@ -165,6 +168,7 @@ impl Draw {
             ..Act::default()
         };
         first.prompt.insert(0, Script::always(apart));
+        self.lanes += 1;
         if self.chance(20) {
             self.give_fallback(&mut first, depth.saturating_sub(1));
         }
@@ -172,6 +176,7 @@ impl Draw {
         if self.chance(60) {
             parts.extend(self.parts(depth, 2));
         }
+        self.lanes -= 1;
         Spec::Sequence(parts)
     }
 }
