@@ -62,6 +62,8 @@ def _expected_step(end: Json, place: int, step: Json) -> dict[str, Any]:
         metadata |= {"fallback_triggered": True, "original_error": original["text"]}
     if step["branch"] is not None:
         metadata["executed_branch_key"] = step["branch"]
+    if step["exit"] is not None:
+        metadata |= {"iterations": step["attempts"], "exit_reason": step["exit"]}
     if step["attempt_failures"]:
         metadata["attempt_failures"] = [failure["text"] for failure in step["attempt_failures"]]
     if step["lanes"] and step["construct"] == "parallel":
@@ -69,12 +71,15 @@ def _expected_step(end: Json, place: int, step: Json) -> dict[str, Any]:
     lanes = [_expected_lane(lane) for lane in step["lanes"]]
     stopped = {"cancelled": "cancelled", "limit_exceeded": "a usage limit was reached"}
     failure = step["failure"]
+    feedback = failure["text"] if failure else stopped.get(step["status"])
+    if succeeded and step["exit"] == "condition":
+        feedback = "loop exited by condition"
     return {
         "name": name,
         "success": succeeded,
         "attempts": attempts,
         "output": None if step["output"] is None else value_of(step["output"]),
-        "feedback": failure["text"] if failure else stopped.get(step["status"]),
+        "feedback": feedback,
         "metadata": metadata,
         **_usage(step["usage"]),
         "inside": lanes if step["construct"] == "parallel" else _children(end, place),

@@ -11,6 +11,7 @@ from flujo import Pipeline, Step, StepConfig, current_step
 from flujo.domain.agent_result import FlujoAgentResult
 from flujo.domain.backoff import Backoff
 from flujo.domain.dsl.conditional import ConditionalStep
+from flujo.domain.dsl.loop import LoopStep
 from flujo.domain.dsl.map import MapStep
 from flujo.domain.dsl.parallel import ParallelStep
 from flujo.domain.plugins import PluginOutcome
@@ -193,6 +194,29 @@ class Condition(Scripted):
         return str(_outcome(act, nth, given))
 
 
+class NextInput(Scripted):
+    """Makes the input of a loop's next iteration."""
+
+    def __call__(self, given: Any, context: Any, iterations: int) -> Any:
+        act, nth = self.begin()
+        return _outcome(act, nth, given)
+
+
+class Exit(Scripted):
+    """Tells whether a loop has done."""
+
+    def __call__(self, given: Any) -> bool:
+        act, nth = self.begin()
+        match act["does"]:
+            case "natural":
+                return True
+            case {"exit": done}:
+                return bool(done)
+            case {"exit_at": least}:
+                return isinstance(given, int) and given >= least
+        return bool(_outcome(act, nth, given))
+
+
 class Items(Scripted):
     """Gives the items of a map."""
 
@@ -271,6 +295,8 @@ def _part(spec: Json, log: Log) -> Any:
             return _parallel(node, log)
         case "map":
             return _map(node, log)
+        case "loop":
+            return _loop(node, log)
         case "group":
             return pipeline(node["body"], log).as_step(node["name"], **_deadline(node))
     raise AssertionError(kind)
@@ -344,6 +370,25 @@ def _conditional(node: Json, log: Log) -> Any:
         default_branch_pipeline=None if node["default"] is None else pipeline(node["default"], log),
         branch_input_mapper=mapper("input_mapper", "branch_input"),
         branch_output_mapper=mapper("output_mapper", "branch_output"),
+        **_deadline(node),
+    )
+
+
+def _loop(node: Json, log: Log) -> Any:
+    name = node["name"]
+
+    def mapper(field: str, role: str, kind: type[Scripted] = Mapper) -> Any:
+        return None if node[field] is None else kind(log, role, name, node[field])
+
+    return LoopStep(
+        name,
+        pipeline(node["body"], log),
+        exit_condition_callable=Exit(log, "exit", name, node["exit"]),
+        max_loops=node["max_loops"],
+        initial_input_to_loop_body_mapper=mapper("first_input", "loop_input"),
+        iteration_input_mapper=mapper("next_input", "next_input", NextInput),
+        loop_output_mapper=mapper("output", "loop_output"),
+        on_body_failure=node["on_failure"],
         **_deadline(node),
     )
 

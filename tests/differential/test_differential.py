@@ -27,7 +27,9 @@ from .virtual_loop import run
 ROOT = Path(__file__).resolve().parents[2]
 SEED = 2
 CASES = int(os.environ.get("FLUJO_DIFFERENTIAL_CASES", "2200"))
-CONSTRUCTS = ["step", "conditional", "parallel", "map", "group"]
+SWITCHED_ON = "loops"
+"""Constructs of the cases beside those that every host has."""
+CONSTRUCTS = ["step", "conditional", "parallel", "map", "group", "loop"]
 OUTCOMES = ["success", "failed", "retried", "timeout", "fallback", "cancelled", "limit"]
 
 Json = Any
@@ -139,7 +141,7 @@ def test_random_pipelines_end_on_asyncio_as_in_the_simulation() -> None:
     tally: Counter[tuple[str, str]] = Counter()
     disagreed = []
     compared = 0
-    for expectation in simulation(str(SEED), str(CASES)):
+    for expectation in simulation(str(SEED), str(CASES), SWITCHED_ON):
         compared += 1
         count(expectation["view"]["end"]["steps"], tally)
         if disagreement(expectation) is not None:

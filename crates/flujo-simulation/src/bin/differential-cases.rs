@@ -1,6 +1,6 @@
 //! Writes cases for hosts in other languages, one JSON object a line, each with what the simulation makes of it.
 //!
-//! `differential-cases SEED COUNT [loops,states,routers,guards,bodies,humans]` draws that many cases, of these
+//! `differential-cases SEED COUNT [loops,judges,states,routers,guards,bodies,humans]` draws that many cases, of these
 //! constructs beside those that every host has. `differential-cases expect` reads cases, one a line, and
 //! answers each with its expectation, or `null` when its result depends on the order of simultaneous events;
 //! `differential-cases smaller` answers each with the list of cases that lack one thing it has.

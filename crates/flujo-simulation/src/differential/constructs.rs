@@ -8,8 +8,10 @@ use std::str::FromStr;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools)] // each stands for itself
 pub struct Constructs {
-    /// Loops, some with a judge.
+    /// Loops.
     pub loops: bool,
+    /// A judge in some of them.
+    pub judges: bool,
     /// State machines.
     pub states: bool,
     /// Parallel steps with a router.
@@ -26,6 +28,7 @@ impl Constructs {
     /// None of them.
     pub const NONE: Self = Self {
         loops: false,
+        judges: false,
         states: false,
         routers: false,
         guards: false,
@@ -36,6 +39,7 @@ impl Constructs {
     /// All of them.
     pub const ALL: Self = Self {
         loops: true,
+        judges: true,
         states: true,
         routers: true,
         guards: true,
@@ -67,7 +71,7 @@ impl fmt::Display for UnknownConstruct {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "`{}` is no construct to be switched on: those are loops, states, routers, guards, bodies, humans",
+            "`{}` is no construct to be switched on: those are loops, judges, states, routers, guards, bodies, humans",
             self.0
         )
     }
@@ -84,6 +88,7 @@ impl FromStr for Constructs {
         for name in names.split(',').filter(|name| !name.is_empty()) {
             let switch = match name {
                 "loops" => &mut constructs.loops,
+                "judges" => &mut constructs.judges,
                 "states" => &mut constructs.states,
                 "routers" => &mut constructs.routers,
                 "guards" => &mut constructs.guards,

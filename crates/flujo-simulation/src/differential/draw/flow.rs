@@ -39,7 +39,8 @@ impl Draw {
     fn repeat(&mut self, depth: u32) -> Spec {
         let name = self.name("loop");
         let body = Spec::Sequence(self.parts(depth, 2));
-        let judge = self.chance(20).then(|| Spec::Sequence(self.parts(depth, 1)));
+        let judged = self.constructs.judges && self.chance(20);
+        let judge = judged.then(|| Spec::Sequence(self.parts(depth, 1)));
         let exit = self.aside(|draw| match draw.random.below(10) {
             0 if draw.chance(50) => draw.failing(),
             1..=3 => Does::Exit(false),
