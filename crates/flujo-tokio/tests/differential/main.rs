@@ -11,7 +11,7 @@ use scripted::CONSTRUCTS;
 use serde_json::Value as Json;
 
 const SEED: u64 = 1;
-const CASES: u64 = 3_000;
+const CASES: u64 = 3_300;
 
 fn cases() -> u64 {
     let wanted = std::env::var("FLUJO_DIFFERENTIAL_CASES").ok();

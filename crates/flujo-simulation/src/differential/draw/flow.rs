@@ -17,7 +17,7 @@ const STATES: [&str; 3] = ["one", "two", "three"];
 type Drawn = fn(&mut Draw, u32) -> Spec;
 
 impl Draw {
-    /// One of the constructs that are switched on, in half of all places for one.
+    /// One of the constructs that are switched on, in at most half of all places for one.
     pub(super) fn other_construct(&mut self, depth: u32) -> Option<Spec> {
         let on = self.constructs;
         let all: [(bool, Drawn); 6] = [
@@ -29,7 +29,7 @@ impl Draw {
             (on.humans && self.lanes == 0, Self::human),
         ];
         let choices: Vec<_> = all.into_iter().filter(|(on, _)| *on).collect();
-        if choices.is_empty() || self.chance(50) {
+        if choices.is_empty() || !self.chance((10 * choices.len()).min(50)) {
             return None;
         }
         let (_, draw) = choices[self.random.below(choices.len())];
