@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from . import cold_start, depth, fan_out, life, linear, loops, many_runs, results, rust, sync_functions
+from . import (
+    cold_start,
+    depth,
+    fan_out,
+    life,
+    linear,
+    loops,
+    many_runs,
+    results,
+    rust,
+    streams,
+    sync_functions,
+)
 from .row import Row
 from .sampling import Effort
 
@@ -16,6 +28,7 @@ GROUPS: dict[str, Callable[[Effort], Iterator[Row]]] = {
     "sync_functions": sync_functions.rows,
     "fan_out": fan_out.rows,
     "many_runs": many_runs.rows,
+    "streams": streams.rows,
     "depth": depth.rows,
     "cold_start": cold_start.rows,
     "rust": rust.rows,

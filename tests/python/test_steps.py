@@ -461,7 +461,7 @@ async def test_leaving_a_stream_early_cancels_the_run() -> None:
     stream = Flujo(Step("streams", agent)).stream_async(1)
     async for _ in stream:
         break
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()
     assert agent.closed
     assert len(asyncio.all_tasks()) == 1
 

@@ -1,6 +1,6 @@
 //! Loops, state machines, routers, questions to people, failure routes, and parts of a pipeline as a step's work.
 
-use flujo_core::machine::{ExitReason, FailureKind};
+use flujo_core::machine::{ExitReason, FailureKind, HookPoint};
 use flujo_simulation::story::{
     Told, calls, fail, guarded, human, map, parallel, part, repeat, states, step, story,
 };
@@ -275,6 +275,21 @@ fn a_question_stands_still_until_its_answer_and_time_with_it() {
     .run(0)
     .completed(8)
     .calls("before", 1);
+}
+
+#[test]
+fn hooks_are_told_of_a_question_before_it_is_asked() {
+    story([part(human("approve").answered(5, 7))])
+        .hooks(Script::default())
+        .run(0)
+        .completed(7)
+        .hooked([
+            (HookPoint::PreRun, ""),
+            (HookPoint::PreStep, "approve"),
+            (HookPoint::PauseRequested, "approve"),
+            (HookPoint::PostStep, "approve"),
+            (HookPoint::PostRun, ""),
+        ]);
 }
 
 #[test]

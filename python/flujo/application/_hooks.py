@@ -7,7 +7,14 @@ from collections.abc import Callable, Iterable
 
 _log = logging.getLogger("flujo.run")
 
-_POINTS = {"pre_run": 1, "pre_step": 2, "post_step": 4, "on_step_failure": 8, "post_run": 16}
+_POINTS = {
+    "pre_run": 1,
+    "pre_step": 2,
+    "post_step": 4,
+    "on_step_failure": 8,
+    "post_run": 16,
+    "on_pause_requested": 32,
+}
 _ALL = sum(_POINTS.values())
 
 

@@ -75,6 +75,10 @@ def sequence(builder: PlanBuilder, pipeline: Any, around: Around) -> Lowering:
 def _node(builder: PlanBuilder, step: Any, around: Around) -> Lowering:
     if step.kind == "step":
         made = yield _step(builder, step, around)
+    elif step.kind == "human":
+        from flujo.application._human import lower_human
+
+        made = yield lower_human(builder, step)
     else:
         from flujo.application._constructs import construct
 
@@ -181,7 +185,7 @@ def _facts(step: Any) -> CallableFacts | None:
     else:
         run, known = facts.call, facts
     return known._replace(
-        call=StreamingAgent(step, run, generate), is_async=True, is_generator=False, is_async_generator=False
+        call=StreamingAgent(run, generate), is_async=True, is_generator=False, is_async_generator=False
     )
 
 

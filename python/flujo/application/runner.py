@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
+from contextlib import aclosing
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, cast
 
 from typing_extensions import TypeVar
 
 from flujo._native import CompiledPlan, Engine, Run, definition_epoch
+from flujo.application._unanswered import NO_ANSWER
 from flujo.domain.dsl.pipeline import Pipeline
 from flujo.domain.dsl.step import Step
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from flujo.application.core.executor_core import OptimizationConfig
+    from flujo.domain.events import Event
+    from flujo.domain.outcomes import StepOutcome
     from flujo.domain.resources import AppResources
     from flujo.domain.results import PipelineResult
     from flujo.domain.usage import UsageLimits
@@ -111,6 +115,8 @@ class Flujo(Generic[InputT, OutputT]):
     ) -> Coroutine[Any, Any, PipelineResult[Any, OutputT]]:
         """Run the pipeline: a coroutine that gives the result when it is awaited.
 
+        `async for` over it yields the chunks of agents that stream, then the result.
+
         Args:
             initial_input: The first step's input.
             run_id: Names the run.
@@ -127,6 +133,9 @@ class Flujo(Generic[InputT, OutputT]):
             "Coroutine[Any, Any, PipelineResult[Any, OutputT]]",
             self._engine.run(initial_input, run_id, initial_context_data),
         )
+
+    def _run(self, initial_input: Any, run_id: str | None, data: Mapping[str, Any] | None) -> Run:
+        return cast("Run", self.run_async(initial_input, run_id=run_id, initial_context_data=data))
 
     def run(
         self,
@@ -146,18 +155,143 @@ class Flujo(Generic[InputT, OutputT]):
             self.run_async(initial_input, run_id=run_id, initial_context_data=initial_context_data)
         )
 
+    async def run_result_async(
+        self,
+        initial_input: InputT,
+        *,
+        run_id: str | None = None,
+        initial_context_data: Mapping[str, Any] | None = None,
+    ) -> PipelineResult[Any, OutputT]:
+        """Run the pipeline. See `run_async`."""
+        return await self.run_async(initial_input, run_id=run_id, initial_context_data=initial_context_data)
+
+    # --- streams. Leaving one early cancels its run and waits for its end.
+
     async def stream_async(
         self,
         initial_input: InputT,
         *,
         run_id: str | None = None,
         initial_context_data: Mapping[str, Any] | None = None,
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any]:
         """Run the pipeline and yield the chunks of its last step, where its agent streams, then the result."""
-        from flujo.application._stream import stream_run
+        from flujo.application._stream import stream_last
 
-        async for item in stream_run(self, initial_input, run_id, initial_context_data):
-            yield item
+        steps = self.pipeline.steps
+        last = steps[-1].name if steps else ""
+        run = self._run(initial_input, run_id, initial_context_data)
+        async with aclosing(stream_last(run, last)) as items:
+            async for item in items:
+                yield item
+
+    async def run_stream(
+        self,
+        initial_input: InputT,
+        *,
+        run_id: str | None = None,
+        initial_context_data: Mapping[str, Any] | None = None,
+    ) -> AsyncGenerator[Any]:
+        """Run the pipeline and yield the chunks of every step whose agent streams, then the result.
+
+        Chunks come in order. When the reader falls behind, the agents wait.
+        """
+        from flujo.application._stream import stream
+
+        run = self._run(initial_input, run_id, initial_context_data)
+        async with aclosing(stream(run)) as items:
+            async for item in items:
+                yield item
+
+    async def run_with_events(
+        self,
+        initial_input: InputT,
+        *,
+        run_id: str | None = None,
+        initial_context_data: Mapping[str, Any] | None = None,
+    ) -> AsyncGenerator[Event]:
+        """Run the pipeline and yield what happens, in order; the last is `run_finished` with the result.
+
+        What the run raises is raised after that.
+        """
+        from flujo.application._stream import events
+
+        run = self._run(initial_input, run_id, initial_context_data)
+        async with aclosing(events(run)) as items:
+            async for item in items:
+                yield item
+
+    async def run_outcomes(
+        self,
+        initial_input: InputT,
+        *,
+        run_id: str | None = None,
+        initial_context_data: Mapping[str, Any] | None = None,
+    ) -> AsyncGenerator[StepOutcome]:
+        """Run the pipeline and yield `Chunk`s, then one `Success`, `Failure`, `Paused` or `Aborted`."""
+        from flujo.application._stream import outcomes
+
+        run = self._run(initial_input, run_id, initial_context_data)
+        async with aclosing(outcomes(run)) as items:
+            async for item in items:
+                yield item
+
+    run_outcomes_async = run_outcomes
+
+    # --- paused runs
+
+    async def resume_async(
+        self,
+        paused: PipelineResult[Any, Any] | str,
+        human_input: Any = NO_ANSWER,
+        *,
+        answers: Mapping[str, Any] | None = None,
+    ) -> PipelineResult[Any, OutputT]:
+        """Go on with a paused run, from where it stands still. What had finished is kept, nothing is run again.
+
+        The steps that follow see the context variables of whoever resumes.
+
+        Args:
+            paused: The result of the paused run; or its id, if it was given one or its result is still held.
+            human_input: The answer, when the run waits for exactly one.
+            answers: Answers by the id of their pause: to all of them or to some. Without any, questions whose time is
+                up go on with their default.
+
+        Raises:
+            PauseNotFoundError: the run has no such pause.
+            AmbiguousAnswerError: several pauses wait, and `human_input` doesn't say which it is for.
+            AlreadyAnsweredError: the pause has been answered.
+            ResumeError: the run isn't paused, or isn't known.
+            ValidationError: an answer doesn't fit `input_schema`; the run stays paused, no answer was taken.
+        """
+        from flujo.application._resuming import resume
+
+        return cast("PipelineResult[Any, OutputT]", await resume(self, paused, human_input, answers))
+
+    def resume(
+        self,
+        paused: PipelineResult[Any, Any] | str,
+        human_input: Any = NO_ANSWER,
+        *,
+        answers: Mapping[str, Any] | None = None,
+    ) -> PipelineResult[Any, OutputT]:
+        """Go on with a paused run and wait for it. See `resume_async`.
+
+        Raises:
+            TypeError: an event loop is running in this thread; await `resume_async` there.
+        """
+        from flujo.application._loops import private_loop
+
+        return private_loop().run(self.resume_async(paused, human_input, answers=answers))
+
+    async def cancel(self, paused: PipelineResult[Any, Any] | str) -> PipelineResult[Any, OutputT]:
+        """End a paused run, given by its result or its id; its result has status `cancelled`.
+
+        Raises:
+            ResumeError: the run isn't paused, or isn't known.
+        """
+        from flujo.application._resuming import cancel
+
+        return cast("PipelineResult[Any, OutputT]", await cancel(self, paused))
 
     def as_step(self, name: str, inherit_context: bool = True, **options: Any) -> Step[InputT, Any]:
         """This runner's pipeline as one step of another; its output is the nested `PipelineResult`.
@@ -221,9 +355,11 @@ class Flujo(Generic[InputT, OutputT]):
         from flujo.application._loops import refuse_running_loop
 
         refuse_running_loop("close()", "aclose()")
+        self._engine.forget_paused()
 
     async def aclose(self) -> None:
-        """Release what the runner holds."""
+        """Release what the runner holds: paused runs that were given an id are kept no longer."""
+        self._engine.forget_paused()
 
     def __enter__(self) -> Self:
         return self

@@ -50,11 +50,12 @@ os.register_at_fork(after_in_child=_renew_lock)  # another thread may have held 
 class RecordModel(BaseModel):
     """A pydantic model that can stand on a native record."""
 
-    __slots__ = ("__flujo_record__",)
+    __slots__ = ("__flujo_paused__", "__flujo_record__")
 
     if TYPE_CHECKING:
         # Not a class variable in truth, but anything else would be a parameter of the constructor.
         __flujo_record__: ClassVar[Record | None]
+        __flujo_paused__: ClassVar[Any]
 
     @classmethod
     def _from_record(cls, record: Record) -> Self:

@@ -1,4 +1,4 @@
-"""What hooks are told.
+"""What hooks and event streams are told.
 
 A hook is a function of one payload. One whose parameter is annotated with a payload class gets that kind
 only; one without an annotation, or with `HookPayload`, gets all.
@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from flujo.domain.dsl import Step
     from flujo.domain.results import Pause, PipelineResult, StepResult
 
 __all__ = [
+    "Event",
+    "EventKind",
     "HookCallable",
     "HookPayload",
     "OnPauseRequestedPayload",
@@ -24,6 +27,45 @@ __all__ = [
     "PreRunPayload",
     "PreStepPayload",
 ]
+
+
+EventKind = Literal[
+    "run_started",
+    "step_started",
+    "attempt_started",
+    "chunk",
+    "attempt_failed",
+    "step_finished",
+    "step_failed",
+    "paused",
+    "resumed",
+    "alert",
+    "run_finished",
+]
+
+
+class Event(NamedTuple):
+    """Something that happened in a run; `run_finished` is a run's last, however the run ended."""
+
+    kind: EventKind
+    run_id: str
+    step: str
+    """The step's name; empty for events of the whole run."""
+    path: str
+    """The names of the steps around it and its own, joined by `/`."""
+    lane: str
+    """The parallel branch or map item, `fan[a]/items[3]`; empty outside of them."""
+    attempt: int
+    """From 1; 0 outside attempts."""
+    time: datetime
+    data: Any = None
+    """Of `chunk` the chunk, of `attempt_failed` what failed as text, of `step_finished` and `step_failed` the
+    `StepResult`, of `paused` the `Pause`, of `run_finished` the `PipelineResult`."""
+
+
+def now() -> datetime:
+    """The time of an event."""
+    return datetime.now(UTC)
 
 
 @dataclass(slots=True)

@@ -176,6 +176,19 @@ class PipelineResult(RecordModel, Generic[ContextT, OutputT]):
     pauses: list[Pause] = Field(default_factory=list)
     """Where the run waits for answers; empty unless `status` is `paused`."""
 
+    def __copy__(self) -> Self:
+        return self._carrying(super().__copy__())
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        return self._carrying(super().__deepcopy__(memo))
+
+    def _carrying(self, copied: Self) -> Self:
+        """The copy with what it takes to resume the run."""
+        paused = getattr(self, "__flujo_paused__", None)
+        if paused is not None:
+            object.__setattr__(copied, "__flujo_paused__", paused)
+        return copied
+
     def model_post_init(self, context: Any, /) -> None:
         """Fill in what follows from the rest."""
         given = self.model_fields_set

@@ -30,6 +30,7 @@ use crate::payload::{json_reason, to_text};
 use crate::secret::Secret;
 use crate::template::{self, Scope, Template};
 use price::Rates;
+pub use schema::Schema as JsonSchema;
 use schema::Schema;
 use wire::{Completion, Reply, RequestBody, StreamOptions, Tokens, ToolCall};
 

@@ -10,14 +10,17 @@ use crate::extract::find_json;
 
 /// A compiled JSON schema.
 #[derive(Clone)]
-pub(super) struct Schema {
+pub struct Schema {
     source: Value,
     validator: Arc<Validator>,
 }
 
 impl Schema {
     /// Compiles `source`. References to other documents aren't followed.
-    pub(super) fn compile(source: &Value) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn compile(source: &Value) -> Result<Self, String> {
         if !matches!(source, Value::Map(_)) {
             return Err(format!(
                 "a JSON schema is a map, not a value of kind `{}`",
@@ -42,6 +45,18 @@ impl Schema {
         let value = find_json(text)?;
         self.check(&value)?;
         Ok(value)
+    }
+
+    /// Where `value` doesn't fit, as a JSON pointer (RFC 6901), and what is wrong there; empty when it fits.
+    ///
+    /// # Errors
+    /// Why the value can't be JSON.
+    pub fn mismatches(&self, value: &Value) -> Result<Vec<(String, String)>, String> {
+        let json = serde_json::to_value(value).map_err(|error| error.to_string())?;
+        let errors = self.validator.iter_errors(&json);
+        Ok(errors
+            .map(|error| (error.instance_path().to_string(), error.masked().to_string()))
+            .collect())
     }
 
     /// Whether `value` fits; else the first few places where it doesn't.

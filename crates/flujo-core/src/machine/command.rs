@@ -96,6 +96,8 @@ pub enum HookPoint {
     PostStep,
     /// After a step that failed.
     OnStepFailure,
+    /// Before a question is asked.
+    PauseRequested,
     /// After the run.
     PostRun,
 }
@@ -148,6 +150,8 @@ pub enum Input<D: Domain> {
         /// Where its records begin in the history.
         first: u32,
     },
+    /// A question that is about to be asked.
+    Pause(Box<Pause<D>>),
     /// How the run ended.
     Outcome(Box<super::Outcome<D>>),
 }

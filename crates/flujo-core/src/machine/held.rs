@@ -77,6 +77,7 @@ fn visit_command<D: Domain>(command: &Command<D>, visit: Visitor<'_, D>) {
                         visit(Held::Object(input));
                     }
                 }
+                Input::Pause(pause) => visit(Held::Object(&pause.question)),
                 Input::Outcome(outcome) => visit_outcome(outcome, visit),
             }
         }

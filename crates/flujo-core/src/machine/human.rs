@@ -8,8 +8,8 @@ use super::cursor::{Ask, Cursor, Next, Reply};
 use super::fault::{Fault, is_planted};
 use super::frame::{Frame, Opened};
 use super::{
-    Answer, Command, Completion, Domain, Failure, FailureKind, Held, Input, NoticeKind, Pause, PauseId,
-    Pending, Role,
+    Answer, Command, Completion, Domain, Failure, FailureKind, Held, HookPoint, Input, NoticeKind, Pause,
+    PauseId, Pending, Role,
 };
 use crate::plan::{HumanNode, Kind, NodeId};
 
@@ -32,12 +32,27 @@ pub(super) struct HumanFrame<D: Domain> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Stage {
     Question,
+    /// Hooks are being told of the question.
+    Tell,
     Wait,
     Default,
     Accept,
 }
 
 impl<D: Domain> HumanFrame<D> {
+    /// The question as it is put, once there is one.
+    fn pause(&self, definition: &HumanNode<D::Callable>) -> Option<Pause<D>> {
+        let (pause, question) = self.question.clone()?;
+        Some(Pause {
+            pause,
+            node: self.opened.node,
+            record: self.opened.record,
+            question,
+            timeout: definition.timeout,
+            rejected: self.rejected.clone(),
+        })
+    }
+
     pub(super) fn visit(&self, visit: &mut dyn FnMut(Held<'_, D>)) {
         visit(Held::Object(&self.value));
         if let Some((_, question)) = &self.question {
@@ -90,31 +105,27 @@ pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     let (frame, definition) = top!(cursor);
     let node = frame.opened.node;
     let (role, input) = match frame.stage {
-        Stage::Question => (Role::Question, frame.value.clone()),
-        Stage::Default => (Role::DefaultAnswer, frame.value.clone()),
-        Stage::Accept => (Role::Accept, frame.value.clone()),
-        Stage::Wait => {
-            let Some((pause, question)) = frame.question.clone() else {
+        Stage::Question => (Role::Question, Input::Value(frame.value.clone())),
+        Stage::Default => (Role::DefaultAnswer, Input::Value(frame.value.clone())),
+        Stage::Accept => (Role::Accept, Input::Value(frame.value.clone())),
+        Stage::Tell | Stage::Wait => {
+            let Some(pause) = frame.pause(definition) else {
                 return Next::Wait;
             };
-            let (record, rejected) = (frame.opened.record, frame.rejected.clone());
-            cursor.state.pending = Pending::Pause(pause);
-            cursor.commands.push_back(Command::Pause(Pause {
-                pause,
-                node,
-                record,
-                question,
-                timeout: definition.timeout,
-                rejected,
-            }));
-            return Next::Wait;
+            if frame.stage == Stage::Wait {
+                cursor.state.pending = Pending::Pause(pause.pause);
+                cursor.commands.push_back(Command::Pause(pause));
+                return Next::Wait;
+            }
+            let point = Role::Hook(HookPoint::PauseRequested);
+            (point, Input::Pause(Box::new(pause)))
         }
     };
     cursor.call(Ask {
         node,
         role,
         index: 0,
-        input: Input::Value(input),
+        input,
         view: None,
         attempt: 0,
         deadline,
@@ -158,6 +169,9 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
     let (frame, definition) = top!(cursor);
     let (opened, stage) = (frame.opened, frame.stage);
     let accepts = definition.accept.is_some();
+    if stage == Stage::Tell && !matches!(reply, Reply::TimedOut(_)) {
+        return put(cursor);
+    }
     let (failure, kind) = match reply {
         Reply::Answer(Answer::Value { value, usage }, view) => {
             cursor.spend(opened.record, usage);
@@ -170,9 +184,12 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
                 let pause = PauseId(cursor.next_id());
                 let (frame, _) = top!(cursor);
                 frame.question = Some((pause, value));
-                frame.stage = Stage::Wait;
-                cursor.notify(NoticeKind::Paused, opened.node, opened.record, 0);
-                return ask(cursor);
+                if cursor.state.options.hooks {
+                    let (frame, _) = top!(cursor);
+                    frame.stage = Stage::Tell;
+                    return ask(cursor);
+                }
+                return put(cursor);
             }
             let (frame, _) = top!(cursor);
             frame.value = value;
@@ -214,6 +231,13 @@ fn refused<D: Domain>(cursor: &mut Cursor<'_, D>, failure: Failure<D>, kind: Fai
     let failure = Arc::new(cursor.located(failure, kind, opened.node, 0));
     let (frame, _) = top!(cursor);
     frame.rejected = Some(failure);
+    put(cursor)
+}
+
+/// Stands still for an answer.
+fn put<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
+    let (frame, _) = top!(cursor);
+    let opened = frame.opened;
     frame.stage = Stage::Wait;
     cursor.notify(NoticeKind::Paused, opened.node, opened.record, 0);
     ask(cursor)

@@ -5,6 +5,7 @@
 
 mod call;
 mod classes;
+mod json_schema;
 mod native;
 mod outcome;
 mod plain;
@@ -17,5 +18,6 @@ pub(crate) use plain::{to_object, to_value};
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<native::NativeAgent>()?;
     module.add_class::<call::NativeCall>()?;
+    module.add_class::<json_schema::JsonSchema>()?;
     Ok(())
 }

@@ -12,7 +12,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use super::call::{self, Begun, Pending, Reader};
 use super::domain::Event;
-use super::engine::Shared;
+use super::shared::Shared;
 use super::{answer, names};
 use crate::context::{self as view, MergeStrategy, Pace, Ticket};
 

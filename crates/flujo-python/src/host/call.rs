@@ -19,7 +19,7 @@ use super::aside::{self, Aside, Work};
 use super::callable::{Argument, CallableSpec, Given, Place, Protocol};
 use super::context::ContextCell;
 use super::domain::{Answer, Call, Event, Machine, Python3};
-use super::engine::Shared;
+use super::shared::Shared;
 use super::{collected, construct, failure, hooks, names, planning, record};
 use crate::context::MergeStrategy;
 use crate::vectorcall;

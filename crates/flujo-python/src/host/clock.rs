@@ -9,7 +9,14 @@ use super::names;
 
 /// A run's clock, in nanoseconds.
 #[derive(Debug)]
-pub(crate) enum Clock {
+pub(crate) struct Clock {
+    source: Source,
+    /// What is added to the source's time, around the end of the numbers and back.
+    shift: Time,
+}
+
+#[derive(Debug)]
+enum Source {
     Monotonic(Instant),
     /// The loop's own `time()`: virtual time in tests.
     Loop(Py<PyAny>),
@@ -19,14 +26,30 @@ impl Clock {
     /// The clock that goes with a loop: the system's own, unless the loop's class keeps another.
     pub(crate) fn of(py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
         let kept = names::keeps_system_time(py, event_loop)?;
-        Ok(if kept {
-            Self::Monotonic(Instant::now())
+        let source = if kept {
+            Source::Monotonic(Instant::now())
         } else {
-            Self::Loop(event_loop.clone().unbind())
-        })
+            Source::Loop(event_loop.clone().unbind())
+        };
+        Ok(Self { source, shift: 0 })
     }
 
+    /// The same, for a run whose own time stood still at `stopped`.
+    pub(crate) fn going_on(py: Python<'_>, event_loop: &Bound<'_, PyAny>, stopped: Time) -> PyResult<Self> {
+        let clock = Self::of(py, event_loop)?;
+        let shift = stopped.wrapping_sub(clock.source.now(py));
+        Ok(Self { shift, ..clock })
+    }
+
+    #[inline]
     pub(crate) fn now(&self, py: Python<'_>) -> Time {
+        self.source.now(py).wrapping_add(self.shift)
+    }
+}
+
+impl Source {
+    #[inline]
+    fn now(&self, py: Python<'_>) -> Time {
         match self {
             Self::Monotonic(start) => Time::try_from(start.elapsed().as_nanos()).unwrap_or(Time::MAX),
             Self::Loop(event_loop) => {

@@ -39,5 +39,6 @@ pub(crate) type Event = machine::Event<Python3>;
 pub(crate) type Answer = machine::Answer<Python3>;
 pub(crate) type Call = machine::Call<Python3>;
 pub(crate) type Failure = machine::Failure<Python3>;
+pub(crate) type Notice = machine::Notice<Python3>;
 pub(crate) type Finish = machine::Finish<Python3>;
 pub(crate) type Plan = flujo_core::plan::Plan<Arc<CallableSpec>>;

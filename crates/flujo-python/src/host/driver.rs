@@ -1,26 +1,27 @@
 //! Drives one machine: the run's own, or a lane's. What the machine asks for is done inline on the loop's thread; what
 //! has to be waited for is handed to asyncio as the future that the user's own coroutine yielded.
 
-use std::collections::HashMap;
+mod calls;
+
 use std::sync::Arc;
 
-use flujo_core::machine::{LaneId, TimerId};
-use flujo_core::usage::Usage;
+use flujo_core::machine::TimerId;
 use pyo3::PyTraverseError;
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
 
-use super::call::{self, Begun, Pending, Reader};
+use super::call::{self, Begun, Pending};
 use super::clock::seconds;
-use super::domain::{Command, Event, Finish, Machine};
-use super::engine::Shared;
+use super::domain::{Call, Command, Event, Finish, Machine, Notice};
 use super::inbox::{Delivery, Inbox, Waker};
+use super::lane::Lanes;
+use super::parked::{Parked, Question, Wake};
+use super::shared::Shared;
 use super::steps::{self, Outputs};
 use super::time_limit::TimeLimit;
-use super::{aside, collected, hooks, lane, names};
-use crate::vectorcall::{self, Sent};
+use super::{collected, events, names};
 
 /// How a driver is driven on.
 pub(crate) enum Resume {
@@ -34,6 +35,8 @@ pub(crate) enum Turn {
     Yield(Py<PyAny>),
     /// The machine has finished.
     End(Box<Finish>),
+    /// The machine waits for answers and for nothing else: it needs no driver until they come.
+    Park,
 }
 
 pub(crate) struct Driver {
@@ -41,7 +44,11 @@ pub(crate) struct Driver {
     pub(crate) shared: Arc<Shared>,
     inbox: Arc<Inbox>,
     awaited: Awaited,
-    lanes: HashMap<LaneId, Py<PyAny>>,
+    lanes: Lanes,
+    /// The question that the machine waits with.
+    question: Option<Question>,
+    /// What somebody who listens has still to be told.
+    notices: Vec<Notice>,
     timer: Option<(TimerId, Py<PyAny>)>,
     time_limit: TimeLimit,
     /// The cancellation that is being carried out; the very object leaves again.
@@ -54,6 +61,8 @@ enum Awaited {
     Nothing,
     Call(Box<Pending>),
     Inbox,
+    /// Whoever listens has fallen behind; the call is made when there is room again.
+    Room(Box<Call>),
 }
 
 impl Driver {
@@ -66,7 +75,9 @@ impl Driver {
             shared,
             inbox: Arc::default(),
             awaited: Awaited::Nothing,
-            lanes: HashMap::new(),
+            lanes: Lanes::default(),
+            question: None,
+            notices: Vec::new(),
             timer: None,
             time_limit: TimeLimit::default(),
             cancellation: None,
@@ -75,12 +86,37 @@ impl Driver {
         }
     }
 
-    pub(crate) fn place(&self) -> &Arc<super::place::PlaceState> {
-        &self.place
+    /// Goes on with a machine that stood still.
+    pub(crate) fn revive(py: Python<'_>, parked: Parked, shared: Arc<Shared>) -> PyResult<Self> {
+        let mut driver = Self::new(parked.machine, shared, parked.around, parked.outputs);
+        let at = driver.shared.now(py);
+        let pause = parked.question.as_ref().map(|question| question.pause);
+        for lane in parked.lanes.awake() {
+            driver.inbox.deliver(py, Delivery::Awake(lane))?;
+        }
+        driver.lanes.parked = parked.lanes;
+        match parked.wake.event(pause, at) {
+            Some(event) => driver.machine.handle(event),
+            None => driver.question = parked.question,
+        }
+        Ok(driver)
     }
 
-    pub(crate) fn inbox(&self) -> &Arc<Inbox> {
-        &self.inbox
+    /// What is left when it has given [`Turn::Park`].
+    pub(crate) fn park(self, py: Python<'_>) -> PyResult<Box<Parked>> {
+        self.time_limit.close(py)?;
+        Ok(Box::new(Parked {
+            machine: self.machine,
+            question: self.question,
+            lanes: self.lanes.parked,
+            around: self.place.outer().to_vec(),
+            outputs: std::mem::take(&mut *self.place.outputs()),
+            wake: Wake::default(),
+        }))
+    }
+
+    pub(crate) fn place(&self) -> &Arc<super::place::PlaceState> {
+        &self.place
     }
 
     /// The iterations of all loops around what runs now, outermost first.
@@ -101,6 +137,16 @@ impl Driver {
                     return Ok(turn);
                 }
             }
+            (Awaited::Room(call), Resume::Next) => {
+                if let Some(turn) = self.call(py, *call)? {
+                    return Ok(turn);
+                }
+            }
+            (Awaited::Room(call), Resume::Throw(error)) => {
+                self.cancel(py, error)?;
+                let (call, at) = (call.call, self.shared.now(py));
+                self.machine.handle(Event::CallCancelled { call, at });
+            }
             (Awaited::Inbox | Awaited::Nothing, Resume::Throw(error)) => self.cancel(py, error)?,
             (Awaited::Inbox | Awaited::Nothing, Resume::Next) => {}
         }
@@ -109,22 +155,27 @@ impl Driver {
 
     fn go_on(&mut self, py: Python<'_>) -> PyResult<Turn> {
         loop {
-            match self.machine.poll() {
+            let command = self.machine.poll();
+            if let (Some(Command::Notify(notice)), true) = (&command, self.shared.listener.is_some()) {
+                self.notices.push(notice.clone());
+                continue;
+            }
+            if !self.notices.is_empty() {
+                self.tell_listener(py, command.as_ref())?;
+            }
+            match command {
                 Some(Command::Call(call)) => {
                     if self.cancellation.is_some() {
                         let at = self.shared.now(py);
                         self.machine.handle(Event::CallCancelled { call: call.call, at });
                         continue;
                     }
-                    self.place.at(&self.machine, call.node, call.attempt);
-                    self.take_in_outputs(py)?;
-                    match call::begin(py, &self.shared, &self.machine, call)? {
-                        Begun::Ended(event) => self.machine.handle(event),
-                        Begun::UnderWay(pending) => {
-                            if let Some(turn) = self.drive(py, pending, Resume::Next)? {
-                                return Ok(turn);
-                            }
-                        }
+                    if let Some(room) = events::room(py, &self.shared)? {
+                        self.awaited = Awaited::Room(Box::new(call));
+                        return Ok(Turn::Yield(room));
+                    }
+                    if let Some(turn) = self.call(py, call)? {
+                        return Ok(turn);
                     }
                 }
                 Some(Command::Finish(finish)) => {
@@ -139,7 +190,7 @@ impl Driver {
                         return self.wait(py);
                     }
                     for delivery in deliveries {
-                        self.take_in(py, delivery);
+                        self.take_in(py, delivery)?;
                     }
                 }
             }
@@ -155,119 +206,28 @@ impl Driver {
         outputs.take_in(py, self.machine.history(), &self.shared.plan)
     }
 
-    /// Drives the coroutine of a call on; gives a turn when it has to be waited for.
-    fn drive(&mut self, py: Python<'_>, pending: Box<Pending>, resume: Resume) -> PyResult<Option<Turn>> {
-        let mut pending = pending;
-        let mut resume = resume;
-        loop {
-            let coroutine = pending.coroutine.bind(py);
-            let sent = match resume {
-                Resume::Next => vectorcall::send(coroutine),
-                Resume::Throw(error) => {
-                    pending.thrown_at = Some(self.cancel_count(py)?);
-                    if self.cancellation.is_none() {
-                        self.cancellation = Some(error.clone_ref(py));
-                    }
-                    throw(coroutine, error)
-                }
-            };
-            let result = match sent {
-                Ok(Sent::Yielded(future)) => {
-                    if let (Some(deadline), false) = (pending.deadline, pending.limited) {
-                        pending.limited = true;
-                        self.time_limit.begin(py, &self.shared, deadline)?;
-                    }
-                    self.awaited = Awaited::Call(pending);
-                    return Ok(Some(Turn::Yield(future.unbind())));
-                }
-                Ok(Sent::Returned(value)) => Ok(value),
-                Err(error) => Err(error),
-            };
-            match self.ended(py, pending, result)? {
-                Begun::Ended(event) => {
-                    self.machine.handle(event);
-                    return Ok(None);
-                }
-                Begun::UnderWay(next) => {
-                    pending = next;
-                    resume = Resume::Next;
-                }
+    fn call(&mut self, py: Python<'_>, call: Call) -> PyResult<Option<Turn>> {
+        self.place.at(&self.machine, call.node, call.attempt);
+        self.take_in_outputs(py)?;
+        match call::begin(py, &self.shared, &self.machine, call)? {
+            Begun::Ended(event) => {
+                self.machine.handle(event);
+                Ok(None)
             }
+            Begun::UnderWay(pending) => self.drive(py, pending, Resume::Next),
         }
     }
 
-    /// What the end of a call's coroutine means; hooks go on with the next one.
-    fn ended(
-        &mut self,
-        py: Python<'_>,
-        mut pending: Box<Pending>,
-        result: PyResult<Bound<'_, PyAny>>,
-    ) -> PyResult<Begun> {
-        let call = pending.call;
-        let expired = std::mem::take(&mut pending.limited) && self.time_limit.end();
-        if let Some(thrown_at) = pending.thrown_at.take() {
-            if let Some(worker) = &pending.worker {
-                names::report_abandoned(py)?.call1((self.shared.workers(py), worker))?;
-            }
-            let still = self.cancel_count(py)?;
-            if expired {
-                // The time limit's own cancellation is taken back; more than that came from outside.
-                let left: i64 = self.task(py)?.call_method0(intern!(py, "uncancel"))?.extract()?;
-                if left < thrown_at {
-                    self.cancellation = None;
-                    let usage = usage_of(py, &result);
-                    let at = self.shared.now(py);
-                    return Ok(Begun::Ended(Event::TimedOut { call, usage, at }));
-                }
-            }
-            if still >= thrown_at && thrown_at > 0 {
-                let (usage, at) = (usage_of(py, &result), self.shared.now(py));
-                // Once the run is being stopped, the end of its call tells nothing but what it used.
-                self.machine.handle(Event::Cancel { at });
-                return Ok(Begun::Ended(Event::TimedOut { call, usage, at }));
-            }
-            // Somebody inside had asked for it and has taken it back, as `asyncio.timeout` does.
-            self.cancellation = None;
+    fn tell_listener(&mut self, py: Python<'_>, next: Option<&Command>) -> PyResult<()> {
+        // A machine that has ended has given its history away.
+        let history = match next {
+            Some(Command::Finish(finish)) => &finish.history,
+            _ => self.machine.history(),
+        };
+        for notice in self.notices.drain(..) {
+            events::tell(py, &self.shared, self.machine.lane(), history, &notice)?;
         }
-        // A function that a worker thread ran may have given a coroutine, which belongs on the loop.
-        if let (Some(_), Ok(value)) = (pending.worker.take(), &result)
-            && let Some(coroutine) = call::awaitable(value)?
-        {
-            pending.coroutine = coroutine.unbind();
-            return Ok(Begun::UnderWay(pending));
-        }
-        match &mut pending.reader {
-            Reader::Callable(spec) => {
-                let spec = Arc::clone(spec);
-                let event = match result {
-                    Ok(value) => {
-                        call::returned(py, &self.shared, call, &spec, pending.context.take(), value)?
-                    }
-                    Err(error) => call::failed(py, &self.shared, call, Some(&spec), error)?,
-                };
-                aside::settled(py, &self.shared, event)
-            }
-            Reader::Aside(aside) => {
-                let event = aside.ended(py, &self.shared, result.map(drop))?;
-                Ok(Begun::Ended(event))
-            }
-            Reader::NextItem => Ok(Begun::Ended(call::item_ended(py, &self.shared, call, result)?)),
-            Reader::Hooks(telling) => {
-                if let Err(error) = result {
-                    let point = hooks::point_of(telling);
-                    if let Some(answer) = hooks::aborts(py, error, point)? {
-                        let at = self.shared.now(py);
-                        return Ok(Begun::Ended(Event::Answered {
-                            call,
-                            answer,
-                            context: None,
-                            at,
-                        }));
-                    }
-                }
-                hooks::advance(py, &self.shared, pending)
-            }
-        }
+        Ok(())
     }
 
     fn task<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -298,14 +258,11 @@ impl Driver {
         match command {
             Command::Spawn { lane, machine } => {
                 self.take_in_outputs(py)?;
-                let task = lane::spawn(py, self, lane, machine)?;
-                self.lanes.insert(lane, task);
+                let (around, outputs) = (self.iterations(), self.place.outputs().for_lane(py));
+                let driver = Self::new(machine, Arc::clone(&self.shared), around, outputs);
+                self.lanes.spawn(py, &self.inbox, lane, driver)?;
             }
-            Command::CancelLane(lane) => {
-                if let Some(task) = self.lanes.get(&lane) {
-                    task.bind(py).call_method0(intern!(py, "cancel"))?;
-                }
-            }
+            Command::CancelLane(lane) => self.lanes.cancel(py, &self.shared, &self.inbox, lane)?,
             Command::Sleep { timer, until } => {
                 let wait = seconds(until.saturating_sub(self.shared.now(py)));
                 let waker = Bound::new(
@@ -352,17 +309,16 @@ impl Driver {
                     _ => Event::Reserved,
                 });
             }
-            // No definition of this host makes such a step yet.
-            Command::Pause(pause) => {
-                let (pause, at) = (pause.pause, self.shared.now(py));
-                self.machine.handle(Event::Expired { pause, at });
+            Command::Pause(question) => {
+                events::paused(py, &self.shared, &self.machine, &question)?;
+                self.question = Some(question);
             }
             Command::CancelCall(_) | Command::Notify(_) | Command::Call(_) | Command::Finish(_) => {}
         }
         Ok(())
     }
 
-    fn take_in(&mut self, py: Python<'_>, delivery: Delivery) {
+    fn take_in(&mut self, py: Python<'_>, delivery: Delivery) -> PyResult<()> {
         let event = match delivery {
             Delivery::Woke(timer) => {
                 self.timer.take_if(|(armed, _)| *armed == timer);
@@ -373,17 +329,26 @@ impl Driver {
             }
             Delivery::Event(event) => {
                 if let Event::LaneFinished { lane, .. } = &event {
-                    self.lanes.remove(lane);
+                    self.lanes.ended(*lane);
                 }
                 event
             }
+            Delivery::Parked(lane, parked) => {
+                return self.lanes.park(py, &self.shared, &self.inbox, lane, parked);
+            }
+            Delivery::Awake(lane) => return self.lanes.revive(py, &self.shared, &self.inbox, lane),
         };
         self.machine.handle(event);
+        Ok(())
     }
 
-    /// Waits until something is left in the inbox.
+    /// Waits until something is left in the inbox; a machine that only answers can move needs no waiting.
     fn wait(&mut self, py: Python<'_>) -> PyResult<Turn> {
-        if self.lanes.is_empty() && self.timer.is_none() {
+        if self.lanes.running.is_empty() && self.timer.is_none() {
+            let lanes_wait = self.machine.waits_for_lanes() && !self.lanes.parked.is_empty();
+            if lanes_wait || self.machine.pause().is_some() {
+                return Ok(Turn::Park);
+            }
             return Err(PyRuntimeError::new_err(
                 "the engine waits for nothing: this is a fault of Flujo, please report it",
             ));
@@ -405,9 +370,12 @@ impl Driver {
         if let Awaited::Call(pending) = &self.awaited {
             pending.tell(visit)?;
         }
+        if let Some(question) = &self.question {
+            visit.call(&question.question)?;
+        }
         self.time_limit.tell(visit)?;
         self.place.tell(visit)?;
-        self.lanes.values().try_for_each(|task| visit.call(task))?;
+        self.lanes.tell(visit)?;
         match &self.timer {
             Some((_, handle)) => visit.call(handle),
             None => Ok(()),
@@ -422,32 +390,9 @@ impl Driver {
         }
         let _ = self.time_limit.close(py);
         self.place.forget_outputs();
-        for task in self.lanes.into_values() {
-            let _ = task.bind(py).call_method0(intern!(py, "cancel"));
-        }
+        self.lanes.abandon(py);
         if let Some((_, handle)) = self.timer {
             let _ = handle.bind(py).call_method0(intern!(py, "cancel"));
         }
-    }
-}
-
-/// What a call that was cut short says it had used.
-fn usage_of(py: Python<'_>, result: &PyResult<Bound<'_, PyAny>>) -> Usage {
-    let reported = match result {
-        Err(error) => super::failure::reported_usage(error.value(py)),
-        Ok(value) => super::failure::reported_usage(value),
-    };
-    reported.unwrap_or_default()
-}
-
-/// Throws an exception into a coroutine or a future's iterator.
-fn throw<'py>(coroutine: &Bound<'py, PyAny>, error: PyErr) -> PyResult<Sent<'py>> {
-    let py = coroutine.py();
-    match coroutine.call_method1(intern!(py, "throw"), (error.into_value(py),)) {
-        Ok(future) => Ok(Sent::Yielded(future)),
-        Err(error) if error.is_instance_of::<PyStopIteration>(py) => {
-            Ok(Sent::Returned(error.value(py).getattr(intern!(py, "value"))?))
-        }
-        Err(error) => Err(error),
     }
 }

@@ -1,28 +1,25 @@
 //! One runner's engine: its plan, its hooks and limits, its statistics. Runs share it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use flujo_core::config::{OptimizationConfig, Part, Twin, TwinInUse};
-use flujo_core::machine::{Options, Outcome, Status, Stop, Time};
-use flujo_core::stats::{PartStatistics, RunFacts, Statistics, StepFact, StepSlot};
-use flujo_core::usage::{UsageLimits, UsagePool};
+use flujo_core::machine::{Outcome, Stop};
+use flujo_core::stats::{PartStatistics, Statistics, StepSlot};
+use flujo_core::usage::UsageLimits;
 use pyo3::PyTraverseError;
-use pyo3::exceptions::PyRuntimeError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
 use pyo3::types::PyDict;
 
-use super::clock::Clock;
-use super::context::ContextCell;
 use super::domain::Finish;
 use super::hooks::Hook;
 use super::memory::Memory;
-use super::names;
+use super::parked::Wake;
+use super::paused::{Answers, PausedRun, PausedRuns};
 use super::planning::{CompiledPlan, PlanWithSteps, definition_epoch};
-use super::run::Run;
+use super::run::{Resumption, Run};
 use crate::config::PyOptimizationConfig;
 use crate::context::CloneCounts;
 use crate::statistics::statistics_to_dict;
@@ -35,15 +32,16 @@ pub(crate) struct Engine {
 
 pub(crate) struct EngineInner {
     compile: Py<PyAny>,
-    make_context: Option<Py<PyAny>>,
-    resources: Option<Py<PyAny>>,
-    workers: Py<PyAny>,
-    hooks: Vec<Hook>,
-    limits: UsageLimits,
-    deadline: Option<Duration>,
+    pub(super) make_context: Option<Py<PyAny>>,
+    pub(super) resources: Option<Py<PyAny>>,
+    pub(super) workers: Py<PyAny>,
+    pub(super) hooks: Vec<Hook>,
+    pub(super) limits: UsageLimits,
+    pub(super) deadline: Option<Duration>,
     plan: Mutex<Option<Planned>>,
-    statistics: Statistics,
+    pub(super) statistics: Statistics,
     pub(crate) contexts: ContextCounts,
+    pub(crate) paused: PausedRuns,
     memory: Memory,
     optimizations: Mutex<Optimizations>,
 }
@@ -54,14 +52,14 @@ pub(crate) struct ContextCounts {
     pub(crate) forks: AtomicU64,
     pub(crate) merges: AtomicU64,
     pub(crate) conflicts: AtomicU64,
-    clones: Arc<CloneCounts>,
+    pub(super) clones: Arc<CloneCounts>,
 }
 
 #[derive(Clone)]
-struct Planned {
+pub(super) struct Planned {
     epoch: u64,
-    plan: Arc<PlanWithSteps>,
-    slots: Arc<[StepSlot]>,
+    pub(super) plan: Arc<PlanWithSteps>,
+    pub(super) slots: Arc<[StepSlot]>,
 }
 
 struct Optimizations {
@@ -70,19 +68,6 @@ struct Optimizations {
     analyses: u64,
     reuses: u64,
     invalidations: u64,
-}
-
-/// What the lanes of one run share.
-pub(crate) struct Shared {
-    pub(crate) engine: Arc<EngineInner>,
-    pub(crate) plan: Arc<PlanWithSteps>,
-    slots: Arc<[StepSlot]>,
-    clock: Clock,
-    event_loop: Py<PyAny>,
-    /// How the tasks of lanes are made, once there are any.
-    tasks: OnceLock<Option<Py<PyDict>>>,
-    run_id: OnceLock<Py<PyAny>>,
-    pub(crate) budget: Option<UsagePool>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -131,6 +116,7 @@ impl Engine {
                 plan: Mutex::new(None),
                 statistics: Statistics::default(),
                 contexts: ContextCounts::default(),
+                paused: PausedRuns::default(),
                 memory: Memory::at_start(),
                 optimizations: Mutex::new(Optimizations {
                     config,
@@ -149,6 +135,7 @@ impl Engine {
             return Ok(());
         }
         visit.call(&self.inner.compile)?;
+        self.inner.paused.tell(&visit)?;
         for object in [&self.inner.make_context, &self.inner.resources]
             .into_iter()
             .flatten()
@@ -170,6 +157,37 @@ impl Engine {
         initial_context_data: Option<Py<PyAny>>,
     ) -> Run {
         Run::new(Arc::clone(&self.inner), input, run_id, initial_context_data)
+    }
+
+    /// A paused run going on, as a coroutine: with answers by pause, and with the pauses that nobody answered in time.
+    #[pyo3(signature = (paused, answers, expired=vec![], *, cancel=false))]
+    fn resume(
+        &self,
+        paused: Py<PausedRun>,
+        answers: Vec<(String, Py<PyAny>)>,
+        expired: Vec<String>,
+        cancel: bool,
+    ) -> Run {
+        let answered = answers.into_iter().map(|(id, answer)| (id, Wake::Answer(answer)));
+        let expired = expired.into_iter().map(|id| (id, Wake::Expired));
+        Run::resuming(Resumption {
+            engine: Arc::clone(&self.inner),
+            paused,
+            answers: Answers {
+                wakes: answered.chain(expired).collect(),
+                cancel,
+            },
+        })
+    }
+
+    /// The paused run with this id; None where there is none, or nobody has held it.
+    fn paused<'py>(&self, py: Python<'py>, run_id: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.inner.paused.find(py, run_id)
+    }
+
+    /// Lets go of the paused runs that were kept for their ids.
+    fn forget_paused(&self, py: Python<'_>) {
+        self.inner.paused.clear(py);
     }
 
     /// The plan as it is now.
@@ -201,7 +219,7 @@ impl Engine {
 
 impl EngineInner {
     /// The plan, made anew when a definition has changed since the last look.
-    fn current_plan(&self, py: Python<'_>) -> PyResult<Planned> {
+    pub(super) fn current_plan(&self, py: Python<'_>) -> PyResult<Planned> {
         let epoch = definition_epoch();
         let optimized = {
             let optimizations = lock(&self.optimizations);
@@ -287,169 +305,6 @@ impl EngineInner {
         parts.analysis.reuses = optimizations.reuses;
         parts.analysis.invalidations = optimizations.invalidations;
         parts
-    }
-}
-
-impl Shared {
-    /// What a run that begins now on the running loop shares.
-    pub(crate) fn begin(
-        py: Python<'_>,
-        engine: &Arc<EngineInner>,
-        run_id: Option<Py<PyAny>>,
-    ) -> PyResult<Arc<Self>> {
-        let event_loop = names::running_loop(py)?.call0().map_err(|_| {
-            PyRuntimeError::new_err(
-                "a Flujo run needs an asyncio event loop: await it inside asyncio.run(), or use runner.run(); trio's \
-                 own loop can't run it",
-            )
-        })?;
-        let Planned { plan, slots, .. } = engine.current_plan(py)?;
-        let clock = Clock::of(py, &event_loop)?;
-        let budget = (!engine.limits.is_unlimited()).then(|| UsagePool::new(engine.limits));
-        Ok(Arc::new(Self {
-            engine: Arc::clone(engine),
-            plan,
-            slots,
-            clock,
-            event_loop: event_loop.unbind(),
-            tasks: OnceLock::new(),
-            run_id: run_id.map_or_else(OnceLock::new, OnceLock::from),
-            budget,
-        }))
-    }
-
-    pub(crate) fn options(&self) -> Options {
-        Options {
-            hooks: !self.engine.hooks.is_empty(),
-            limits: self.budget.is_some(),
-            notices: false,
-            seed: std::ptr::from_ref(self) as u64,
-        }
-    }
-
-    pub(crate) fn deadline(&self, now: Time) -> Option<Time> {
-        let limit = self.engine.deadline?;
-        Some(now.saturating_add(Time::try_from(limit.as_nanos()).unwrap_or(Time::MAX)))
-    }
-
-    /// The context a run begins with.
-    pub(crate) fn context(
-        &self,
-        py: Python<'_>,
-        input: &Py<PyAny>,
-        data: Option<Py<PyAny>>,
-    ) -> PyResult<Arc<ContextCell>> {
-        let counts = &self.engine.contexts.clones;
-        let cell = if let Some(make) = &self.engine.make_context {
-            ContextCell::counting(&make.bind(py).call1((data, self.run_id.get()))?, counts)?
-        } else {
-            let run_id = self.run_id.get().map(|run_id| run_id.clone_ref(py));
-            ContextCell::default_for(py, input, data, run_id, counts)?
-        };
-        Ok(Arc::new(cell))
-    }
-
-    #[inline]
-    pub(crate) fn now(&self, py: Python<'_>) -> Time {
-        self.clock.now(py)
-    }
-
-    pub(crate) fn event_loop<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
-        self.event_loop.bind(py)
-    }
-
-    /// The keyword arguments of a lane's task, eager where the interpreter knows such tasks; None where the loop's own
-    /// factory makes them. It is looked at once a run.
-    pub(crate) fn task_arguments<'py>(&self, py: Python<'py>) -> PyResult<Option<&Bound<'py, PyDict>>> {
-        if self.tasks.get().is_none() {
-            let event_loop = self.event_loop(py);
-            let own = event_loop
-                .call_method0(intern!(py, "get_task_factory"))?
-                .is_none();
-            let arguments = PyDict::new(py);
-            arguments.set_item(intern!(py, "loop"), event_loop)?;
-            if names::eager_tasks(py) {
-                arguments.set_item(intern!(py, "eager_start"), true)?;
-            }
-            let _ = self.tasks.set(own.then(|| arguments.unbind()));
-        }
-        Ok(self
-            .tasks
-            .get()
-            .and_then(Option::as_ref)
-            .map(|arguments| arguments.bind(py)))
-    }
-
-    pub(crate) fn resources<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        self.engine
-            .resources
-            .as_ref()
-            .map(|resources| resources.bind(py).clone())
-    }
-
-    pub(crate) fn workers<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
-        self.engine.workers.bind(py)
-    }
-
-    pub(crate) fn hooks(&self) -> &[Hook] {
-        &self.engine.hooks
-    }
-
-    /// The run's id, made when somebody asks.
-    pub(crate) fn run_id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        if let Some(run_id) = self.run_id.get() {
-            return Ok(run_id.bind(py).clone());
-        }
-        let made = py
-            .import("flujo.application._context")?
-            .call_method0("new_run_id")?
-            .unbind();
-        let _ = self.run_id.set(made);
-        Ok(self
-            .run_id
-            .get()
-            .map_or_else(|| py.None().into_bound(py), |run_id| run_id.bind(py).clone()))
-    }
-
-    /// Counts a run that has ended.
-    pub(crate) fn record(&self, finish: &Finish, began: Time, ended: Time) {
-        let mut facts = Vec::with_capacity(finish.history.records.len());
-        self.collect(finish, &mut facts);
-        let run = RunFacts {
-            latency_ns: ended.saturating_sub(began),
-            usage: finish.usage,
-            ended_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
-            ..RunFacts::default()
-        };
-        self.engine.statistics.record_run(&run, facts);
-    }
-
-    /// The facts of all steps, those in lanes too; a loop, since lanes nest.
-    fn collect<'f>(&self, finish: &'f Finish, facts: &mut Vec<StepFact<'f>>) {
-        let mut waiting = vec![finish];
-        while let Some(finish) = waiting.pop() {
-            for record in &finish.history.records {
-                let Some(slot) = self.slots.get(record.node.0 as usize) else {
-                    continue;
-                };
-                let error = match (&record.failure, record.status) {
-                    // The failure of a construct is that of the step inside it, which has been counted.
-                    (Some(failure), Status::Failed) if failure.causes.is_empty() => {
-                        Some(&*failure.error_type)
-                    }
-                    _ => None,
-                };
-                // A construct that a step works with is told of with the step.
-                if !self.plan.plan.node(record.node).inner {
-                    facts.push(StepFact {
-                        slot: *slot,
-                        latency_ns: record.latency(),
-                        error,
-                    });
-                }
-                waiting.extend(record.lanes().iter().filter_map(|lane| lane.finish.as_deref()));
-            }
-        }
     }
 }
 

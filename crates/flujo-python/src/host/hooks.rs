@@ -11,9 +11,9 @@ use pyo3::pyclass::PyVisit;
 
 use super::call::{Begun, Pending, Reader, awaitable};
 use super::domain::{Answer, Call, Event, Finish, Machine};
-use super::engine::Shared;
 use super::payload::payload;
-use super::{failure, names, record};
+use super::shared::Shared;
+use super::{failure, names, parked, record};
 
 /// Hooks of a runner with the points each wants to hear of.
 pub(crate) struct Hook {
@@ -29,6 +29,7 @@ pub(crate) fn bit(point: HookPoint) -> u8 {
         HookPoint::PostStep => 4,
         HookPoint::OnStepFailure => 8,
         HookPoint::PostRun => 16,
+        HookPoint::PauseRequested => 32,
     }
 }
 
@@ -83,6 +84,10 @@ pub(crate) fn begin(
                 None,
                 Some(record::pipeline_result(py, &shared.plan, Arc::new(finish))?),
             )
+        }
+        Input::Pause(question) => {
+            let id = parked::pause_id(machine, question);
+            (None, Some(parked::shown(py, &shared.plan, &id, question)?))
         }
         _ => (None, None),
     };
@@ -182,5 +187,6 @@ fn point_name(point: HookPoint) -> &'static str {
         HookPoint::PostStep => "post_step",
         HookPoint::OnStepFailure => "on_step_failure",
         HookPoint::PostRun => "post_run",
+        HookPoint::PauseRequested => "on_pause_requested",
     }
 }

@@ -2,11 +2,12 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use flujo_core::machine::TimerId;
+use flujo_core::machine::{LaneId, TimerId};
 use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::domain::Event;
+use super::parked::Parked;
 
 /// Events for one driver, and the future it waits on when it has nothing else to do.
 #[derive(Default)]
@@ -24,6 +25,10 @@ struct Waiting {
 pub(crate) enum Delivery {
     Event(Event),
     Woke(TimerId),
+    /// A lane waits for answers and for nothing else; its task has ended.
+    Parked(LaneId, Box<Parked>),
+    /// A lane that stood still is to go on.
+    Awake(LaneId),
 }
 
 impl Inbox {

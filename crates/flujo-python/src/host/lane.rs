@@ -1,6 +1,7 @@
 //! A lane as an asyncio task of its own, so that `current_task()`, `asyncio.timeout()` and context variables bind to
-//! it.
+//! it. A lane that only answers can move has no task: it is kept where it was started from.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use flujo_core::machine::LaneId;
@@ -10,11 +11,13 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
 
-use super::domain::{Event, Machine};
+use super::domain::Event;
 use super::driver::{Driver, Resume, Turn};
 use super::inbox::{Delivery, Inbox};
 use super::names;
+use super::parked::{Parked, ParkedLanes, Wake};
 use super::place::Place;
+use super::shared::Shared;
 use crate::vectorcall;
 
 /// The coroutine of a lane.
@@ -25,23 +28,112 @@ pub(crate) struct Lane {
     parent: Arc<Inbox>,
 }
 
-/// Starts a lane of what `around` drives as a task.
-pub(crate) fn spawn(
-    py: Python<'_>,
-    around: &Driver,
-    lane: LaneId,
-    machine: Box<Machine>,
-) -> PyResult<Py<PyAny>> {
-    let shared = &around.shared;
-    let outputs = around.place().outputs().for_lane(py);
-    let driver = Driver::new(machine, Arc::clone(shared), around.iterations(), outputs);
-    let driver = Box::new(driver);
+/// The lanes of one machine.
+#[derive(Default)]
+pub(crate) struct Lanes {
+    pub(crate) running: HashMap<LaneId, Task>,
+    pub(crate) parked: ParkedLanes,
+}
+
+pub(crate) struct Task {
+    task: Py<PyAny>,
+    /// Whether it has been told to end; it may have been about to park.
+    cancelled: bool,
+}
+
+impl Lanes {
+    pub(crate) fn spawn(
+        &mut self,
+        py: Python<'_>,
+        inbox: &Arc<Inbox>,
+        lane: LaneId,
+        driver: Driver,
+    ) -> PyResult<()> {
+        let task = spawn(py, inbox, lane, driver)?;
+        let cancelled = false;
+        self.running.insert(lane, Task { task, cancelled });
+        Ok(())
+    }
+
+    /// Tells a lane to end. One that stands still goes on to do so.
+    pub(crate) fn cancel(
+        &mut self,
+        py: Python<'_>,
+        shared: &Arc<Shared>,
+        inbox: &Arc<Inbox>,
+        lane: LaneId,
+    ) -> PyResult<()> {
+        if let Some(running) = self.running.get_mut(&lane) {
+            running.cancelled = true;
+            running.task.bind(py).call_method0(intern!(py, "cancel"))?;
+        } else if let Some(mut parked) = self.parked.take(lane) {
+            parked.wake = Wake::Cancel;
+            self.spawn(py, inbox, lane, Driver::revive(py, *parked, Arc::clone(shared))?)?;
+        }
+        Ok(())
+    }
+
+    /// Takes in a lane that stands still.
+    pub(crate) fn park(
+        &mut self,
+        py: Python<'_>,
+        shared: &Arc<Shared>,
+        inbox: &Arc<Inbox>,
+        lane: LaneId,
+        parked: Box<Parked>,
+    ) -> PyResult<()> {
+        let cancelled = self
+            .running
+            .remove(&lane)
+            .is_some_and(|running| running.cancelled);
+        self.parked.insert(lane, parked);
+        if cancelled {
+            return self.cancel(py, shared, inbox, lane);
+        }
+        Ok(())
+    }
+
+    /// Has a lane that stood still go on.
+    pub(crate) fn revive(
+        &mut self,
+        py: Python<'_>,
+        shared: &Arc<Shared>,
+        inbox: &Arc<Inbox>,
+        lane: LaneId,
+    ) -> PyResult<()> {
+        match self.parked.take(lane) {
+            Some(parked) => self.spawn(py, inbox, lane, Driver::revive(py, *parked, Arc::clone(shared))?),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn ended(&mut self, lane: LaneId) {
+        self.running.remove(&lane);
+    }
+
+    pub(crate) fn tell(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.running
+            .values()
+            .try_for_each(|running| visit.call(&running.task))?;
+        self.parked.tell(visit)
+    }
+
+    pub(crate) fn abandon(self, py: Python<'_>) {
+        for running in self.running.into_values() {
+            let _ = running.task.bind(py).call_method0(intern!(py, "cancel"));
+        }
+    }
+}
+
+/// Starts a lane as a task.
+fn spawn(py: Python<'_>, parent: &Arc<Inbox>, lane: LaneId, driver: Driver) -> PyResult<Py<PyAny>> {
+    let shared = Arc::clone(&driver.shared);
     let coroutine = Bound::new(
         py,
         Lane {
-            driver: Mutex::new(Some(driver)),
+            driver: Mutex::new(Some(Box::new(driver))),
             id: lane,
-            parent: Arc::clone(around.inbox()),
+            parent: Arc::clone(parent),
         },
     )?;
     let event_loop = shared.event_loop(py);
@@ -85,6 +177,11 @@ impl Lane {
                     at,
                 };
                 self.parent.deliver(py, Delivery::Event(event))?;
+                Ok(None)
+            }
+            Ok(Turn::Park) => {
+                let parked = driver.park(py)?;
+                self.parent.deliver(py, Delivery::Parked(self.id, parked))?;
                 Ok(None)
             }
             Err(error) => {

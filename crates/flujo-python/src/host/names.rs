@@ -34,6 +34,7 @@ imported! {
     fatal_error => "flujo.application._outcomes"."fatal_error";
     report_hook_error => "flujo.application._hooks"."report";
     report_abandoned => "flujo.application._workers"."report_abandoned";
+    mark_paused => "flujo.application._human"."mark_paused";
     place_variable => "flujo.application._place"."PLACE";
 }
 
@@ -55,6 +56,7 @@ class! {
     non_retryable_error => "flujo.exceptions"."NonRetryableError";
     usage_limit_error => "flujo.exceptions"."UsageLimitExceededError";
     pricing_error => "flujo.exceptions"."PricingNotConfiguredError";
+    resume_error => "flujo.exceptions"."ResumeError";
     missing_agent_error => "flujo.exceptions"."MissingAgentError";
 }
 

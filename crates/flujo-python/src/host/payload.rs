@@ -7,8 +7,8 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
 
 use super::domain::Call;
-use super::engine::Shared;
 use super::record;
+use super::shared::Shared;
 use crate::vectorcall;
 
 /// A payload class with its slots in declared order, each with its default.
@@ -19,13 +19,14 @@ struct PayloadClass {
 
 impl PayloadClass {
     fn of(py: Python<'_>, point: HookPoint) -> PyResult<&'static Self> {
-        static CLASSES: [PyOnceLock<PayloadClass>; 5] = [const { PyOnceLock::new() }; 5];
+        static CLASSES: [PyOnceLock<PayloadClass>; 6] = [const { PyOnceLock::new() }; 6];
         let (place, name) = match point {
             HookPoint::PreRun => (0, "PreRunPayload"),
             HookPoint::PreStep => (1, "PreStepPayload"),
             HookPoint::PostStep => (2, "PostStepPayload"),
             HookPoint::OnStepFailure => (3, "OnStepFailurePayload"),
             HookPoint::PostRun => (4, "PostRunPayload"),
+            HookPoint::PauseRequested => (5, "OnPauseRequestedPayload"),
         };
         CLASSES[place].get_or_try_init(py, || Self::named(py, name))
     }
@@ -89,7 +90,7 @@ pub(super) fn payload<'py>(
             let step = record::definition_of(&shared.plan, call.node).map(|step| step.bind(py).clone());
             class.with(py, &[step, input, context, resources])
         }
-        HookPoint::PostStep | HookPoint::OnStepFailure | HookPoint::PostRun => {
+        HookPoint::PostStep | HookPoint::OnStepFailure | HookPoint::PostRun | HookPoint::PauseRequested => {
             class.with(py, &[result, context, resources])
         }
     }

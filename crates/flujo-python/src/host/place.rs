@@ -11,8 +11,8 @@ use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
 use pyo3::types::PyDict;
 
-use super::domain::Machine;
-use super::engine::Shared;
+use super::domain::{Machine, Plan};
+use super::shared::Shared;
 use super::steps::Outputs;
 
 /// The step a run or lane is at. Kept up to date by its driver; read by user code.
@@ -44,6 +44,11 @@ impl PlaceState {
             own: Mutex::default(),
             outputs: Mutex::new(outputs),
         }
+    }
+
+    /// The iterations of the loops around the lane, outermost first.
+    pub(super) fn outer(&self) -> &[u32] {
+        &self.outer
     }
 
     /// What is known of earlier steps' outputs.
@@ -99,31 +104,35 @@ impl PlaceState {
         NodeId(self.node.load(Ordering::Relaxed))
     }
 
-    /// `fan[a]/items[3]`, outermost first; empty outside lanes.
     fn lane_path(&self) -> String {
-        let mut places = Vec::new();
-        let mut place = self.lane.as_ref();
-        while let Some(lane) = place {
-            places.push(lane);
-            place = lane.parent.as_ref();
-        }
-        let mut path = String::new();
-        for lane in places.into_iter().rev() {
-            let node = self.shared.plan.plan.node(lane.node);
-            let branch = match &node.kind {
-                Kind::Parallel(parallel) => parallel
-                    .branches
-                    .get(lane.index as usize)
-                    .map(|(name, _)| name.to_string()),
-                _ => None,
-            };
-            let separator = if path.is_empty() { "" } else { "/" };
-            let branch = branch.unwrap_or_else(|| lane.index.to_string());
-            // Writing to a string cannot fail.
-            let _ = write!(path, "{separator}{}[{branch}]", node.name);
-        }
-        path
+        lane_path(&self.shared.plan.plan, self.lane.as_ref())
     }
+}
+
+/// `fan[a]/items[3]`, outermost first; empty outside lanes.
+pub(crate) fn lane_path(plan: &Plan, lane: Option<&Arc<LanePlace>>) -> String {
+    let mut places = Vec::new();
+    let mut place = lane;
+    while let Some(lane) = place {
+        places.push(lane);
+        place = lane.parent.as_ref();
+    }
+    let mut path = String::new();
+    for lane in places.into_iter().rev() {
+        let node = plan.node(lane.node);
+        let branch = match &node.kind {
+            Kind::Parallel(parallel) => parallel
+                .branches
+                .get(lane.index as usize)
+                .map(|(name, _)| name.to_string()),
+            _ => None,
+        };
+        let separator = if path.is_empty() { "" } else { "/" };
+        let branch = branch.unwrap_or_else(|| lane.index.to_string());
+        // Writing to a string cannot fail.
+        let _ = write!(path, "{separator}{}[{branch}]", node.name);
+    }
+    path
 }
 
 /// The step that is being worked on, as seen from inside it.
@@ -168,6 +177,13 @@ impl Place {
     #[getter]
     fn iteration(&self) -> u32 {
         self.state.iterations().last().copied().unwrap_or(0)
+    }
+
+    /// Whoever listens to the run; None where nobody does.
+    #[getter]
+    fn listener<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        let listener = self.state.shared.listener.as_ref();
+        listener.map(|listener| listener.bind(py).clone())
     }
 
     /// The same for every attempt of this step in this run, and after a crash: a service that gets it can tell a

@@ -8,8 +8,8 @@ use std::time::Duration;
 use flujo_core::machine::Role;
 use flujo_core::pipeline::Pipeline;
 use flujo_core::plan::{
-    Backoff, ConditionalNode, GroupNode, GuardNode, IterationFailure, Kind, LaneFailure, LoopNode, MapNode,
-    NodeId, ParallelNode, Policy, Router, State, StatesNode, StepNode, Work,
+    Backoff, ConditionalNode, GroupNode, GuardNode, HumanNode, IterationFailure, Kind, LaneFailure, LoopNode,
+    MapNode, NodeId, ParallelNode, Policy, Router, State, StatesNode, StepNode, Work,
 };
 use flujo_core::usage::{Usage, UsageLimits};
 use pyo3::exceptions::PyValueError;
@@ -82,6 +82,9 @@ impl PlanWithSteps {
             },
             (Kind::States(node), _) => Some(&node.next),
             (Kind::Guard(node), _) => Some(&node.describe),
+            (Kind::Human(node), Role::Question) => Some(&node.question),
+            (Kind::Human(node), Role::Accept) => node.accept.as_ref(),
+            (Kind::Human(node), _) => node.default.as_ref(),
             _ => None,
         };
         Arc::clone(found.unwrap_or(&self.nothing))
@@ -432,6 +435,27 @@ impl PlanBuilder {
             handler: NodeId(handler),
         };
         self.add(None, None, |pipeline| pipeline.guard(node))
+    }
+
+    #[pyo3(signature = (name, question, accept, *, object=None, timeout_s=None, default=None, deadline_s=None))]
+    #[allow(clippy::too_many_arguments)] // named at the one place that calls it
+    fn human(
+        &self,
+        name: &str,
+        question: Spec<'_>,
+        accept: Spec<'_>,
+        object: Option<Py<PyAny>>,
+        timeout_s: Option<f64>,
+        default: Option<Spec<'_>>,
+        deadline_s: Option<f64>,
+    ) -> PyResult<u32> {
+        let node = HumanNode {
+            question: spec(&question),
+            accept: Some(spec(&accept)),
+            timeout: timeout_s.map(duration).transpose()?,
+            default: default.as_ref().map(spec),
+        };
+        self.add(object, deadline_s, |pipeline| pipeline.human(name, node))
     }
 
     /// The plan of the pipeline that begins at `root`. The builder is empty afterwards.

@@ -19,6 +19,7 @@ use kept::{Kept, Shown, left_by_condition};
 
 use super::clock::seconds;
 use super::domain::{Finish, Python3};
+use super::paused::PausedRun;
 use super::planning::PlanWithSteps;
 use super::{collected, leaf, names};
 use crate::context as view;
@@ -29,6 +30,8 @@ use crate::vectorcall;
 pub(crate) struct RunRecord {
     plan: Arc<PlanWithSteps>,
     finish: Arc<Finish>,
+    /// Where it waits for answers, a list of `Pause`.
+    pauses: Option<Py<PyList>>,
 }
 
 /// A step, or a lane as a whole, of a run.
@@ -70,9 +73,27 @@ pub(crate) fn pipeline_result<'py>(
         RunRecord {
             plan: Arc::clone(plan),
             finish,
+            pauses: None,
         },
     )?;
     on_record(names::pipeline_result(py)?, record.into_any())
+}
+
+/// The result of a run that stands still.
+pub(crate) fn paused_result<'py>(
+    paused: &Bound<'py, PausedRun>,
+    finish: Finish,
+    pauses: Bound<'py, PyList>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = paused.py();
+    let record = RunRecord {
+        plan: Arc::clone(&paused.get().plan),
+        finish: Arc::new(finish),
+        pauses: Some(pauses.unbind()),
+    };
+    let result = on_record(names::pipeline_result(py)?, Bound::new(py, record)?.into_any())?;
+    vectorcall::set_plainly(&result, intern!(py, "__flujo_paused__"), paused)?;
+    Ok(result)
 }
 
 fn step_result<'py>(py: Python<'py>, plan: &Arc<PlanWithSteps>, of: Of) -> PyResult<Bound<'py, PyAny>> {
@@ -162,7 +183,7 @@ fn append_children(
 ) -> PyResult<()> {
     let (py, history) = (results.py(), kept.history());
     for (place, record) in history.children(parent) {
-        if without == Some(record.node) {
+        if without == Some(record.node) || !is_shown(history, place, record) {
             continue;
         }
         results.append(if leaf::is_one(plan, history, place, record) {
@@ -172,6 +193,33 @@ fn append_children(
         })?;
     }
     Ok(())
+}
+
+/// Whether a result has this record: a step under way has one when something in it has ended.
+fn is_shown(history: &History<Python3>, place: u32, record: &Record<Python3>) -> bool {
+    if record.status != Status::Running {
+        return true;
+    }
+    let below = history.records.iter().skip(place as usize + 1);
+    let mut below = below.take_while(|entry| entry.parent.is_some_and(|parent| parent >= place));
+    let mut lanes: Vec<&LaneRecord<Python3>> = record.lanes().iter().collect();
+    below.any(|entry| {
+        lanes.extend(entry.lanes());
+        entry.status != Status::Running
+    }) || any_ended(lanes)
+}
+
+/// Whether a step in these lanes, or in lanes within them, has ended.
+fn any_ended(mut lanes: Vec<&LaneRecord<Python3>>) -> bool {
+    while let Some(lane) = lanes.pop() {
+        for record in lane.finish.iter().flat_map(|finish| &finish.history.records) {
+            if record.status != Status::Running {
+                return true;
+            }
+            lanes.extend(record.lanes());
+        }
+    }
+    false
 }
 
 fn unknown(name: &str) -> PyErr {
@@ -185,6 +233,9 @@ fn object<'py, T: IntoPyObject<'py>>(py: Python<'py>, value: T) -> PyResult<Boun
 #[pymethods]
 impl RunRecord {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Some(pauses) = &self.pauses {
+            visit.call(pauses)?;
+        }
         collected::finish(&self.finish, &visit)
     }
 
@@ -212,18 +263,24 @@ impl RunRecord {
             "output" => Ok(if let Outcome::Completed(output) = &finish.outcome {
                 output.bind(py).clone()
             } else {
-                let last = finish.history.children(None).last();
+                let ended = finish.history.children(None);
+                let last = ended
+                    .filter(|(_, record)| record.status != Status::Running)
+                    .last();
                 let output = last.and_then(|(_, record)| record.output.as_ref());
                 output.map_or_else(|| py.None().into_bound(py), |output| output.bind(py).clone())
             }),
             "trace_tree" => Ok(py.None().into_bound(py)),
-            "pauses" => Ok(PyList::empty(py).into_any()),
+            "pauses" => Ok(match &self.pauses {
+                Some(pauses) => pauses.bind(py).clone().into_any(),
+                None => PyList::empty(py).into_any(),
+            }),
             other => Err(unknown(other)),
         }
     }
 }
 
-fn status(outcome: &Outcome<Python3>) -> &'static str {
+pub(super) fn status(outcome: &Outcome<Python3>) -> &'static str {
     match outcome {
         Outcome::Completed(_) => "completed",
         Outcome::Failed(_) | Outcome::Stopped(Stop::Fatal(_)) => "failed",
@@ -313,6 +370,7 @@ impl StepRecord {
             "feedback" => Ok(match (&record.failure, record.status) {
                 (Some(failure), _) => object(py, failure.to_string())?,
                 (None, Status::Cancelled) => object(py, "cancelled")?,
+                (None, Status::Running) => object(py, "paused")?,
                 (None, Status::LimitExceeded) => object(py, "a usage limit was reached")?,
                 (None, Status::Succeeded) if left_by_condition(body) => {
                     object(py, "loop exited by condition")?

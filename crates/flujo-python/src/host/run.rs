@@ -8,11 +8,16 @@ use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
+use pyo3::types::PyList;
 
+use super::context::ContextCell;
 use super::domain::{Finish, Machine};
 use super::driver::{Driver, Resume, Turn};
-use super::engine::{EngineInner, Shared, was_cancelled};
+use super::engine::{EngineInner, was_cancelled};
+use super::parked;
+use super::paused::{Answers, PausedRun};
 use super::place::Place;
+use super::shared::Shared;
 use super::steps::Outputs;
 use super::{names, record};
 use crate::vectorcall;
@@ -25,6 +30,7 @@ pub(crate) struct Run {
 
 enum State {
     Fresh(Box<Start>),
+    Resumed(Box<Resumption>),
     UnderWay(Box<UnderWay>),
     /// Being driven right now, or over.
     Gone(&'static str),
@@ -35,11 +41,23 @@ struct Start {
     input: Py<PyAny>,
     run_id: Option<Py<PyAny>>,
     initial_context_data: Option<Py<PyAny>>,
+    listener: Option<Py<PyAny>>,
+}
+
+/// What a run that stood still goes on with.
+pub(crate) struct Resumption {
+    pub(crate) engine: Arc<EngineInner>,
+    pub(crate) paused: Py<PausedRun>,
+    pub(crate) answers: Answers,
 }
 
 struct UnderWay {
     driver: Driver,
     began: Time,
+    /// Whether the caller gave it an id by which it can be found.
+    named: bool,
+    /// What it is known by since it first stood still, and the questions that it was resumed with answers to.
+    paused: Option<(Py<PausedRun>, Vec<String>)>,
     /// Gives `flujo.current_step()` back to whoever is around this run.
     place_token: Py<PyAny>,
 }
@@ -56,9 +74,16 @@ impl Run {
             input,
             run_id,
             initial_context_data,
+            listener: None,
         };
         Self {
             state: Mutex::new(State::Fresh(Box::new(start))),
+        }
+    }
+
+    pub(crate) fn resuming(resumption: Resumption) -> Self {
+        Self {
+            state: Mutex::new(State::Resumed(Box::new(resumption))),
         }
     }
 
@@ -73,13 +98,8 @@ impl Run {
         );
         let mut under_way = match state {
             State::UnderWay(under_way) => under_way,
-            State::Fresh(start) => match begin(py, *start, &resume) {
-                Ok(under_way) => under_way,
-                Err(error) => {
-                    *self.lock() = State::Gone("this run could not start");
-                    return Err(error);
-                }
-            },
+            State::Fresh(start) => self.begun(begin(py, *start, &resume))?,
+            State::Resumed(resumption) => self.begun(go_on(py, *resumption, &resume))?,
             State::Gone(why) => {
                 *self.lock() = State::Gone(why);
                 return Err(PyRuntimeError::new_err(why));
@@ -91,14 +111,36 @@ impl Run {
                 Ok(future)
             }
             Ok(Turn::End(finish)) => {
-                *self.lock() = State::Gone("cannot reuse already awaited run");
+                *self.lock() = State::Gone(OVER);
                 Err(end(py, *under_way, finish)?)
             }
+            Ok(Turn::Park) => {
+                *self.lock() = State::Gone(OVER);
+                Err(park(py, *under_way)?)
+            }
             Err(error) => {
-                *self.lock() = State::Gone("cannot reuse already awaited run");
-                under_way.driver.abandon(py);
+                *self.lock() = State::Gone(OVER);
+                under_way.abandon(py);
                 Err(error)
             }
+        }
+    }
+
+    fn begun(&self, begun: PyResult<Box<UnderWay>>) -> PyResult<Box<UnderWay>> {
+        if begun.is_err() {
+            *self.lock() = State::Gone("this run could not start");
+        }
+        begun
+    }
+}
+
+const OVER: &str = "cannot reuse already awaited run";
+
+impl UnderWay {
+    fn abandon(self, py: Python<'_>) {
+        self.driver.abandon(py);
+        if let Some((paused, _)) = self.paused {
+            paused.get().end("failed");
         }
     }
 }
@@ -113,26 +155,111 @@ fn begin(py: Python<'_>, start: Start, resume: &Resume) -> PyResult<Box<UnderWay
         input,
         run_id,
         initial_context_data,
+        listener,
     } = start;
-    let shared = Shared::begin(py, &engine, run_id)?;
+    let named = run_id.is_some();
+    let shared = Shared::begin(py, &engine, run_id, listener)?;
+    super::events::started(py, &shared)?;
     let context = shared.context(py, &input, initial_context_data)?;
     let began = shared.now(py);
     let deadline = shared.deadline(began);
     let plan = Arc::clone(&shared.plan.plan);
     let machine = Machine::start(plan, shared.options(), input, context, began, deadline);
     let driver = Driver::new(Box::new(machine), shared, Vec::new(), Outputs::default());
-    let place = Bound::new(
-        py,
-        Place {
-            state: Arc::clone(driver.place()),
-        },
-    )?;
-    let place_token = vectorcall::set_variable(names::place_variable(py)?, place.as_any())?.unbind();
+    let place_token = set_place(py, &driver)?;
     Ok(Box::new(UnderWay {
         driver,
         began,
+        named,
+        paused: None,
         place_token,
     }))
+}
+
+/// A run that stood still goes on.
+fn go_on(py: Python<'_>, resumption: Resumption, resume: &Resume) -> PyResult<Box<UnderWay>> {
+    if let Resume::Throw(error) = resume {
+        return Err(error.clone_ref(py));
+    }
+    let Resumption {
+        engine,
+        paused,
+        answers,
+    } = resumption;
+    let shared = Shared::resume(py, &engine, paused.get())?;
+    let answered = answers.wakes.iter().map(|(id, _)| id.clone()).collect();
+    let parked = paused.get().take(py, answers)?;
+    let driver = Driver::revive(py, *parked, shared)?;
+    let place_token = set_place(py, &driver)?;
+    Ok(Box::new(UnderWay {
+        driver,
+        began: paused.get().began,
+        named: false,
+        paused: Some((paused, answered)),
+        place_token,
+    }))
+}
+
+fn set_place(py: Python<'_>, driver: &Driver) -> PyResult<Py<PyAny>> {
+    let state = Arc::clone(driver.place());
+    let place = Bound::new(py, Place { state })?;
+    Ok(vectorcall::set_variable(names::place_variable(py)?, place.as_any())?.unbind())
+}
+
+fn reset_place(py: Python<'_>, token: Py<PyAny>) -> PyResult<()> {
+    // A run that was handed from one context to another keeps the variable where it was set.
+    let _ = names::place_variable(py)?.call_method1(intern!(py, "reset"), (token,));
+    Ok(())
+}
+
+/// What leaves the coroutine when the run stands still: its result so far as `StopIteration`, or why an answer was not
+/// taken.
+fn park(py: Python<'_>, under_way: UnderWay) -> PyResult<PyErr> {
+    let UnderWay {
+        driver,
+        began,
+        named,
+        paused,
+        place_token,
+    } = under_way;
+    reset_place(py, place_token)?;
+    let shared = Arc::clone(&driver.shared);
+    let stopped = shared.now(py);
+    let parked = driver.park(py)?;
+    let mut finish = parked.so_far();
+    let pauses = PyList::empty(py);
+    let mut refused = None;
+    for open in parked.open() {
+        pauses.append(parked::shown(py, &shared.plan, &open.id, open.question)?)?;
+        let answered = paused
+            .as_ref()
+            .is_some_and(|(_, answered)| answered.contains(&open.id));
+        if let (true, None, Some(failure)) = (answered, &refused, &open.question.rejected) {
+            refused = Some(Arc::clone(failure));
+        }
+    }
+    let context = names::mark_paused(py)?.call1((finish.context.plain(py)?, &pauses))?;
+    finish.context = Arc::new(ContextCell::given(&context)?);
+    let paused = if let Some((paused, _)) = paused {
+        paused.get().park(parked, stopped);
+        paused.into_bound(py)
+    } else {
+        let run_id = shared.run_id_in(&context)?.unbind();
+        let paused = Bound::new(py, PausedRun::new(&shared, run_id, began, stopped, parked))?;
+        shared.engine.paused.add(&paused, named)?;
+        paused
+    };
+    let result = record::paused_result(&paused, finish, pauses)?;
+    let Some(failure) = refused else {
+        return Ok(PyStopIteration::new_err((result.unbind(),)));
+    };
+    let error = (
+        failure.error.as_ref(),
+        &*failure.error_type,
+        &*failure.message,
+        &result,
+    );
+    Ok(PyErr::from_value(names::fatal_error(py)?.call1(error)?))
 }
 
 /// What leaves the coroutine when the run has ended: its result as `StopIteration`, or an exception.
@@ -140,12 +267,17 @@ fn end(py: Python<'_>, under_way: UnderWay, finish: Box<Finish>) -> PyResult<PyE
     let UnderWay {
         driver,
         began,
+        paused,
         place_token,
+        ..
     } = under_way;
     let shared = &driver.shared;
-    // A run that was handed from one context to another keeps the variable where it was set.
-    let _ = names::place_variable(py)?.call_method1(intern!(py, "reset"), (place_token,));
+    reset_place(py, place_token)?;
     shared.record(&finish, began, shared.now(py));
+    if let Some((paused, _)) = paused {
+        paused.get().end(record::status(&finish.outcome));
+        shared.engine.paused.release(paused.bind(py))?;
+    }
     let finish: Arc<Finish> = Arc::from(finish);
     let result = record::pipeline_result(py, &shared.plan, Arc::clone(&finish))?;
     if let (true, Some(error)) = (was_cancelled(&finish), driver.cancellation.as_ref()) {
@@ -249,8 +381,17 @@ impl Run {
     fn close(&self, py: Python<'_>) {
         let state = std::mem::replace(&mut *self.lock(), State::Gone("this run was closed"));
         if let State::UnderWay(under_way) = state {
-            under_way.driver.abandon(py);
+            under_way.abandon(py);
         }
+    }
+
+    /// Has the run tell `listener` what happens; before it is awaited.
+    fn listen(&self, listener: Py<PyAny>) {
+        let before = match &mut *self.lock() {
+            State::Fresh(start) => start.listener.replace(listener),
+            _ => None,
+        };
+        drop(before);
     }
 
     fn __aiter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, PyAny>> {
@@ -288,8 +429,8 @@ impl Run {
         match self.state.try_lock().as_deref() {
             Ok(State::Fresh(start)) => {
                 visit.call(&start.input)?;
-                if let Some(run_id) = &start.run_id {
-                    visit.call(run_id)?;
+                for held in [&start.run_id, &start.listener].into_iter().flatten() {
+                    visit.call(held)?;
                 }
                 match &start.initial_context_data {
                     Some(data) => visit.call(data),
@@ -298,6 +439,9 @@ impl Run {
             }
             Ok(State::UnderWay(under_way)) => {
                 visit.call(&under_way.place_token)?;
+                if let Some((paused, _)) = &under_way.paused {
+                    visit.call(paused)?;
+                }
                 under_way.driver.tell(&visit)
             }
             _ => Ok(()),

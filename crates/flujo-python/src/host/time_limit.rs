@@ -12,8 +12,8 @@ use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
 
 use super::clock::seconds;
-use super::engine::Shared;
 use super::names;
+use super::shared::Shared;
 
 /// No attempt under way has a limit.
 const NEVER: Time = Time::MAX;

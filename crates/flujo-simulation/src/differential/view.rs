@@ -151,6 +151,7 @@ pub fn called_for(role: Role) -> Option<&'static str> {
             HookPoint::PreStep => "pre_step",
             HookPoint::PostStep => "post_step",
             HookPoint::OnStepFailure => "on_step_failure",
+            HookPoint::PauseRequested => "on_pause_requested",
             HookPoint::PostRun => "post_run",
         },
         Role::Select => "select",

@@ -15,6 +15,7 @@ from flujo.domain.dsl.decorator import adapter_step, blocking, step  # isort: sk
 if TYPE_CHECKING:
     from flujo.domain.backoff import Backoff
     from flujo.domain.dsl.conditional import BranchKey, ConditionalStep
+    from flujo.domain.dsl.human import HumanInTheLoopStep
     from flujo.domain.dsl.import_step import ImportStep, OutputMapping
     from flujo.domain.dsl.loop import LoopStep, RefineStep
     from flujo.domain.dsl.map import MapStep
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from flujo.domain.dsl.state_machine import StateMachineStep, Transition
     from flujo.domain.dsl.sub_pipeline import SubPipelineStep
     from flujo.domain.dsl.tree_search import TreeSearchStep
+    from flujo.exceptions import ResumeError
 
 __all__ = [
     "Backoff",
@@ -30,6 +32,7 @@ __all__ = [
     "BranchKey",
     "ConditionalStep",
     "DynamicParallelRouterStep",
+    "HumanInTheLoopStep",
     "ImportStep",
     "LoopStep",
     "MapStep",
@@ -38,6 +41,7 @@ __all__ = [
     "ParallelStep",
     "Pipeline",
     "RefineStep",
+    "ResumeError",
     "StateMachineStep",
     "Step",
     "StepConfig",
@@ -57,12 +61,14 @@ _HOMES = {
     "DynamicParallelRouterStep": "flujo.domain.dsl.router",
     "ImportStep": "flujo.domain.dsl.import_step",
     "LoopStep": "flujo.domain.dsl.loop",
+    "HumanInTheLoopStep": "flujo.domain.dsl.human",
     "MapStep": "flujo.domain.dsl.map",
     "MergeStrategy": "flujo.domain.dsl.parallel",
     "OutputMapping": "flujo.domain.dsl.import_step",
     "ParallelStep": "flujo.domain.dsl.parallel",
     "RefineStep": "flujo.domain.dsl.loop",
     "StateMachineStep": "flujo.domain.dsl.state_machine",
+    "ResumeError": "flujo.exceptions",
     "SubPipelineStep": "flujo.domain.dsl.sub_pipeline",
     "Transition": "flujo.domain.dsl.state_machine",
     "TreeSearchStep": "flujo.domain.dsl.tree_search",

@@ -1,4 +1,4 @@
-"""The factories of `Step` that make constructs: parallel, conditional, map, loop, router, refinement."""
+"""The factories of `Step` that make constructs: parallel, conditional, map, loop, router, refinement, human."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from flujo.domain.dsl._protocols import Condition
     from flujo.domain.dsl._step_fields import StepOptions
     from flujo.domain.dsl.conditional import ConditionalStep
+    from flujo.domain.dsl.human import HumanInTheLoopStep
     from flujo.domain.dsl.loop import BodyFailure, LoopStep, RefineStep
     from flujo.domain.dsl.map import MapStep
     from flujo.domain.dsl.parallel import BranchFailureStrategy, MergeFunction, MergeStrategy, ParallelStep
@@ -322,3 +323,20 @@ class ConstructFactories:
 
         options.setdefault("merge_strategy", MergeStrategy.CONTEXT_UPDATE)
         return DynamicParallelRouterStep(name, router_agent, branches, **options)
+
+    @classmethod
+    def human_in_the_loop(
+        cls,
+        name: str,
+        message_for_user: str | None = None,
+        input_schema: Any = None,
+        sink_to: str | None = None,
+        **options: Any,
+    ) -> HumanInTheLoopStep:
+        """Pause the run until a human answers; the answer is the step's output.
+
+        See `HumanInTheLoopStep` for the keywords.
+        """
+        from flujo.domain.dsl.human import HumanInTheLoopStep
+
+        return HumanInTheLoopStep(name, message_for_user, input_schema, sink_to, **options)

@@ -1,0 +1,157 @@
+//! Following a call of user code: its coroutine is driven on, and what its end means becomes an event.
+
+use std::sync::Arc;
+
+use flujo_core::usage::Usage;
+use pyo3::exceptions::PyStopIteration;
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::super::call::{self, Begun, Pending, Reader};
+use super::super::domain::Event;
+use super::super::{aside, failure, hooks, names};
+use super::{Awaited, Driver, Resume, Turn};
+use crate::vectorcall::{self, Sent};
+
+impl Driver {
+    /// Drives the coroutine of a call on; gives a turn when it has to be waited for.
+    pub(super) fn drive(
+        &mut self,
+        py: Python<'_>,
+        pending: Box<Pending>,
+        resume: Resume,
+    ) -> PyResult<Option<Turn>> {
+        let mut pending = pending;
+        let mut resume = resume;
+        loop {
+            let coroutine = pending.coroutine.bind(py);
+            let sent = match resume {
+                Resume::Next => vectorcall::send(coroutine),
+                Resume::Throw(error) => {
+                    pending.thrown_at = Some(self.cancel_count(py)?);
+                    if self.cancellation.is_none() {
+                        self.cancellation = Some(error.clone_ref(py));
+                    }
+                    throw(coroutine, error)
+                }
+            };
+            let result = match sent {
+                Ok(Sent::Yielded(future)) => {
+                    if let (Some(deadline), false) = (pending.deadline, pending.limited) {
+                        pending.limited = true;
+                        self.time_limit.begin(py, &self.shared, deadline)?;
+                    }
+                    self.awaited = Awaited::Call(pending);
+                    return Ok(Some(Turn::Yield(future.unbind())));
+                }
+                Ok(Sent::Returned(value)) => Ok(value),
+                Err(error) => Err(error),
+            };
+            match self.ended(py, pending, result)? {
+                Begun::Ended(event) => {
+                    self.machine.handle(event);
+                    return Ok(None);
+                }
+                Begun::UnderWay(next) => {
+                    pending = next;
+                    resume = Resume::Next;
+                }
+            }
+        }
+    }
+
+    /// What the end of a call's coroutine means; hooks go on with the next one.
+    fn ended(
+        &mut self,
+        py: Python<'_>,
+        mut pending: Box<Pending>,
+        result: PyResult<Bound<'_, PyAny>>,
+    ) -> PyResult<Begun> {
+        let call = pending.call;
+        let expired = std::mem::take(&mut pending.limited) && self.time_limit.end();
+        if let Some(thrown_at) = pending.thrown_at.take() {
+            if let Some(worker) = &pending.worker {
+                names::report_abandoned(py)?.call1((self.shared.workers(py), worker))?;
+            }
+            let still = self.cancel_count(py)?;
+            if expired {
+                // The time limit's own cancellation is taken back; more than that came from outside.
+                let left: i64 = self.task(py)?.call_method0(intern!(py, "uncancel"))?.extract()?;
+                if left < thrown_at {
+                    self.cancellation = None;
+                    let usage = usage_of(py, &result);
+                    let at = self.shared.now(py);
+                    return Ok(Begun::Ended(Event::TimedOut { call, usage, at }));
+                }
+            }
+            if still >= thrown_at && thrown_at > 0 {
+                let (usage, at) = (usage_of(py, &result), self.shared.now(py));
+                // Once the run is being stopped, the end of its call tells nothing but what it used.
+                self.machine.handle(Event::Cancel { at });
+                return Ok(Begun::Ended(Event::TimedOut { call, usage, at }));
+            }
+            // Somebody inside had asked for it and has taken it back, as `asyncio.timeout` does.
+            self.cancellation = None;
+        }
+        // A function that a worker thread ran may have given a coroutine, which belongs on the loop.
+        if let (Some(_), Ok(value)) = (pending.worker.take(), &result)
+            && let Some(coroutine) = call::awaitable(value)?
+        {
+            pending.coroutine = coroutine.unbind();
+            return Ok(Begun::UnderWay(pending));
+        }
+        match &mut pending.reader {
+            Reader::Callable(spec) => {
+                let spec = Arc::clone(spec);
+                let event = match result {
+                    Ok(value) => {
+                        call::returned(py, &self.shared, call, &spec, pending.context.take(), value)?
+                    }
+                    Err(error) => call::failed(py, &self.shared, call, Some(&spec), error)?,
+                };
+                aside::settled(py, &self.shared, event)
+            }
+            Reader::Aside(aside) => {
+                let event = aside.ended(py, &self.shared, result.map(drop))?;
+                Ok(Begun::Ended(event))
+            }
+            Reader::NextItem => Ok(Begun::Ended(call::item_ended(py, &self.shared, call, result)?)),
+            Reader::Hooks(telling) => {
+                if let Err(error) = result {
+                    let point = hooks::point_of(telling);
+                    if let Some(answer) = hooks::aborts(py, error, point)? {
+                        let at = self.shared.now(py);
+                        return Ok(Begun::Ended(Event::Answered {
+                            call,
+                            answer,
+                            context: None,
+                            at,
+                        }));
+                    }
+                }
+                hooks::advance(py, &self.shared, pending)
+            }
+        }
+    }
+}
+
+/// What a call that was cut short says it had used.
+fn usage_of(py: Python<'_>, result: &PyResult<Bound<'_, PyAny>>) -> Usage {
+    let reported = match result {
+        Err(error) => failure::reported_usage(error.value(py)),
+        Ok(value) => failure::reported_usage(value),
+    };
+    reported.unwrap_or_default()
+}
+
+/// Throws an exception into a coroutine or a future's iterator.
+fn throw<'py>(coroutine: &Bound<'py, PyAny>, error: PyErr) -> PyResult<Sent<'py>> {
+    let py = coroutine.py();
+    match coroutine.call_method1(intern!(py, "throw"), (error.into_value(py),)) {
+        Ok(future) => Ok(Sent::Yielded(future)),
+        Err(error) if error.is_instance_of::<PyStopIteration>(py) => {
+            Ok(Sent::Returned(error.value(py).getattr(intern!(py, "value"))?))
+        }
+        Err(error) => Err(error),
+    }
+}

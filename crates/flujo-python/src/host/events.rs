@@ -1,0 +1,109 @@
+//! Telling whoever listens to a run, as it happens. A run that nobody listens to tells nobody and pays nothing.
+
+use std::sync::Arc;
+
+use flujo_core::machine::{History, LanePlace, NoticeKind};
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::domain::{Machine, Notice, Python3};
+use super::parked::{self, Question};
+use super::shared::Shared;
+use super::{place, record};
+
+/// Tells of what happened to a step.
+pub(crate) fn tell(
+    py: Python<'_>,
+    shared: &Shared,
+    lane: Option<&Arc<LanePlace>>,
+    history: &History<Python3>,
+    notice: &Notice,
+) -> PyResult<()> {
+    if shared.plan.plan.node(notice.node).inner {
+        // A construct that a step works with is told of with the step.
+        return Ok(());
+    }
+    let kind = match &notice.kind {
+        NoticeKind::StepStarted => "step_started",
+        NoticeKind::AttemptStarted => "attempt_started",
+        NoticeKind::AttemptFailed(_) => "attempt_failed",
+        NoticeKind::Resumed => "resumed",
+        NoticeKind::StepFinished => "step_finished",
+        NoticeKind::StepFailed(_) | NoticeKind::StepStopped => "step_failed",
+        // The fallback is a step with events of its own; a question is told when it is put.
+        NoticeKind::FallbackStarted | NoticeKind::Paused => return Ok(()),
+    };
+    let data = match &notice.kind {
+        NoticeKind::AttemptFailed(failure) => Some(failure.to_string().into_pyobject(py)?.into_any()),
+        NoticeKind::StepFinished | NoticeKind::StepFailed(_) | NoticeKind::StepStopped => {
+            Some(record::snapshot(py, &shared.plan, history, notice.record)?)
+        }
+        _ => None,
+    };
+    say(py, shared, kind, lane, notice, data)
+}
+
+/// Tells of a question that is put.
+pub(crate) fn paused(
+    py: Python<'_>,
+    shared: &Shared,
+    machine: &Machine,
+    question: &Question,
+) -> PyResult<()> {
+    if shared.listener.is_none() {
+        return Ok(());
+    }
+    let id = parked::pause_id(machine, question);
+    let notice = Notice {
+        kind: NoticeKind::Paused,
+        node: question.node,
+        record: question.record,
+        attempt: 0,
+        at: machine.now(),
+    };
+    let data = parked::shown(py, &shared.plan, &id, question)?;
+    say(py, shared, "paused", machine.lane(), &notice, Some(data))
+}
+
+fn say(
+    py: Python<'_>,
+    shared: &Shared,
+    kind: &str,
+    lane: Option<&Arc<LanePlace>>,
+    notice: &Notice,
+    data: Option<Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let Some(listener) = &shared.listener else {
+        return Ok(());
+    };
+    let node = shared.plan.plan.node(notice.node);
+    let lane = place::lane_path(&shared.plan.plan, lane);
+    let run_id = shared.run_id(py)?;
+    let event = (kind, run_id, &*node.name, &*node.path, lane, notice.attempt, data);
+    listener.bind(py).call_method1(intern!(py, "told"), event)?;
+    Ok(())
+}
+
+/// Tells of a run that begins.
+pub(crate) fn started(py: Python<'_>, shared: &Shared) -> PyResult<()> {
+    if let Some(listener) = &shared.listener {
+        let event = ("run_started", shared.run_id(py)?, "", "", "", 0, py.None());
+        listener.bind(py).call_method1(intern!(py, "told"), event)?;
+    }
+    Ok(())
+}
+
+/// What is to be awaited before more is done that somebody hears of; None while there is room.
+#[inline]
+pub(crate) fn room(py: Python<'_>, shared: &Shared) -> PyResult<Option<Py<PyAny>>> {
+    let Some(listener) = &shared.listener else {
+        return Ok(None);
+    };
+    let room = listener.bind(py).call_method0(intern!(py, "room"))?;
+    if room.is_none() {
+        return Ok(None);
+    }
+    // What a future's own iterator does when it is awaited.
+    room.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
+    Ok(Some(room.unbind()))
+}

@@ -1,0 +1,292 @@
+//! A run that stands still, between two event loops. Whoever holds its result holds it; when nobody does any more, it
+//! goes.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use flujo_core::machine::Time;
+use flujo_core::usage::UsagePool;
+use pyo3::PyTraverseError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::pyclass::PyVisit;
+use pyo3::types::{PyDict, PyList};
+
+use super::names;
+use super::parked::{self, Parked, Wake};
+use super::planning::PlanWithSteps;
+use super::record::definition_of;
+use super::shared::Shared;
+
+/// What is kept of a run from its first pause on.
+#[pyclass(module = "flujo._native", frozen, weakref)]
+pub(crate) struct PausedRun {
+    pub(crate) plan: Arc<PlanWithSteps>,
+    pub(crate) run_id: Py<PyAny>,
+    pub(crate) budget: Option<Arc<UsagePool>>,
+    /// When the run began, in its own time.
+    pub(crate) began: Time,
+    state: Mutex<State>,
+}
+
+struct State {
+    stage: Stage,
+    /// The run's own time when it stopped.
+    stopped: Time,
+    /// The questions that have been answered.
+    answered: HashSet<String>,
+}
+
+enum Stage {
+    Parked(Box<Parked>),
+    /// Being driven on.
+    UnderWay,
+    Over(&'static str),
+}
+
+/// What a run is resumed with.
+pub(crate) struct Answers {
+    /// Each question's id with what came of it.
+    pub(crate) wakes: Vec<(String, Wake)>,
+    pub(crate) cancel: bool,
+}
+
+impl PausedRun {
+    pub(crate) fn new(
+        shared: &Shared,
+        run_id: Py<PyAny>,
+        began: Time,
+        stopped: Time,
+        parked: Box<Parked>,
+    ) -> Self {
+        Self {
+            plan: Arc::clone(&shared.plan),
+            run_id,
+            budget: shared.budget.clone(),
+            began,
+            state: Mutex::new(State {
+                stage: Stage::Parked(parked),
+                stopped,
+                answered: HashSet::new(),
+            }),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The run's own time when it stopped.
+    pub(crate) fn stopped(&self) -> Time {
+        self.lock().stopped
+    }
+
+    /// The machine, ready to be driven on with the answers. Nothing has changed when it can't be.
+    pub(crate) fn take(&self, py: Python<'_>, answers: Answers) -> PyResult<Box<Parked>> {
+        let mut state = self.lock();
+        let State { stage, answered, .. } = &mut *state;
+        let Stage::Parked(parked) = stage else {
+            let status = stage.name();
+            drop(state);
+            return Err(refused(
+                py,
+                &format!("the run is {status}: it waits for no answer now"),
+            ));
+        };
+        let open: Vec<(String, Vec<_>)> = parked
+            .open()
+            .into_iter()
+            .map(|open| (open.id, open.way))
+            .collect();
+        let mut wakes = Vec::with_capacity(answers.wakes.len());
+        for (id, wake) in answers.wakes {
+            let Some((_, way)) = open.iter().find(|(known, _)| *known == id) else {
+                drop(state);
+                return Err(refused(py, &format!("the pause {id:?} is no longer open")));
+            };
+            wakes.push((id, way, wake));
+        }
+        for (id, way, wake) in wakes {
+            parked.wake(way, wake);
+            answered.insert(id);
+        }
+        if answers.cancel {
+            parked.wake = Wake::Cancel;
+        }
+        match std::mem::replace(stage, Stage::UnderWay) {
+            Stage::Parked(parked) => Ok(parked),
+            other => {
+                *stage = other;
+                drop(state);
+                Err(refused(py, "the run is being resumed already"))
+            }
+        }
+    }
+
+    /// It stands still again.
+    pub(crate) fn park(&self, parked: Box<Parked>, stopped: Time) {
+        let mut state = self.lock();
+        for open in parked.open() {
+            // An answer that was not taken leaves its question open.
+            state.answered.remove(&open.id);
+        }
+        state.stopped = stopped;
+        state.stage = Stage::Parked(parked);
+    }
+
+    /// It has ended.
+    pub(crate) fn end(&self, status: &'static str) {
+        self.lock().stage = Stage::Over(status);
+    }
+}
+
+impl Stage {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Parked(_) => "paused",
+            Self::UnderWay => "running",
+            Self::Over(status) => status,
+        }
+    }
+}
+
+fn refused(py: Python<'_>, message: &str) -> PyErr {
+    match names::resume_error(py).and_then(|class| class.call1((message,))) {
+        Ok(error) => PyErr::from_value(error),
+        Err(error) => error,
+    }
+}
+
+#[pymethods]
+impl PausedRun {
+    #[getter]
+    fn run_id<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.run_id.bind(py).clone()
+    }
+
+    /// `paused`, `running`, or how it ended.
+    #[getter]
+    fn status(&self) -> &'static str {
+        self.lock().stage.name()
+    }
+
+    /// Name and digest of the pipeline that it runs.
+    #[getter]
+    fn fingerprint(&self) -> String {
+        self.plan.plan.fingerprint().to_string()
+    }
+
+    /// The questions that wait, each as a pair of its `Pause` and its step, in declared order.
+    fn open<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let state = self.lock();
+        let Stage::Parked(parked) = &state.stage else {
+            return Ok(PyList::empty(py));
+        };
+        let open: Vec<_> = parked
+            .open()
+            .into_iter()
+            .map(|open| (open.id, open.question.clone()))
+            .collect();
+        drop(state);
+        let pairs = PyList::empty(py);
+        for (id, question) in open {
+            let step = definition_of(&self.plan, question.node).map(|step| step.bind(py).clone());
+            pairs.append((parked::shown(py, &self.plan, &id, &question)?, step))?;
+        }
+        Ok(pairs)
+    }
+
+    /// Whether this question has been answered.
+    fn was_answered(&self, id: &str) -> bool {
+        self.lock().answered.contains(id)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.run_id)?;
+        match self.state.try_lock().as_deref() {
+            Ok(State {
+                stage: Stage::Parked(parked),
+                ..
+            }) => parked.tell(&visit),
+            _ => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        let stage = self
+            .state
+            .try_lock()
+            .map(|mut state| std::mem::replace(&mut state.stage, Stage::Over("collected")));
+        drop(stage);
+    }
+}
+
+/// The paused runs of one runner: those that were given an id are kept, the others are known as long as somebody holds
+/// them.
+#[derive(Default)]
+pub(crate) struct PausedRuns {
+    maps: OnceLock<(Py<PyDict>, Py<PyAny>)>,
+}
+
+impl PausedRuns {
+    fn maps<'py>(&self, py: Python<'py>) -> PyResult<(&Bound<'py, PyDict>, &Bound<'py, PyAny>)> {
+        if self.maps.get().is_none() {
+            let seen = py.import("weakref")?.call_method0("WeakValueDictionary")?;
+            let _ = self.maps.set((PyDict::new(py).unbind(), seen.unbind()));
+        }
+        match self.maps.get() {
+            Some((kept, seen)) => Ok((kept.bind(py), seen.bind(py))),
+            None => Err(refused(py, "the paused runs can't be kept")),
+        }
+    }
+
+    pub(crate) fn add(&self, run: &Bound<'_, PausedRun>, keep: bool) -> PyResult<()> {
+        let py = run.py();
+        let (kept, seen) = self.maps(py)?;
+        let id = run.get().run_id.bind(py);
+        if keep {
+            kept.set_item(id, run)?;
+        }
+        seen.set_item(id, run)
+    }
+
+    pub(crate) fn find<'py>(
+        &self,
+        py: Python<'py>,
+        run_id: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if self.maps.get().is_none() {
+            return Ok(py.None().into_bound(py));
+        }
+        let (_, seen) = self.maps(py)?;
+        seen.call_method1(intern!(py, "get"), (run_id,))
+    }
+
+    /// Lets go of a run that has ended.
+    pub(crate) fn release(&self, run: &Bound<'_, PausedRun>) -> PyResult<()> {
+        let py = run.py();
+        let (kept, _) = self.maps(py)?;
+        let id = run.get().run_id.bind(py);
+        match kept.get_item(id)? {
+            Some(known) if known.is(run) => kept.del_item(id),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets go of all.
+    pub(crate) fn clear(&self, py: Python<'_>) {
+        if let Some((kept, _)) = self.maps.get() {
+            kept.bind(py).clear();
+        }
+    }
+
+    pub(crate) fn tell(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.maps.get() {
+            Some((kept, seen)) => {
+                visit.call(kept)?;
+                visit.call(seen)
+            }
+            None => Ok(()),
+        }
+    }
+}

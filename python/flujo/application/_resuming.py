@@ -1,0 +1,144 @@
+"""Going on with a paused run: which questions an answer is for, and whether it fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from flujo.application._human import Answer, answer_schema
+from flujo.application._unanswered import NO_ANSWER
+from flujo.domain.results import Pause, PipelineResult
+from flujo.exceptions import AlreadyAnsweredError, AmbiguousAnswerError, PauseNotFoundError, ResumeError
+
+if TYPE_CHECKING:
+    from flujo._native import PausedRun
+    from flujo.application.runner import Flujo
+
+
+async def resume(
+    runner: Flujo[Any, Any],
+    of: PipelineResult[Any, Any] | str,
+    human_input: Any,
+    answers: Mapping[str, Any] | None,
+) -> Any:
+    """Check all answers, then go on. See `Flujo.resume_async`."""
+    paused = find(runner, of)
+    given, expired = _addressed(paused, of, human_input, answers)
+    return await runner._engine.resume(paused, list(given.items()), expired)
+
+
+async def cancel(runner: Flujo[Any, Any], of: PipelineResult[Any, Any] | str) -> Any:
+    """End a paused run. See `Flujo.cancel`."""
+    paused = find(runner, of)
+    if paused.status != "paused":
+        raise ResumeError(
+            f"run {paused.run_id!r} is {paused.status}, not paused",
+            suggestion="cancel the task that awaits a run which is under way",
+        )
+    return await runner._engine.resume(paused, [], [], cancel=True)
+
+
+def find(runner: Flujo[Any, Any], of: PipelineResult[Any, Any] | str) -> PausedRun:
+    """The paused run that a result or run id speaks of."""
+    if isinstance(of, str):
+        found: PausedRun | None = runner._engine.paused(of)
+        if found is None:
+            raise ResumeError(
+                f"this runner knows no paused run {of!r}",
+                suggestion="keep the paused result, or give the run an id: runner.run_async(..., run_id=…)",
+            )
+        return found
+    if not isinstance(of, PipelineResult):
+        raise TypeError(f"resume takes a paused result or a run id, not {type(of).__name__}")
+    if of.status != "paused":
+        raise ResumeError(f"the run is {of.status}, not paused: there is nothing to resume")
+    held: PausedRun | None = getattr(of, "__flujo_paused__", None)
+    if held is None:
+        run_id = getattr(of.final_pipeline_context, "run_id", None)
+        held = None if run_id is None else runner._engine.paused(run_id)
+    if held is None:
+        raise ResumeError(
+            "this result was copied or loaded, and its run is no longer in this process",
+            suggestion="resume with the very result that the run gave, or with the id the run was given",
+        )
+    if held.fingerprint != runner.plan().fingerprint and runner._engine.paused(held.run_id) is not held:
+        raise ResumeError(
+            f"run {held.run_id!r} was paused in another pipeline",
+            suggestion="resume it with a runner of the pipeline that it belongs to",
+        )
+    return held
+
+
+def _addressed(
+    paused: PausedRun, of: PipelineResult[Any, Any] | str, human_input: Any, answers: Mapping[str, Any] | None
+) -> tuple[dict[str, Answer], list[str]]:
+    """The answers by question, checked, and the questions whose time is up."""
+    if answers is not None and human_input is not NO_ANSWER:
+        raise TypeError("give either one human_input, or answers={pause_id: value}; not both")
+    open_ = {pause.id: (pause, step) for pause, step in paused.open()}
+    now = datetime.now(UTC)
+    expired = [
+        id for id, (pause, _) in open_.items() if pause.expires_at is not None and pause.expires_at <= now
+    ]
+    waiting = [pause for id, (pause, _) in open_.items() if id not in expired]
+    if answers is None:
+        answers = {} if human_input is NO_ANSWER else {_only(paused, of, waiting, expired): human_input}
+    if not isinstance(answers, Mapping):
+        raise TypeError(f"answers must be a mapping of pause ids to values, not {type(answers).__name__}")
+    checked = {}
+    for id, value in answers.items():
+        if id not in open_:
+            raise _not_open(paused, id, [pause.id for pause, _ in open_.values()])
+        pause, step = open_[id]
+        if id in expired:
+            raise ResumeError(
+                f"the pause {id!r} had to be answered until {pause.expires_at}",
+                suggestion="resume without an answer to it: the run goes on as it is to when none came in time",
+            )
+        schema = answer_schema(step.input_schema, f"step {step.name!r}")
+        checked[id] = Answer(pause.message, schema.check(value))
+    if not checked and not expired:
+        if paused.status != "paused":
+            raise ResumeError(f"the run is {paused.status}: it waits for no answer now")
+        raise ResumeError(
+            f"the run waits for an answer to {_names(waiting)}",
+            suggestion="give it as human_input, or by answers=",
+        )
+    return checked, expired
+
+
+def _only(
+    paused: PausedRun, of: PipelineResult[Any, Any] | str, waiting: list[Pause], expired: list[str]
+) -> str:
+    if isinstance(of, PipelineResult) and len(of.pauses) == 1 and paused.was_answered(of.pauses[0].id):
+        raise _not_open(paused, of.pauses[0].id, [pause.id for pause in waiting])
+    if len(waiting) == 1:
+        return waiting[0].id
+    if waiting:
+        raise AmbiguousAnswerError(
+            f"the run waits for {len(waiting)} answers: {_names(waiting)}",
+            suggestion="say which one it is for: answers={pause_id: value}",
+        )
+    if expired:
+        raise ResumeError(
+            "the time for an answer is over",
+            suggestion="resume without an answer: the run goes on as it is to when none came in time",
+        )
+    raise ResumeError(f"the run is {paused.status}: it waits for no answer now")
+
+
+def _not_open(paused: PausedRun, id: str, known: list[str]) -> ResumeError:
+    if paused.status == "running":
+        return ResumeError(
+            f"the run is going on with other answers right now; the pause {id!r} can't be answered meanwhile",
+            suggestion="await that resume first",
+        )
+    if paused.was_answered(id):
+        return AlreadyAnsweredError(f"the pause {id!r} has been answered already")
+    waiting = ", ".join(map(repr, known)) or "none"
+    return PauseNotFoundError(f"the run has no pause {id!r}; it waits for: {waiting}")
+
+
+def _names(pauses: list[Pause]) -> str:
+    return ", ".join(f"{pause.id!r}" for pause in pauses)

@@ -1,0 +1,45 @@
+"""The examples run as they stand."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def output_of(example: str, *arguments: str) -> list[str]:
+    command = [sys.executable, str(EXAMPLES / example), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+def test_the_article_waits_for_two_people_and_is_published() -> None:
+    lines = output_of("human_approval/approval.py", "--title", "On tea")
+    assert lines[0] == "the run is paused; it waits for:"
+    assert [line.split(": ", 1)[1] for line in lines[1:3]] == [
+        "Publish All about tea.",
+        "A title for All about tea.",
+    ]
+    assert lines[3] == "the run is paused; it waits for:"
+    assert len(lines) == 6
+    assert lines[-1] == "published as 'On tea'"
+
+
+def test_an_article_that_nobody_approves_is_not_published() -> None:
+    assert output_of("human_approval/approval.py", "--approve", "no")[-1] == "not published: no reason given"
+
+
+def test_the_stream_tells_of_chunks_attempts_and_the_end() -> None:
+    lines = output_of("streaming/streaming.py")
+    long = [line for line in lines if line.startswith("writers[long]")]
+    assert long[:2] == [
+        "writers[long] attempt 1: Everybody ",
+        "writers[long] attempt 1 failed; what it had said is void",
+    ]
+    assert long[2:] == [
+        f"writers[long] attempt 2: {word} " for word in ("Everybody", "talks", "about", "tea.")
+    ]
+    assert lines[-1] == "{'short': 'News of tea.', 'long': 'Everybody talks about tea.'}"
