@@ -14,12 +14,14 @@ use pyo3::pyclass::PyVisit;
 use pyo3::types::{PyDict, PyList};
 
 mod kept;
+mod standing_still;
 
 use kept::{Kept, Shown, left_by_condition};
+use standing_still::is_shown;
+pub(crate) use standing_still::paused_result;
 
 use super::clock::seconds;
 use super::domain::{Finish, Python3};
-use super::paused::PausedRun;
 use super::planning::PlanWithSteps;
 use super::{collected, leaf, names};
 use crate::context as view;
@@ -77,23 +79,6 @@ pub(crate) fn pipeline_result<'py>(
         },
     )?;
     on_record(names::pipeline_result(py)?, record.into_any())
-}
-
-/// The result of a run that stands still.
-pub(crate) fn paused_result<'py>(
-    paused: &Bound<'py, PausedRun>,
-    finish: Finish,
-    pauses: Bound<'py, PyList>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let py = paused.py();
-    let record = RunRecord {
-        plan: Arc::clone(&paused.get().plan),
-        finish: Arc::new(finish),
-        pauses: Some(pauses.unbind()),
-    };
-    let result = on_record(names::pipeline_result(py)?, Bound::new(py, record)?.into_any())?;
-    vectorcall::set_plainly(&result, intern!(py, "__flujo_paused__"), paused)?;
-    Ok(result)
 }
 
 fn step_result<'py>(py: Python<'py>, plan: &Arc<PlanWithSteps>, of: Of) -> PyResult<Bound<'py, PyAny>> {
@@ -195,33 +180,6 @@ fn append_children(
     Ok(())
 }
 
-/// Whether a result has this record: a step under way has one when something in it has ended.
-fn is_shown(history: &History<Python3>, place: u32, record: &Record<Python3>) -> bool {
-    if record.status != Status::Running {
-        return true;
-    }
-    let below = history.records.iter().skip(place as usize + 1);
-    let mut below = below.take_while(|entry| entry.parent.is_some_and(|parent| parent >= place));
-    let mut lanes: Vec<&LaneRecord<Python3>> = record.lanes().iter().collect();
-    below.any(|entry| {
-        lanes.extend(entry.lanes());
-        entry.status != Status::Running
-    }) || any_ended(lanes)
-}
-
-/// Whether a step in these lanes, or in lanes within them, has ended.
-fn any_ended(mut lanes: Vec<&LaneRecord<Python3>>) -> bool {
-    while let Some(lane) = lanes.pop() {
-        for record in lane.finish.iter().flat_map(|finish| &finish.history.records) {
-            if record.status != Status::Running {
-                return true;
-            }
-            lanes.extend(record.lanes());
-        }
-    }
-    false
-}
-
 fn unknown(name: &str) -> PyErr {
     PyAttributeError::new_err(name.to_owned())
 }
@@ -263,11 +221,9 @@ impl RunRecord {
             "output" => Ok(if let Outcome::Completed(output) = &finish.outcome {
                 output.bind(py).clone()
             } else {
-                let ended = finish.history.children(None);
-                let last = ended
-                    .filter(|(_, record)| record.status != Status::Running)
-                    .last();
-                let output = last.and_then(|(_, record)| record.output.as_ref());
+                let records = finish.history.children(None).map(|(_, record)| record);
+                let last = records.filter(|record| record.status != Status::Running).last();
+                let output = last.and_then(|record| record.output.as_ref());
                 output.map_or_else(|| py.None().into_bound(py), |output| output.bind(py).clone())
             }),
             "trace_tree" => Ok(py.None().into_bound(py)),
