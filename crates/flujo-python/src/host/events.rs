@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use flujo_core::machine::{History, LanePlace, NoticeKind};
+use flujo_core::plan::NodeId;
 use pyo3::intern;
 use pyo3::prelude::*;
 
@@ -40,7 +41,7 @@ pub(crate) fn tell(
         }
         _ => None,
     };
-    say(py, shared, kind, lane, notice, data)
+    say(py, shared, kind, lane, (notice.node, notice.attempt), data)
 }
 
 /// Tells of a question that is put.
@@ -54,15 +55,15 @@ pub(crate) fn paused(
         return Ok(());
     }
     let id = parked::pause_id(machine, question);
-    let notice = Notice {
-        kind: NoticeKind::Paused,
-        node: question.node,
-        record: question.record,
-        attempt: 0,
-        at: machine.now(),
-    };
     let data = parked::shown(py, &shared.plan, &id, question)?;
-    say(py, shared, "paused", machine.lane(), &notice, Some(data))
+    say(
+        py,
+        shared,
+        "paused",
+        machine.lane(),
+        (question.node, 0),
+        Some(data),
+    )
 }
 
 fn say(
@@ -70,16 +71,16 @@ fn say(
     shared: &Shared,
     kind: &str,
     lane: Option<&Arc<LanePlace>>,
-    notice: &Notice,
+    (node, attempt): (NodeId, u32),
     data: Option<Bound<'_, PyAny>>,
 ) -> PyResult<()> {
     let Some(listener) = &shared.listener else {
         return Ok(());
     };
-    let node = shared.plan.plan.node(notice.node);
+    let node = shared.plan.plan.node(node);
     let lane = place::lane_path(&shared.plan.plan, lane);
     let run_id = shared.run_id(py)?;
-    let event = (kind, run_id, &*node.name, &*node.path, lane, notice.attempt, data);
+    let event = (kind, run_id, &*node.name, &*node.path, lane, attempt, data);
     listener.bind(py).call_method1(intern!(py, "told"), event)?;
     Ok(())
 }
