@@ -163,6 +163,20 @@ impl Chart {
                 self.close();
                 (id.clone(), id)
             }
+            StepKind::Agentic(agentic) => {
+                let id = self.open(&format!("{}: until the planner has finished", step.name));
+                let agents: Vec<(&str, &[Step])> = agentic
+                    .registry
+                    .iter()
+                    .map(|agent| (&*agent.name, &agent.steps[..]))
+                    .collect();
+                if let Some((begin, planned)) = self.sequence(&agentic.planner) {
+                    let (_, done) = self.fan(planned, &step.name, &agents);
+                    self.line(&format!("{done} -. result .-> {begin}"));
+                }
+                self.close();
+                (id.clone(), id)
+            }
             StepKind::States(states) => self.states(&step.name, states),
             StepKind::Pipeline(pipeline) => self.subgraph(&step.name, &pipeline.steps),
         }

@@ -116,6 +116,7 @@ pub(crate) enum StepKind {
     Map(MapStep),
     Loop(Box<LoopStep>),
     Refine(RefineStep),
+    Agentic(AgenticStep),
     States(StatesStep),
     Human(Box<HumanStep>),
     Pipeline(PipelineStep),
@@ -253,6 +254,13 @@ pub(crate) struct RefineStep {
     pub(crate) generator: Vec<Step>,
     pub(crate) critic: Vec<Step>,
     pub(crate) max_refinements: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct AgenticStep {
+    pub(crate) planner: Vec<Step>,
+    pub(crate) registry: Vec<Branch>,
+    pub(crate) max_loops: u32,
 }
 
 #[derive(Debug)]

@@ -55,6 +55,18 @@ fn loops_and_refinements_end_when_their_condition_holds() {
 }
 
 #[test]
+fn an_agentic_loop_runs_what_its_planner_asks_for_until_it_has_finished() {
+    prints("agentic_loop.yaml", "how many words are these", "5 words");
+    let (_, output, _) = run("agentic_loop.yaml", "a b", &["--json"]);
+    let result: Value = serde_json::from_str(&output).unwrap_or_default();
+    assert_eq!(
+        result["context"]["command_log"][0]["execution_result"], "2",
+        "{output}"
+    );
+    assert_eq!(result["steps"][0]["iterations"], 2, "{output}");
+}
+
+#[test]
 fn the_tree_tells_how_often_a_loop_ran_and_why_it_ended() {
     let (_, output, errors) = run("loop.yaml", "1000", &["--json"]);
     let result: Value = serde_json::from_str(&output).unwrap_or_default();

@@ -8,14 +8,15 @@ use flujo_core::context::MergeStrategy as Merge;
 use flujo_core::plan::IterationFailure;
 use flujo_core::value::Value;
 use flujo_tokio::{
-    After, BranchFailure, Conditional, Decision, Human, Import, ItemFailure as OnItemFailure, Loop, MapOver,
-    Parallel, Pipeline, Raised, StateMachine, Transition,
+    After, AgenticLoop, BranchFailure, Conditional, Decision, Human, Import, ItemFailure as OnItemFailure,
+    Loop, MapOver, Parallel, Pipeline, Raised, StateMachine, Transition,
 };
 
 use super::{Building, evaluate, lanes, scope, sequence};
 use crate::model::{
-    Condition, ConditionalStep, DefaultBranch, HumanStep, ItemFailure, LoopStep, MapStep, MergeStrategy,
-    OwnContext, ParallelStep, PipelineStep, RefineStep, StatesStep, Step, StepKind, branch_key,
+    AgenticStep, Condition, ConditionalStep, DefaultBranch, HumanStep, ItemFailure, LoopStep, MapStep,
+    MergeStrategy, OwnContext, ParallelStep, PipelineStep, RefineStep, StatesStep, Step, StepKind,
+    branch_key,
 };
 use crate::template::DataTemplate;
 
@@ -33,6 +34,7 @@ pub(super) fn build(
         StepKind::Map(map) => self::map(step, map, deadline, problems),
         StepKind::Loop(repeat) => self::repeat(step, repeat, deadline, problems),
         StepKind::Refine(refine) => self::refine(step, refine, deadline, problems),
+        StepKind::Agentic(agentic) => self::agentic(step, agentic, deadline, problems),
         StepKind::States(states) => self::states(step, states, deadline, problems),
         StepKind::Human(human) => self::human(step, human),
         StepKind::Pipeline(pipeline) => self::pipeline(step, pipeline, deadline, problems),
@@ -247,6 +249,23 @@ fn refine(
         sequence(&refine.critic, problems),
     );
     let node = Loop::refine(Arc::clone(&step.name), generator, critic).max_loops(refine.max_refinements);
+    match deadline {
+        Some(deadline) => node.deadline(deadline).into(),
+        None => node.into(),
+    }
+}
+
+fn agentic(
+    step: &Step,
+    agentic: &AgenticStep,
+    deadline: Option<Duration>,
+    problems: &mut Building<'_>,
+) -> Pipeline {
+    let planner = sequence(&agentic.planner, problems);
+    let mut node = AgenticLoop::new(Arc::clone(&step.name), planner).max_loops(agentic.max_loops);
+    for agent in &agentic.registry {
+        node = node.agent(Arc::clone(&agent.name), sequence(&agent.steps, problems));
+    }
     match deadline {
         Some(deadline) => node.deadline(deadline).into(),
         None => node.into(),

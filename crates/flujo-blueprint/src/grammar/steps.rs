@@ -13,6 +13,7 @@ pub(crate) static STEP_KINDS: &[(&str, &Section)] = &[
     ("map", &MAP),
     ("loop", &LOOP),
     ("refine_until", &REFINE),
+    ("agentic_loop", &AGENTIC),
     ("state_machine", &STATES),
     ("hitl", &HITL),
     ("pipeline", &PIPELINE),
@@ -319,6 +320,29 @@ static REFINE: Section = Section {
             "max_refinements",
             Shape::Count(1),
             "How many times at most; 5 without it. Without the critic's consent by then the step fails.",
+        ),
+    ],
+};
+
+static AGENTIC: Section = Section {
+    title: "a step of kind `agentic_loop`",
+    about: "A planner says what is to be done next, until it says that it has finished. The context's `command_log` holds the turns; the output is the final answer.",
+    shared: &[CONSTRUCT, LIFE, COMMON],
+    own: &[
+        required(
+            "planner",
+            BODY,
+            "Gets a map of `goal`, `last_command_result` and `command_log`; its output is a command, a map whose `type` is `run_agent` (with `agent_name` and `input_data`), `ask_human` (with `question`) or `finish` (with `final_answer`).",
+        ),
+        required(
+            "registry",
+            Shape::Named(&BODY),
+            "The agents that the planner may run, by name: a step or a list of steps. What fails there is told to the planner.",
+        ),
+        optional(
+            "max_loops",
+            Shape::Count(1),
+            "How many commands there are at most; 10 without it.",
         ),
     ],
 };

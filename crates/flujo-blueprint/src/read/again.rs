@@ -1,11 +1,11 @@
-//! Loops, refinements and questions.
+//! Loops, refinements, agentic loops and questions.
 
 use std::sync::Arc;
 
 use super::policy::{count, seconds, word};
 use super::step::StepReader;
 use super::validator::schema;
-use crate::model::{Condition, HumanStep, LoopStep, RefineStep};
+use crate::model::{AgenticStep, Condition, HumanStep, LoopStep, RefineStep};
 use crate::node::Node;
 use crate::problem::Reporter;
 use crate::rule::Rule;
@@ -74,6 +74,16 @@ impl StepReader<'_> {
             generator: generator?,
             critic: critic?,
             max_refinements: count(node, "max_refinements").unwrap_or(5),
+        })
+    }
+
+    pub(super) fn agentic(&mut self, node: &Node, reporter: &mut Reporter) -> Option<AgenticStep> {
+        let planner = node.get("planner").map(|body| self.sequence(body, reporter));
+        let registry = self.named("registry", node, reporter);
+        Some(AgenticStep {
+            planner: planner?,
+            registry: registry?,
+            max_loops: count(node, "max_loops").unwrap_or(10),
         })
     }
 

@@ -41,7 +41,7 @@ impl<'d> StepIndex<'d> {
                 }
             }
             let mut inside: Vec<&Node> = Vec::new();
-            for named in ["branches", "states"] {
+            for named in ["branches", "states", "registry"] {
                 for entry in step.get(named).and_then(Node::as_map).unwrap_or_default() {
                     inside.extend(items(&entry.value));
                 }
@@ -52,6 +52,7 @@ impl<'d> StepIndex<'d> {
                 "default_branch",
                 "generator",
                 "critic",
+                "planner",
                 "steps",
                 "fallback",
                 "on_failure",

@@ -110,6 +110,7 @@ impl<'d> StepReader<'d> {
                 .repeat(node, reporter)
                 .map(|repeat| StepKind::Loop(Box::new(repeat))),
             "refine_until" => self.refine(node, reporter).map(StepKind::Refine),
+            "agentic_loop" => self.agentic(node, reporter).map(StepKind::Agentic),
             "state_machine" => self.states(node, reporter).map(StepKind::States),
             "hitl" => self
                 .human(node, reporter)
@@ -251,13 +252,18 @@ impl<'d> StepReader<'d> {
     }
 
     fn branches(&mut self, node: &Node, reporter: &mut Reporter) -> Option<Vec<Branch>> {
-        let branches = node.entry("branches")?;
+        self.named("branches", node, reporter)
+    }
+
+    /// Bodies by name, at least one.
+    pub(super) fn named(&mut self, key: &str, node: &Node, reporter: &mut Reporter) -> Option<Vec<Branch>> {
+        let branches = node.entry(key)?;
         let entries = branches.value.as_map()?;
         if entries.is_empty() {
             reporter.report_with_hint(
                 Rule::MissingKey,
                 branches.key_position,
-                "there are no branches",
+                format!("there are no {key}"),
                 "add at least one",
             );
             return None;

@@ -17,6 +17,7 @@
 //! # Ok(()) }
 //! ```
 
+mod agentic;
 mod conditional;
 mod failure;
 mod human;
@@ -33,6 +34,7 @@ use std::time::Duration;
 use flujo_core::pipeline::{CompileError, Pipeline as Nodes};
 use flujo_core::plan::{GroupNode, NodeId, Plan};
 
+pub use agentic::AgenticLoop;
 pub use conditional::Conditional;
 pub use failure::StepFailure;
 pub use human::Human;
