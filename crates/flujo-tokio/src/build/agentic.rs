@@ -123,10 +123,14 @@ impl From<AgenticLoop> for Pipeline {
                 Command::Finish(_) => "finish".to_owned(),
             })
         })
-        .input_mapper(Handler::inline(begin_turn))
-        .output_mapper(Handler::inline(end_turn));
+        .input_mapper(Handler::inline(|mut decision| begin_turn(&mut decision)))
+        .output_mapper(Handler::inline(|mut decision| Ok(end_turn(&mut decision))));
         for (name, agent) in agentic.agents {
-            let told = Step::new(format!("{name} failed"), Handler::processor(told)).retries(0);
+            let told = Step::new(
+                format!("{name} failed"),
+                Handler::processor(|failure, _| Ok(told(failure))),
+            )
+            .retries(0);
             execute = execute.branch(branch_of(&name), agent.on_failure(told));
         }
         let listed: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
@@ -179,7 +183,7 @@ fn prompt(goal: &Value, last: Value, context: &Context) -> Value {
 }
 
 /// Notes the command, and gives its input to the branch.
-fn begin_turn(decision: Decision<'_>) -> Result<Answer<Tokio>, Raised> {
+fn begin_turn(decision: &mut Decision<'_>) -> Result<Answer<Tokio>, Raised> {
     let command = decision.value();
     let mut log = turns(decision.context).to_vec();
     let turn = i64::try_from(log.len()).unwrap_or(i64::MAX).saturating_add(1);
@@ -191,7 +195,7 @@ fn begin_turn(decision: Decision<'_>) -> Result<Answer<Tokio>, Raised> {
 }
 
 /// Notes what came of the command.
-fn end_turn(decision: Decision<'_>) -> Result<Answer<Tokio>, Raised> {
+fn end_turn(decision: &mut Decision<'_>) -> Answer<Tokio> {
     let output = decision.value();
     let mut log = turns(decision.context).to_vec();
     if let Some(last) = log.pop() {
@@ -199,7 +203,7 @@ fn end_turn(decision: Decision<'_>) -> Result<Answer<Tokio>, Raised> {
         log.push(turn_of(part("turn"), part("generated_command"), output.clone()));
         decision.context.set(LOG, Value::from(log));
     }
-    Ok(answer(output.clone()))
+    answer(output.clone())
 }
 
 fn turn_of(turn: Value, command: Value, result: Value) -> Value {
