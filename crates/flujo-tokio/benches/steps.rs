@@ -9,7 +9,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
-use flujo_core::agent::BoxFuture;
+use flujo_core::agent::{Agent, AgentError, AgentOutput, AgentRequest, BoxFuture};
 use flujo_core::context::Context;
 use flujo_core::value::Value;
 use flujo_tokio::{Handler, Parallel, Pipeline, Runner, Step};
@@ -149,6 +149,55 @@ fn parallel_row(runtime: &Runtime) -> Row {
     }
 }
 
+/// Sends as many chunks as its input says.
+struct Chunks;
+
+impl Agent for Chunks {
+    fn run(&self, request: AgentRequest) -> BoxFuture<'_, Result<AgentOutput, AgentError>> {
+        Box::pin(async move {
+            for chunk in 0..request.input.as_int().unwrap_or(0) {
+                request.send_chunk(chunk).await;
+            }
+            Ok(Value::Null.into())
+        })
+    }
+}
+
+/// 200,000 chunks of an agent's answer, read as fast as they come, against a bare channel of the same size.
+fn chunks_row(runtime: &Runtime) -> Row {
+    const CHUNKS: u32 = 200_000;
+    let runner = build(Step::agent("say", Arc::new(Chunks)).into());
+    let baseline = best(runtime, CHUNKS, || async {
+        let (sender, mut receiver) = tokio::sync::mpsc::channel(64);
+        let sent = async move {
+            for chunk in 0..i64::from(CHUNKS) {
+                let _ = sender.send(Value::Int(chunk)).await;
+            }
+        };
+        let read = async {
+            while let Some(chunk) = receiver.recv().await {
+                black_box(chunk);
+            }
+        };
+        tokio::join!(sent, read);
+    });
+    let value = best(runtime, CHUNKS, || {
+        let mut run = runner.run(Value::Int(i64::from(CHUNKS)), Context::new());
+        async move {
+            while let Some(event) = run.events().next().await {
+                black_box(event);
+            }
+        }
+    });
+    Row {
+        name: "rust 200,000 streamed chunks, per chunk",
+        value,
+        baseline,
+        reach: "<= 1000 ns",
+        holds: value <= 1_000.0,
+    }
+}
+
 fn main() -> std::io::Result<()> {
     let json = std::env::args().any(|argument| argument == "--json");
     let current_thread = Builder::new_current_thread().enable_all().build()?;
@@ -158,6 +207,7 @@ fn main() -> std::io::Result<()> {
         linear_row("rust linear 100 steps, multi-thread", &multi_thread),
         flat_row(&current_thread),
         parallel_row(&multi_thread),
+        chunks_row(&current_thread),
     ];
     let mut out = std::io::stdout().lock();
     for row in rows {
