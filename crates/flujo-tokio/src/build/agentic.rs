@@ -215,10 +215,8 @@ fn turn_of(turn: Value, command: Value, result: Value) -> Value {
 }
 
 /// What the planner is told of an agent that failed.
-fn told(failure: &Value, _: &Context) -> Result<Value, Raised> {
-    let error = failure
-        .get("error")
-        .and_then(Value::as_str)
-        .unwrap_or("unknown error");
-    Ok(Value::from(format!("Error during command execution: {error}")))
+fn told(failure: &Value) -> Value {
+    let error = failure.get("error").and_then(Value::as_str);
+    let error = error.unwrap_or("unknown error");
+    Value::from(format!("Error during command execution: {error}"))
 }
