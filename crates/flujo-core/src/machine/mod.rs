@@ -19,6 +19,7 @@ mod held;
 mod history;
 mod human;
 mod lanes;
+mod located;
 mod map;
 mod outcome;
 mod parallel;
