@@ -153,9 +153,9 @@ fn every_example_is_valid_can_be_drawn_and_has_a_test() {
             .collect::<Vec<_>>()
     });
     for file in entries.unwrap_or_default() {
-        if !Path::new(&file)
+        if Path::new(&file)
             .extension()
-            .is_some_and(|extension| extension == "yaml")
+            .is_none_or(|extension| extension != "yaml")
         {
             continue;
         }
