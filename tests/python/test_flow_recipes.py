@@ -14,7 +14,7 @@ from flujo import (
     run_default_pipeline,
 )
 from flujo.domain.candidates import Candidate, Checklist, ChecklistItem, Task
-from flujo.domain.commands import FinishCommand, RunAgentCommand
+from flujo.domain.commands import AskHumanCommand, FinishCommand, RunAgentCommand
 
 
 class Planner:
@@ -76,6 +76,18 @@ async def test_an_agent_that_fails_or_isnt_there_is_told_to_the_planner() -> Non
     first, second = [asked["last_command_result"] for asked in planner.asked[1:]]
     assert first.startswith("Error during command execution:") and "no network" in first
     assert second == "Error: there is no agent of that name; the agents are 'broken'"
+
+
+async def test_a_question_to_a_human_pauses_the_run_and_the_planner_gets_the_answer() -> None:
+    planner = Planner(AskHumanCommand(question="who?"), FinishCommand(final_answer="done"))
+    runner = Flujo(make_agentic_loop_pipeline(planner, {}))
+    paused = await runner.run_async("goal")
+    assert (paused.status, [pause.message for pause in paused.pauses]) == ("paused", ["who?"])
+    result = await runner.resume_async(paused, "me")
+    assert result.output == "done"
+    log = result.final_pipeline_context.command_log
+    assert [(entry.turn, entry.execution_result) for entry in log] == [(1, "me"), (2, "done")]
+    assert planner.asked[1]["last_command_result"] == "me"
 
 
 async def test_a_planner_that_never_finishes_ends_with_max_loops_and_its_log() -> None:

@@ -53,7 +53,7 @@ def make_agentic_loop_pipeline(
         )
         for name, agent in agent_registry.items()
     }
-    branches[_ASK] = _question()
+    branches[_ASK] = Step.human_in_the_loop("ask_human")
     branches[_FINISH] = Step.from_mapper(_same, name="finish")
     known = ", ".join(map(repr, agent_registry)) or "none"
     branches[_UNKNOWN] = Step.from_mapper(_Unknown(known), name="unknown agent")
@@ -140,23 +140,6 @@ def _end_turn(output: Any, context: Any) -> Any:
 
 def _same(value: Any) -> Any:
     return value
-
-
-def _question() -> Step[Any, Any]:
-    ask = getattr(Step, "human_in_the_loop", None)
-    if ask is not None:
-        asking: Step[Any, Any] = ask("ask_human")
-        return asking
-    return Step.from_mapper(_cant_ask, name="ask_human")
-
-
-def _cant_ask(question: str) -> str:
-    from flujo.exceptions import ConfigurationError
-
-    raise ConfigurationError(
-        f"the planner wants to ask a human ({question!r}), which this version can't do",
-        suggestion="give the registry an agent that answers questions",
-    )
 
 
 class _Unknown:

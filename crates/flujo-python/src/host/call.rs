@@ -12,7 +12,7 @@ use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
-use pyo3::types::{PyDict, PyList, PyString};
+use pyo3::types::{PyBool, PyDict, PyList, PyString};
 
 use super::answer;
 use super::aside::{self, Aside, Work};
@@ -167,7 +167,7 @@ fn user_code(
         Input::Value(value) => Some(value.bind(py).clone()),
         Input::Iteration { value, start, index } => {
             given.index = *index;
-            given.start = Some(start.bind(py).clone());
+            given.start = spec.takes(Argument::Start).then(|| start.bind(py).clone());
             Some(value.bind(py).clone())
         }
         Input::State {
@@ -268,6 +268,10 @@ fn invoke<'py>(
 pub(crate) fn awaitable<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     if vectorcall::is_coroutine(object) {
         return Ok(Some(object.clone()));
+    }
+    // What conditions give; to look for a method that it lacks would cost more than the whole call.
+    if object.is_exact_instance_of::<PyBool>() || object.is_none() {
+        return Ok(None);
     }
     let py = object.py();
     match object.getattr_opt(intern!(py, "__await__"))? {
