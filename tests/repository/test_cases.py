@@ -8,7 +8,28 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CASES = ROOT / "docs" / "cases.md"
 
-REQUIRED = ["P02", "P04", "P05", "P06", "P09", "P10", "P18", "P19", "P20", "P21", "P22", "P24"]
+REQUIRED = [
+    "P01",
+    "P02",
+    "P04",
+    "P05",
+    "P06",
+    "P09",
+    "P10",
+    "P18",
+    "P19",
+    "P20",
+    "P21",
+    "P22",
+    "P24",
+    "P29",
+    "P30",
+    "P31",
+    "P33",
+    "P34",
+    "P36",
+    "P39",
+]
 REQUIRED += ["P29", "P30", "P31", "P33", "P34", "P36"]
 TEST = re.compile(r"`([\w./-]+\.(?:rs|py))::(\w+)`")
 WAITS = re.compile(r"waits for issue \d+")
