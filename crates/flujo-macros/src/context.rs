@@ -1,8 +1,10 @@
 //! `#[derive(Context)]`.
 
 use proc_macro2::{Ident, TokenStream};
-use quote::quote;
-use syn::{Data, DeriveInput, Error, Field, Fields, Result};
+use quote::{quote, quote_spanned};
+use syn::parse::ParseStream;
+use syn::spanned::Spanned;
+use syn::{Data, DeriveInput, Error, Field, Fields, Path, Result, Token, Type};
 
 const RULES: [(&str, &str); 7] = [
     ("sum", "Sum"),
@@ -36,14 +38,17 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     let mut reads = Vec::new();
     let mut writes = Vec::new();
     let mut rules = Vec::new();
+    let mut checks = Vec::new();
     for field in fields {
         let Some(ident) = &field.ident else { continue };
         let key = ident.to_string();
         let key = key.trim_start_matches("r#");
         reads.push(quote!(#ident: ::flujo::context::read(fields, #key)?));
         writes.push(quote!(::flujo::context::write(fields, #key, &self.#ident)?;));
+        let kind = &field.ty;
+        checks.push(quote!(#key => ::flujo::rules::holds::<#kind>(value),));
         if let Some(rule) = merge_rule(field)? {
-            rules.push(quote!((::std::sync::Arc::from(#key), ::flujo::MergeRule::#rule)));
+            rules.push(quote!((::std::sync::Arc::from(#key), #rule)));
         }
     }
     let name = &input.ident;
@@ -51,7 +56,11 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     Ok(quote! {
         impl #generics ::flujo::Context for #name #arguments #bounds {
             fn merge_rules() -> ::flujo::MergeRules {
-                ::std::iter::IntoIterator::into_iter([#(#rules),*]).collect()
+                let rules: ::flujo::MergeRules = ::std::iter::IntoIterator::into_iter([#(#rules),*]).collect();
+                rules.with_check(|field, #[allow(unused_variables)] value| match field {
+                    #(#checks)*
+                    _ => ::std::result::Result::Ok(()),
+                })
             }
 
             fn load(
@@ -83,25 +92,16 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     })
 }
 
-/// The rule that `#[merge(...)]` names.
-fn merge_rule(field: &Field) -> Result<Option<Ident>> {
+/// The rule that `#[merge(...)]` names, as an expression that compiles only where the rule fits the field.
+fn merge_rule(field: &Field) -> Result<Option<TokenStream>> {
     let mut found = None;
     for attribute in field
         .attrs
         .iter()
         .filter(|attribute| attribute.path().is_ident("merge"))
     {
-        let rule: Ident = attribute.parse_args()?;
-        let known = RULES.iter().find(|(name, _)| rule == name);
-        let Some((_, variant)) = known else {
-            let names: Vec<&str> = RULES.iter().map(|(name, _)| *name).collect();
-            let message = format!(
-                "there is no merge rule `{rule}`; the rules are {}",
-                names.join(", ")
-            );
-            return Err(Error::new_spanned(rule, message));
-        };
-        if found.replace(Ident::new(variant, rule.span())).is_some() {
+        let rule = attribute.parse_args_with(|input: ParseStream<'_>| rule(input, &field.ty))?;
+        if found.replace(rule).is_some() {
             return Err(Error::new_spanned(
                 attribute,
                 "a field has at most one merge rule",
@@ -109,4 +109,27 @@ fn merge_rule(field: &Field) -> Result<Option<Ident>> {
         }
     }
     Ok(found)
+}
+
+fn rule(input: ParseStream<'_>, kind: &Type) -> Result<TokenStream> {
+    let rule: Ident = input.parse()?;
+    if rule == "with" {
+        input.parse::<Token![=]>()?;
+        let function: Path = input.parse()?;
+        return Ok(quote_spanned! {function.span()=>
+            ::flujo::MergeRule::With(|base, values| ::flujo::rules::combine::<#kind>(#function, base, values))
+        });
+    }
+    let known = RULES.iter().find(|(name, _)| rule == name);
+    let Some((_, variant)) = known else {
+        let names: Vec<&str> = RULES.iter().map(|(name, _)| *name).collect();
+        let message = format!(
+            "there is no merge rule `{rule}`; the rules are {}, and `with = function`",
+            names.join(", ")
+        );
+        return Err(Error::new_spanned(rule, message));
+    };
+    let variant = Ident::new(variant, rule.span());
+    let fits = quote_spanned!(kind.span()=> ::flujo::rules::#rule::<#kind>());
+    Ok(quote!({ #fits; ::flujo::MergeRule::#variant }))
 }

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use flujo_core::agent::{Agent, BoxFuture};
-use flujo_core::context::{Context, MergeStrategy};
+use flujo_core::context::Context;
 use flujo_core::machine::{Answer, Failure, History, Input, LaneRecord, Outcome};
 use flujo_core::plan::Plan;
 use flujo_core::usage::Usage;
@@ -303,8 +303,11 @@ impl Handler {
         Self::inline(move |decision| collect(decision.lanes()).map(answer))
     }
 
-    /// Merges what the lanes that succeeded wrote into the context.
-    pub(crate) fn merge(strategy: MergeStrategy) -> Self {
+    /// Makes one context of those of the lanes that succeeded.
+    pub(crate) fn merge<F>(merge: F) -> Self
+    where
+        F: Fn(&mut Context, &[(Arc<str>, &Context)]) -> Result<(), Raised> + Send + Sync + 'static,
+    {
         Self::inline(move |decision| {
             let lanes = decision.lanes();
             let mut branches = Vec::with_capacity(lanes.len());
@@ -315,8 +318,7 @@ impl Handler {
                     branches.push((Arc::clone(&lane.name), &finish.context));
                 }
             }
-            let merged = decision.context.merge(&branches, strategy)?;
-            *decision.context = merged;
+            merge(decision.context, &branches)?;
             Ok(Answer::Done)
         })
     }

@@ -11,8 +11,8 @@ mod runner;
 mod scope;
 
 pub use build::{
-    After, AgenticLoop, BranchFailure, Conditional, Human, Import, ItemFailure, Loop, MapOver, Parallel,
-    Pipeline, StateEnd, StateMachine, Step, StepFailure, Transition, lane_error,
+    After, AgenticLoop, BranchFailure, Conditional, Human, Import, ItemFailure, Loop, MapOver, Merge,
+    Parallel, Pipeline, StateEnd, StateMachine, Step, StepFailure, Transition, lane_error,
 };
 pub use domain::{BoxError, Raised, Tokio, UserError, user_error};
 pub use flujo_core::plan::IterationFailure;

@@ -63,6 +63,7 @@
 extern crate self as flujo;
 
 pub mod context;
+pub mod rules;
 
 mod agent;
 mod branch;

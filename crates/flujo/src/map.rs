@@ -10,7 +10,8 @@ use flujo_tokio::{Handler as Erased, ItemFailure, MapOver as Untyped, Raised, To
 
 use crate::payload::{look, unwrap, wrap};
 use crate::pipeline::{Pipeline, Stage};
-use crate::{Context, Payload};
+use crate::rules::merge_with;
+use crate::{BoxError, Context, Payload};
 
 /// Runs a pipeline from `I` to `O` for each item of a `Vec<I>`; gives a `Vec<O>` in the items' order. A failing item
 /// fails the whole, unless [`skip_failures`](Self::skip_failures) or [`keep_failures`](Self::keep_failures) is set.
@@ -65,6 +66,16 @@ impl<I: Payload, O: Payload, C: Context> MapOver<I, O, C> {
     /// How the contexts of items that ran at the same time become one; [`MergeStrategy::ContextUpdate`] without this.
     pub fn merge(mut self, strategy: MergeStrategy) -> Self {
         self.untyped = self.untyped.merge(strategy);
+        self
+    }
+
+    /// Merges by a function of the context at the fork, which it changes, and of the contexts of the items that succeeded,
+    /// in declared order. When it fails the whole fails, and what it has changed is dropped. It must not wait.
+    pub fn merge_with<F>(mut self, merge: F) -> Self
+    where
+        F: Fn(&mut C, &[(Arc<str>, C)]) -> Result<(), BoxError> + Send + Sync + 'static,
+    {
+        self.untyped = self.untyped.merge(merge_with(merge));
         self
     }
 

@@ -12,7 +12,8 @@ use flujo_tokio::{
 
 use crate::payload::{look, unwrap, wrap};
 use crate::pipeline::{Pipeline, Stage};
-use crate::{Context, Payload, Unify};
+use crate::rules::merge_with;
+use crate::{BoxError, Context, Payload, Unify};
 
 /// Runs all branches on the same input, isolated from one another. A failing branch cancels the others and fails the
 /// whole, unless `tolerate_failures` is called.
@@ -74,6 +75,16 @@ impl<I: Payload, O: Payload, C: Context> Parallel<I, O, C> {
     /// How the contexts of the branches become one; [`MergeStrategy::ContextUpdate`] without this.
     pub fn merge(mut self, strategy: MergeStrategy) -> Self {
         self.untyped = self.untyped.merge(strategy);
+        self
+    }
+
+    /// Merges by a function of the context at the fork, which it changes, and of the contexts of the branches that succeeded,
+    /// in declared order. When it fails the whole fails, and what it has changed is dropped. It must not wait.
+    pub fn merge_with<F>(mut self, merge: F) -> Self
+    where
+        F: Fn(&mut C, &[(Arc<str>, C)]) -> Result<(), BoxError> + Send + Sync + 'static,
+    {
+        self.untyped = self.untyped.merge(merge_with(merge));
         self
     }
 

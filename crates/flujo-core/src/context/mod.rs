@@ -4,12 +4,12 @@
 //! was written. Branches are [merged](Context::merge) three-way against the context at the fork, at a cost that grows
 //! with what they wrote, not with what there is.
 
+mod edits;
 mod merge;
 mod path;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -18,13 +18,11 @@ use serde::de::Error;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub use merge::{MergeConflict, MergeRule, MergeStrategy};
+pub use edits::{Edit, Edits, edits};
+pub use merge::{FieldCheck, MergeConflict, MergeFunction, MergeRule, MergeRules, MergeStrategy};
 pub use path::{PathError, PathErrorKind};
 
 use crate::value::Value;
-
-/// How concurrent writes to certain fields combine, by field name.
-pub type MergeRules = BTreeMap<Arc<str>, MergeRule>;
 
 /// The fields of a run's state. Cloning shares them; a write to a clone is not seen by the original.
 ///

@@ -15,6 +15,12 @@ pub(super) struct Assignments {
     plain: Py<PyFrozenSet>,
     /// A write of the value that the field's own validation gives.
     validated: Py<PyFrozenSet>,
+    /// Fields whose assignment is validated.
+    checked: Py<PyFrozenSet>,
+    /// Those of them that may refuse what is made of values which they accept.
+    guarded: Py<PyFrozenSet>,
+    /// Something looks at the model as a whole.
+    whole: bool,
 }
 
 impl Assignments {
@@ -23,28 +29,55 @@ impl Assignments {
         let config = model.getattr("model_config")?;
         let enabled = |name: &str| config.call_method1("get", (name, false))?.is_truthy();
         let ordinary = kind::base_model(py)?.getattr("__setattr__")?;
-        let (mut plain, mut validated) = (Vec::new(), Vec::new());
+        let (mut plain, mut validated, mut checked, mut guarded) = (vec![], vec![], vec![], vec![]);
+        let mut whole = false;
         if model.getattr("__setattr__")?.is(&ordinary) && !enabled("frozen")? {
             let validates = enabled("validate_assignment")?;
             let schemas = if validates { field_schemas(model)? } else { None };
+            whole = validates && schemas.is_none();
             for (name, field) in fields.iter() {
                 if field.getattr("frozen")?.is_truthy()? {
                     continue;
                 }
                 if !validates {
                     plain.push(name);
-                } else if let Some(schemas) = &schemas
+                    continue;
+                }
+                checked.push(name.clone());
+                if let Some(schemas) = &schemas
                     && let Some(schema) = schemas.get_item(&name)?
-                    && stands_alone(schema)?
                 {
-                    validated.push(name);
+                    if !accepts_mixtures(schema.clone())? {
+                        guarded.push(name.clone());
+                    }
+                    if stands_alone(schema)? {
+                        validated.push(name);
+                    }
                 }
             }
         }
         Ok(Self {
             plain: PyFrozenSet::new(py, plain)?.unbind(),
             validated: PyFrozenSet::new(py, validated)?.unbind(),
+            checked: PyFrozenSet::new(py, checked)?.unbind(),
+            guarded: PyFrozenSet::new(py, guarded)?.unbind(),
+            whole,
         })
+    }
+
+    /// Whether assignments are validated by something that looks at the model as a whole.
+    pub(super) fn validates_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// Whether an assignment to the field is validated.
+    pub(super) fn validates(&self, name: &Bound<'_, PyString>) -> PyResult<bool> {
+        self.checked.bind(name.py()).contains(name)
+    }
+
+    /// Whether validation of the field may refuse what is made of parts of values that it accepts.
+    pub(super) fn guards(&self, name: &Bound<'_, PyString>) -> PyResult<bool> {
+        self.guarded.bind(name.py()).contains(name)
     }
 
     /// What is to be written for this value; `None`: the model itself must assign it.
@@ -130,6 +163,82 @@ fn stands_alone(schema: Bound<'_, PyAny>) -> PyResult<bool> {
             pending.extend(list.iter());
         } else if let Ok(tuple) = part.cast::<PyTuple>() {
             pending.extend(tuple.iter());
+        }
+    }
+    Ok(true)
+}
+
+/// Schemas that accept a value whose parts come from several values which they accept, unless they limit its length.
+/// A model inside is validated by itself.
+const OF_PARTS: [&str; 34] = [
+    "any",
+    "bool",
+    "bytes",
+    "callable",
+    "complex",
+    "dataclass",
+    "date",
+    "datetime",
+    "decimal",
+    "default",
+    "dict",
+    "enum",
+    "float",
+    "frozenset",
+    "int",
+    "is-instance",
+    "is-subclass",
+    "json-or-python",
+    "lax-or-strict",
+    "list",
+    "literal",
+    "model",
+    "none",
+    "nullable",
+    "set",
+    "str",
+    "tagged-union",
+    "time",
+    "timedelta",
+    "tuple",
+    "typed-dict",
+    "typed-dict-field",
+    "union",
+    "uuid",
+];
+
+/// Whether a value made of parts of accepted values is surely accepted.
+fn accepts_mixtures(schema: Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = schema.py();
+    let mut pending = vec![schema];
+    while let Some(part) = pending.pop() {
+        if let Ok(list) = part.cast::<PyList>() {
+            pending.extend(list.iter());
+            continue;
+        }
+        let Ok(schema) = part.cast::<PyDict>() else {
+            continue;
+        };
+        let kind = schema.get_item(intern!(py, "type"))?;
+        let kind: Option<String> = kind.and_then(|kind| kind.extract().ok());
+        match kind.as_deref() {
+            None | Some("model-field") => {}
+            Some("model" | "dataclass") => continue,
+            Some(known) if OF_PARTS.contains(&known) => {}
+            Some(_) => return Ok(false),
+        }
+        let holds_items = matches!(
+            kind.as_deref(),
+            Some("list" | "dict" | "set" | "frozenset" | "tuple")
+        );
+        if holds_items && (schema.contains("min_length")? || schema.contains("max_length")?) {
+            return Ok(false);
+        }
+        for (key, value) in schema.iter() {
+            let key: String = key.extract()?;
+            if !["default", "expected", "members", "metadata", "serialization"].contains(&key.as_str()) {
+                pending.push(value);
+            }
         }
     }
     Ok(true)

@@ -14,7 +14,7 @@ use pyo3::types::{PyDict, PyFrozenSet, PyString, PyTuple, PyType};
 
 use super::assignment::Assignments;
 use super::attributes;
-use super::{kind, raw};
+use super::{kind, raw, rules};
 
 /// The parts of a pydantic model that aren't fields: set fields, extra values, private attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,6 +180,7 @@ pub(super) fn view_class<'py>(class: &Bound<'py, PyType>) -> PyResult<Option<Bou
 }
 
 fn make<'py>(model: &Bound<'py, PyType>) -> PyResult<Bound<'py, ViewClass>> {
+    rules::check(model)?;
     let py = model.py();
     let fields = model
         .getattr(intern!(py, "__pydantic_fields__"))?

@@ -1,19 +1,20 @@
 //! How several versions of one value combine: by key, attribute and element, with the strategy deciding where two lanes
 //! wrote one path. New containers are built from parts of the versions and the ancestor, which nobody changes in place.
 
+use std::collections::BTreeSet;
+
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PySet, PyString};
+use pyo3::types::{PyDict, PySet, PyString};
 
 use super::class::{self, Part};
 use super::conflict::{self, Step, Written};
 use super::kind::{self, Instance, Kind, Slots};
-use super::list::{self, Edit};
 use super::merge::MergeStrategy;
 use super::pace::{CONTAINER, Pace};
 use super::same::same;
 use super::walk::{self, Place};
-use super::{plain, raw};
+use super::{plain, raw, rules};
 
 /// A value, absent where there is none.
 pub(super) type Value<'py> = Option<Bound<'py, PyAny>>;
@@ -55,6 +56,7 @@ pub(super) fn merge_sets<'py>(
 
 /// Combines versions.
 pub(super) struct Merger<'a, 'py> {
+    pub(super) py: Python<'py>,
     pub(super) strategy: MergeStrategy,
     /// Names and views, in declared order.
     pub(super) lanes: &'a [(String, Py<PyAny>)],
@@ -76,18 +78,28 @@ impl<'py> Merger<'_, 'py> {
         result
     }
 
-    /// What becomes of one path. A version that is the same as the ancestor's value is no write.
-    pub(super) fn combine(
-        &mut self,
+    /// The versions that are writes: one that is the same as the ancestor's value isn't.
+    pub(super) fn written(
+        &self,
         before: Option<&Bound<'py, PyAny>>,
         versions: &[Version<'py>],
-    ) -> PyResult<Value<'py>> {
+    ) -> PyResult<Vec<Version<'py>>> {
         let mut written = Vec::with_capacity(versions.len());
         for (lane, value) in versions {
             if !same_value(before, value.as_ref(), self.pace)? {
                 written.push((*lane, value.clone()));
             }
         }
+        Ok(written)
+    }
+
+    /// What becomes of one path.
+    pub(super) fn combine(
+        &mut self,
+        before: Option<&Bound<'py, PyAny>>,
+        versions: &[Version<'py>],
+    ) -> PyResult<Value<'py>> {
+        let written = self.written(before, versions)?;
         self.combine_written(before, written)
     }
 
@@ -100,26 +112,20 @@ impl<'py> Merger<'_, 'py> {
         let Some((first, rest)) = written.split_first() else {
             return Ok(before.cloned());
         };
-        // Without a value before or in one of two versions there would be nothing to combine.
-        let Some(py) = written
-            .iter()
-            .find_map(|(_, value)| value.as_ref())
-            .filter(|_| !rest.is_empty())
-            .map(Bound::py)
-        else {
+        if rest.is_empty() {
             return Ok(first.1.clone());
-        };
+        }
         if let Some(merged) = self.combine_containers(before, &written)? {
             return Ok(Some(merged));
         }
         match self.strategy {
             MergeStrategy::Overwrite => Ok(written.last().and_then(|(_, value)| value.clone())),
             MergeStrategy::KeepFirst => Ok(first.1.clone()),
-            MergeStrategy::ErrorOnConflict => Err(self.conflict(py, &written)),
+            MergeStrategy::ErrorOnConflict => Err(self.conflict(&written)),
             MergeStrategy::ContextUpdate | MergeStrategy::NoMerge => {
                 for (_, value) in rest {
                     if !same_value(first.1.as_ref(), value.as_ref(), self.pace)? {
-                        return Err(self.conflict(py, &written));
+                        return Err(self.conflict(&written));
                     }
                 }
                 Ok(first.1.clone())
@@ -148,7 +154,6 @@ impl<'py> Merger<'_, 'py> {
         if versions.iter().any(|(_, value)| value.is_none()) {
             return Ok(None);
         }
-        let adds_up = self.strategy == MergeStrategy::ContextUpdate;
         match (kind::of(first)?, before) {
             (Kind::Dict, _) => self.merge_members(before, versions),
             (Kind::Reduce(_), _) if first.is_instance_of::<PyDict>() => {
@@ -161,8 +166,13 @@ impl<'py> Merger<'_, 'py> {
                 Ok(Some(merged))
             }
             (Kind::Instance(shape), Some(before)) => self.merge_instances(before, versions, shape).map(Some),
-            (Kind::List, Some(before)) if adds_up => self.merge_lists(before, versions).map(Some),
-            (Kind::Set, Some(_)) if adds_up => merge_sets(before, before, versions).map(Some),
+            (Kind::List, Some(before)) => self.merge_lists(before, versions),
+            (Kind::Set, Some(before)) => {
+                if self.strategy == MergeStrategy::ErrorOnConflict {
+                    self.refuse_common_elements(before, versions)?;
+                }
+                merge_sets(Some(before), Some(before), versions).map(Some)
+            }
             _ => Ok(None),
         }
     }
@@ -246,6 +256,9 @@ impl<'py> Merger<'_, 'py> {
             }
         }
         let dict = PyDict::new(before.py());
+        let rules = rules::of(&class)?;
+        let mut fields = Vec::new();
+        let mut writers = BTreeSet::new();
         for name in names_of(std::iter::once(&ancestor).chain(lanes.iter().map(|(_, members)| members)))? {
             let before = ancestor.get_item(&name)?;
             let mut versions = Vec::with_capacity(lanes.len());
@@ -254,9 +267,16 @@ impl<'py> Merger<'_, 'py> {
             }
             let after = match Part::of_key(&name) {
                 Some(Part::FieldsSet) => Some(merge_sets(before.as_ref(), before.as_ref(), &versions)?),
-                _ => self.at(Step::Attribute(name.clone()), |merger| {
-                    merger.combine(before.as_ref(), &versions)
-                })?,
+                _ => {
+                    let written = self.written(before.as_ref(), &versions)?;
+                    writers.extend(written.iter().map(|(lane, _)| *lane));
+                    if !written.is_empty() {
+                        fields.push((name.clone(), written.clone()));
+                    }
+                    self.at(Step::Attribute(name.clone()), |merger| {
+                        merger.field(rules.as_ref(), &name, before.as_ref(), written)
+                    })?
+                }
             };
             let Some(after) = after else { continue };
             if shape.slots != Slots::None && class_slot(&class, &name)? {
@@ -268,60 +288,44 @@ impl<'py> Merger<'_, 'py> {
         if shape.has_dict {
             raw::set_instance_dict(&merged, &dict)?;
         }
+        if writers.len() > 1 {
+            return self.validated_part(merged, &fields, rules.as_ref());
+        }
         Ok(merged)
     }
 
-    /// Merges lists: removals are applied, a changed element is merged with its counterpart, insertions at one place
-    /// follow each other in declared order.
-    fn merge_lists(
-        &mut self,
-        before: &Bound<'py, PyAny>,
-        versions: &[Version<'py>],
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let before = before.cast::<PyList>()?;
-        let mut edited = Vec::with_capacity(versions.len());
-        for (lane, value) in versions {
-            if let Some(value) = value {
-                edited.push((*lane, list::edits(before, value.cast::<PyList>()?, self.pace)?));
+    /// Refuses elements that several lanes added or removed.
+    fn refuse_common_elements(&self, before: &Bound<'py, PyAny>, versions: &[Version<'py>]) -> PyResult<()> {
+        let met = PySet::empty(self.py)?;
+        for (_, value) in versions {
+            let changed = before.call_method1("symmetric_difference", (value,))?;
+            if !met.call_method1("isdisjoint", (&changed,))?.is_truthy()? {
+                return Err(self.conflict(versions));
             }
+            met.call_method1("update", (changed,))?;
         }
-        let merged = PyList::empty(before.py());
-        for (index, item) in before.iter().map(Some).chain(std::iter::once(None)).enumerate() {
-            for (_, edits) in &edited {
-                for inserted in edits.inserted.get(&index).into_iter().flatten() {
-                    merged.append(inserted)?;
-                }
-            }
-            let Some(item) = item else { break };
-            self.pace.spend(item.py(), 1)?;
-            let mut versions = Vec::new();
-            for (lane, edits) in &edited {
-                match edits.items.get(index) {
-                    Some(Edit::Remove) => versions.push((*lane, None)),
-                    Some(Edit::Replace(value)) => versions.push((*lane, Some(value.clone()))),
-                    Some(Edit::Keep) | None => {}
-                }
-            }
-            let after = if versions.is_empty() {
-                Some(item)
-            } else {
-                self.at(Step::Index(index), |merger| {
-                    merger.combine(Some(&item), &versions)
-                })?
-            };
-            if let Some(after) = after {
-                merged.append(after)?;
-            }
-        }
-        Ok(merged.into_any())
+        Ok(())
     }
 
-    fn conflict(&self, py: Python<'_>, versions: &[Version<'py>]) -> PyErr {
-        let written: Vec<Written<'_, 'py>> = versions
+    pub(super) fn conflict(&self, versions: &[Version<'py>]) -> PyErr {
+        conflict::error(self.py, &self.path, &self.told(versions))
+    }
+
+    /// The failure of a place for another reason than the strategy's.
+    pub(super) fn conflict_because(
+        &self,
+        versions: &[Version<'py>],
+        reason: &str,
+        cause: Option<PyErr>,
+    ) -> PyErr {
+        conflict::because(self.py, &self.path, &self.told(versions), reason, cause)
+    }
+
+    fn told<'v>(&'v self, versions: &'v [Version<'py>]) -> Vec<Written<'v, 'py>> {
+        versions
             .iter()
             .filter_map(|(lane, value)| Some((self.lanes.get(*lane)?.0.as_str(), value.as_ref())))
-            .collect();
-        conflict::error(py, &self.path, &written)
+            .collect()
     }
 }
 

@@ -16,17 +16,43 @@ pub(super) type Written<'a, 'py> = (&'a str, Option<&'a Bound<'py, PyAny>>);
 
 /// The `ContextMergeError` that names path, branches and values.
 pub(super) fn error(py: Python<'_>, path: &[Step<'_>], written: &[Written<'_, '_>]) -> PyErr {
-    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    let path = shown_path(path);
+    let (path, wrote) = (shown_path(path), wrote(written));
+    let message = format!(
+        "conflicting writes to context path {path:?}: {wrote}. Let the branches write different paths, choose another \
+         merge strategy, or declare on the field how its writes combine"
+    );
+    made(py, &message, path, written, None)
+}
+
+/// The same where something else than the strategy refuses the writes: a rule, or the validation of the context.
+pub(super) fn because(
+    py: Python<'_>,
+    path: &[Step<'_>],
+    written: &[Written<'_, '_>],
+    reason: &str,
+    cause: Option<PyErr>,
+) -> PyErr {
+    let (path, wrote) = (shown_path(path), wrote(written));
+    let message = format!("writes to context path {path:?} can't be merged: {reason} ({wrote})");
+    made(py, &message, path, written, cause)
+}
+
+fn wrote(written: &[Written<'_, '_>]) -> String {
     let wrote: Vec<String> = written
         .iter()
         .map(|(branch, value)| format!("branch {branch:?} wrote {}", shown(*value)))
         .collect();
-    let message = format!(
-        "conflicting writes to context path {path:?}: {}. Let the branches write different paths, choose another merge \
-         strategy, or declare on the field how its writes combine",
-        wrote.join(", ")
-    );
+    wrote.join(", ")
+}
+
+fn made(
+    py: Python<'_>,
+    message: &str,
+    path: String,
+    written: &[Written<'_, '_>],
+    cause: Option<PyErr>,
+) -> PyErr {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let made = CLASS
         .import(py, "flujo.exceptions", "ContextMergeError")
         .and_then(|class| class.call1((message,)))
@@ -38,7 +64,11 @@ pub(super) fn error(py: Python<'_>, path: &[Step<'_>], written: &[Written<'_, '_
             Ok(error)
         });
     match made {
-        Ok(error) => PyErr::from_value(error),
+        Ok(error) => {
+            let error = PyErr::from_value(error);
+            error.set_cause(py, cause);
+            error
+        }
         Err(error) => error,
     }
 }

@@ -5,6 +5,8 @@
 //! two lanes wrote one path the strategy decides (see `combine`). Neither names nor timing matter. All is written, or
 //! nothing.
 
+use std::collections::BTreeSet;
+
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
@@ -14,7 +16,7 @@ use super::combine::{Merger, identical, merge_sets, names_of, same_value};
 use super::conflict::Step;
 use super::pace::Pace;
 use super::state::{self, Snapshots};
-use super::{Change, kind, plain};
+use super::{Change, kind, plain, rules};
 
 /// How writes of several lanes to one path combine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,13 +124,20 @@ pub(super) fn merge(
         });
     }
     let fields = fields_of(base)?;
+    let rules = match &fields {
+        Some(_) => rules::of(&class::model_of(&base.get_type())?)?,
+        None => None,
+    };
     let mut merger = Merger {
+        py,
         strategy,
         lanes,
         path: Vec::new(),
         pace,
     };
     let mut changes = Vec::new();
+    let mut written = Vec::new();
+    let mut writers = BTreeSet::new();
     for name in names_of(std::iter::once(&target).chain(forked.iter().map(|lane| &lane.snapshots.current)))? {
         let target_value = target.get_item(&name)?;
         let mut versions = Vec::new();
@@ -144,6 +153,7 @@ pub(super) fn merge(
         if versions.is_empty() {
             continue;
         }
+        writers.extend(versions.iter().map(|(lane, _)| *lane));
         let before = target_value.as_ref();
         let certain = !since_fork && versions.len() == 1;
         let after = match Part::of_key(&name) {
@@ -156,17 +166,22 @@ pub(super) fn merge(
                 // A cached property: what it was derived from may have changed, so it is computed anew.
                 None
             }
-            None => merger.at(Step::Attribute(name.clone()), |merger| {
+            None => {
                 if since_fork {
-                    merger.combine(before, &versions)
-                } else {
-                    merger.combine_written(before, versions)
+                    versions = merger.written(before, &versions)?;
                 }
-            })?,
+                written.push((name.clone(), versions.clone()));
+                merger.at(Step::Attribute(name.clone()), |merger| {
+                    merger.field(rules.as_ref(), &name, before, versions)
+                })?
+            }
         };
         if certain || !same_value(before, after.as_ref(), pace)? {
             changes.push((name, after));
         }
+    }
+    if writers.len() > 1 {
+        changes = merger.validated(base, &target, changes, &written, rules.as_ref())?;
     }
     write(base, &changes, pace)
 }

@@ -25,8 +25,10 @@ mod merge;
 mod pace;
 mod plain;
 mod raw;
+mod rules;
 mod same;
 mod state;
+mod validation;
 mod walk;
 
 use std::sync::Arc;
@@ -59,6 +61,11 @@ fn counted(base: &Bound<'_, PyAny>, counts: Option<Arc<CloneCounts>>) -> PyResul
         Some(view) => Ok(view.unbind()),
         None => clone::clone(base, &pace).map(Bound::unbind),
     }
+}
+
+/// Whether both are contexts of one class; a view's is that of its model.
+pub(crate) fn same_class(left: &Bound<'_, PyAny>, right: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(class::model_of(&left.get_type())?.is(class::model_of(&right.get_type())?))
 }
 
 /// Names of the fields, private attributes and extra values that may have changed since the view was made: assigned,

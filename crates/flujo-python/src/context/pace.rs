@@ -139,6 +139,26 @@ impl<'a> Pace<'a> {
         }
     }
 
+    /// Calls a function of somebody else's, which may take any time: not on the event loop's thread, and withdrawn work
+    /// isn't waited for meanwhile.
+    ///
+    /// Errors: as `spend`.
+    pub(super) fn of_others<T>(&self, py: Python<'_>, call: impl FnOnce() -> T) -> PyResult<T> {
+        match self.rule {
+            Rule::Inline => {
+                self.total.set(usize::MAX);
+                self.look(py)?;
+            }
+            Rule::Aside(ticket) => ticket.pass(Stage::UnderWay, Stage::Elsewhere)?,
+            Rule::Attended | Rule::Brief => {}
+        }
+        let result = call();
+        if let Rule::Aside(ticket) = self.rule {
+            ticket.pass(Stage::Elsewhere, Stage::UnderWay)?;
+        }
+        Ok(result)
+    }
+
     /// To be called right before the result is written, with no chance for other code in between.
     ///
     /// Errors: as `spend`, where the work was withdrawn.
@@ -162,6 +182,8 @@ enum Stage {
     #[default]
     Waiting,
     UnderWay,
+    /// Inside a function of somebody else's.
+    Elsewhere,
     /// Withdrawn while the work was under way.
     Stopping,
     /// The work has ended, or won't begin.
@@ -188,18 +210,32 @@ impl Ticket {
         result
     }
 
+    /// From one stage to another, unless the work has been withdrawn.
+    fn pass(&self, from: Stage, to: Stage) -> PyResult<()> {
+        let mut stage = self.stage();
+        if *stage != from {
+            return Err(withdrawn());
+        }
+        *stage = to;
+        Ok(())
+    }
+
     /// Ends the work and waits for that: a few milliseconds, or one uninterruptible copy. A class's own code that runs on
-    /// isn't waited for; what it comes to isn't written.
-    pub(crate) fn withdraw(&self, py: Python<'_>) {
+    /// isn't waited for; what it comes to isn't written. Tells whether somebody else's function still runs.
+    pub(crate) fn withdraw(&self, py: Python<'_>) -> bool {
         {
             let mut stage = self.stage();
             match *stage {
                 Stage::Waiting => *stage = Stage::Over,
                 Stage::UnderWay => *stage = Stage::Stopping,
+                Stage::Elsewhere => {
+                    *stage = Stage::Stopping;
+                    return true;
+                }
                 Stage::Stopping | Stage::Over => {}
             }
             if *stage == Stage::Over {
-                return;
+                return false;
             }
         }
         // The worker needs the interpreter to come to its end.
@@ -211,6 +247,7 @@ impl Ticket {
                     .unwrap_or_else(PoisonError::into_inner),
             );
         });
+        false
     }
 
     fn check(&self) -> PyResult<()> {

@@ -14,9 +14,11 @@ use super::context::ContextCell;
 use super::domain::Answer;
 use super::failure::{count, reported_usage};
 
-/// The answer that a result gives, and the context it brings along where it is one.
+/// The answer that a result gives, and the context it brings along where it is one. `own`: the context that the callable
+/// was given.
 pub(crate) fn of_result(
     spec: &CallableSpec,
+    own: Option<&Arc<ContextCell>>,
     result: Bound<'_, PyAny>,
 ) -> PyResult<(Answer, Option<Arc<ContextCell>>)> {
     let py = result.py();
@@ -38,7 +40,19 @@ pub(crate) fn of_result(
         Protocol::Selection => of_selection(spec, &result)?,
         Protocol::Transition if result.is_none() => Answer::Done,
         Protocol::Condition | Protocol::Transition => of_condition(spec, &result)?,
-        Protocol::Effect | Protocol::Merge | Protocol::Told => Answer::Done,
+        Protocol::Effect | Protocol::Told => Answer::Done,
+        Protocol::Merge if result.is_none() => Answer::Done,
+        Protocol::Merge => {
+            let name = &spec.name;
+            let made = own.map(|own| own.replaced_by(&result)).transpose()?.flatten();
+            let Some(made) = made else {
+                return Err(PyTypeError::new_err(format!(
+                    "{name} gave {}: the function must return the context, or change it in place and return None",
+                    result.get_type().name()?
+                )));
+            };
+            return Ok((Answer::Done, Some(made)));
+        }
         Protocol::Inherit => {
             return Ok((Answer::Done, Some(Arc::new(ContextCell::given(&result)?))));
         }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use flujo_core::machine::Time;
 use pyo3::PyTraverseError;
 use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
@@ -71,12 +72,14 @@ pub(crate) struct Aside {
     ticket: Arc<Ticket>,
     /// What the machine is told when it is done.
     event: Option<Event>,
+    workers: Py<PyAny>,
 }
 
 impl Aside {
     /// Tells the garbage collector of the contexts that are worked on.
     pub(crate) fn tell(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.work.visit(visit)
+        self.work.visit(visit)?;
+        visit.call(&self.workers)
     }
 
     /// The event of work that has ended.
@@ -90,12 +93,26 @@ impl Aside {
 
 impl Drop for Aside {
     fn drop(&mut self) {
-        Python::attach(|py| self.ticket.withdraw(py));
+        Python::attach(|py| {
+            if self.ticket.withdraw(py) {
+                let told = names::report_abandoned(py)
+                    .and_then(|report| report.call1((&self.workers, "a field's merge rule")));
+                if let Err(error) = told {
+                    error.write_unraisable(py, None);
+                }
+            }
+        });
     }
 }
 
-/// Does the work, here or in a worker thread; the machine is then told of `event`, an answer.
-pub(crate) fn begin(py: Python<'_>, shared: &Arc<Shared>, work: Work, event: Event) -> PyResult<Begun> {
+/// Does the work, here or in a worker thread, by `deadline`; the machine is then told of `event`, an answer.
+pub(crate) fn begin(
+    py: Python<'_>,
+    shared: &Arc<Shared>,
+    work: Work,
+    event: Event,
+    deadline: Option<Time>,
+) -> PyResult<Begun> {
     let pace = Pace::inline();
     let tried = work.perform(py, &pace);
     if tried.is_ok() || !pace.too_large() {
@@ -108,6 +125,7 @@ pub(crate) fn begin(py: Python<'_>, shared: &Arc<Shared>, work: Work, event: Eve
         work: Arc::new(work),
         ticket: Arc::default(),
         event: Some(event),
+        workers: shared.workers(py).clone().unbind(),
     };
     let job = Job {
         work: Arc::clone(&aside.work),
@@ -129,7 +147,7 @@ pub(crate) fn begin(py: Python<'_>, shared: &Arc<Shared>, work: Work, event: Eve
         reader: Reader::Aside(aside),
         coroutine: coroutine.unbind(),
         context: None,
-        deadline: None,
+        deadline,
         limited: false,
         thrown_at: None,
         worker: None,
@@ -146,7 +164,7 @@ pub(crate) fn settled(py: Python<'_>, shared: &Arc<Shared>, event: Event) -> PyR
     };
     match cell.peek() {
         Some(context) if view::is_settled(context.bind(py))? => Ok(Begun::Ended(event)),
-        Some(context) => begin(py, shared, Work::Settle(context.clone_ref(py)), event),
+        Some(context) => begin(py, shared, Work::Settle(context.clone_ref(py)), event, None),
         None => Ok(Begun::Ended(event)),
     }
 }

@@ -135,7 +135,7 @@ pub(crate) fn returned(
     context: Option<Arc<ContextCell>>,
     result: Bound<'_, PyAny>,
 ) -> PyResult<Event> {
-    match answer::of_result(spec, result) {
+    match answer::of_result(spec, context.as_ref(), result) {
         Ok((answer, made)) => {
             let at = shared.now(py);
             Ok(Event::Answered {
@@ -515,7 +515,7 @@ fn merge(
         lanes,
         strategy: MergeStrategy::from_name(strategy)?,
     };
-    aside::begin(py, shared, work, done)
+    aside::begin(py, shared, work, done, call.deadline)
 }
 
 fn merge_by_callable(

@@ -43,6 +43,20 @@ impl ContextCell {
         })
     }
 
+    /// What is to be committed in place of this one, which some function was given and for which it returned another
+    /// context. `None`: that is none of the same class.
+    pub(crate) fn replaced_by(self: &Arc<Self>, object: &Bound<'_, PyAny>) -> PyResult<Option<Arc<Self>>> {
+        let own = self.object(object.py())?;
+        if own.is(object) {
+            return Ok(Some(Arc::clone(self)));
+        }
+        let made = Self {
+            object: OnceLock::from(object.clone().unbind()),
+            source: Source::Given,
+        };
+        Ok(view::same_class(&own, object)?.then(|| Arc::new(made)))
+    }
+
     /// As `given`, counting what is cloned from it.
     pub(crate) fn counting(object: &Bound<'_, PyAny>, counts: &Arc<CloneCounts>) -> PyResult<Self> {
         Ok(Self {

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flujo_core::context::{Context, MergeStrategy};
+use flujo_core::context::Context;
 use flujo_core::machine::LaneRecord;
 use flujo_core::plan::{LaneFailure, MapNode};
 use flujo_core::value::Value;
 
 use super::Pipeline;
-use super::parallel::merge_handler;
+use super::merge::Merge;
 use crate::Handler;
 use crate::domain::{Raised, Tokio};
 use crate::handler::Decision;
@@ -34,7 +34,7 @@ pub struct MapOver {
     items: Handler,
     max_concurrency: u32,
     on_failure: ItemFailure,
-    merge: MergeStrategy,
+    merge: Merge,
     collect: Option<Handler>,
     deadline: Option<Duration>,
 }
@@ -52,7 +52,7 @@ impl MapOver {
             }),
             max_concurrency: 1,
             on_failure: ItemFailure::default(),
-            merge: MergeStrategy::default(),
+            merge: Merge::default(),
             collect: None,
             deadline: None,
         }
@@ -100,10 +100,11 @@ impl MapOver {
         self
     }
 
-    /// How the contexts of items that ran at the same time become one; [`MergeStrategy::ContextUpdate`] without this.
+    /// How the contexts of items that ran at the same time become one; [`MergeStrategy::ContextUpdate`](flujo_core::context::MergeStrategy::ContextUpdate)
+    /// without this.
     #[must_use]
-    pub fn merge(mut self, strategy: MergeStrategy) -> Self {
-        self.merge = strategy;
+    pub fn merge(mut self, merge: impl Into<Merge>) -> Self {
+        self.merge = merge.into();
         self
     }
 
@@ -136,7 +137,7 @@ impl From<MapOver> for Pipeline {
                 ItemFailure::Skip | ItemFailure::None => LaneFailure::Tolerate,
             },
             // One at a time, each item has gone on with the context of the one before.
-            merge: merge_handler(map.merge).filter(|_| map.max_concurrency != 1),
+            merge: map.merge.handler().filter(|_| map.max_concurrency != 1),
             collect: map
                 .collect
                 .unwrap_or_else(|| Handler::collect(move |lanes| Ok(outputs(lanes, policy)))),

@@ -4,12 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flujo_core::context::{Context, MergeStrategy};
+use flujo_core::context::Context;
 use flujo_core::machine::{Answer, Chosen, LaneRecord, Outcome, Stop};
 use flujo_core::plan::{LaneFailure, ParallelNode, Router};
 use flujo_core::value::Value;
 
 use super::Pipeline;
+use super::merge::Merge;
 use crate::Handler;
 use crate::domain::{Raised, Tokio};
 
@@ -34,7 +35,7 @@ pub struct Parallel {
     router: Option<(Pipeline, Arc<Select>)>,
     on_failure: BranchFailure,
     max_concurrency: Option<u32>,
-    merge: MergeStrategy,
+    merge: Merge,
     collect: Handler,
     deadline: Option<Duration>,
 }
@@ -48,7 +49,7 @@ impl Parallel {
             router: None,
             on_failure: BranchFailure::default(),
             max_concurrency: None,
-            merge: MergeStrategy::default(),
+            merge: Merge::default(),
             collect: Handler::collect(|lanes| Ok(outputs_by_name(lanes))),
             deadline: None,
         }
@@ -92,10 +93,11 @@ impl Parallel {
         self
     }
 
-    /// How the contexts of the branches become one; [`MergeStrategy::ContextUpdate`] without this.
+    /// How the contexts of the branches become one; [`MergeStrategy::ContextUpdate`](flujo_core::context::MergeStrategy::ContextUpdate)
+    /// without this.
     #[must_use]
-    pub fn merge(mut self, strategy: MergeStrategy) -> Self {
-        self.merge = strategy;
+    pub fn merge(mut self, merge: impl Into<Merge>) -> Self {
+        self.merge = merge.into();
         self
     }
 
@@ -181,17 +183,13 @@ impl From<Parallel> for Pipeline {
                 BranchFailure::Ignore => LaneFailure::Ignore,
             },
             max_concurrency: parallel.max_concurrency,
-            merge: merge_handler(parallel.merge),
+            merge: parallel.merge.handler(),
             collect: parallel.collect,
         };
         let mut nodes = nodes.unwrap_or_default();
         let id = nodes.parallel(parallel.name, node);
         Pipeline::of(nodes, id, parallel.deadline)
     }
-}
-
-pub(super) fn merge_handler(strategy: MergeStrategy) -> Option<Handler> {
-    (strategy != MergeStrategy::NoMerge).then(|| Handler::merge(strategy))
 }
 
 fn outputs_by_name(lanes: &[LaneRecord<Tokio>]) -> Value {
