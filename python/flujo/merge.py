@@ -6,8 +6,10 @@ A field's annotation says it; without one, branches that write different values 
         seen: Annotated[int, merge.Sum()] = 0
         best: Annotated[float, merge.Max()] = 0.0
 
-Each rule is asked with the value at the fork and the values of the branches that changed it, in declared
-order.
+Where several branches wrote the field, the rule is asked with the value at the fork and what they left there,
+in declared order; a field that one branch alone wrote takes its value. Rules hold in nested models and
+dataclasses too, whatever the merge strategy, and for the items of a map that run at the same time. A rule that
+doesn't fit its field's type is an error when the context is first used.
 """
 
 from __future__ import annotations

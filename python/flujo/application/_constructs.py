@@ -123,7 +123,16 @@ def _optional_mapper(step: Any, keys: dict[Any, int] | None = None) -> AnyCallab
 
 def _merge(strategy: Any, name: str) -> Callable | None:
     if callable(strategy):
-        return Callable(strategy, "merge", name=f"the merge of {name!r}", context_by_position=True)
+        from flujo.domain.dsl._signature import analyse_callable
+
+        facts = analyse_callable(strategy)
+        return Callable(
+            strategy,
+            "merge",
+            name=f"the merge of {name!r}",
+            worker=not (facts.is_async or facts.inline),
+            context_by_position=True,
+        )
     if strategy.value == "no_merge":
         return None
     return Callable(strategy.value, "merge", name=f"the merge of {name!r}")
@@ -186,7 +195,7 @@ def _map(builder: PlanBuilder, step: Any, around: Around) -> Lowering:
         object=step,
         on_failure=on_failure,
         max_concurrency=step.max_concurrency,
-        merge=Callable("context_update", "merge", name=f"the merge of {step.name!r}"),
+        merge=_merge(step.merge_strategy, step.name),
         deadline_s=_deadline(step, around),
     )
 

@@ -52,6 +52,7 @@ class Flujo(Generic[InputT, OutputT]):
 
     Raises:
         TypeError: an argument has a wrong type.
+        ConfigurationError: a field of the context has a merge rule that doesn't fit it.
     """
 
     def __init__(
@@ -390,8 +391,13 @@ def _as_pipeline(pipeline: Any) -> Pipeline[Any, Any]:
 
 
 def _checked_model(model: Any) -> type[BaseModel] | None:
-    if model is None or (isinstance(model, type) and hasattr(model, "model_fields")):
-        return cast("type[BaseModel] | None", model)
+    if model is None:
+        return None
+    if isinstance(model, type) and hasattr(model, "model_fields"):
+        from flujo.domain._merge_rules import check
+
+        check(model)
+        return cast("type[BaseModel]", model)
     raise TypeError(
         f"context_model must be a class derived from PipelineContext or pydantic.BaseModel, not {model!r}"
     )

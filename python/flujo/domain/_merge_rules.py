@@ -29,10 +29,10 @@ class Rule(NamedTuple):
     """It changes none of its arguments, takes no time, and keeps nothing."""
 
 
-_known: WeakKeyDictionary[type, Mapping[str, Rule] | None] = WeakKeyDictionary()
+_known: WeakKeyDictionary[type, dict[str, Rule] | None] = WeakKeyDictionary()
 
 
-def rules_of(kind: type) -> Mapping[str, Rule] | None:
+def rules_of(kind: type) -> dict[str, Rule] | None:
     """The rules of a pydantic model's or dataclass's fields, by field; None where it has none.
 
     Raises:
@@ -46,8 +46,9 @@ def rules_of(kind: type) -> Mapping[str, Rule] | None:
             for field, declared, notes in _fields(kind)
             if (rule := _rule_of(kind, field, declared, notes)) is not None
         }
-        _known[kind] = rules or None
-        return _known[kind]
+        if getattr(kind, "__pydantic_complete__", True):
+            _known[kind] = rules or None
+        return rules or None
 
 
 def check(kind: type) -> None:
@@ -87,7 +88,9 @@ def _classes(declared: Any) -> Iterator[type]:
     parts = [declared]
     while parts:
         part = parts.pop()
-        if isinstance(part, type) and (hasattr(part, "__pydantic_fields__") or dataclasses.is_dataclass(part)):
+        if isinstance(part, type) and (
+            hasattr(part, "__pydantic_fields__") or dataclasses.is_dataclass(part)
+        ):
             yield part
         arguments = typing.get_args(part)
         if arguments and typing.get_origin(part) is not typing.Literal:
@@ -144,7 +147,8 @@ def _refuse_uncallable(where: str, rule: Any, combine: Callable[..., Any]) -> No
 
     if inspect.iscoroutinefunction(combine):
         raise _refused(
-            f"{where}: the merge rule {_shown(rule)} is asynchronous", "make it a plain function, or merge with a function "
+            f"{where}: the merge rule {_shown(rule)} is asynchronous",
+            "make it a plain function, or merge with a function "
             "of the whole context: Step.parallel(..., merge_strategy=function)",
         )
     try:

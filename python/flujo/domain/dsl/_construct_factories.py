@@ -144,6 +144,7 @@ class ConstructFactories:
         *,
         iterable_input: None = None,
         max_concurrency: int = 1,
+        merge_strategy: MergeStrategy | MergeFunction | str = ...,
         on_item_failure: Literal["fail", "skip"] = "fail",
         **options: Unpack[StepOptions],
     ) -> MapStep[Iterable[Item], list[Out]]: ...
@@ -156,6 +157,7 @@ class ConstructFactories:
         *,
         iterable_input: None = None,
         max_concurrency: int = 1,
+        merge_strategy: MergeStrategy | MergeFunction | str = ...,
         on_item_failure: Literal["none"],
         **options: Unpack[StepOptions],
     ) -> MapStep[Iterable[Item], list[Out | None]]: ...
@@ -168,6 +170,7 @@ class ConstructFactories:
         *,
         iterable_input: str | Callable[..., object],
         max_concurrency: int = 1,
+        merge_strategy: MergeStrategy | MergeFunction | str = ...,
         on_item_failure: Literal["fail", "skip"] = "fail",
         **options: Unpack[StepOptions],
     ) -> MapStep[Any, list[Out]]: ...
@@ -180,6 +183,7 @@ class ConstructFactories:
         *,
         iterable_input: str | Callable[..., object],
         max_concurrency: int = 1,
+        merge_strategy: MergeStrategy | MergeFunction | str = ...,
         on_item_failure: Literal["none"],
         **options: Unpack[StepOptions],
     ) -> MapStep[Any, list[Out | None]]: ...

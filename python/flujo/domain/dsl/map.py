@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from flujo.domain.dsl import _checks
 from flujo.domain.dsl._composable import Composable, InputT, OutputT
+from flujo.domain.dsl._merging import MergeFunction, MergeStrategy, merge_strategy
 from flujo.domain.dsl._tracking import Check
 from flujo.domain.dsl.step import Step
 
@@ -49,6 +50,9 @@ class MapStep(Step[InputT, OutputT]):
         iterable_input: Where the items come from: a context field's name, a callable of the input and the
             context, or None for the step's own input. Lazy and async iterables are read as they're needed.
         max_concurrency: How many items run at once.
+        merge_strategy: How the writes of items that run at once are joined: a strategy, its name, or a
+            function of the context and the items' by place ("0", "1", …). One at a time, an item sees what
+            those before it wrote.
         on_item_failure: "fail" fails the step with the record of every item, "skip" leaves the item out,
             "none" puts None in its place.
         **options: The fields of every step, and those of its config.
@@ -60,6 +64,7 @@ class MapStep(Step[InputT, OutputT]):
         "pipeline",
         "iterable_input",
         "max_concurrency",
+        "merge_strategy",
         "on_item_failure",
     )
     _checks: ClassVar[Mapping[str, Check]] = {
@@ -67,12 +72,14 @@ class MapStep(Step[InputT, OutputT]):
         "pipeline": _pipeline,
         "iterable_input": _checks.optional(_iterable_input),
         "max_concurrency": _checks.count(1),
+        "merge_strategy": merge_strategy,
         "on_item_failure": _checks.choice(None, "fail", "skip", "none"),
     }
 
     pipeline: Pipeline[Any, Any]
     iterable_input: str | Callable[..., Any] | None
     max_concurrency: int
+    merge_strategy: MergeStrategy | MergeFunction
     on_item_failure: ItemFailure
 
     def __init__(
@@ -82,6 +89,7 @@ class MapStep(Step[InputT, OutputT]):
         *,
         iterable_input: str | Callable[..., Any] | None = None,
         max_concurrency: int = 1,
+        merge_strategy: MergeStrategy | MergeFunction | str = MergeStrategy.CONTEXT_UPDATE,
         on_item_failure: ItemFailure = "fail",
         **options: Unpack[StepOptions],
     ) -> None:
@@ -91,6 +99,7 @@ class MapStep(Step[InputT, OutputT]):
                 "pipeline": pipeline,
                 "iterable_input": iterable_input,
                 "max_concurrency": max_concurrency,
+                "merge_strategy": merge_strategy,
                 "on_item_failure": on_item_failure,
             }
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from flujo.domain.dsl import _checks
 from flujo.domain.dsl._composable import Composable, InputT, OutputT
+from flujo.domain.dsl._merging import MergeFunction, MergeStrategy, merge_strategy
 from flujo.domain.dsl._tracking import Check, TrackedDict, TrackedList
 from flujo.domain.dsl.step import Step
 
@@ -19,24 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BranchFailureStrategy", "MergeFunction", "MergeStrategy", "ParallelStep"]
 
-MergeFunction = Callable[[Any, Mapping[str, Any]], object]
-"""Takes the parent's context and the successful branches' contexts by name, and changes the parent's."""
-
-
-class MergeStrategy(Enum):
-    """How the branches' writes to the context are joined: by path, against the context at the fork."""
-
-    NO_MERGE = "no_merge"
-    """No branch's writes are kept."""
-    OVERWRITE = "overwrite"
-    """The last declared branch that wrote a path wins."""
-    CONTEXT_UPDATE = "context_update"
-    """Different paths combine, appends to a list follow in declared order, different values are an error."""
-    ERROR_ON_CONFLICT = "error_on_conflict"
-    """A path written by two branches is an error."""
-    KEEP_FIRST = "keep_first"
-    """The first declared branch that wrote a path wins."""
-
 
 class BranchFailureStrategy(Enum):
     """What a failing branch means."""
@@ -45,13 +28,6 @@ class BranchFailureStrategy(Enum):
     """The step fails; the other branches are cancelled and waited for."""
     IGNORE = "ignore"
     """The step succeeds if at least one branch does."""
-
-
-_MERGES = _checks.choice(MergeStrategy, *(strategy.value for strategy in MergeStrategy))
-
-
-def _merge_strategy(where: str, value: object) -> object:
-    return value if callable(value) else _MERGES(where, value)
 
 
 def _branch(where: str, key: object, value: object) -> object:
@@ -78,8 +54,8 @@ class ParallelStep(Step[InputT, OutputT]):
         name: Names the step.
         branches: The branches by name, each a step or a pipeline; at least one.
         context_include_keys: The context fields that the branches see; None for all.
-        merge_strategy: How the branches' writes are joined; a function takes the context and the branches'
-            by name.
+        merge_strategy: How the branches' writes are joined: a strategy, its name, or a function of the
+            context and the branches' by name, which may be asynchronous.
         on_branch_failure: What a failing branch means.
         field_mapping: By branch, the context fields of which its writes are kept; None for all.
         ignore_branch_names: Don't count a branch's name as part of what is merged.
@@ -106,7 +82,7 @@ class ParallelStep(Step[InputT, OutputT]):
             _branch, "a mapping of names to steps or pipelines", "a parallel step needs at least one branch"
         ),
         "context_include_keys": _checks.optional(_names),
-        "merge_strategy": _merge_strategy,
+        "merge_strategy": merge_strategy,
         "on_branch_failure": _checks.choice(
             BranchFailureStrategy, *(strategy.value for strategy in BranchFailureStrategy)
         ),

@@ -4,6 +4,8 @@
 mod conflict;
 mod lists;
 mod rules;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
