@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from . import (
     cold_start,
+    contexts,
     depth,
     fan_out,
     life,
@@ -29,6 +30,7 @@ GROUPS: dict[str, Callable[[Effort], Iterator[Row]]] = {
     "fan_out": fan_out.rows,
     "many_runs": many_runs.rows,
     "streams": streams.rows,
+    "contexts": contexts.rows,
     "depth": depth.rows,
     "cold_start": cold_start.rows,
     "rust": rust.rows,

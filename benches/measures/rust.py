@@ -1,4 +1,4 @@
-"""The Rust runner's own benchmark, `crates/flujo-tokio/benches`, whose rows are taken over as they are."""
+"""The benchmarks in Rust, of the runner and of merging, whose rows are taken over as they are."""
 
 from __future__ import annotations
 
@@ -14,24 +14,35 @@ from .sampling import Effort
 ROOT = Path(__file__).resolve().parents[2]
 LINEAR = "rust linear 100 steps, current thread"
 REACH = "<= 150 ns and <= 12 x a boxed-future loop"
+MERGE = "rust fork, one write, merge, 10,000 fields"
+MERGE_REACH = "<= 2000 ns and <= 2 x of 100 fields"
+
+# By package and benchmark, the first row and its reach and unit: what is told where it can't be measured.
+BENCHES = (
+    ("flujo-tokio", "steps", LINEAR, REACH, "ns/step"),
+    ("flujo-core", "merging", MERGE, MERGE_REACH, "ns"),
+)
 
 
 def rows(effort: Effort) -> Iterator[Row]:
     """Runs `cargo bench`; a quick run doesn't build it."""
-    if effort.quick:
-        yield not_measured(LINEAR, reach=REACH, unit="ns/step", why="not built in a quick run")
-        return
     cargo = shutil.which("cargo")
-    if cargo is None:
-        yield not_measured(LINEAR, reach=REACH, unit="ns/step", why="no cargo on PATH")
-        return
-    command = [cargo, "bench", "--quiet", "--locked", "-p", "flujo-tokio", "--bench", "steps", "--", "--json"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        why = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        yield Row(LINEAR, None, "ns/step", None, None, REACH, False, note=f"cargo bench failed: {why}")
-        return
-    for line in done.stdout.splitlines():
+    for package, bench, first, reach, unit in BENCHES:
+        if effort.quick or cargo is None:
+            why = "not built in a quick run" if effort.quick else "no cargo on PATH"
+            yield not_measured(first, reach=reach, unit=unit, why=why)
+            continue
+        command = [cargo, "bench", "--quiet", "--locked", "-p", package, "--bench", bench, "--", "--json"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            why = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            yield Row(first, None, unit, None, None, reach, False, note=f"cargo bench failed: {why}")
+            continue
+        yield from _told(done.stdout)
+
+
+def _told(output: str) -> Iterator[Row]:
+    for line in output.splitlines():
         if line.startswith("{"):
             told = json.loads(line)
             yield Row(

@@ -42,7 +42,12 @@ PROMISED = {
     "sub-pipeline, 10,000 levels deep, a level of it",
     "fallback, 10,000 levels deep, a level of it",
     "cold import of five names",
+    "parallel, beside a context of 10 MB, not taken",
+    "parallel, beside a context of 10 MB, one small field read",
+    "parallel, one branch edits one of 100 KB of rows",
+    "parallel, one branch edits one of 100 KB of models",
     "rust linear 100 steps, current thread",
+    "rust fork, one write, merge, 10,000 fields",
 }
 
 
