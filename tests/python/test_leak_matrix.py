@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, TypeAdapter, computed_f
 from flujo import Flujo, Pipeline, Step, _native
 from flujo.domain.dsl import ImportStep, StateMachineStep
 from flujo.domain.models import RefinementCheck
+from flujo.exceptions import ContextMergeError
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -420,16 +421,72 @@ def test_reading_alone_writes_nothing(container: Container) -> None:
     assert container.look(run.value) == container.look(original)
 
 
+STRATEGIES = ("context_update", "overwrite", "keep_first", "error_on_conflict", "no_merge")
+strategies = pytest.mark.parametrize("strategy", STRATEGIES)
+
+
+@strategies
 @pytest.mark.parametrize("container", CONTAINERS.values(), ids=CONTAINERS)
-def test_branches_that_only_read_do_not_conflict(container: Container) -> None:
+def test_branches_that_only_read_do_not_conflict(container: Container, strategy: str) -> None:
     base = Context(value=container.make())
+    before = container.look(base.value)
     lanes = {name: _native.context_view(base) for name in "abc"}
     for lane in lanes.values():
         container.look(lane.value)
     container.change(lanes["b"].value)
     after = container.look(lanes["b"].value)
-    _native.context_merge(base, list(lanes.items()))
-    assert container.look(base.value) == after
+    _native.context_merge(base, list(lanes.items()), strategy)
+    assert container.look(base.value) == (before if strategy == "no_merge" else after)
+
+
+@strategies
+@matrix
+def test_a_merge_takes_one_branch_s_change_and_leaks_nothing(
+    way: Way, container: Container, strategy: str
+) -> None:
+    run = _native.context_view(make_base(way, container))
+    untouched = seen(run, way, container)
+    lanes = {name: _native.context_view(run) for name in "abc"}
+    way.go(lanes["b"], container)
+    changed = seen(lanes["b"], way, container)
+    held = [getattr(lane, way.where) for lane in lanes.values()]
+
+    _native.context_merge(run, list(lanes.items()), strategy)
+
+    merged = seen(run, way, container)
+    assert merged == (untouched if strategy == "no_merge" else changed)
+    for part in held:
+        container.change(part)
+    assert seen(_native.context_view(run), way, container) == merged
+    assert seen(run, way, container) == merged
+
+
+@strategies
+@pytest.mark.parametrize("container", CONTAINERS.values(), ids=CONTAINERS)
+def test_what_two_branches_changed_is_merged_or_refused_and_leaks_nothing(
+    container: Container, strategy: str
+) -> None:
+    run = _native.context_view(Context(value={"in": container.make()}, other=[0]))
+    untouched = container.look(run.value["in"])
+    lanes = {name: _native.context_view(run) for name in "ab"}
+    for number, lane in enumerate(lanes.values()):
+        container.change(lane.value["in"])
+        lane.value[f"new {number}"] = container.make()
+    held = [lane.value for lane in lanes.values()]
+    try:
+        _native.context_merge(run, list(lanes.items()), strategy)
+    except ContextMergeError:
+        assert strategy in ("context_update", "error_on_conflict")
+        assert (container.look(run.value["in"]), list(run.value)) == (untouched, ["in"])
+    else:
+        expected = ["in"] if strategy == "no_merge" else ["in", "new 0", "new 1"]
+        assert list(run.value) == expected
+    merged = {name: container.look(part) for name, part in run.value.items()}
+    for value in held:
+        for part in value.values():
+            container.change(part)
+    for context in (run, _native.context_view(run)):
+        assert {name: container.look(part) for name, part in context.value.items()} == merged
 
 
 # --- Constructs -------------------------------------------------------------------------------------------------------

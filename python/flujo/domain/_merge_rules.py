@@ -193,7 +193,7 @@ def _members(declared: Any) -> Iterator[Any]:
 def _may_fit(declared: Any, fits: Callable[[type], bool]) -> bool:
     kind = typing.get_origin(declared) or declared
     # What is no class, or one that may be anything, shows at the merge.
-    return not isinstance(kind, type) or kind is object or fits(kind)
+    return not isinstance(kind, type) or kind in (object, Any) or fits(kind)
 
 
 def _adds(kind: type) -> bool:

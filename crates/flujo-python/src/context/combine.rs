@@ -265,18 +265,17 @@ impl<'py> Merger<'_, 'py> {
             for (lane, members) in &lanes {
                 versions.push((*lane, members.get_item(&name)?));
             }
-            let after = match Part::of_key(&name) {
-                Some(Part::FieldsSet) => Some(merge_sets(before.as_ref(), before.as_ref(), &versions)?),
-                _ => {
-                    let written = self.written(before.as_ref(), &versions)?;
-                    writers.extend(written.iter().map(|(lane, _)| *lane));
-                    if !written.is_empty() {
-                        fields.push((name.clone(), written.clone()));
-                    }
-                    self.at(Step::Attribute(name.clone()), |merger| {
-                        merger.field(rules.as_ref(), &name, before.as_ref(), written)
-                    })?
+            let after = if Part::of_key(&name) == Some(Part::FieldsSet) {
+                Some(merge_sets(before.as_ref(), before.as_ref(), &versions)?)
+            } else {
+                let written = self.written(before.as_ref(), &versions)?;
+                writers.extend(written.iter().map(|(lane, _)| *lane));
+                if !written.is_empty() {
+                    fields.push((name.clone(), written.clone()));
                 }
+                self.at(Step::Attribute(name.clone()), |merger| {
+                    merger.field(rules.as_ref(), &name, before.as_ref(), written)
+                })?
             };
             let Some(after) = after else { continue };
             if shape.slots != Slots::None && class_slot(&class, &name)? {

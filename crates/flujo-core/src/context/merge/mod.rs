@@ -37,6 +37,8 @@ pub enum MergeStrategy {
     NoMerge,
 }
 
+/// One entry of a map.
+type Entry = (Arc<str>, Value);
 /// What one branch left at a place: `None` when it removed it.
 type Write<'a> = (usize, Option<&'a Value>);
 /// What branches left at one place, where all of them left the same kind of thing.
@@ -209,9 +211,7 @@ impl Merge<'_> {
 
 /// What a branch did to the entries of a map, and whether an entry is new.
 fn changes<'a>(base: &'a Map, map: &'a Map) -> Vec<(&'a Arc<str>, Option<&'a Value>, bool)> {
-    let named = |((left, _), (right, _)): (&(Arc<str>, Value), &(Arc<str>, Value))| {
-        Arc::ptr_eq(left, right) || left == right
-    };
+    let named = |((left, _), (right, _)): (&Entry, &Entry)| Arc::ptr_eq(left, right) || left == right;
     if base.len() <= map.len() && base.iter().zip(map).all(named) {
         let kept = base.iter().zip(map);
         let changed = kept
@@ -247,13 +247,12 @@ fn same(left: &Value, right: &Value) -> bool {
                     && left.iter().zip(&**right).all(|(left, right)| same(left, right))
         }
         (Value::Map(left), Value::Map(right)) => {
-            let entry =
-                |((left_name, left), (right_name, right)): (&(Arc<str>, Value), &(Arc<str>, Value))| {
-                    left_name == right_name && same(left, right)
-                };
+            let entry = |((left_name, left), (right_name, right)): (&Entry, &Entry)| {
+                left_name == right_name && same(left, right)
+            };
             Arc::ptr_eq(left, right) || left.len() == right.len() && left.iter().zip(&**right).all(entry)
         }
-        (Value::Float(left), Value::Float(right)) => left == right || left.is_nan() && right.is_nan(),
+        (Value::Float(left), Value::Float(right)) => left.total_cmp(right).is_eq(),
         (Value::Str(left), Value::Str(right)) => Arc::ptr_eq(left, right) || left == right,
         _ => left == right,
     }
