@@ -305,3 +305,37 @@ fn the_reference_in_the_documentation_is_the_grammar() {
         "run the test with UPDATE_DOCS=1"
     );
 }
+
+#[tokio::test]
+async fn merge_strategies_are_named_in_any_case_and_decide_by_declared_order() {
+    let text = |strategy: &str| {
+        let step = |name: &str| {
+            format!("{{name: {name}, agent: {{type: template, template: '{name}'}}, sink_to: winner}}")
+        };
+        format!(
+            "steps: [{{kind: parallel, name: p, merge_strategy: {strategy}, branches: {{first: {}, second: {}}}}}]",
+            step("a"),
+            step("b")
+        )
+    };
+    for (strategy, winner) in [
+        ("OVERWRITE", Some("b")),
+        ("Keep_First", Some("a")),
+        ("no_merge", None),
+    ] {
+        let done = run(&text(strategy), Value::Null).await;
+        assert_eq!(done.status(), "completed", "{strategy}");
+        let found = done.finish.context.get("winner").and_then(Value::as_str);
+        assert_eq!(found, winner, "{strategy}");
+    }
+    for strategy in ["CONTEXT_UPDATE", "error_on_conflict"] {
+        let done = run(&text(strategy), Value::Null).await;
+        assert_eq!(done.status(), "failed", "{strategy}");
+        let feedback = done.finish.history.records[0]
+            .failure
+            .as_ref()
+            .unwrap()
+            .to_string();
+        assert!(feedback.contains("`winner`: `first` wrote"), "{feedback}");
+    }
+}

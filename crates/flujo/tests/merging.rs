@@ -1,5 +1,7 @@
 //! How the contexts of branches and items become one, typed.
 
+#![allow(clippy::panic)] // what only tests call may fail like a test
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
