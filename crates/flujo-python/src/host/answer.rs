@@ -38,10 +38,9 @@ pub(crate) fn of_result(
         Protocol::Items => of_items(&result, &spec.name)?,
         Protocol::Decision => Answer::Decision(result.is_truthy()?),
         Protocol::Selection => of_selection(spec, &result)?,
-        Protocol::Transition if result.is_none() => Answer::Done,
+        Protocol::Transition | Protocol::Merge if result.is_none() => Answer::Done,
         Protocol::Condition | Protocol::Transition => of_condition(spec, &result)?,
         Protocol::Effect | Protocol::Told => Answer::Done,
-        Protocol::Merge if result.is_none() => Answer::Done,
         Protocol::Merge => {
             let name = &spec.name;
             let made = own.map(|own| own.replaced_by(&result)).transpose()?.flatten();
