@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::cursor::{Ask, Cursor, Next, Reply};
-use super::frame::{Frame, Opened};
+use super::frame::{Frame, Opened, top};
 use super::{Answer, Completion, Domain, Failure, FailureKind, Input, Role};
-use crate::plan::{ConditionalNode, Kind, NodeId};
+use crate::plan::{ConditionalNode, NodeId};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(bound(
@@ -35,25 +35,6 @@ enum Stage {
     Output(u32),
 }
 
-fn definition<C>(kind: &Kind<C>) -> Option<&ConditionalNode<C>> {
-    match kind {
-        Kind::Conditional(node) => Some(node),
-        _ => None,
-    }
-}
-
-macro_rules! top {
-    ($cursor:expr) => {{
-        let Some(Frame::Conditional(frame)) = $cursor.state.stack.last_mut() else {
-            return Next::Wait;
-        };
-        let Some(node) = definition(&$cursor.plan.node(frame.opened.node).kind) else {
-            return Next::Wait;
-        };
-        (frame, node)
-    }};
-}
-
 pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: D::Object) -> Next<D> {
     let opened = cursor.open(node);
     let frame = ConditionalFrame {
@@ -64,14 +45,14 @@ pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: 
     cursor.state.stack.push(Frame::Conditional(Box::new(frame)));
     if cursor.too_late() {
         let failure = cursor.late(node, 0);
-        return end(cursor, Completion::Failed(Arc::new(failure)));
+        return cursor.end_top(Completion::Failed(Arc::new(failure)));
     }
     ask(cursor)
 }
 
 pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     let deadline = cursor.state.deadline;
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Conditional);
     let (role, index) = match frame.stage {
         Stage::Condition => (Role::Condition, 0),
         Stage::Input(branch) => (Role::BranchInput, branch),
@@ -91,7 +72,7 @@ pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
 }
 
 pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) -> Next<D> {
-    let (frame, definition) = top!(cursor);
+    let (frame, definition) = top!(cursor, Conditional);
     let (node, record, stage) = (frame.opened.node, frame.opened.record, frame.stage);
     let (answer, view) = match reply {
         Reply::Answer(answer, view) => (answer, view),
@@ -103,12 +84,12 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
                 FailureKind::Mapper
             };
             let failure = cursor.located(*failure, kind, node, 0);
-            return end(cursor, Completion::Failed(Arc::new(failure)));
+            return cursor.end_top(Completion::Failed(Arc::new(failure)));
         }
         Reply::TimedOut(usage) => {
             cursor.spend(record, usage);
             let failure = cursor.late(node, 0);
-            return end(cursor, Completion::Failed(Arc::new(failure)));
+            return cursor.end_top(Completion::Failed(Arc::new(failure)));
         }
         _ => return Next::Wait,
     };
@@ -121,7 +102,7 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
             else {
                 let failure = unknown_branch(&key, definition);
                 let failure = cursor.located(failure, FailureKind::UnknownBranch, node, 0);
-                return end(cursor, Completion::Failed(Arc::new(failure)));
+                return cursor.end_top(Completion::Failed(Arc::new(failure)));
             };
             frame.stage = if definition.input_mapper.is_some() {
                 Stage::Input(branch)
@@ -143,14 +124,14 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
             cursor.spend(record, usage);
             match commit(cursor, node, view) {
                 Ok(()) => enter_branch(cursor),
-                Err(failure) => end(cursor, Completion::Failed(failure)),
+                Err(failure) => cursor.end_top(Completion::Failed(failure)),
             }
         }
         (Stage::Output(_), Answer::Value { value, usage }) => {
             cursor.spend(record, usage);
             match commit(cursor, node, view) {
-                Ok(()) => end(cursor, Completion::Success(value)),
-                Err(failure) => end(cursor, Completion::Failed(failure)),
+                Ok(()) => cursor.end_top(Completion::Success(value)),
+                Err(failure) => cursor.end_top(Completion::Failed(failure)),
             }
         }
         _ => Next::Wait,
@@ -158,7 +139,7 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
 }
 
 fn enter_branch<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
-    let (frame, definition) = top!(cursor);
+    let (frame, definition) = top!(cursor, Conditional);
     let Stage::Branch(branch) = frame.stage else {
         return Next::Wait;
     };
@@ -174,14 +155,14 @@ fn enter_branch<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
 }
 
 pub(super) fn child_finished<D: Domain>(cursor: &mut Cursor<'_, D>, completion: Completion<D>) -> Next<D> {
-    let (frame, definition) = top!(cursor);
+    let (frame, definition) = top!(cursor, Conditional);
     match (completion, frame.stage) {
         (Completion::Success(output), Stage::Branch(branch)) if definition.output_mapper.is_some() => {
             frame.value = output;
             frame.stage = Stage::Output(branch);
             ask(cursor)
         }
-        (completion, _) => end(cursor, completion),
+        (completion, _) => cursor.end_top(completion),
     }
 }
 
@@ -196,13 +177,6 @@ fn commit<D: Domain>(
             .map_err(|failure| Arc::new(cursor.located(failure, FailureKind::Context, node, 0))),
         None => Ok(()),
     }
-}
-
-fn end<D: Domain>(cursor: &mut Cursor<'_, D>, completion: Completion<D>) -> Next<D> {
-    let (frame, _) = top!(cursor);
-    let opened = frame.opened;
-    cursor.close(opened, &completion);
-    Next::Return(completion)
 }
 
 fn unknown_branch<D: Domain>(key: &str, node: &ConditionalNode<D::Callable>) -> Failure<D> {

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use super::fault::{Fault, is_planted};
 use super::frame::{self, Frame, Opened};
 use super::{
-    Answer, Call, CallId, Command, Completion, Domain, Event, Failure, Finish, Input, LaneId, LanePlace,
-    Machine, Notice, NoticeKind, Outcome, PauseId, Pending, Record, Role, State, Status, Stop, Time, TimerId,
-    gate, human,
+    Answer, Call, CallId, Command, Completion, Domain, Event, Failure, FailureKind, Finish, Input, LaneId,
+    LanePlace, Machine, Notice, NoticeKind, Outcome, PauseId, Pending, Record, Role, State, Status, Stop,
+    Time, TimerId, gate, human,
 };
 use crate::plan::{NodeId, Plan};
 use crate::usage::Usage;
@@ -358,6 +358,22 @@ impl<D: Domain> Cursor<'_, D> {
             outer_parent,
             outer_deadline,
         }
+    }
+
+    /// Ends the node of the frame on top.
+    pub(super) fn end_top(&mut self, completion: Completion<D>) -> Next<D> {
+        if let Some(opened) = self.state.stack.last().and_then(Frame::opened) {
+            self.close(opened, &completion);
+        }
+        Next::Return(completion)
+    }
+
+    /// Ends it with a failure of its own.
+    pub(super) fn fail_top(&mut self, failure: Failure<D>, kind: FailureKind) -> Next<D> {
+        let node = self.state.stack.last().and_then(Frame::opened);
+        let node = node.map_or(self.plan.root(), |opened| opened.node);
+        let failure = self.located(failure, kind, node, 0);
+        self.end_top(Completion::Failed(Arc::new(failure)))
     }
 
     /// Ends a node as `completion` says. Its usage goes up to the record around it.

@@ -110,6 +110,26 @@ impl<D: Domain> Frame<D> {
     }
 }
 
+/// The frame on top and its node, both of a construct, or nothing to do.
+macro_rules! top {
+    ($cursor:expr, Guard) => {
+        $crate::machine::frame::top!(@ $cursor, Guard, node)
+    };
+    ($cursor:expr, $kind:ident) => {
+        $crate::machine::frame::top!(@ $cursor, $kind, opened.node)
+    };
+    (@ $cursor:expr, $kind:ident, $($place:ident).+) => {{
+        let Some($crate::machine::frame::Frame::$kind(frame)) = $cursor.state.stack.last_mut() else {
+            return $crate::machine::cursor::Next::Wait;
+        };
+        let $crate::plan::Kind::$kind(node) = &$cursor.plan.node(frame.$($place).+).kind else {
+            return $crate::machine::cursor::Next::Wait;
+        };
+        (frame, node)
+    }};
+}
+pub(super) use top;
+
 /// Begins a node.
 #[inline]
 pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: D::Object) -> Next<D> {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::cursor::{Ask, Cursor, Next, Reply};
-use super::frame::{Frame, Opened};
+use super::frame::{Frame, Opened, top};
 use super::lanes::Lanes;
 use super::{Answer, Completion, Domain, FailureKind, Input, LaneRecord, Outcome, Role};
-use crate::plan::{GroupNode, Kind, LaneFailure, NodeId};
+use crate::plan::{Kind, LaneFailure, NodeId};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(bound(
@@ -37,28 +37,9 @@ enum Stage {
     Collect,
 }
 
-fn definition<C>(kind: &Kind<C>) -> Option<&GroupNode<C>> {
-    match kind {
-        Kind::Group(node) => Some(node),
-        _ => None,
-    }
-}
-
-macro_rules! top {
-    ($cursor:expr) => {{
-        let Some(Frame::Group(frame)) = $cursor.state.stack.last_mut() else {
-            return Next::Wait;
-        };
-        let Some(node) = definition(&$cursor.plan.node(frame.opened.node).kind) else {
-            return Next::Wait;
-        };
-        (frame, node)
-    }};
-}
-
 pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: D::Object) -> Next<D> {
     let opened = cursor.open(node);
-    let Some(group) = definition(&cursor.plan.node(node).kind) else {
+    let Kind::Group(group) = &cursor.plan.node(node).kind else {
         return Next::Wait;
     };
     let isolated = group.inherit.is_some();
@@ -79,7 +60,7 @@ pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: 
 
 pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     let deadline = cursor.state.deadline;
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Group);
     let (role, input) = match frame.stage {
         Stage::Inherit => (Role::Inherit, Input::Value(frame.input.clone())),
         Stage::Run => return Next::Wait,
@@ -101,11 +82,11 @@ pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
 }
 
 pub(super) fn child_finished<D: Domain>(cursor: &mut Cursor<'_, D>, completion: Completion<D>) -> Next<D> {
-    end(cursor, completion)
+    cursor.end_top(completion)
 }
 
 pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) -> Next<D> {
-    let (frame, definition) = top!(cursor);
+    let (frame, definition) = top!(cursor, Group);
     let (node, record, stage) = (frame.opened.node, frame.opened.record, frame.stage);
     match reply {
         Reply::Lane(lane, finish) => {
@@ -127,20 +108,20 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
             }
             match outcome {
                 Some(Outcome::Completed(_)) if collects => ask(cursor),
-                Some(Outcome::Completed(output)) => end(cursor, Completion::Success(output)),
-                Some(Outcome::Failed(failure)) => end(cursor, Completion::Failed(failure)),
-                Some(Outcome::Stopped(stop)) => end(cursor, Completion::Stopped(stop)),
+                Some(Outcome::Completed(output)) => cursor.end_top(Completion::Success(output)),
+                Some(Outcome::Failed(failure)) => cursor.end_top(Completion::Failed(failure)),
+                Some(Outcome::Stopped(stop)) => cursor.end_top(Completion::Stopped(stop)),
                 None => Next::Wait,
             }
         }
         Reply::Answer(answer, view) => match (stage, answer) {
             (Stage::Inherit, _) => {
                 let context = view.unwrap_or_else(|| D::fork(&cursor.state.context));
-                let (frame, _) = top!(cursor);
+                let (frame, _) = top!(cursor, Group);
                 frame.stage = Stage::Run;
                 let mut lanes = std::mem::take(&mut frame.lanes);
                 lanes.start_in(cursor, definition.body, context);
-                let (frame, _) = top!(cursor);
+                let (frame, _) = top!(cursor, Group);
                 frame.lanes = lanes;
                 Next::Wait
             }
@@ -148,9 +129,9 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
                 match view.map(|view| D::commit(&mut cursor.state.context, view)) {
                     Some(Err(failure)) => {
                         let failure = cursor.located(failure, FailureKind::Context, node, 0);
-                        end(cursor, Completion::Failed(Arc::new(failure)))
+                        cursor.end_top(Completion::Failed(Arc::new(failure)))
                     }
-                    Some(Ok(())) | None => end(cursor, Completion::Success(value)),
+                    Some(Ok(())) | None => cursor.end_top(Completion::Success(value)),
                 }
             }
             _ => Next::Wait,
@@ -158,20 +139,13 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
         Reply::Failed(failure, usage) => {
             cursor.spend(record, usage);
             let failure = cursor.located(*failure, FailureKind::Context, node, 0);
-            end(cursor, Completion::Failed(Arc::new(failure)))
+            cursor.end_top(Completion::Failed(Arc::new(failure)))
         }
         Reply::TimedOut(usage) => {
             cursor.spend(record, usage);
             let failure = cursor.late(node, 0);
-            end(cursor, Completion::Failed(Arc::new(failure)))
+            cursor.end_top(Completion::Failed(Arc::new(failure)))
         }
         Reply::Woke | Reply::Reserved | Reply::Refused(_) => Next::Wait,
     }
-}
-
-fn end<D: Domain>(cursor: &mut Cursor<'_, D>, completion: Completion<D>) -> Next<D> {
-    let (frame, _) = top!(cursor);
-    let opened = frame.opened;
-    cursor.close(opened, &completion);
-    Next::Return(completion)
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::cursor::{Ask, Cursor, Next, Reply};
-use super::frame::Frame;
+use super::frame::{Frame, top};
 use super::step::both_failed;
 use super::{Answer, Completion, Domain, Failure, Held, Input, Role};
-use crate::plan::{GuardNode, Kind, NodeId};
+use crate::plan::{Kind, NodeId};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(bound(
@@ -37,28 +37,9 @@ impl<D: Domain> GuardFrame<D> {
     }
 }
 
-fn definition<C>(kind: &Kind<C>) -> Option<&GuardNode<C>> {
-    match kind {
-        Kind::Guard(node) => Some(node),
-        _ => None,
-    }
-}
-
-macro_rules! top {
-    ($cursor:expr) => {{
-        let Some(Frame::Guard(frame)) = $cursor.state.stack.last_mut() else {
-            return Next::Wait;
-        };
-        let Some(node) = definition(&$cursor.plan.node(frame.node).kind) else {
-            return Next::Wait;
-        };
-        (frame, node)
-    }};
-}
-
 pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: D::Object) -> Next<D> {
     let first = u32::try_from(cursor.state.history.records.len()).unwrap_or(u32::MAX);
-    let Some(guard) = definition(&cursor.plan.node(node).kind) else {
+    let Kind::Guard(guard) = &cursor.plan.node(node).kind else {
         return Next::Wait;
     };
     let frame = GuardFrame {
@@ -74,7 +55,7 @@ pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: 
 
 pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     let deadline = cursor.state.deadline;
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Guard);
     let (Stage::Describe, Some(failure)) = (frame.stage, frame.failure.clone()) else {
         return Next::Wait;
     };
@@ -97,7 +78,7 @@ pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
 
 /// The body or the handler has ended.
 pub(super) fn child_finished<D: Domain>(cursor: &mut Cursor<'_, D>, completion: Completion<D>) -> Next<D> {
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Guard);
     match (frame.stage, completion) {
         (Stage::Body, Completion::Failed(failure)) => {
             frame.failure = Some(failure);
@@ -117,7 +98,7 @@ pub(super) fn child_finished<D: Domain>(cursor: &mut Cursor<'_, D>, completion: 
 }
 
 pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) -> Next<D> {
-    let (frame, definition) = top!(cursor);
+    let (frame, definition) = top!(cursor, Guard);
     match (reply, frame.failure.clone()) {
         (Reply::Answer(Answer::Value { value, .. }, _), _) => {
             frame.stage = Stage::Handler;

@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::cursor::{Ask, Cursor, Next, Reply};
 use super::fault::{Fault, is_planted};
-use super::frame::{Frame, Opened};
+use super::frame::{Frame, Opened, top};
 use super::{
     Answer, Command, Completion, Domain, Failure, FailureKind, Held, HookPoint, Input, NoticeKind, Pause,
     PauseId, Pending, Role,
 };
-use crate::plan::{HumanNode, Kind, NodeId};
+use crate::plan::{HumanNode, NodeId};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(bound(
@@ -61,25 +61,6 @@ impl<D: Domain> HumanFrame<D> {
     }
 }
 
-fn definition<C>(kind: &Kind<C>) -> Option<&HumanNode<C>> {
-    match kind {
-        Kind::Human(node) => Some(node),
-        _ => None,
-    }
-}
-
-macro_rules! top {
-    ($cursor:expr) => {{
-        let Some(Frame::Human(frame)) = $cursor.state.stack.last_mut() else {
-            return Next::Wait;
-        };
-        let Some(node) = definition(&$cursor.plan.node(frame.opened.node).kind) else {
-            return Next::Wait;
-        };
-        (frame, node)
-    }};
-}
-
 pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: D::Object) -> Next<D> {
     let opened = cursor.open(node);
     let frame = HumanFrame {
@@ -92,7 +73,7 @@ pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: 
     cursor.state.stack.push(Frame::Human(Box::new(frame)));
     if cursor.too_late() {
         let failure = cursor.late(node, 0);
-        return fail(cursor, failure, FailureKind::Deadline);
+        return cursor.fail_top(failure, FailureKind::Deadline);
     }
     if let Some(record) = cursor.record(opened.record) {
         record.attempts = 1;
@@ -102,7 +83,7 @@ pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: 
 
 pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     let deadline = cursor.state.deadline;
-    let (frame, definition) = top!(cursor);
+    let (frame, definition) = top!(cursor, Human);
     let node = frame.opened.node;
     let (role, input) = match frame.stage {
         Stage::Question => (Role::Question, Input::Value(frame.value.clone())),
@@ -134,7 +115,7 @@ pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
 
 /// An answer has come, or none in time.
 pub(super) fn resumed<D: Domain>(cursor: &mut Cursor<'_, D>, answer: Option<D::Object>) -> Next<D> {
-    let (frame, definition) = top!(cursor);
+    let (frame, definition) = top!(cursor, Human);
     let opened = frame.opened;
     let has_default = definition.default.is_some();
     let accepts = definition.accept.is_some();
@@ -160,13 +141,13 @@ pub(super) fn resumed<D: Domain>(cursor: &mut Cursor<'_, D>, answer: Option<D::O
                 "nobody answered the question of step `{name}` within {limit:?}, and it has no default"
             );
             let failure = Failure::new(FailureKind::Timeout, "TimeoutError", message).permanent();
-            fail(cursor, failure, FailureKind::Timeout)
+            cursor.fail_top(failure, FailureKind::Timeout)
         }
     }
 }
 
 pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) -> Next<D> {
-    let (frame, definition) = top!(cursor);
+    let (frame, definition) = top!(cursor, Human);
     let (opened, stage) = (frame.opened, frame.stage);
     let accepts = definition.accept.is_some();
     if stage == Stage::Tell && !matches!(reply, Reply::TimedOut(_)) {
@@ -182,16 +163,16 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
             }
             if stage == Stage::Question {
                 let pause = PauseId(cursor.next_id());
-                let (frame, _) = top!(cursor);
+                let (frame, _) = top!(cursor, Human);
                 frame.question = Some((pause, value));
                 if cursor.state.options.hooks {
-                    let (frame, _) = top!(cursor);
+                    let (frame, _) = top!(cursor, Human);
                     frame.stage = Stage::Tell;
                     return ask(cursor);
                 }
                 return put(cursor);
             }
-            let (frame, _) = top!(cursor);
+            let (frame, _) = top!(cursor, Human);
             frame.value = value;
             if stage == Stage::Default && accepts {
                 frame.stage = Stage::Accept;
@@ -223,20 +204,20 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
 
 /// An answer that is not taken leaves the question open; nothing else that fails here does.
 fn refused<D: Domain>(cursor: &mut Cursor<'_, D>, failure: Failure<D>, kind: FailureKind) -> Next<D> {
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Human);
     if frame.stage != Stage::Accept || kind == FailureKind::Deadline {
-        return fail(cursor, failure, kind);
+        return cursor.fail_top(failure, kind);
     }
     let opened = frame.opened;
     let failure = Arc::new(cursor.located(failure, kind, opened.node, 0));
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Human);
     frame.rejected = Some(failure);
     put(cursor)
 }
 
 /// Stands still for an answer.
 fn put<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Human);
     let opened = frame.opened;
     frame.stage = Stage::Wait;
     cursor.notify(NoticeKind::Paused, opened.node, opened.record, 0);
@@ -244,25 +225,11 @@ fn put<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
 }
 
 fn answered<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Human);
     let output = frame.value.clone();
     if is_planted(Fault::AnsweredAskedAgain) {
         frame.stage = Stage::Wait;
         let _ = ask(cursor);
     }
-    end(cursor, Completion::Success(output))
-}
-
-fn fail<D: Domain>(cursor: &mut Cursor<'_, D>, failure: Failure<D>, kind: FailureKind) -> Next<D> {
-    let (frame, _) = top!(cursor);
-    let node = frame.opened.node;
-    let failure = cursor.located(failure, kind, node, 0);
-    end(cursor, Completion::Failed(Arc::new(failure)))
-}
-
-fn end<D: Domain>(cursor: &mut Cursor<'_, D>, completion: Completion<D>) -> Next<D> {
-    let (frame, _) = top!(cursor);
-    let opened = frame.opened;
-    cursor.close(opened, &completion);
-    Next::Return(completion)
+    cursor.end_top(Completion::Success(output))
 }

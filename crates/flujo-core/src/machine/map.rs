@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use super::cursor::{Ask, Cursor, Next, Reply};
 use super::fault::{Fault, is_planted};
-use super::frame::{Frame, Opened};
+use super::frame::{Frame, Opened, top};
 use super::lanes::{Joined, Lanes};
 use super::parallel::{JoinStage, lane_failure};
 use super::{
     Answer, Command, Completion, Domain, Failure, FailureKind, Held, Input, LaneRecord, Outcome, Pending,
     Role,
 };
-use crate::plan::{Kind, MapNode, NodeId};
+use crate::plan::NodeId;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(bound(
@@ -63,25 +63,6 @@ impl<D: Domain> MapFrame<D> {
     }
 }
 
-fn definition<C>(kind: &Kind<C>) -> Option<&MapNode<C>> {
-    match kind {
-        Kind::Map(node) => Some(node),
-        _ => None,
-    }
-}
-
-macro_rules! top {
-    ($cursor:expr) => {{
-        let Some(Frame::Map(frame)) = $cursor.state.stack.last_mut() else {
-            return Next::Wait;
-        };
-        let Some(node) = definition(&$cursor.plan.node(frame.opened.node).kind) else {
-            return Next::Wait;
-        };
-        (frame, node)
-    }};
-}
-
 pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: D::Object) -> Next<D> {
     let opened = cursor.open(node);
     let frame = MapFrame {
@@ -98,7 +79,7 @@ pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: 
 
 pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     let deadline = cursor.state.deadline;
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Map);
     let (role, input) = match (frame.stage, &frame.source) {
         (JoinStage::Route, _) => return Next::Wait,
         (JoinStage::Run, Source::Input(input)) => (Role::Items, Input::Value(input.clone())),
@@ -124,14 +105,14 @@ pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
 
 /// Starts what may start and reads on as room comes free; when nothing is under way any more, joins.
 fn go_on<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
-    let (frame, node) = top!(cursor);
+    let (frame, node) = top!(cursor, Map);
     let limit = node.max_concurrency as usize;
     let mut lanes = std::mem::take(&mut frame.lanes);
     lanes.start(cursor, limit, |_| Some(node.body));
     let reads_on = lanes.has_room(limit) && lanes.all_started();
     let (running, halted) = (lanes.any_running(), lanes.is_halted());
     let pending = cursor.state.pending != Pending::Nothing;
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Map);
     frame.lanes = lanes;
     if halted && matches!(frame.source, Source::Cursor(_)) {
         frame.source = Source::Dry;
@@ -150,7 +131,7 @@ fn go_on<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
 }
 
 fn join<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
-    let (frame, node) = top!(cursor);
+    let (frame, node) = top!(cursor, Map);
     let records = frame.lanes.records(cursor.plan);
     let (record, stop, broken) = (frame.opened.record, frame.lanes.take_stop(), frame.broken.take());
     let joined = frame.lanes.joined(node.on_failure);
@@ -164,10 +145,10 @@ fn join<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
         record.details_mut().lanes = Arc::clone(&records);
     }
     if let Some(stop) = stop {
-        return end(cursor, Completion::Stopped(stop));
+        return cursor.end_top(Completion::Stopped(stop));
     }
     if let Some(broken) = broken {
-        return end(cursor, Completion::Failed(broken));
+        return cursor.end_top(Completion::Failed(broken));
     }
     match joined {
         Joined::Failed(place) => {
@@ -175,14 +156,14 @@ fn join<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
                 .get(place)
                 .map(|lane| lane_failure(FailureKind::Item, "item", lane));
             let failure = failure.unwrap_or_else(|| Failure::new(FailureKind::Item, "ItemError", "no item"));
-            fail(cursor, failure, FailureKind::Item)
+            cursor.fail_top(failure, FailureKind::Item)
         }
         Joined::Succeeded => ask(cursor),
     }
 }
 
 pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) -> Next<D> {
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Map);
     let (record, node, stage) = (frame.opened.record, frame.opened.node, frame.stage);
     let gave_up = frame.gave_up_reading();
     match reply {
@@ -218,7 +199,7 @@ fn lane_ended<D: Domain>(
     lane: super::LaneId,
     finish: Box<super::Finish<D>>,
 ) -> Next<D> {
-    let (frame, definition) = top!(cursor);
+    let (frame, definition) = top!(cursor, Map);
     let (record, usage) = (frame.opened.record, finish.usage);
     let Some(place) = frame.lanes.ended(lane, finish, definition.on_failure) else {
         return Next::Wait;
@@ -253,7 +234,7 @@ fn answered<D: Domain>(cursor: &mut Cursor<'_, D>, answer: Answer<D>, view: Opti
     {
         return broken(cursor, failure);
     }
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Map);
     let record = frame.opened.record;
     match (frame.stage, answer) {
         (JoinStage::Run, Answer::Items(items)) => {
@@ -279,7 +260,7 @@ fn answered<D: Domain>(cursor: &mut Cursor<'_, D>, answer: Answer<D>, view: Opti
         }
         (JoinStage::Collect, Answer::Value { value, usage }) => {
             cursor.spend(record, usage);
-            end(cursor, Completion::Success(value))
+            cursor.end_top(Completion::Success(value))
         }
         _ => Next::Wait,
     }
@@ -287,30 +268,16 @@ fn answered<D: Domain>(cursor: &mut Cursor<'_, D>, answer: Answer<D>, view: Opti
 
 /// The map fails for a reason of its own; lanes that run are ended first.
 fn broken<D: Domain>(cursor: &mut Cursor<'_, D>, failure: Failure<D>) -> Next<D> {
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Map);
     if frame.stage != JoinStage::Run {
         let kind = failure.kind;
-        return fail(cursor, failure, kind);
+        return cursor.fail_top(failure, kind);
     }
     let node = frame.opened.node;
     let kind = failure.kind;
     let failure = Arc::new(cursor.located(failure, kind, node, 0));
     cursor.cancel_lanes();
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Map);
     frame.broken.get_or_insert(failure);
     go_on(cursor)
-}
-
-fn fail<D: Domain>(cursor: &mut Cursor<'_, D>, failure: Failure<D>, kind: FailureKind) -> Next<D> {
-    let (frame, _) = top!(cursor);
-    let node = frame.opened.node;
-    let failure = cursor.located(failure, kind, node, 0);
-    end(cursor, Completion::Failed(Arc::new(failure)))
-}
-
-fn end<D: Domain>(cursor: &mut Cursor<'_, D>, completion: Completion<D>) -> Next<D> {
-    let (frame, _) = top!(cursor);
-    let opened = frame.opened;
-    cursor.close(opened, &completion);
-    Next::Return(completion)
 }

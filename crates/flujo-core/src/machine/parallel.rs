@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::cursor::{Ask, Cursor, Next, Reply};
 use super::fault::{Fault, is_planted};
-use super::frame::{Frame, Opened};
+use super::frame::{Frame, Opened, top};
 use super::lanes::{Joined, Lanes};
 use super::{
     Answer, Chosen, Completion, Domain, Failure, FailureKind, Finish, Held, Input, LaneRecord, Outcome, Role,
 };
-use crate::plan::{Kind, NodeId, ParallelNode};
+use crate::plan::{Kind, NodeId};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(bound(
@@ -55,28 +55,9 @@ pub(super) enum JoinStage {
     Collect,
 }
 
-fn definition<C>(kind: &Kind<C>) -> Option<&ParallelNode<C>> {
-    match kind {
-        Kind::Parallel(node) => Some(node),
-        _ => None,
-    }
-}
-
-macro_rules! top {
-    ($cursor:expr) => {{
-        let Some(Frame::Parallel(frame)) = $cursor.state.stack.last_mut() else {
-            return Next::Wait;
-        };
-        let Some(node) = definition(&$cursor.plan.node(frame.opened.node).kind) else {
-            return Next::Wait;
-        };
-        (frame, node)
-    }};
-}
-
 pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: D::Object) -> Next<D> {
     let opened = cursor.open(node);
-    let Some(definition) = definition(&cursor.plan.node(node).kind) else {
+    let Kind::Parallel(definition) = &cursor.plan.node(node).kind else {
         return Next::Wait;
     };
     if let Some(router) = &definition.router {
@@ -107,19 +88,19 @@ pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: 
 
 /// The router has ended.
 pub(super) fn child_finished<D: Domain>(cursor: &mut Cursor<'_, D>, completion: Completion<D>) -> Next<D> {
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Parallel);
     match (completion, &mut frame.routing) {
         (Completion::Success(output), Some(routing)) => {
             routing.output = Some(output);
             ask(cursor)
         }
-        (completion, _) => end(cursor, completion),
+        (completion, _) => cursor.end_top(completion),
     }
 }
 
 /// Starts the branches that the router chose.
 fn routed<D: Domain>(cursor: &mut Cursor<'_, D>, chosen: &[Chosen]) -> Next<D> {
-    let (frame, node) = top!(cursor);
+    let (frame, node) = top!(cursor, Parallel);
     let known = |branch: &u32| (*branch as usize) < node.branches.len();
     if let Some(unknown) = chosen
         .iter()
@@ -136,7 +117,7 @@ fn routed<D: Domain>(cursor: &mut Cursor<'_, D>, chosen: &[Chosen]) -> Next<D> {
             known.join(", ")
         );
         let failure = Failure::new(FailureKind::UnknownBranch, "KeyError", message).permanent();
-        return fail(cursor, failure, FailureKind::UnknownBranch);
+        return cursor.fail_top(failure, FailureKind::UnknownBranch);
     }
     let mut branches: Vec<u32> = chosen.iter().filter_map(|chosen| chosen.branch).collect();
     branches.sort_unstable();
@@ -151,20 +132,20 @@ fn routed<D: Domain>(cursor: &mut Cursor<'_, D>, chosen: &[Chosen]) -> Next<D> {
 
 /// Starts what may start; when nothing runs any more, joins.
 fn go_on<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
-    let (frame, node) = top!(cursor);
+    let (frame, node) = top!(cursor, Parallel);
     let limit = node.max_concurrency.map_or(usize::MAX, |limit| limit as usize);
     let mut lanes = std::mem::take(&mut frame.lanes);
     lanes.start(cursor, limit, |place| {
         node.branches.get(place).map(|(_, body)| *body)
     });
     let running = lanes.any_running();
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Parallel);
     frame.lanes = lanes;
     if running { Next::Wait } else { join(cursor) }
 }
 
 fn join<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
-    let (frame, node) = top!(cursor);
+    let (frame, node) = top!(cursor, Parallel);
     let records = frame.lanes.records(cursor.plan);
     let (record, stop) = (frame.opened.record, frame.lanes.take_stop());
     let joined = frame.lanes.joined(node.on_failure);
@@ -178,7 +159,7 @@ fn join<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
         record.details_mut().lanes = Arc::clone(&records);
     }
     if let Some(stop) = stop {
-        return end(cursor, Completion::Stopped(stop));
+        return cursor.end_top(Completion::Stopped(stop));
     }
     match joined {
         Joined::Failed(place) => {
@@ -187,11 +168,11 @@ fn join<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
                 .map(|lane| lane_failure(FailureKind::Branch, "branch", lane));
             let failure =
                 failure.unwrap_or_else(|| Failure::new(FailureKind::Branch, "BranchError", "no branch"));
-            fail(cursor, failure, FailureKind::Branch)
+            cursor.fail_top(failure, FailureKind::Branch)
         }
         Joined::Succeeded if records.is_empty() => {
             // A router chose nothing: there are no contexts to merge.
-            let (frame, _) = top!(cursor);
+            let (frame, _) = top!(cursor, Parallel);
             frame.stage = JoinStage::Collect;
             ask(cursor)
         }
@@ -201,7 +182,7 @@ fn join<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
 
 pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     let deadline = cursor.state.deadline;
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Parallel);
     let role = match frame.stage {
         JoinStage::Route => {
             let Some(output) = frame.routing.as_ref().and_then(|routing| routing.output.clone()) else {
@@ -235,7 +216,7 @@ pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
 }
 
 pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) -> Next<D> {
-    let (frame, definition) = top!(cursor);
+    let (frame, definition) = top!(cursor, Parallel);
     let (record, node, stage) = (frame.opened.record, frame.opened.node, frame.stage);
     match reply {
         Reply::Lane(lane, finish) => {
@@ -257,18 +238,18 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
             if let Some(view) = view
                 && let Err(failure) = D::commit(&mut cursor.state.context, view)
             {
-                return fail(cursor, failure, FailureKind::Merge);
+                return cursor.fail_top(failure, FailureKind::Merge);
             }
             match (stage, answer) {
                 (JoinStage::Route, Answer::Branches(chosen)) => routed(cursor, &chosen),
                 (JoinStage::Merge, _) => {
-                    let (frame, _) = top!(cursor);
+                    let (frame, _) = top!(cursor, Parallel);
                     frame.stage = JoinStage::Collect;
                     ask(cursor)
                 }
                 (JoinStage::Collect, Answer::Value { value, usage }) => {
                     cursor.spend(record, usage);
-                    end(cursor, Completion::Success(value))
+                    cursor.end_top(Completion::Success(value))
                 }
                 _ => Next::Wait,
             }
@@ -280,30 +261,16 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
             } else {
                 FailureKind::Merge
             };
-            fail(cursor, *failure, kind)
+            cursor.fail_top(*failure, kind)
         }
         Reply::TimedOut(usage) => {
             cursor.spend(record, usage);
             let failure = cursor.late(node, 0);
             let kind = failure.kind;
-            fail(cursor, failure, kind)
+            cursor.fail_top(failure, kind)
         }
         Reply::Woke | Reply::Reserved | Reply::Refused(_) => Next::Wait,
     }
-}
-
-fn fail<D: Domain>(cursor: &mut Cursor<'_, D>, failure: Failure<D>, kind: FailureKind) -> Next<D> {
-    let (frame, _) = top!(cursor);
-    let node = frame.opened.node;
-    let failure = cursor.located(failure, kind, node, 0);
-    end(cursor, Completion::Failed(Arc::new(failure)))
-}
-
-fn end<D: Domain>(cursor: &mut Cursor<'_, D>, completion: Completion<D>) -> Next<D> {
-    let (frame, _) = top!(cursor);
-    let opened = frame.opened;
-    cursor.close(opened, &completion);
-    Next::Return(completion)
 }
 
 /// The failure of a step one of whose lanes failed.

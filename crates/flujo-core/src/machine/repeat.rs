@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::cursor::{Ask, Cursor, Next, Reply};
 use super::fault::{Fault, is_planted};
-use super::frame::{Frame, Opened};
+use super::frame::{Frame, Opened, top};
 use super::{Answer, Completion, Domain, ExitReason, Failure, FailureKind, Held, Input, LoopEnd, Role};
-use crate::plan::{IterationFailure, Kind, LoopNode, NodeId};
+use crate::plan::{IterationFailure, NodeId};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(bound(
@@ -56,25 +56,6 @@ impl<D: Domain> LoopFrame<D> {
     }
 }
 
-fn definition<C>(kind: &Kind<C>) -> Option<&LoopNode<C>> {
-    match kind {
-        Kind::Loop(node) => Some(node),
-        _ => None,
-    }
-}
-
-macro_rules! top {
-    ($cursor:expr) => {{
-        let Some(Frame::Loop(frame)) = $cursor.state.stack.last_mut() else {
-            return Next::Wait;
-        };
-        let Some(node) = definition(&$cursor.plan.node(frame.opened.node).kind) else {
-            return Next::Wait;
-        };
-        (frame, node)
-    }};
-}
-
 pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: D::Object) -> Next<D> {
     let opened = cursor.open(node);
     let frame = LoopFrame {
@@ -87,7 +68,7 @@ pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: 
         outer: None,
     };
     cursor.state.stack.push(Frame::Loop(Box::new(frame)));
-    let (_, definition) = top!(cursor);
+    let (_, definition) = top!(cursor, Loop);
     if definition.first_input.is_some() {
         ask(cursor)
     } else {
@@ -98,12 +79,12 @@ pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: 
 /// Begins the next iteration on the frame's value.
 fn iterate<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     if cursor.too_late() {
-        let (frame, _) = top!(cursor);
+        let (frame, _) = top!(cursor, Loop);
         let node = frame.opened.node;
         let failure = cursor.late(node, 0);
         return fail(cursor, failure, FailureKind::Deadline, ExitReason::Deadline);
     }
-    let (frame, definition) = top!(cursor);
+    let (frame, definition) = top!(cursor, Loop);
     frame.iteration += 1;
     frame.stage = Stage::Body;
     if definition.on_failure == IterationFailure::Continue {
@@ -122,7 +103,7 @@ fn iterate<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
 
 pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     let deadline = cursor.state.deadline;
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Loop);
     let role = match frame.stage {
         Stage::First => Role::LoopInput,
         Stage::Exit => Role::Exit,
@@ -149,7 +130,7 @@ pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
 
 /// The body or the judge has ended.
 pub(super) fn child_finished<D: Domain>(cursor: &mut Cursor<'_, D>, completion: Completion<D>) -> Next<D> {
-    let (frame, definition) = top!(cursor);
+    let (frame, definition) = top!(cursor, Loop);
     match completion {
         Completion::Success(output) => {
             if let (Stage::Body, Some(judge)) = (frame.stage, definition.judge) {
@@ -183,14 +164,14 @@ pub(super) fn child_finished<D: Domain>(cursor: &mut Cursor<'_, D>, completion: 
             if let Some(outer) = frame.outer.take() {
                 cursor.state.context = outer;
             }
-            end(cursor, Completion::Stopped(stop))
+            cursor.end_top(Completion::Stopped(stop))
         }
     }
 }
 
 /// An iteration failed: the loop fails with it, or goes on with the last good output.
 fn iteration_failed<D: Domain>(cursor: &mut Cursor<'_, D>, cause: Arc<Failure<D>>) -> Next<D> {
-    let (frame, definition) = top!(cursor);
+    let (frame, definition) = top!(cursor, Loop);
     if definition.on_failure == IterationFailure::Continue {
         if frame.iteration >= definition.max_loops {
             return exhausted(cursor, Some(&cause));
@@ -209,7 +190,7 @@ fn iteration_failed<D: Domain>(cursor: &mut Cursor<'_, D>, cause: Arc<Failure<D>
     failure.error.clone_from(&cause.error);
     failure.retry = cause.root().retry;
     let failure = failure.caused_by(cause);
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Loop);
     let node = frame.opened.node;
     let failure = cursor.located(failure, FailureKind::LoopBody, node, 0);
     conclude(
@@ -221,7 +202,7 @@ fn iteration_failed<D: Domain>(cursor: &mut Cursor<'_, D>, cause: Arc<Failure<D>
 
 /// Another iteration follows: what it is to work on.
 fn next_input<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
-    let (frame, definition) = top!(cursor);
+    let (frame, definition) = top!(cursor, Loop);
     if definition.next_input.is_some() {
         frame.stage = Stage::Next;
         return ask(cursor);
@@ -234,7 +215,7 @@ fn next_input<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
 
 /// The most iterations have been made, and the loop has not done.
 fn exhausted<D: Domain>(cursor: &mut Cursor<'_, D>, cause: Option<&Arc<Failure<D>>>) -> Next<D> {
-    let (frame, definition) = top!(cursor);
+    let (frame, definition) = top!(cursor, Loop);
     let (node, output) = (frame.opened.node, frame.output.clone());
     let output = if definition.judge.is_some() && frame.stage == Stage::Exit {
         Some(frame.value.clone())
@@ -251,7 +232,7 @@ fn exhausted<D: Domain>(cursor: &mut Cursor<'_, D>, cause: Option<&Arc<Failure<D
     let mut failure = Failure::new(FailureKind::LoopLimit, "MaxLoopsReached", message).permanent();
     failure.causes.extend(cause.cloned());
     let failure = cursor.located(failure, FailureKind::LoopLimit, node, 0);
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Loop);
     let record = frame.opened.record;
     let next = conclude(
         cursor,
@@ -265,7 +246,7 @@ fn exhausted<D: Domain>(cursor: &mut Cursor<'_, D>, cause: Option<&Arc<Failure<D
 }
 
 pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) -> Next<D> {
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Loop);
     let (node, record, stage) = (frame.opened.node, frame.opened.record, frame.stage);
     let reason = match stage {
         Stage::First => ExitReason::InitialInputMapperError,
@@ -302,7 +283,7 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
 }
 
 fn answered<D: Domain>(cursor: &mut Cursor<'_, D>, answer: Answer<D>) -> Next<D> {
-    let (frame, definition) = top!(cursor);
+    let (frame, definition) = top!(cursor, Loop);
     let record = frame.opened.record;
     match (frame.stage, answer) {
         (Stage::First | Stage::Next, Answer::Value { value, usage }) => {
@@ -343,7 +324,7 @@ fn fail<D: Domain>(
     kind: FailureKind,
     reason: ExitReason,
 ) -> Next<D> {
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Loop);
     let node = frame.opened.node;
     let failure = cursor.located(failure, kind, node, 0);
     conclude(cursor, reason, Completion::Failed(Arc::new(failure)))
@@ -351,18 +332,11 @@ fn fail<D: Domain>(
 
 /// Ends the loop; why is kept in its record, and of a loop that failed the last output.
 fn conclude<D: Domain>(cursor: &mut Cursor<'_, D>, reason: ExitReason, completion: Completion<D>) -> Next<D> {
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Loop);
     let (record, iterations, output) = (frame.opened.record, frame.iteration, frame.output.take());
     if let Some(record) = cursor.record(record) {
         record.details_mut().loop_end = Some(LoopEnd { iterations, reason });
         record.output = output;
     }
-    end(cursor, completion)
-}
-
-fn end<D: Domain>(cursor: &mut Cursor<'_, D>, completion: Completion<D>) -> Next<D> {
-    let (frame, _) = top!(cursor);
-    let opened = frame.opened;
-    cursor.close(opened, &completion);
-    Next::Return(completion)
+    cursor.end_top(completion)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::cursor::{Ask, Cursor, Next, Reply};
-use super::frame::{Frame, Opened};
+use super::frame::{Frame, Opened, top};
 use super::{Answer, Completion, Domain, Failure, FailureKind, Held, Input, Role};
 use crate::plan::{Kind, NodeId, StatesNode};
 
@@ -38,28 +38,12 @@ impl<D: Domain> StatesFrame<D> {
     }
 }
 
-fn definition<C>(kind: &Kind<C>) -> Option<&StatesNode<C>> {
-    match kind {
-        Kind::States(node) => Some(node),
-        _ => None,
-    }
-}
-
-macro_rules! top {
-    ($cursor:expr) => {{
-        let Some(Frame::States(frame)) = $cursor.state.stack.last_mut() else {
-            return Next::Wait;
-        };
-        let Some(node) = definition(&$cursor.plan.node(frame.opened.node).kind) else {
-            return Next::Wait;
-        };
-        (frame, node)
-    }};
-}
-
 pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: D::Object) -> Next<D> {
     let opened = cursor.open(node);
-    let start = definition(&cursor.plan.node(node).kind).map_or(0, |node| node.start);
+    let Kind::States(definition) = &cursor.plan.node(node).kind else {
+        return Next::Wait;
+    };
+    let start = definition.start;
     let frame = StatesFrame {
         opened,
         state: start,
@@ -75,12 +59,12 @@ pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: 
 /// Begins a state.
 fn begin<D: Domain>(cursor: &mut Cursor<'_, D>, state: u32, input: D::Object) -> Next<D> {
     if cursor.too_late() {
-        let (frame, _) = top!(cursor);
+        let (frame, _) = top!(cursor, States);
         let node = frame.opened.node;
         let failure = cursor.late(node, 0);
-        return end(cursor, Completion::Failed(Arc::new(failure)));
+        return cursor.end_top(Completion::Failed(Arc::new(failure)));
     }
-    let (frame, definition) = top!(cursor);
+    let (frame, definition) = top!(cursor, States);
     frame.state = state;
     frame.stage = Stage::Run;
     frame.input = input.clone();
@@ -95,13 +79,13 @@ fn begin<D: Domain>(cursor: &mut Cursor<'_, D>, state: u32, input: D::Object) ->
     }
     match of.and_then(|state| state.body) {
         Some(body) => Next::Enter(body, input),
-        None => end(cursor, Completion::Success(input)),
+        None => cursor.end_top(Completion::Success(input)),
     }
 }
 
 pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     let deadline = cursor.state.deadline;
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, States);
     if frame.stage == Stage::Run {
         return Next::Wait;
     }
@@ -124,14 +108,14 @@ pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
 
 /// A state's pipeline has ended.
 pub(super) fn child_finished<D: Domain>(cursor: &mut Cursor<'_, D>, completion: Completion<D>) -> Next<D> {
-    let (frame, definition) = top!(cursor);
+    let (frame, definition) = top!(cursor, States);
     let is_end = definition
         .states
         .get(frame.state as usize)
         .is_none_or(|state| state.end);
     match completion {
-        Completion::Stopped(_) => return end(cursor, completion),
-        completion if is_end => return end(cursor, completion),
+        Completion::Stopped(_) => return cursor.end_top(completion),
+        completion if is_end => return cursor.end_top(completion),
         Completion::Success(output) => frame.output = Some(output),
         Completion::Failed(failure) => frame.failure = Some(failure),
     }
@@ -140,7 +124,7 @@ pub(super) fn child_finished<D: Domain>(cursor: &mut Cursor<'_, D>, completion: 
 }
 
 pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) -> Next<D> {
-    let (frame, definition) = top!(cursor);
+    let (frame, definition) = top!(cursor, States);
     let (node, record) = (frame.opened.node, frame.opened.record);
     let failure = match reply {
         Reply::Answer(answer, view) => {
@@ -148,9 +132,9 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
                 && let Err(failure) = D::commit(&mut cursor.state.context, view)
             {
                 let failure = cursor.located(failure, FailureKind::Context, node, 0);
-                return end(cursor, Completion::Failed(Arc::new(failure)));
+                return cursor.end_top(Completion::Failed(Arc::new(failure)));
             }
-            let (frame, _) = top!(cursor);
+            let (frame, _) = top!(cursor, States);
             match answer {
                 Answer::Branch {
                     branch: Some(state), ..
@@ -161,7 +145,7 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
                 Answer::Branch { key, .. } => unknown_state(&key, definition),
                 Answer::Done => {
                     if let Some(failure) = frame.failure.take() {
-                        return end(cursor, Completion::Failed(failure));
+                        return cursor.end_top(Completion::Failed(failure));
                     }
                     no_transition(frame.state, definition)
                 }
@@ -180,14 +164,7 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
     };
     let kind = failure.kind;
     let failure = cursor.located(failure, kind, node, 0);
-    end(cursor, Completion::Failed(Arc::new(failure)))
-}
-
-fn end<D: Domain>(cursor: &mut Cursor<'_, D>, completion: Completion<D>) -> Next<D> {
-    let (frame, _) = top!(cursor);
-    let opened = frame.opened;
-    cursor.close(opened, &completion);
-    Next::Return(completion)
+    cursor.end_top(Completion::Failed(Arc::new(failure)))
 }
 
 fn unknown_state<D: Domain>(key: &str, node: &StatesNode<D::Callable>) -> Failure<D> {

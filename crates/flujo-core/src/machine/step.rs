@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::cursor::{Ask, Cursor, Next, Reply, nanoseconds};
 use super::fault::{Fault, is_planted};
-use super::frame::{Frame, Opened};
+use super::frame::{Frame, Opened, top};
 use super::{
     Answer, Command, Completion, Domain, Failure, FailureKind, Held, Input, LimitBreach, NoticeKind, Pending,
     RetryAdvice, Role, Stop, Time, retry,
 };
-use crate::plan::{Kind, NodeId, StepNode, Work};
+use crate::plan::{NodeId, Work};
 use crate::usage::{Usage, UsageLimits};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -150,26 +150,6 @@ impl<D: Domain> StepFrame<D> {
     }
 }
 
-fn definition<C>(kind: &Kind<C>) -> Option<&StepNode<C>> {
-    match kind {
-        Kind::Step(step) => Some(step),
-        _ => None,
-    }
-}
-
-/// The frame on top and its step, or nothing to do.
-macro_rules! top {
-    ($cursor:expr) => {{
-        let Some(Frame::Step(frame)) = $cursor.state.stack.last_mut() else {
-            return Next::Wait;
-        };
-        let Some(step) = definition(&$cursor.plan.node(frame.opened.node).kind) else {
-            return Next::Wait;
-        };
-        (frame, step)
-    }};
-}
-
 #[inline]
 pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: D::Object) -> Next<D> {
     let opened = cursor.open(node);
@@ -189,7 +169,7 @@ pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: 
 
 fn begin_attempt<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     let (now, deadline) = (cursor.state.now, cursor.state.deadline);
-    let (frame, step) = top!(cursor);
+    let (frame, step) = top!(cursor, Step);
     frame.attempt += 1;
     if frame.attempt > 1 {
         frame.made = Made::Nothing;
@@ -220,7 +200,7 @@ fn begin_attempt<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
 #[inline]
 fn advance<D: Domain>(cursor: &mut Cursor<'_, D>, mut stage: Stage) -> Next<D> {
     let limits = cursor.state.options.limits;
-    let (frame, step) = top!(cursor);
+    let (frame, step) = top!(cursor, Step);
     let past = |index: u32, callables: &[D::Callable]| index as usize >= callables.len();
     loop {
         stage = match stage {
@@ -257,7 +237,7 @@ fn advance<D: Domain>(cursor: &mut Cursor<'_, D>, mut stage: Stage) -> Next<D> {
 /// Begins the part of the pipeline that does the step's work, in a context of its own: what it writes becomes part of
 /// the attempt's when it succeeds.
 fn enter_body<D: Domain>(cursor: &mut Cursor<'_, D>, body: NodeId) -> Next<D> {
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Step);
     frame.stage = Stage::Body;
     let input = frame.value().clone();
     let inner = frame
@@ -274,7 +254,7 @@ fn enter_body<D: Domain>(cursor: &mut Cursor<'_, D>, body: NodeId) -> Next<D> {
 /// The part of the pipeline that does the step's work has ended.
 fn body_finished<D: Domain>(cursor: &mut Cursor<'_, D>, completion: Completion<D>) -> Next<D> {
     let now = cursor.state.now;
-    let (frame, step) = top!(cursor);
+    let (frame, step) = top!(cursor, Step);
     let (opened, attempt) = (frame.opened, frame.attempt);
     let attempt_deadline = frame.attempt_deadline;
     if let Some(details) = &mut frame.details
@@ -322,7 +302,7 @@ fn body_finished<D: Domain>(cursor: &mut Cursor<'_, D>, completion: Completion<D
 #[inline]
 pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     let deadline = cursor.state.deadline;
-    let (frame, step) = top!(cursor);
+    let (frame, step) = top!(cursor, Step);
     let node = frame.opened.node;
     let value = |frame: &super::step::StepFrame<D>| Input::Value(frame.value().clone());
     let (role, index, input) = match frame.stage {
@@ -396,7 +376,7 @@ pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
 
 pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) -> Next<D> {
     let now = cursor.state.now;
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Step);
     let (stage, node, record, attempt) = (frame.stage, frame.opened.node, frame.opened.record, frame.attempt);
     match reply {
         Reply::Answer(answer, view) => {
@@ -458,7 +438,7 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
 }
 
 fn answered<D: Domain>(cursor: &mut Cursor<'_, D>, stage: Stage, answer: Answer<D>) -> Next<D> {
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Step);
     let record = frame.opened.record;
     let usage = match answer {
         Answer::Value { value, usage } => {
@@ -487,7 +467,7 @@ fn answered<D: Domain>(cursor: &mut Cursor<'_, D>, stage: Stage, answer: Answer<
         Stage::Validator(index) => advance(cursor, Stage::Validator(index + 1)),
         Stage::Apply => succeed(cursor),
         Stage::Persist => {
-            let (frame, _) = top!(cursor);
+            let (frame, _) = top!(cursor, Step);
             match frame
                 .view
                 .take()
@@ -504,13 +484,13 @@ fn answered<D: Domain>(cursor: &mut Cursor<'_, D>, stage: Stage, answer: Answer<
 #[inline]
 fn agent_done<D: Domain>(cursor: &mut Cursor<'_, D>, usage: Usage, failure: Option<Failure<D>>) -> Next<D> {
     let limits = cursor.state.options.limits;
-    let (frame, step) = top!(cursor);
+    let (frame, step) = top!(cursor, Step);
     if let (Some(own), Stage::Agent) = (step.limits, frame.stage)
         && let Some(breach) = passed(cursor, own)
     {
         return exceeded(cursor, breach, usage, failure);
     }
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Step);
     if limits && frame.stage == Stage::Agent {
         frame.stage = Stage::Settle;
         if !usage.is_zero() || frame.details.is_some() {
@@ -550,7 +530,7 @@ fn exceeded<D: Domain>(
     failure: Option<Failure<D>>,
 ) -> Next<D> {
     let limits = cursor.state.options.limits;
-    let (frame, definition) = top!(cursor);
+    let (frame, definition) = top!(cursor, Step);
     let (opened, estimate) = (frame.opened, definition.estimate);
     if limits {
         // Nothing waits for the answer: the run stops here.
@@ -568,7 +548,7 @@ fn stop_at_limit<D: Domain>(
     breach: LimitBreach,
     failure: Option<Failure<D>>,
 ) -> Next<D> {
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Step);
     let (opened, output) = (frame.opened, frame.value().clone());
     if let Some(record) = cursor.record(opened.record) {
         match failure {
@@ -582,7 +562,7 @@ fn stop_at_limit<D: Domain>(
 }
 
 fn timed_out<D: Domain>(cursor: &mut Cursor<'_, D>, usage: Usage) -> Next<D> {
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Step);
     let (node, record, attempt) = (frame.opened.node, frame.opened.record, frame.attempt);
     if frame.stage == Stage::Persist {
         return fail(cursor);
@@ -596,7 +576,7 @@ fn timed_out<D: Domain>(cursor: &mut Cursor<'_, D>, usage: Usage) -> Next<D> {
 /// identity is the same object.
 fn redirect<D: Domain>(cursor: &mut Cursor<'_, D>, agent: D::Object, identity: u64) -> Next<D> {
     let limits = cursor.state.options.limits;
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Step);
     if frame.redirects().iter().any(|(seen, _)| *seen == identity) {
         let (opened, attempt) = (frame.opened, frame.attempt);
         let name = &cursor.plan.node(opened.node).name;
@@ -616,7 +596,7 @@ fn redirect<D: Domain>(cursor: &mut Cursor<'_, D>, agent: D::Object, identity: u
 
 #[inline]
 fn succeed<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Step);
     let (opened, attempt) = (frame.opened, frame.attempt);
     if let Some(view) = frame.view.take()
         && let Err(failure) = D::commit(&mut cursor.state.context, view)
@@ -626,7 +606,7 @@ fn succeed<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
             .permanent();
         return attempt_failed(cursor, failure);
     }
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Step);
     let output = match std::mem::replace(&mut frame.made, Made::Nothing) {
         Made::Value(value) => value,
         Made::Nothing => frame.input.clone(),
@@ -640,7 +620,7 @@ fn succeed<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
 fn attempt_failed<D: Domain>(cursor: &mut Cursor<'_, D>, failure: Failure<D>) -> Next<D> {
     let failure = Arc::new(failure);
     let (now, deadline, seed) = (cursor.state.now, cursor.state.deadline, cursor.state.options.seed);
-    let (frame, step) = top!(cursor);
+    let (frame, step) = top!(cursor, Step);
     frame.failure = Some(Arc::clone(&failure));
     let (opened, attempt) = (frame.opened, frame.attempt);
     if is_planted(Fault::FailedAttemptCommitted)
@@ -665,7 +645,7 @@ fn attempt_failed<D: Domain>(cursor: &mut Cursor<'_, D>, failure: Failure<D>) ->
             return begin_attempt(cursor);
         }
         if deadline.is_none_or(|deadline| until < deadline) {
-            let (frame, _) = top!(cursor);
+            let (frame, _) = top!(cursor, Step);
             frame.stage = Stage::Backoff;
             frame.view = None;
             return cursor.sleep(until);
@@ -677,7 +657,7 @@ fn attempt_failed<D: Domain>(cursor: &mut Cursor<'_, D>, failure: Failure<D>) ->
 fn give_up<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     let too_late = cursor.too_late();
     let next_record = u32::try_from(cursor.state.history.records.len()).unwrap_or(u32::MAX);
-    let (frame, step) = top!(cursor);
+    let (frame, step) = top!(cursor, Step);
     frame.view = None;
     let (opened, attempt) = (frame.opened, frame.attempt);
     match step.fallback {
@@ -692,7 +672,7 @@ fn give_up<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
 }
 
 fn persist_then_fail<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
-    let (frame, step) = top!(cursor);
+    let (frame, step) = top!(cursor, Step);
     if step.persist.is_none() {
         return fail(cursor);
     }
@@ -701,7 +681,7 @@ fn persist_then_fail<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
 }
 
 fn fail<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Step);
     let opened = frame.opened;
     let Some(failure) = frame.failure.clone() else {
         return Next::Wait;
@@ -718,7 +698,7 @@ fn fail<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
 
 /// The step's body or its fallback has ended.
 pub(super) fn child_finished<D: Domain>(cursor: &mut Cursor<'_, D>, completion: Completion<D>) -> Next<D> {
-    let (frame, _) = top!(cursor);
+    let (frame, _) = top!(cursor, Step);
     if frame.stage == Stage::Body {
         return body_finished(cursor, completion);
     }
@@ -734,7 +714,7 @@ pub(super) fn child_finished<D: Domain>(cursor: &mut Cursor<'_, D>, completion: 
             let mut failure = both_failed(primary, &second);
             failure.step = Arc::clone(&cursor.plan.node(opened.node).name);
             failure.attempt = attempt;
-            let (frame, _) = top!(cursor);
+            let (frame, _) = top!(cursor, Step);
             frame.failure = Some(Arc::new(failure));
             persist_then_fail(cursor)
         }
