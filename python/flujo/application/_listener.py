@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain.events import Event, now
@@ -40,11 +40,10 @@ class Listener:
         tells: bool = False,
     ) -> None:
         self.run_id = ""
-        self.ended: asyncio.Task[Any] | None = None
         self._wants = wants
         self._chunk = chunk
         self._tells = tells
-        self._loop = asyncio.get_running_loop()
+        self._loop: asyncio.AbstractEventLoop
         self._items: deque[Any] = deque()
         self._reader: asyncio.Future[None] | None = None
         self._rooms: list[asyncio.Future[None]] = []
@@ -80,13 +79,17 @@ class Listener:
 
     # --- reading
 
-    async def read(self, run: Run) -> AsyncGenerator[Any]:
-        """Start the run and yield what comes of it; `ended` is the run's task when that is all.
+    async def read(
+        self, start: Callable[[], Run], end: Callable[[Any, BaseException | None], Iterable[Any]]
+    ) -> AsyncGenerator[Any]:
+        """Start the run and yield what comes of it, then what `end` gives for its result and what it raised.
 
         Leaving early cancels the run and waits for its end.
         """
+        self._loop = asyncio.get_running_loop()
+        run = start()
         run.listen(self)
-        task = self.ended = self._loop.create_task(self._follow(run))
+        task = self._loop.create_task(self._follow(run))
         items = self._items
         try:
             while True:
@@ -105,6 +108,8 @@ class Listener:
             if not task.done():
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
+        for last in end(*_end_of(task)):
+            yield last
 
     async def _follow(self, run: Awaitable[Any]) -> Any:
         try:
@@ -136,6 +141,15 @@ class Listener:
         self._closed = True
         self._items.clear()
         self._make_room()
+
+
+def _end_of(task: asyncio.Task[Any]) -> tuple[Any, BaseException | None]:
+    """What the run had done, where anything is known of it, and the exception that it ended with."""
+    try:
+        return task.result(), None
+    except BaseException as error:
+        result = getattr(error, "result", None)
+        return (getattr(error, "flujo_result", None) if result is None else result), error
 
 
 class ChunkSink:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
-from contextlib import aclosing
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, cast
 
@@ -168,7 +167,7 @@ class Flujo(Generic[InputT, OutputT]):
 
     # --- streams. Leaving one early cancels its run and waits for its end.
 
-    async def stream_async(
+    def stream_async(
         self,
         initial_input: InputT,
         *,
@@ -176,16 +175,13 @@ class Flujo(Generic[InputT, OutputT]):
         initial_context_data: Mapping[str, Any] | None = None,
     ) -> AsyncGenerator[Any]:
         """Run the pipeline and yield the chunks of its last step, where its agent streams, then the result."""
-        from flujo.application._stream import stream_last
+        from flujo.application._stream import chunks
 
         steps = self.pipeline.steps
         last = steps[-1].name if steps else ""
-        run = self._run(initial_input, run_id, initial_context_data)
-        async with aclosing(stream_last(run, last)) as items:
-            async for item in items:
-                yield item
+        return chunks(lambda: self._run(initial_input, run_id, initial_context_data), only=last)
 
-    async def run_stream(
+    def run_stream(
         self,
         initial_input: InputT,
         *,
@@ -196,14 +192,11 @@ class Flujo(Generic[InputT, OutputT]):
 
         Chunks come in order. When the reader falls behind, the agents wait.
         """
-        from flujo.application._stream import stream
+        from flujo.application._stream import chunks
 
-        run = self._run(initial_input, run_id, initial_context_data)
-        async with aclosing(stream(run)) as items:
-            async for item in items:
-                yield item
+        return chunks(lambda: self._run(initial_input, run_id, initial_context_data))
 
-    async def run_with_events(
+    def run_with_events(
         self,
         initial_input: InputT,
         *,
@@ -216,12 +209,9 @@ class Flujo(Generic[InputT, OutputT]):
         """
         from flujo.application._stream import events
 
-        run = self._run(initial_input, run_id, initial_context_data)
-        async with aclosing(events(run)) as items:
-            async for item in items:
-                yield item
+        return events(lambda: self._run(initial_input, run_id, initial_context_data))
 
-    async def run_outcomes(
+    def run_outcomes(
         self,
         initial_input: InputT,
         *,
@@ -231,10 +221,7 @@ class Flujo(Generic[InputT, OutputT]):
         """Run the pipeline and yield `Chunk`s, then one `Success`, `Failure`, `Paused` or `Aborted`."""
         from flujo.application._stream import outcomes
 
-        run = self._run(initial_input, run_id, initial_context_data)
-        async with aclosing(outcomes(run)) as items:
-            async for item in items:
-                yield item
+        return outcomes(lambda: self._run(initial_input, run_id, initial_context_data))
 
     run_outcomes_async = run_outcomes
 
