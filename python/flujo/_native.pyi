@@ -127,6 +127,8 @@ class PlanBuilder:
         expected_cost_usd: float | Decimal | int | str | None = None,
         expected_tokens: int | None = None,
         usage_limits: tuple[float | Decimal | int | str | None, int | None, int | None] | None = None,
+        on_rejection: str = "fail",
+        unpriced: bool = False,
     ) -> int: ...
     def sequence(self, children: Sequence[int]) -> int: ...
     def conditional(
@@ -226,6 +228,8 @@ class Engine:
         compile: AnyCallable[[bool], CompiledPlan],
         *,
         workers: object,
+        runs: object,
+        cancel_grace_s: float = 5.0,
         make_context: AnyCallable[..., Any] | None = None,
         resources: object = None,
         hooks: Sequence[tuple[AnyCallable[..., object], int]] = ...,
@@ -257,6 +261,18 @@ class Engine:
     def is_optimized(self) -> bool: ...
     def statistics(self) -> dict[str, Any]: ...
     def reset_statistics(self) -> None: ...
+
+@final
+class Switch:
+    """Cancels one run, from its loop's thread."""
+
+    def cancel(self) -> None: ...
+
+@final
+class Overdue:
+    """Called by the loop when a cancelled call has had its time."""
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> None: ...
 
 @final
 class Run:

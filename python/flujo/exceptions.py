@@ -64,6 +64,7 @@ __all__ = [
     "RunBusyError",
     "RunCancelled",
     "RunExistsError",
+    "RunNotFoundError",
     "SettingsError",
     "StepInvocationError",
     "StoreBusyError",
@@ -127,6 +128,7 @@ class SettingsError(ConfigurationError):
 class PricingNotConfiguredError(ConfigurationError):
     """A model was used under a cost limit, but nobody said what it costs. An unknown price isn't zero."""
 
+    result: PipelineResult[Any, Any] | None = None
     provider: str | None
     model: str | None
 
@@ -154,6 +156,8 @@ class PricingNotConfiguredError(ConfigurationError):
 
 class MissingAgentError(ConfigurationError):
     """A step has no agent to run."""
+
+    result: PipelineResult[Any, Any] | None = None
 
 
 class HitlPolicyError(ConfigurationError):
@@ -229,6 +233,10 @@ class RunCancelled(ExecutionError):
     def flujo_result(self) -> PipelineResult[Any, Any] | None:
         """What the run had done until then, under the name that a `CancelledError` carries it by."""
         return self.result
+
+
+class RunNotFoundError(ExecutionError):
+    """No run has this id, or none that is still known here."""
 
 
 class PipelineFailed(ExecutionError):
@@ -389,6 +397,8 @@ class StoreFullError(StoreError):
 
 class ControlFlowError(FlujoError):
     """Not a failure, but a change of course. It always passes through retries, fallbacks and plugins."""
+
+    result: PipelineResult[Any, Any] | None = None  # what the run that it ended had done until then
 
 
 class PausedException(ControlFlowError):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flujo import Flujo, Pipeline, Step
+from flujo import Flujo, Pipeline, PipelineContext, Step
 from flujo.application.core.executor_core import OptimizationConfig
 
 ENABLED = """
@@ -194,6 +194,27 @@ def test_the_metrics_have_every_documented_key_with_real_values() -> None:
         assert key in stats
     runner.reset_performance_statistics()
     assert runner.get_performance_statistics()["execution_count"] == 0
+
+
+def test_a_reset_counts_contexts_and_analyses_anew_too() -> None:
+    async def writes(x: int, *, context: PipelineContext) -> int:
+        context.scratch = [x]  # type: ignore[attr-defined]
+        return x
+
+    fan = Step.parallel("fan", {"a": Step("a", writes), "b": Step("b", writes)}, merge_strategy="overwrite")
+    runner = Flujo(fan)
+    assert runner.run(1).success
+
+    def counts() -> set[int]:
+        stats = runner.get_performance_statistics()
+        context = {key: value for key, value in stats["context_stats"].items() if isinstance(value, int)}
+        analysis = {key: value for key, value in stats["analysis_stats"].items() if isinstance(value, int)}
+        assert context and analysis
+        return {*context.values(), *analysis.values()}
+
+    assert counts() != {0}
+    runner.reset_performance_statistics()
+    assert counts() == {0}
 
 
 def test_a_wrong_configuration_is_refused_with_field_value_and_cure() -> None:

@@ -6,11 +6,12 @@ import asyncio
 import contextvars
 import logging
 import threading
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from flujo import Flujo, PipelineContext, Step, step
+from flujo import Flujo, PipelineContext, Step, blocking, step
 from flujo.domain.validation import validator
 
 variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable", default=0)
@@ -180,3 +181,70 @@ def test_an_abandoned_thread_delays_neither_run_nor_exit() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
     )
     assert (done.returncode, done.stdout.strip()) == (0, "failed"), done.stderr
+
+
+async def test_the_user_s_own_executor_runs_plain_functions_with_the_caller_s_context_variables() -> None:
+    def where(x: int) -> tuple[str, int]:
+        return threading.current_thread().name, variable.get()
+
+    variable.set(5)
+    with ThreadPoolExecutor(1, thread_name_prefix="own") as executor:
+        runner = Flujo(Step("where", where), executor=executor)
+        assert (await runner.run_async(1)).output == ("own_0", 5)
+
+        def broken(x: int) -> int:
+            raise KeyError("missing")
+
+        result = await Flujo(Step("broken", broken, max_retries=0), executor=executor).run_async(1)
+        assert isinstance(result.step_history[0].error, KeyError)
+    refused = (await runner.run_async(1)).step_history[0]
+    assert "shutdown" in (refused.feedback or "")
+
+
+async def test_as_many_functions_run_at_once_as_there_are_workers() -> None:
+    active, most = 0, 0
+    lock = threading.Lock()
+
+    def work(x: int) -> int:
+        nonlocal active, most
+        with lock:
+            active += 1
+            most = max(most, active)
+        threading.Event().wait(0.002)
+        with lock:
+            active -= 1
+        return x
+
+    fan = Step.parallel("fan", {f"b{n}": Step(f"b{n}", work) for n in range(6)})
+    assert (await Flujo(fan, sync_workers=2).run_async(1)).success
+    assert most <= 2
+
+
+def test_workers_and_executors_that_can_t_work_are_refused() -> None:
+    def work(x: int) -> int:
+        return x
+
+    step = Step("work", work)
+    with pytest.raises(ValueError, match="at least 1"):
+        Flujo(step, sync_workers=0)
+    for workers in (True, 1.5, "2"):
+        with pytest.raises(TypeError, match="sync_workers"):
+            Flujo(step, sync_workers=workers)  # type: ignore[arg-type]
+    with ThreadPoolExecutor(1) as executor, pytest.raises(ValueError, match="not both"):
+        Flujo(step, sync_workers=1, executor=executor)
+    with ProcessPoolExecutor(1) as processes, pytest.raises(TypeError, match="threads of this process"):
+        Flujo(step, executor=processes)
+    with pytest.raises(TypeError, match="executor"):
+        Flujo(step, executor="threads")  # type: ignore[arg-type]
+
+
+async def test_blocking_sends_a_mapper_to_a_thread_where_plain_ones_run_inline() -> None:
+    @blocking
+    def elsewhere(x: int) -> int:
+        return threading.get_ident()
+
+    def here(x: int) -> int:
+        return threading.get_ident()
+
+    assert (await Flujo(Step.from_mapper(elsewhere)).run_async(1)).output != threading.get_ident()
+    assert (await Flujo(Step.from_mapper(here)).run_async(1)).output == threading.get_ident()

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flujo_core::agent::Agent;
+use flujo_core::agent::{Agent, Pricing};
 use serde::Deserialize;
 
 use crate::chat::ChatConfig;
@@ -103,8 +103,7 @@ impl AgentConfig {
         }
     }
 
-    /// Whether the cost of a call is known. A run with a cost limit has to refuse [`Pricing::Unknown`]: unknown isn't
-    /// zero.
+    /// Whether the cost of a call is known. A run with a cost limit refuses [`Pricing::Unknown`]: unknown isn't zero.
     pub fn pricing(&self) -> Pricing {
         match self {
             Self::Chat(config) => {
@@ -160,17 +159,6 @@ impl fmt::Display for Permission {
             Self::PythonImport { function } => write!(f, "importing `{function}`"),
         }
     }
-}
-
-/// Whether the cost of an agent's calls is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pricing {
-    /// It costs nothing.
-    Free,
-    /// It has a price, and each call reports its cost.
-    Known,
-    /// It may cost something, but nobody has said how much; calls report a cost of zero.
-    Unknown,
 }
 
 /// A setting that can't be used.

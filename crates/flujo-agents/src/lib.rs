@@ -15,5 +15,6 @@ mod payload;
 mod secret;
 pub mod template;
 
-pub use config::{AgentConfig, ConfigError, Permission, Pricing};
+pub use config::{AgentConfig, ConfigError, Permission};
+pub use flujo_core::agent::Pricing;
 pub use secret::Secret;

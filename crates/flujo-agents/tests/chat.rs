@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flujo_agents::Pricing;
-use flujo_agents::chat::{Chat, ChatBuilder, FunctionTool, Price};
+use flujo_agents::chat::{AgentTool, Chat, ChatBuilder, FunctionTool, Price};
 use flujo_core::agent::{Agent, AgentError, AgentRequest, BoxFuture, ChunkSink, Retry};
 use flujo_core::usage::Cost;
 use flujo_core::value::Value;
@@ -144,6 +144,7 @@ async fn a_server_that_is_down_and_one_that_answers_garbage_are_named_with_a_cur
         "{down}"
     );
     assert!(down.message.contains("check that the server runs"), "{down}");
+    assert!(down.usage.is_zero(), "no request left: {:?}", down.usage);
 
     let cut_off = Reply::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"choices\"".to_vec());
     let garbage = [
@@ -180,6 +181,7 @@ async fn a_slow_server_is_given_up_at_the_time_limit() {
         error.message.contains("within 5 s") && error.message.contains("timeout_s"),
         "{error}"
     );
+    assert_eq!(error.usage.requests, 1, "the request was sent");
 }
 
 #[tokio::test]
@@ -486,6 +488,20 @@ async fn a_model_without_a_price_says_so_and_reports_its_tokens_all_the_same() {
     assert_eq!(agent.pricing(), Pricing::Unknown);
     let usage = run(&agent, "hi").await.unwrap().usage;
     assert_eq!((usage.tokens, usage.cost), (110, Cost::ZERO));
+    assert!(usage.unpriced);
+}
+
+#[tokio::test]
+async fn a_tool_without_a_price_leaves_the_whole_agent_without_one() {
+    let tool = AgentTool {
+        name: "ask".to_owned(),
+        description: "asks another model".to_owned(),
+        parameters: json(r#"{"type": "object"}"#),
+        agent: Arc::new(Chat::builder("http://localhost/v1", "small").build().unwrap()),
+    };
+    let priced = || Chat::builder("http://localhost/v1", "large").price(PRICE);
+    assert_eq!(priced().build().unwrap().pricing(), Pricing::Known);
+    assert_eq!(priced().tool(tool).build().unwrap().pricing(), Pricing::Unknown);
 }
 
 #[test]

@@ -59,6 +59,7 @@ async fn a_server_that_is_down_is_named_with_the_cause_and_without_credentials()
     assert!(error.message.to_lowercase().contains("refused"), "{error}");
     assert!(!format!("{error:?}").contains("geheim"), "{error:?}");
     assert_eq!(error.retry, Retry::Allowed);
+    assert_eq!(error.usage.requests, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -69,6 +70,7 @@ async fn a_server_that_never_answers_is_given_up_at_the_time_limit() {
     let error = run(&config.build().unwrap(), ()).await.unwrap_err();
     assert!(error.message.contains("within 30 s"), "{error}");
     assert_eq!(error.retry, Retry::Allowed);
+    assert_eq!(error.usage.requests, 1);
 }
 
 #[tokio::test]

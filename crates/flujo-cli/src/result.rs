@@ -56,7 +56,12 @@ fn describe(failure: &Failure<Tokio>) -> Json {
 }
 
 fn usage(usage: Usage) -> Json {
-    json!({"cost_usd": usage.cost.dollars(), "tokens": usage.tokens, "requests": usage.requests})
+    json!({
+        "cost_usd": usage.cost.dollars(),
+        "tokens": usage.tokens,
+        "requests": usage.requests,
+        "unpriced": usage.unpriced,
+    })
 }
 
 /// The records below `parent`.

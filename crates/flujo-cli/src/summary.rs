@@ -247,13 +247,16 @@ fn message(text: &str) -> String {
 }
 
 /// Tokens and cost, when there are any.
-fn used(usage: Usage) -> String {
+pub(crate) fn used(usage: Usage) -> String {
     let mut text = String::new();
     if usage.tokens > 0 {
         let _ = write!(text, "  {} tokens", usage.tokens);
     }
     if usage.cost.nanos() > 0 {
         let _ = write!(text, "  {}", usage.cost);
+    }
+    if usage.unpriced {
+        text.push_str("  price unknown");
     }
     text
 }

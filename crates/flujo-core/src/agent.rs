@@ -34,6 +34,23 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Agent: Send + Sync + 'static {
     /// Works on one input. Dropping the future cancels the work.
     fn run(&self, request: AgentRequest) -> BoxFuture<'_, Result<AgentOutput, AgentError>>;
+
+    /// Whether it is known what a call costs. A run whose cost is limited doesn't call an agent of unknown price.
+    fn pricing(&self) -> Pricing {
+        Pricing::Known
+    }
+}
+
+/// Whether it is known what an agent's calls cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pricing {
+    /// They cost nothing.
+    Free,
+    /// They have a price, and each call reports its cost.
+    #[default]
+    Known,
+    /// They may cost something, but nobody has said how much: calls report [`Usage::unpriced`].
+    Unknown,
 }
 
 /// What an agent is asked to do, and in which place.

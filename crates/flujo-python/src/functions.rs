@@ -118,7 +118,7 @@ fn output(result: Bound<'_, PyAny>) -> PyResult<AgentOutput> {
 }
 
 fn failure(py: Python<'_>, error: PyErr) -> AgentError {
-    let usage = host::reported_usage(error.value(py)).unwrap_or_default();
+    let usage = host::usage_of_error(error.value(py));
     let failure = host::failure_of(py, error);
     AgentError {
         message: format!("{}: {}", failure.error_type, failure.message),

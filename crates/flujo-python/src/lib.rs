@@ -13,7 +13,9 @@ mod templates;
 mod vectorcall;
 
 /// The native module behind the `flujo` package. Its names are private; import from `flujo`.
-#[pymodule]
+// Contexts ask how many references an object has, and pause the collector: a free-threaded interpreter answers the one
+// only roughly and shares the other among its threads, so it has to turn its lock on.
+#[pymodule(gil_used = true)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     agents::register(module)?;
     command_line::register(module)?;

@@ -58,6 +58,7 @@ pub(crate) fn result(call: &Call<Simulated>, node: &Node<Callable>, act: &Act, n
             Answer::Redirect {
                 agent: Object::Int(number),
                 identity: *identity,
+                unpriced: false,
             }
         }
         Does::Choose(key) => choice(node, key),

@@ -53,6 +53,7 @@ impl Budget {
             cost: self.peak.cost.max(now.cost),
             tokens: self.peak.tokens.max(now.tokens),
             requests: self.peak.requests.max(now.requests),
+            ..Usage::ZERO
         };
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use flujo_core::pipeline::{CompileError, Pipeline};
 use flujo_core::plan::{
     Backoff, ConditionalNode, GroupNode, GuardNode, HumanNode, IterationFailure, LaneFailure, LoopNode,
-    MapNode, NodeId, ParallelNode, Plan, Policy, Router, State, StatesNode, StepNode, Work,
+    MapNode, NodeId, ParallelNode, Plan, Policy, Rejection, Router, State, StatesNode, StepNode, Work,
 };
 use flujo_core::usage::{Usage, UsageLimits};
 use serde::{Deserialize, Serialize};
@@ -107,6 +107,10 @@ pub struct StepSpec {
     pub fallback: Option<Box<Spec>>,
     /// What a call of the agent is expected to use.
     pub estimate: Usage,
+    /// What the step may use, all its attempts together.
+    pub limits: Option<UsageLimits>,
+    /// What it means that a validator rejects.
+    pub on_rejection: Rejection,
 }
 
 /// One of several branches.
@@ -383,6 +387,8 @@ impl Spec {
                 node.policy = step.policy.clone();
                 node.fallback = step.fallback.as_ref().map(|fallback| fallback.add_to(pipeline));
                 node.estimate = step.estimate;
+                node.limits = step.limits;
+                node.on_rejection = step.on_rejection;
                 pipeline.step(step.name.as_str(), node)
             }
             Self::Conditional(spec) => {

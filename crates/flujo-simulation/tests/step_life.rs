@@ -1,6 +1,7 @@
 //! A step's whole life: what runs in which order, what is tried again, what is kept.
 
 use flujo_core::machine::{FailureKind, Role, Status};
+use flujo_core::plan::Rejection;
 use flujo_simulation::story::{calls, fail, group, map, part, step, story};
 use flujo_simulation::{Act, Does, Object, OnCancel, Script, Write};
 
@@ -127,6 +128,45 @@ fn the_rejected_output_stays_in_the_record() {
         .run(1)
         .failed(FailureKind::Validator);
     assert_eq!(told.record("a").output, Some(Object::Int(7)));
+}
+
+#[test]
+fn a_rejected_output_is_kept_by_nobody_where_the_step_discards_it() {
+    let told = story(
+        step("a")
+            .returns(7)
+            .validator(Does::Reject)
+            .on_rejection(Rejection::Discard),
+    )
+    .run(1)
+    .failed(FailureKind::Validator);
+    assert_eq!(told.record("a").output, None);
+}
+
+#[test]
+fn a_rejected_output_passes_on_where_the_step_says_so_and_the_record_tells_why() {
+    let told = story([
+        step("a")
+            .adds(1)
+            .retries(3)
+            .validator(Does::Reject)
+            .validator(Does::Natural)
+            .on_rejection(Rejection::PassOn)
+            .applies(),
+        step("b").adds(1),
+    ])
+    .run(1)
+    .completed(3)
+    .calls("a", 1)
+    .context("a", 2);
+    let details = told.record("a").details.as_ref().unwrap();
+    let reasons: Vec<&str> = details.rejections.iter().map(|reason| &**reason).collect();
+    assert_eq!(reasons, ["call 1 rejects as written"]);
+    assert!(details.attempt_failures.is_empty());
+    let told = story(step("a").validator(Does::Natural).on_rejection(Rejection::PassOn))
+        .run(1)
+        .completed(1);
+    assert!(told.record("a").details.is_none());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Cancel, abort and limits, from outside and from inside, with hooks; and what a saved run keeps.
 
-use flujo_core::machine::{HookPoint, Status};
+use flujo_core::machine::{FailureKind, HookPoint, Status};
 use flujo_simulation::story::{calls, group, map, parallel, part, step, story};
 use flujo_simulation::{Act, Does, Object, OnCancel, Script};
 
@@ -208,4 +208,51 @@ fn a_story_that_is_saved_at_every_command_ends_like_the_unbroken_one() {
     let saved = tale().save_after(1..500).run([1, 2, 3]).completed([1, 2, 3]);
     assert!(saved.ran.trace.saves > 20);
     assert_eq!(saved.ran.text(), unbroken.ran.text());
+}
+
+#[test]
+fn a_step_without_a_price_is_refused_before_its_first_call_where_cost_is_limited() {
+    let unpriced = || step("a").unpriced().retries(3).fallback(step("b"));
+    let told = story([part(step("before").uses(2)), part(unpriced())])
+        .cost_limit()
+        .run(1)
+        .fatal()
+        .saying("step `a` uses a model without a price, but cost is limited to $0")
+        .calls("a", 0)
+        .calls("b", 0)
+        .used(2);
+    assert_eq!(told.failure().kind, FailureKind::Pricing);
+    assert_eq!(told.record("a").status, Status::Failed);
+    story(unpriced().own_cost_limit()).run(1).fatal().calls("a", 0);
+    story(parallel(
+        "p",
+        [("x", part(unpriced())), ("y", part(step("c").takes(9)))],
+    ))
+    .cost_limit()
+    .run(1)
+    .fatal()
+    .calls("a", 0)
+    .ended_at(0);
+}
+
+#[test]
+fn a_call_that_turns_out_to_have_no_price_ends_the_run_where_cost_is_limited() {
+    let late = || step("a").uses_unpriced().uses(5).retries(3);
+    story(late()).cost_limit().run(1).fatal().calls("a", 1);
+    story(late().always_fails())
+        .cost_limit()
+        .run(1)
+        .fatal()
+        .calls("a", 1);
+    story(late().own_cost_limit()).run(1).fatal().calls("a", 1);
+}
+
+#[test]
+fn without_a_limit_on_cost_a_step_without_a_price_goes_on_and_its_record_says_so() {
+    let told = story([step("a").unpriced().uses(5), step("b")])
+        .token_limit(10)
+        .run(1)
+        .completed(1);
+    assert!(told.record("a").usage.unpriced);
+    assert!(!told.record("b").usage.unpriced);
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-use flujo_core::agent::{Agent, BoxFuture};
+use flujo_core::agent::{Agent, BoxFuture, Pricing};
 use flujo_core::context::Context;
 use flujo_core::machine::{Answer, Failure, History, Input, LaneRecord, Outcome};
 use flujo_core::plan::Plan;
@@ -169,6 +169,11 @@ impl Handler {
     /// An agent.
     pub fn agent(agent: impl Agent) -> Self {
         Self::Agent(Arc::new(agent))
+    }
+
+    /// Whether calls of it have no known price.
+    pub(crate) fn is_unpriced(&self) -> bool {
+        matches!(self, Self::Agent(agent) if agent.pricing() == Pricing::Unknown)
     }
 
     /// An asynchronous function of a value.

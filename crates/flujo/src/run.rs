@@ -11,7 +11,7 @@ use std::task::{Context as Poller, Poll, ready};
 use futures_core::Stream;
 
 use flujo_core::context::Context as Fields;
-use flujo_core::machine::{Failure, LimitBreach, Outcome, Stop};
+use flujo_core::machine::{Failure, FailureKind, LimitBreach, Outcome, Stop};
 use flujo_core::usage::Usage;
 use flujo_core::value::{CodecError, Value};
 use flujo_tokio::{
@@ -77,6 +77,13 @@ pub enum RunError {
         /// The run so far.
         partial: Box<PartialRun>,
     },
+    /// Cost is limited, and a step uses a model whose price nobody has given.
+    PricingNotConfigured {
+        /// Which step, under which limit.
+        failure: Arc<Failure<Tokio>>,
+        /// The run so far.
+        partial: Box<PartialRun>,
+    },
     /// The run was cancelled.
     Cancelled {
         /// Why, when a step asked for it.
@@ -129,6 +136,7 @@ impl RunError {
             Self::Failed { partial, .. }
             | Self::Paused { partial, .. }
             | Self::LimitExceeded { partial, .. }
+            | Self::PricingNotConfigured { partial, .. }
             | Self::Cancelled { partial, .. } => Some(partial),
             Self::Invalid(_) => None,
         }
@@ -155,6 +163,7 @@ impl fmt::Display for RunError {
                 }
                 Ok(())
             }
+            Self::PricingNotConfigured { failure, .. } => failure.fmt(f),
             Self::Cancelled { reason: None, .. } => f.write_str("the run was cancelled"),
             Self::Cancelled {
                 reason: Some(reason), ..
@@ -291,6 +300,9 @@ fn result<O: Payload, C: Context>(done: Done) -> Result<Run<O, C>, RunError> {
                     reason: Some(reason),
                     partial,
                 },
+                Outcome::Stopped(Stop::Fatal(failure)) if failure.kind == FailureKind::Pricing => {
+                    RunError::PricingNotConfigured { failure, partial }
+                }
                 Outcome::Failed(failure) | Outcome::Stopped(Stop::Fatal(failure)) => {
                     RunError::Failed { failure, partial }
                 }

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use flujo::{
-    Agent, AgentError, AgentOutput, AgentRequest, Backoff, BoxError, BoxFuture, Context, Cost, Flujo,
-    OptimizationConfig, RunError, Scope, Status, Usage, UsageLimits, Value, agent_step, branch, parallel,
-    step,
+    Agent, AgentError, AgentOutput, AgentRequest, Backoff, BoxError, BoxFuture, Context, Cost, EventKind,
+    Flujo, OptimizationConfig, Pricing, RunError, Scope, Status, Usage, UsageLimits, Value, agent_step,
+    branch, parallel, step,
 };
 use tokio::time::{Instant, sleep};
 
@@ -54,6 +54,116 @@ async fn failed_attempts_and_the_fallback_all_count_and_the_first_error_is_kept(
     let primary = done.steps.get("primary").unwrap();
     assert_eq!((primary.attempts(), primary.usage()), (2, tokens(25)));
     assert!(primary.fallback_for().unwrap().contains("no answer from primary"));
+}
+
+/// A model whose price nobody has said.
+struct Unpriced(Arc<AtomicU32>);
+
+impl Agent for Unpriced {
+    fn run(&self, request: AgentRequest) -> BoxFuture<'_, Result<AgentOutput, AgentError>> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        let usage = Usage {
+            requests: 1,
+            unpriced: true,
+            ..tokens(5)
+        };
+        Box::pin(async move {
+            Ok(AgentOutput {
+                value: request.input,
+                usage,
+                model: None,
+            })
+        })
+    }
+
+    fn pricing(&self) -> Pricing {
+        Pricing::Unknown
+    }
+}
+
+#[tokio::test]
+async fn a_model_without_a_price_is_refused_where_cost_is_limited_and_runs_elsewhere() {
+    let calls = Arc::new(AtomicU32::new(0));
+    let p = || model("free", 3, false) >> agent_step("ask", Unpriced(Arc::clone(&calls))).retries(3);
+    let limited = |limits| Flujo::builder(p()).usage_limits(limits).build().unwrap();
+    let costs = UsageLimits {
+        cost: Some(Cost::from_dollars(1.0).unwrap()),
+        ..UsageLimits::default()
+    };
+    let error = limited(costs).run(Value::from("x")).await.unwrap_err();
+    let RunError::PricingNotConfigured { failure, partial } = &error else {
+        panic!("{error:?}");
+    };
+    assert_eq!((&*failure.step, partial.usage), ("ask", tokens(3)));
+    assert!(
+        error
+            .to_string()
+            .contains("without a price, but cost is limited to $1"),
+        "{error}"
+    );
+    assert_eq!(calls.load(Ordering::Relaxed), 0);
+
+    let done = limited(UsageLimits {
+        tokens: Some(100),
+        ..UsageLimits::default()
+    });
+    let done = done.run(Value::from("x")).await.unwrap();
+    assert!(done.usage.unpriced && done.steps.get("ask").unwrap().usage().unpriced);
+    assert!(!done.steps.get("free").unwrap().usage().unpriced);
+}
+
+/// Fails after it has sent a request.
+struct Refused;
+
+impl Agent for Refused {
+    fn run(&self, _: AgentRequest) -> BoxFuture<'_, Result<AgentOutput, AgentError>> {
+        Box::pin(async {
+            let mut error = AgentError::new("503");
+            error.usage.requests = 1;
+            Err(error)
+        })
+    }
+}
+
+#[tokio::test]
+async fn requests_of_failed_attempts_count_against_their_limit() {
+    let limits = UsageLimits {
+        requests: Some(2),
+        ..UsageLimits::default()
+    };
+    let flujo = Flujo::builder(agent_step("ask", Refused).retries(9)).usage_limits(limits);
+    let error = flujo.build().unwrap().run(Value::Null).await.unwrap_err();
+    assert!(matches!(error, RunError::LimitExceeded { .. }), "{error:?}");
+    assert_eq!(error.partial().unwrap().usage.requests, 3);
+}
+
+#[tokio::test]
+async fn events_of_ends_and_failures_tell_what_was_used_and_how_many_attempts_it_took() {
+    let p = model("primary", 10, true).fallback(model("second", 5, false));
+    let flujo = Flujo::new(parallel("split", [("a", p)]));
+    let mut run = flujo.start(Value::from("x"));
+    let mut told = Vec::new();
+    while let Some(event) = run.events().next().await {
+        let (usage, attempts) = match event.kind {
+            EventKind::AttemptFailed { usage, .. } => (usage, event.place.attempt),
+            EventKind::StepFinished { usage, attempts } => (usage, attempts),
+            EventKind::RunFinished { usage, .. } => (usage, 0),
+            _ => continue,
+        };
+        told.push((event.place.step.to_string(), usage.tokens, attempts));
+    }
+    let expected = [
+        ("primary", 10, 1),
+        ("primary", 20, 2),
+        ("second", 5, 1),
+        ("primary", 25, 2),
+        ("split", 25, 0),
+        ("pipeline", 25, 0),
+    ];
+    assert_eq!(
+        told,
+        expected.map(|(step, used, attempts)| (step.to_owned(), used, attempts))
+    );
 }
 
 #[tokio::test]

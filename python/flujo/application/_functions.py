@@ -16,7 +16,7 @@ from os import getcwd
 from types import SimpleNamespace
 from typing import Any
 
-from flujo.application._workers import report_abandoned, shared_workers, submit
+from flujo.application._workers import report_abandoned, submit, workers_for
 from flujo.exceptions import ConfigurationError, ContextMutationError
 
 
@@ -75,7 +75,7 @@ class Function:
         if self._facts.is_async or self._facts.inline:
             result = self._facts.call(*args, **keywords)
         else:
-            workers = shared_workers()
+            workers = workers_for()
             work = submit(workers, asyncio.get_running_loop(), self._facts.call, args, keywords)
             try:
                 result = await work

@@ -53,8 +53,21 @@ class PrivateLoop:
 
     def close(self) -> None:
         """Close the loop, at the end of its thread or of the interpreter."""
-        if self.usable():
+        if not self.usable():
+            return
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
             self._runner.close()
+        else:
+            # Let go of by another thread, in the middle of that one's own loop: two can't run in one thread.
+            closing = threading.Thread(target=self._runner.close)
+            closing.start()
+            closing.join()
+
+    def leave_behind(self) -> None:
+        """After a fork: the loop's poller is shared with the parent, so nothing may touch or close it here."""
+        _left_behind.append(self._runner)
 
 
 async def _wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -80,6 +93,17 @@ def private_loop() -> PrivateLoop:
         loop = _kept.loop = PrivateLoop()
         _all.add(loop)
     return loop
+
+
+_left_behind: list[asyncio.Runner] = []
+
+
+def _leave_behind_after_fork() -> None:
+    for loop in list(_all):
+        loop.leave_behind()
+
+
+os.register_at_fork(after_in_child=_leave_behind_after_fork)
 
 
 @atexit.register

@@ -126,6 +126,7 @@ def _step(builder: PlanBuilder, step: Any, around: Around) -> Lowering:
         max_retries=config.max_retries,
         expected_cost_usd=config.expected_cost_usd,
         expected_tokens=config.expected_tokens,
+        unpriced=getattr(step.agent, "pricing", None) == "unknown",
         **life,
     )
 
@@ -166,7 +167,14 @@ def life_of(builder: PlanBuilder, step: Any, around: Around) -> Lowering:
         "backoff": _backoff(config.backoff),
         "fallback": fallback,
         "usage_limits": _limits(step.usage_limits),
+        "on_rejection": _on_rejection(step),
     }
+
+
+def _on_rejection(step: Any) -> str:
+    if not step.meta.get("is_validation_step"):
+        return "fail"
+    return "discard" if step.meta.get("strict_validation") else "pass_on"
 
 
 def _limits(limits: Any) -> tuple[Any, int | None, int | None] | None:
@@ -198,7 +206,12 @@ def _backoff(backoff: Any) -> tuple[float, float, float, float] | None:
 def _refuse_what_is_to_come(step: Any) -> None:
     """Refuse what this version doesn't do yet, rather than leave it undone without a word."""
     for given, what, instead in (
-        (step.config.execution_mode == "background", "execution_mode='background'", "run it as its own run"),
+        (
+            step.config.execution_mode == "background",
+            "execution_mode='background'",
+            "`runner.start`, which runs in the background, comes with durable runs; until then give the step to a "
+            "runner of its own and start that: asyncio.create_task(runner.run_async(x))",
+        ),
     ):
         if given:
             from flujo.exceptions import ConfigurationError
@@ -217,16 +230,15 @@ def _plugin(plugin: Any) -> Callable:
 
 
 def _validator(validator: Any, step: Any) -> Callable:
-    lenient = step.meta.get("is_validation_step") and not step.meta.get("strict_validation")
     path = step.persist_validation_results_to
     target, name = method_of(validator, "validate"), name_of(validator)
-    if path is not None and not lenient:
+    if path is not None:
         from flujo.application._effects import PersistVerdict
 
         takes_context = analyse_callable(target).accepts_context
         recorded = PersistVerdict(name, target, path, takes_context=takes_context)
         return Callable(recorded, "validator", name=name, context_keyword="context")
-    return called_by_keyword(target, "effect" if lenient else "validator", name)
+    return called_by_keyword(target, "validator", name)
 
 
 def _apply(step: Any, invariants: tuple[Any, ...]) -> Callable | None:

@@ -41,11 +41,12 @@ def limit_error(
 
 def fatal_error(error: Any, type_name: str, message: str, result: Any) -> BaseException:
     """The error of a pipeline that cannot work as it is."""
-    if error is None:
-        from flujo import exceptions
+    from flujo import exceptions
 
+    if error is None:
         kind = getattr(exceptions, type_name, exceptions.FlujoError)
-        error = kind(message)
-    if getattr(error, "result", result) is None:
-        error.result = result
+        error = kind(message=message)
+    # An error of somebody else's takes no attributes of ours.
+    if isinstance(error, exceptions.FlujoError) and getattr(error, "result", None) is None:
+        error.result = result  # type: ignore[attr-defined]
     return cast(BaseException, error)

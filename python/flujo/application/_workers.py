@@ -8,11 +8,13 @@ takes its place.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import contextvars
 import logging
 import os
 import threading
+import weakref
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
@@ -20,6 +22,32 @@ from typing import Any
 _log = logging.getLogger("flujo.run")
 
 _Job = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[..., Any]]
+
+
+class Executor:
+    """The user's own executor in place of a pool.
+
+    Args:
+        executor: Runs functions in threads of this process.
+    """
+
+    def __init__(self, executor: concurrent.futures.Executor) -> None:
+        self._executor = executor
+
+    def submit(self, loop: asyncio.AbstractEventLoop, work: Callable[..., Any]) -> asyncio.Future[Any]:
+        """The future of `work`'s result."""
+        future = loop.create_future()
+
+        def run() -> None:
+            if not future.cancelled():
+                result, error = _outcome(work)
+                _tell(loop, future, result, error)
+
+        self._executor.submit(run)
+        return future
+
+    def give_up(self) -> None:
+        """Somebody no longer waits for a thread that can't be stopped."""
 
 
 class Workers:
@@ -31,11 +59,19 @@ class Workers:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self._begin()
+        _all.add(self)
+
+    def _begin(self) -> None:
         self._jobs: SimpleQueue[_Job] = SimpleQueue()
         self._lock = threading.Lock()
         self._threads = 0
         self._idle = 0  # threads that wait, less the jobs that wait for one
         self._given_up = 0
+
+    def forget_threads(self) -> None:
+        """After a fork: threads, and what they were to do, stay in the parent."""
+        self._begin()
 
     def submit(self, loop: asyncio.AbstractEventLoop, work: Callable[..., Any]) -> asyncio.Future[Any]:
         """The future of `work`'s result."""
@@ -65,14 +101,9 @@ class Workers:
     def _run(self, job: list[Any]) -> None:
         loop, future, work = job
         job.clear()
-        result, failure = None, None
-        try:
-            result = work()
-        except BaseException as error:
-            failure = error
+        result, error = _outcome(work)
         del work  # before the caller goes on, so that it finds the function held by nobody here
-        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
-            loop.call_soon_threadsafe(_settle, future, result, failure)
+        _tell(loop, future, result, error)
         with self._lock:
             if future.cancelled() and self._given_up:
                 self._given_up -= 1
@@ -81,6 +112,20 @@ class Workers:
         """Somebody no longer waits for a thread that can't be stopped."""
         with self._lock:
             self._given_up += 1
+
+
+def _outcome(work: Callable[..., Any]) -> tuple[Any, BaseException | None]:
+    try:
+        return work(), None
+    except BaseException as error:
+        return None, error
+
+
+def _tell(
+    loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], result: Any, error: BaseException | None
+) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
+        loop.call_soon_threadsafe(_settle, future, result, error)
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
@@ -95,7 +140,7 @@ def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | Non
 
 
 def submit(
-    workers: Workers,
+    workers: Workers | Executor,
     loop: asyncio.AbstractEventLoop,
     target: Callable[..., Any],
     args: tuple[Any, ...],
@@ -106,7 +151,7 @@ def submit(
     return workers.submit(loop, lambda: context.run(target, *args, **kwargs))
 
 
-def report_abandoned(workers: Workers, name: str) -> None:
+def report_abandoned(workers: Workers | Executor, name: str) -> None:
     """Say that a function goes on although its time is up; what it does from now on reaches nothing."""
     workers.give_up()
     _log.warning(
@@ -115,18 +160,52 @@ def report_abandoned(workers: Workers, name: str) -> None:
     )
 
 
+def report_cut_off(name: str, grace_s: float) -> None:
+    """Say that a coroutine was closed since it didn't end when it was cancelled."""
+    _log.warning(
+        "%s did not end within %g s of being cancelled and was closed; what it does from now on reaches nothing",
+        name,
+        grace_s,
+    )
+
+
 def _default_limit() -> int:
     return min(32, (os.cpu_count() or 1) + 4)
 
 
+_all: weakref.WeakSet[Workers] = weakref.WeakSet()
 _shared: Workers | None = None
 _shared_lock = threading.Lock()
 
 
-def shared_workers(limit: int | None = None) -> Workers:
-    """The process's pool, or an own one with the given limit."""
+def workers_for(
+    limit: int | None = None, executor: concurrent.futures.Executor | None = None
+) -> Workers | Executor:
+    """The process's pool; an own one with the given limit, or the user's executor.
+
+    Raises:
+        TypeError: the limit is no integer, or the executor can't run functions in threads of this process.
+        ValueError: the limit is below 1, or both are given.
+    """
     global _shared
+    if executor is not None:
+        if limit is not None:
+            raise ValueError(
+                "give sync_workers or executor, not both: an executor has its own number of threads"
+            )
+        if not isinstance(executor, concurrent.futures.Executor) or isinstance(
+            executor, concurrent.futures.ProcessPoolExecutor
+        ):
+            raise TypeError(
+                "executor must run functions in threads of this process, as a ThreadPoolExecutor does, not be a "
+                f"{type(executor).__name__}"
+            )
+        return Executor(executor)
     if limit is not None:
+        if isinstance(limit, bool) or not isinstance(limit, int):
+            raise TypeError(f"sync_workers must be a number of threads, not {type(limit).__name__}")
+        if limit < 1:
+            raise ValueError(f"sync_workers must be at least 1, not {limit}")
         return Workers(limit)
     with _shared_lock:
         if _shared is None:
@@ -135,10 +214,11 @@ def shared_workers(limit: int | None = None) -> Workers:
 
 
 def _forget_after_fork() -> None:
-    # Threads don't come along into the child.
-    global _shared, _shared_lock
-    _shared = None
+    # Threads don't come along into the child; runners keep the pools they have.
+    global _shared_lock
     _shared_lock = threading.Lock()
+    for workers in list(_all):
+        workers.forget_threads()
 
 
 os.register_at_fork(after_in_child=_forget_after_fork)

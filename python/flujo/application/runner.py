@@ -14,6 +14,7 @@ from flujo.domain.dsl.pipeline import Pipeline
 from flujo.domain.dsl.step import Step
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
     from typing import Self
 
     from pydantic import BaseModel
@@ -45,13 +46,17 @@ class Flujo(Generic[InputT, OutputT]):
         hooks: Functions that are told what happens; one annotated with a payload class gets that kind only.
         pipeline_name: A name for results and records.
         deadline_s: Seconds of active time that a run may take.
+        cancel_grace_s: Seconds that a cancelled run waits for the `finally` blocks of its steps; then their coroutines
+            are closed and a warning names them.
         sync_workers: How many threads run plain functions; the process's shared pool by default.
+        executor: Runs plain functions in place of Flujo's threads; a `ThreadPoolExecutor`, for instance.
         enable_optimizations: Use the optimised parts; False uses their plain twins.
         optimization_config: Which optimised parts are used, and their settings.
 
     Raises:
         TypeError: an argument has a wrong type.
         ConfigurationError: a field of the context has a merge rule that doesn't fit it.
+        ValueError: a number is out of its range, or `sync_workers` and `executor` are both given.
     """
 
     def __init__(
@@ -65,11 +70,14 @@ class Flujo(Generic[InputT, OutputT]):
         hooks: Iterable[Callable[..., object]] | None = None,
         pipeline_name: str | None = None,
         deadline_s: float | None = None,
+        cancel_grace_s: float = 5.0,
         sync_workers: int | None = None,
+        executor: Executor | None = None,
         enable_optimizations: bool = True,
         optimization_config: OptimizationConfig | None = None,
     ) -> None:
-        from flujo.application._workers import shared_workers
+        from flujo.application._runs import Runs
+        from flujo.application._workers import workers_for
 
         self.pipeline: Pipeline[InputT, OutputT] = _as_pipeline(pipeline)
         self.context_model = _checked_model(context_model)
@@ -78,6 +86,7 @@ class Flujo(Generic[InputT, OutputT]):
         self.usage_limits = _checked_limits(usage_limits)
         self.hooks = [*(hooks or ()), *self.pipeline.hooks]
         self.pipeline_name = pipeline_name or self.pipeline.name or "unnamed"
+        self._runs = Runs()
         self._compiled: tuple[int, CompiledPlan] | None = None
         make_context = None
         if self.context_model is not None:
@@ -92,7 +101,9 @@ class Flujo(Generic[InputT, OutputT]):
         limits = self.usage_limits
         self._engine = Engine(
             self._compile,
-            workers=shared_workers(sync_workers),
+            workers=workers_for(sync_workers, executor),
+            runs=self._runs,
+            cancel_grace_s=_checked_grace(cancel_grace_s),
             make_context=make_context,
             resources=resources,
             hooks=hooked,
@@ -124,6 +135,8 @@ class Flujo(Generic[InputT, OutputT]):
 
         Raises:
             UsageLimitExceededError: a usage limit was reached; `.result` holds what was done.
+            PricingNotConfiguredError: cost is limited and a model has no price; `.result` holds what was done.
+            RunCancelled: `cancel` ended the run; `.result` holds what was done.
             PipelineContextInitializationError: the context can't be made from the given data.
             MissingAgentError: a step has no agent.
         """
@@ -281,6 +294,32 @@ class Flujo(Generic[InputT, OutputT]):
 
         return cast("PipelineResult[Any, OutputT]", await cancel(self, paused))
 
+    async def cancel(self, run_id: str) -> PipelineResult[Any, OutputT]:
+        """Cancel a run of this runner, from any loop or thread, and give its result when it has ended.
+
+        Its steps get a `CancelledError` and `cancel_grace_s` seconds to end; whoever awaits the run gets
+        `RunCancelled`. A run that has ended already stays as it is.
+
+        Args:
+            run_id: The id that the run was given, or that `current_step()` tells inside it.
+
+        Raises:
+            RunNotFoundError: no run of this id is under way or among the latest hundred that ended.
+        """
+        return await self._runs.cancel(run_id)
+
+    async def result(self, run_id: str) -> PipelineResult[Any, OutputT]:
+        """The result of a run of this runner, as soon as it has ended.
+
+        Args:
+            run_id: The id that the run was given, or that `current_step()` tells inside it.
+
+        Raises:
+            RunCancelled: `cancel` ended the run while this waited for it.
+            RunNotFoundError: no run of this id is under way or among the latest hundred that ended.
+        """
+        return await self._runs.result(run_id)
+
     def as_step(self, name: str, inherit_context: bool = True, **options: Any) -> Step[InputT, Any]:
         """This runner's pipeline as one step of another; its output is the nested `PipelineResult`.
 
@@ -408,6 +447,14 @@ def _checked_config(config: Any) -> OptimizationConfig | None:
     if config is None or hasattr(config, "enable_object_pooling"):
         return cast("OptimizationConfig | None", config)
     raise TypeError(f"optimization_config must be an OptimizationConfig, not {type(config).__name__}")
+
+
+def _checked_grace(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"cancel_grace_s must be a number of seconds, not {type(value).__name__}")
+    if not value >= 0:
+        raise ValueError(f"cancel_grace_s must be 0 seconds or more, not {value}")
+    return float(value)
 
 
 def _checked_seconds(name: str, value: Any) -> float | None:

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flujo_core::agent::Pricing;
 use flujo_core::value::Value;
 use reqwest::header::HeaderValue;
 use serde::Deserialize;
@@ -13,7 +14,7 @@ use super::schema::Schema;
 use super::tool::{AgentTool, Tool};
 use super::wire::RequestBody;
 use super::{AGENT, Chat, OfferedTool, Price};
-use crate::config::{self, AgentConfig, ConfigError, Pricing};
+use crate::config::{self, AgentConfig, ConfigError};
 use crate::net::{self, Connection};
 use crate::secret::Secret;
 

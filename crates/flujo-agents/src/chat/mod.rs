@@ -14,7 +14,7 @@ mod wire;
 use std::fmt;
 use std::sync::Arc;
 
-use flujo_core::agent::{Agent, AgentError, AgentOutput, AgentRequest, BoxFuture};
+use flujo_core::agent::{Agent, AgentError, AgentOutput, AgentRequest, BoxFuture, Pricing};
 use flujo_core::usage::{Cost, Usage};
 use flujo_core::value::Value;
 use reqwest::Url;
@@ -24,7 +24,6 @@ pub use config::{ChatBuilder, ChatConfig, ToolConfig};
 pub use price::Price;
 pub use tool::{AgentTool, FunctionTool, Tool};
 
-use crate::config::Pricing;
 use crate::net::{self, Connection};
 use crate::payload::{json_reason, to_text};
 use crate::secret::Secret;
@@ -100,21 +99,23 @@ impl Agent for Chat {
             }
         })
     }
+
+    /// Known when the prices of the model and of every tool are. Without the model's price, calls report their tokens
+    /// and no cost.
+    fn pricing(&self) -> Pricing {
+        let unknown = |tool: &OfferedTool| tool.tool.pricing() == Pricing::Unknown;
+        if self.rates.is_none() || self.tools.iter().any(unknown) {
+            Pricing::Unknown
+        } else {
+            Pricing::Known
+        }
+    }
 }
 
 impl Chat {
     /// Starts a builder for `model` at the service under `base_url` (up to and without `/chat/completions`).
     pub fn builder(base_url: impl Into<String>, model: impl Into<String>) -> ChatBuilder {
         ChatBuilder::new(base_url.into(), model.into())
-    }
-
-    /// Whether the cost of the model's tokens is known. When it isn't, calls report their tokens and a cost of zero.
-    pub fn pricing(&self) -> Pricing {
-        if self.rates.is_some() {
-            Pricing::Known
-        } else {
-            Pricing::Unknown
-        }
     }
 
     /// The whole conversation. `usage` is kept up to date at every step, so that it holds when this fails.
@@ -223,8 +224,10 @@ impl Chat {
             AgentError::permanent(format!("the request can't be made: {}", error.without_url()))
         })?;
 
-        let reply = self.connection.send(http).await?;
-        usage.requests += 1;
+        let reply = self.connection.send(http).await;
+        usage.requests += reply.as_ref().map_or_else(|error| error.usage.requests, |_| 1);
+        usage.unpriced |= usage.requests > 0 && self.rates.is_none();
+        let reply = reply?;
         if !reply.response().status().is_success() {
             return Err(net::refused(reply, self.key.as_ref()).await);
         }

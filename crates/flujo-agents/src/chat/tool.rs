@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use flujo_core::agent::{Agent, AgentError, AgentOutput, AgentRequest, BoxFuture};
+use flujo_core::agent::{Agent, AgentError, AgentOutput, AgentRequest, BoxFuture, Pricing};
 use flujo_core::value::Value;
 
 /// Something that a model may call while it works on its answer.
@@ -25,6 +25,11 @@ pub trait Tool: Send + Sync + 'static {
         arguments: Value,
         request: &'a AgentRequest,
     ) -> BoxFuture<'a, Result<AgentOutput, AgentError>>;
+
+    /// Whether it is known what a call costs.
+    fn pricing(&self) -> Pricing {
+        Pricing::Known
+    }
 }
 
 /// A closure as a tool.
@@ -119,5 +124,9 @@ impl Tool for AgentTool {
             chunks: None,
             ..request.clone()
         })
+    }
+
+    fn pricing(&self) -> Pricing {
+        self.agent.pricing()
     }
 }

@@ -6,6 +6,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use flujo_core::agent::AgentError;
+use flujo_core::usage::Usage;
 use reqwest::{Client, Request, Response, Url};
 
 pub(crate) use status::refused;
@@ -59,6 +60,9 @@ impl Connection {
     }
 
     /// Sends a request and waits for the head of the reply.
+    ///
+    /// # Errors
+    /// One whose usage counts the request, unless it never left.
     pub(crate) async fn send(&self, request: Request) -> Result<Reply, AgentError> {
         let url = request.url().clone();
         match self.client.execute(request).await {
@@ -68,7 +72,17 @@ impl Connection {
                 timeout: self.timeout,
                 url,
             }),
-            Err(error) => Err(broken(error, &url, self.timeout)),
+            Err(error) => {
+                let left = !error.is_connect() && !error.is_builder();
+                let usage = Usage {
+                    requests: u64::from(left),
+                    ..Usage::ZERO
+                };
+                Err(AgentError {
+                    usage,
+                    ..broken(error, &url, self.timeout)
+                })
+            }
         }
     }
 }

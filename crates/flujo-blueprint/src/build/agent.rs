@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use flujo_agents::template::Scope;
-use flujo_core::agent::{Agent, AgentError, AgentOutput, AgentRequest, BoxFuture};
+use flujo_core::agent::{Agent, AgentError, AgentOutput, AgentRequest, BoxFuture, Pricing};
 use flujo_core::value::Value;
 
 use crate::template::DataTemplate;
@@ -31,5 +31,9 @@ impl Agent for TemplatedInput {
             })?;
             self.agent.run(request).await
         })
+    }
+
+    fn pricing(&self) -> Pricing {
+        self.agent.pricing()
     }
 }

@@ -262,14 +262,14 @@ fn failed(failure: &StepFailure<Tokio>, place: Option<(Arc<Source>, Position)>, 
         0 | 1 => String::new(),
         attempt => format!(" on attempt {attempt}"),
     };
+    let message = terminal::one_line(&root.message);
     Failure::Other {
         rule: Rule::RunFailed,
         exit: Exit::Failed,
-        message: format!(
-            "step `{}` failed{attempt}: {stage}{}",
-            root.step,
-            terminal::one_line(&root.message)
-        ),
+        message: match root.kind {
+            FailureKind::Pricing => message,
+            _ => format!("step `{}` failed{attempt}: {stage}{message}", root.step),
+        },
         place,
         hint: None,
         details: debug.then(|| format!("{failure:#?}")),

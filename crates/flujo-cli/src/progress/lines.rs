@@ -34,7 +34,7 @@ fn line(event: &Event) -> Option<String> {
         event.kind.name().replace('_', " ")
     );
     let _ = match &event.kind {
-        EventKind::AttemptFailed(failure) => {
+        EventKind::AttemptFailed { failure, .. } => {
             write!(
                 text,
                 " (attempt {}): {}",
@@ -42,7 +42,7 @@ fn line(event: &Event) -> Option<String> {
                 one_line(&failure.message)
             )
         }
-        EventKind::RunFinished(how) => write!(text, ": {how}"),
+        EventKind::RunFinished { status, .. } => write!(text, ": {status}"),
         _ if place.attempt > 1 => write!(text, " (attempt {})", place.attempt),
         _ => Ok(()),
     };

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flujo_tokio::{Event, EventKind};
+use flujo_core::usage::Usage;
+use flujo_tokio::{Event, EventKind, Place};
 
 /// How a step stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub(super) struct TopStep {
     pub(super) attempt: u32,
     pub(super) began: Duration,
     pub(super) ended: Duration,
+    /// What it has used so far, as far as attempts and steps inside have told.
+    pub(super) used: Usage,
     pub(super) lanes: Lanes,
 }
 
@@ -51,6 +54,8 @@ pub(super) struct Active {
     pub(super) name: Arc<str>,
     pub(super) attempt: u32,
     pub(super) began: Duration,
+    /// What its attempts have used so far.
+    pub(super) used: Usage,
 }
 
 /// A run as its events have told it so far.
@@ -81,6 +86,7 @@ impl RunState {
                 attempt: 1,
                 began: event.at,
                 ended: event.at,
+                used: Usage::ZERO,
                 lanes: Lanes::default(),
             });
             return;
@@ -89,9 +95,15 @@ impl RunState {
             return;
         };
         step.attempt = step.attempt.max(place.attempt);
-        if let Some(standing) = end(&event.kind) {
-            step.standing = standing;
-            step.ended = event.at;
+        match &event.kind {
+            EventKind::AttemptFailed { usage, .. } => step.used = *usage,
+            kind => {
+                if let Some((standing, usage)) = end(kind) {
+                    step.standing = standing;
+                    step.ended = event.at;
+                    step.used = usage;
+                }
+            }
         }
     }
 
@@ -99,16 +111,11 @@ impl RunState {
         let place = &event.place;
         let outermost = place.lane.split('/').next().unwrap_or_default();
         let owner = outermost.split(['[', '.']).next().unwrap_or_default();
-        let lanes = self
-            .steps
-            .iter_mut()
-            .rev()
-            .find(|step| *step.name == *owner)
-            .map(|step| &mut step.lanes);
+        let top = self.steps.iter_mut().rev().find(|step| *step.name == *owner);
         let key = (place.lane.clone(), Arc::clone(&place.path));
         match &event.kind {
             EventKind::StepStarted => {
-                if let Some(lanes) = lanes {
+                if let Some(lanes) = top.map(|top| &mut top.lanes) {
                     *lanes.running.entry(outermost.to_owned()).or_default() += 1;
                     if lanes.seen.insert(outermost.to_owned()) {
                         lanes.begun += 1;
@@ -118,6 +125,7 @@ impl RunState {
                     name: Arc::clone(&place.step),
                     attempt: 1,
                     began: event.at,
+                    used: Usage::ZERO,
                 };
                 self.active.insert(key, active);
             }
@@ -126,10 +134,22 @@ impl RunState {
                     active.attempt = place.attempt;
                 }
             }
+            EventKind::AttemptFailed { usage, .. } => {
+                if let Some(active) = self.active.get_mut(&key) {
+                    active.used = *usage;
+                }
+            }
             kind => {
-                let Some(standing) = end(kind) else { return };
+                let Some((standing, usage)) = end(kind) else {
+                    return;
+                };
                 self.active.remove(&key);
-                let Some(lanes) = lanes else { return };
+                let Some(top) = top else { return };
+                // What a step inside another one has used is part of what that one tells when it ends.
+                if !self.active.keys().any(|around| is_around(around, place)) {
+                    top.used += usage;
+                }
+                let lanes = &mut top.lanes;
                 if let Some(open) = lanes.running.get_mut(outermost) {
                     *open -= 1;
                     if *open == 0 {
@@ -142,11 +162,69 @@ impl RunState {
     }
 }
 
-fn end(kind: &EventKind) -> Option<Standing> {
+/// Whether `place` is inside the step that runs in that lane at that path.
+fn is_around((lane, path): &(String, Arc<str>), place: &Place) -> bool {
+    let inside = |rest: Option<&str>| rest.is_some_and(|rest| rest.starts_with('/'));
+    (*lane == place.lane || inside(place.lane.strip_prefix(lane.as_str())))
+        && inside(place.path.strip_prefix(&**path))
+}
+
+/// How a step stands after it has ended, and what it has used.
+fn end(kind: &EventKind) -> Option<(Standing, Usage)> {
     match kind {
-        EventKind::StepFinished => Some(Standing::Done),
-        EventKind::StepFailed(_) => Some(Standing::Failed),
-        EventKind::StepStopped => Some(Standing::Stopped),
+        EventKind::StepFinished { usage, .. } => Some((Standing::Done, *usage)),
+        EventKind::StepFailed { usage, .. } => Some((Standing::Failed, *usage)),
+        EventKind::StepStopped { usage, .. } => Some((Standing::Stopped, *usage)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use flujo_core::usage::{Cost, Usage};
+    use flujo_tokio::{Event, EventKind, Place, RunId};
+
+    use super::RunState;
+
+    fn event(lane: &str, path: &str, kind: EventKind) -> Event {
+        Event {
+            place: Place {
+                run: RunId::new(),
+                step: Arc::from(path.rsplit('/').next().unwrap_or_default()),
+                path: Arc::from(path),
+                lane: lane.to_owned(),
+                attempt: 1,
+                iterations: Vec::new(),
+            },
+            kind,
+            at: Duration::ZERO,
+        }
+    }
+
+    fn finished(tokens: u64) -> EventKind {
+        EventKind::StepFinished {
+            usage: Usage::new(Cost::ZERO, tokens),
+            attempts: 1,
+        }
+    }
+
+    #[test]
+    fn a_step_that_runs_shows_what_the_steps_inside_it_have_used_each_counted_once() {
+        let mut state = RunState::default();
+        let mut tell = |lane: &str, path: &str, kind| {
+            state.take_in(&event(lane, path, kind));
+            state.steps.first().map(|step| step.used.tokens)
+        };
+        tell("", "fan", EventKind::StepStarted);
+        tell("fan.a", "fan/a/one", EventKind::StepStarted);
+        assert_eq!(tell("fan.a", "fan/a/one", finished(3)), Some(3));
+        tell("fan.a", "fan/a/inner", EventKind::StepStarted);
+        tell("fan.a/inner.x", "fan/a/inner/x/two", EventKind::StepStarted);
+        assert_eq!(tell("fan.a/inner.x", "fan/a/inner/x/two", finished(4)), Some(3));
+        assert_eq!(tell("fan.a", "fan/a/inner", finished(4)), Some(7));
+        assert_eq!(tell("", "fan", finished(7)), Some(7));
     }
 }

@@ -8,7 +8,7 @@ use flujo_tokio::Event;
 use super::REDRAW;
 use super::state::{RunState, Standing, TopStep};
 use crate::color::Paint;
-use crate::summary::duration;
+use crate::summary::{duration, used};
 use crate::terminal::{note, one_line};
 
 /// The most rows for what runs inside lanes.
@@ -96,9 +96,10 @@ impl LiveTree {
                 let name = one_line(&active.name);
                 let time = duration(now.saturating_sub(active.began).as_secs_f64());
                 Row::running(format!(
-                    "   {} {} {name}{attempt}  {time}",
+                    "   {} {} {name}{attempt}  {time}{}",
                     self.spinner(),
-                    one_line(lane)
+                    one_line(lane),
+                    used(active.used)
                 ))
             })
             .collect();
@@ -133,10 +134,11 @@ impl LiveTree {
             Standing::Stopped => ("■", Style::Faint, step.ended),
         };
         let mut text = format!(
-            "{mark} {}{}  {}",
+            "{mark} {}{}  {}{}",
             one_line(&step.name),
             attempt_text(step.attempt),
-            duration(end.saturating_sub(step.began).as_secs_f64())
+            duration(end.saturating_sub(step.began).as_secs_f64()),
+            used(step.used)
         );
         let lanes = &step.lanes;
         if lanes.begun > 0 {

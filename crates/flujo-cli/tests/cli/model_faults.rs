@@ -124,4 +124,11 @@ fn a_limit_of_one_step_ends_the_run_and_a_limit_of_cost_needs_a_price() {
         "{}",
         said.stderr
     );
+    context.file("ask.yaml", blueprint(address, ""));
+    let said = context.run("run ask.yaml --input why --max-cost-usd 1 --progress none");
+    assert!(
+        said.code == Some(1) && said.stderr.contains("step `ask` uses a model without a price"),
+        "{}",
+        said.stderr
+    );
 }

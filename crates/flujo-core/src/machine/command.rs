@@ -355,6 +355,8 @@ pub enum Answer<D: Domain> {
         agent: D::Object,
         /// Tells agents apart: equal for the very same object only, which the machine keeps alive.
         identity: u64,
+        /// Whether the agent's calls have no known price.
+        unpriced: bool,
     },
     /// A condition chose a branch.
     Branch {
@@ -397,10 +399,12 @@ pub struct Notice<D: Domain> {
     pub node: NodeId,
     /// The step's record in this machine's history.
     pub record: u32,
-    /// The attempt, from 1; 0 outside attempts.
+    /// The attempt, from 1; 0 outside attempts. Of a step that has ended: how many were made.
     pub attempt: u32,
     /// The turns of the loops and state machines around.
     pub round: Option<Arc<Round>>,
+    /// What the step has used so far, failed attempts and everything below it included.
+    pub usage: Usage,
     /// When.
     pub at: Time,
 }

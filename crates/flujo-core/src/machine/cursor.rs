@@ -438,13 +438,15 @@ impl<D: Domain> Cursor<'_, D> {
     pub(super) fn notify(&mut self, kind: NoticeKind<D>, node: NodeId, record: u32, attempt: u32) {
         let pauses = matches!(kind, NoticeKind::Paused | NoticeKind::Resumed);
         if self.state.options.notices && (pauses || !self.plan.node(node).inner) {
-            let at = self.state.now;
+            let entry = self.state.history.records.get(record as usize);
+            let (usage, at) = (entry.map_or(Usage::ZERO, |entry| entry.usage), self.state.now);
             self.commands.push_back(Command::Notify(Notice {
                 kind,
                 node,
                 record,
                 attempt,
                 round: self.state.round.clone(),
+                usage,
                 at,
             }));
         }

@@ -48,6 +48,8 @@ pub enum FailureKind {
     Merge,
     /// The step failed, and so did its fallback.
     Fallback,
+    /// A model without a price was to be used under a limit on cost.
+    Pricing,
     /// The host could not do what the machine asked.
     Host,
 }
@@ -194,6 +196,8 @@ pub enum LimitKind {
     Tokens,
     /// Requests.
     Requests,
+    /// Money again: cost is limited, and a call's price is not known.
+    Price,
 }
 
 impl fmt::Display for LimitBreach {
@@ -218,6 +222,15 @@ impl fmt::Display for LimitBreach {
                     f,
                     "Request limit of {} exceeded",
                     self.limits.requests.unwrap_or_default()
+                )
+            }
+            LimitKind::Price => {
+                write!(
+                    f,
+                    "step `{}` uses a model without a price, but cost is limited to {}: give the model a price, or limit \
+                     tokens or requests in place of cost",
+                    self.step,
+                    self.limits.cost.unwrap_or_default()
                 )
             }
         }

@@ -64,6 +64,8 @@ pub struct Details<D: Domain> {
     pub attempt_failures: Vec<Arc<Failure<D>>>,
     /// The record of the fallback that ran, and why the step itself had failed.
     pub fallback: Option<(u32, Arc<Failure<D>>)>,
+    /// Why validators rejected the output of a step that passes rejected outputs on.
+    pub rejections: Vec<Arc<str>>,
     /// The branch a conditional took, or the state a state machine is in.
     pub branch: Option<Arc<str>>,
     /// How a loop ended.
@@ -125,6 +127,7 @@ impl<D: Domain> Default for Details<D> {
         Self {
             attempt_failures: Vec::new(),
             fallback: None,
+            rejections: Vec::new(),
             branch: None,
             loop_end: None,
             lanes: Arc::default(),

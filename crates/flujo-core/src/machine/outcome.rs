@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Domain, Failure, History, LimitBreach};
+use super::{Domain, Failure, FailureKind, History, LimitBreach, LimitKind};
 use crate::usage::Usage;
 
 /// Why a run stopped without having succeeded or failed. Control flow is never an error value: no retry, no fallback,
@@ -29,6 +29,19 @@ pub enum Stop<D: Domain> {
     /// Something is wrong with the pipeline itself, so that no attempt could succeed: no agent, no price, agents that
     /// redirect to one another for ever.
     Fatal(Arc<Failure<D>>),
+}
+
+impl<D: Domain> From<Arc<LimitBreach>> for Stop<D> {
+    /// Without a price nobody can keep a limit on cost: then the pipeline itself is at fault, however often it is tried.
+    fn from(breach: Arc<LimitBreach>) -> Self {
+        if breach.which != LimitKind::Price {
+            return Self::LimitExceeded(breach);
+        }
+        let text = breach.to_string();
+        let mut failure = Failure::new(FailureKind::Pricing, "PricingNotConfiguredError", text).permanent();
+        failure.step = Arc::clone(&breach.step);
+        Self::Fatal(Arc::new(failure))
+    }
 }
 
 /// How a node ended, as its parent sees it.

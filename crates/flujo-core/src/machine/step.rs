@@ -9,10 +9,10 @@ use super::cursor::{Ask, Cursor, Next, Reply, nanoseconds};
 use super::fault::{Fault, is_planted};
 use super::frame::{Frame, Opened, top};
 use super::{
-    Answer, Command, Completion, Domain, Failure, FailureKind, Held, Input, LimitBreach, NoticeKind, Pending,
-    RetryAdvice, Role, Stop, Time, retry,
+    Answer, Command, Completion, Domain, Failure, FailureKind, Held, Input, LimitBreach, LimitKind,
+    NoticeKind, Pending, RetryAdvice, Role, Stop, Time, retry,
 };
-use crate::plan::{NodeId, Work};
+use crate::plan::{NodeId, Rejection, StepNode, Work};
 use crate::usage::{Usage, UsageLimits};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -59,7 +59,14 @@ pub(super) struct AttemptDetails<D: Domain> {
     /// The deadline around the attempt, at that time.
     pub(super) outer_deadline: Option<Time>,
     /// The agents that plugins have asked for in this attempt.
-    redirects: Vec<(u64, D::Object)>,
+    redirects: Vec<Redirect<D::Object>>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Redirect<O> {
+    agent: O,
+    identity: u64,
+    unpriced: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,8 +99,8 @@ impl<D: Domain> StepFrame<D> {
         if let Some(outer) = self.details.as_ref().and_then(|details| details.outer.as_ref()) {
             visit(Held::Context(outer));
         }
-        for (_, agent) in self.redirects() {
-            visit(Held::Object(agent));
+        for redirect in self.redirects() {
+            visit(Held::Object(&redirect.agent));
         }
     }
 
@@ -105,7 +112,7 @@ impl<D: Domain> StepFrame<D> {
         }
     }
 
-    fn redirects(&self) -> &[(u64, D::Object)] {
+    fn redirects(&self) -> &[Redirect<D::Object>] {
         self.details.as_ref().map_or(&[], |details| &details.redirects)
     }
 
@@ -141,6 +148,17 @@ impl<D: Domain> StepFrame<D> {
         self.opened = opened;
         self.attempt = 1;
         self.input = input;
+    }
+
+    /// What the next call of the step's agent, or of the one that a plugin asked for, is expected to use.
+    fn estimate<C>(&self, step: &StepNode<C>) -> Usage {
+        match self.redirects().last() {
+            Some(redirect) => Usage {
+                unpriced: redirect.unpriced,
+                ..step.estimate
+            },
+            None => step.estimate,
+        }
     }
 
     /// Whether something is reserved for the agent's call: while it is under way, and when the budget has just granted
@@ -208,6 +226,9 @@ fn advance<D: Domain>(cursor: &mut Cursor<'_, D>, mut stage: Stage) -> Next<D> {
                 if let Work::Body(body) = step.work {
                     return enter_body(cursor, body);
                 }
+                if step.limits.is_some() {
+                    return price(cursor);
+                }
                 if limits { Stage::Reserve } else { Stage::Agent }
             }
             Stage::Output(index) if past(index, &step.output_processors) => Stage::Plugin(0),
@@ -216,6 +237,13 @@ fn advance<D: Domain>(cursor: &mut Cursor<'_, D>, mut stage: Stage) -> Next<D> {
                 let rejections = frame.details.as_ref().map(|details| &details.rejections);
                 match rejections.filter(|rejections| !rejections.is_empty()) {
                     None => Stage::Apply,
+                    Some(rejections) if step.on_rejection == Rejection::PassOn => {
+                        let (rejections, record) = (rejections.clone(), frame.opened.record);
+                        if let Some(record) = cursor.record(record) {
+                            record.details_mut().rejections = rejections;
+                        }
+                        return advance(cursor, Stage::Apply);
+                    }
                     Some(rejections) => {
                         let text = rejections.join("; ");
                         let failure = Failure::new(FailureKind::Validator, "ValidationError", text);
@@ -308,8 +336,8 @@ pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     let (role, index, input) = match frame.stage {
         Stage::Prompt(index) => (Role::PromptProcessor, index, value(frame)),
         Stage::Agent => match frame.redirects().last() {
-            Some((_, agent)) => {
-                let (agent, input) = (agent.clone(), frame.input.clone());
+            Some(redirect) => {
+                let (agent, input) = (redirect.agent.clone(), frame.input.clone());
                 (Role::Redirect, 0, Input::Redirect { agent, input })
             }
             None => (Role::Agent, 0, value(frame)),
@@ -339,7 +367,7 @@ pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
             });
         }
         Stage::Reserve => {
-            let estimate = step.estimate;
+            let estimate = frame.estimate(step);
             cursor.state.pending = Pending::Budget;
             cursor.commands.push_back(Command::Reserve { node, estimate });
             return Next::Wait;
@@ -419,7 +447,7 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
             (_, None) => advance(cursor, Stage::Output(0)),
         },
         Reply::Refused(breach) => {
-            let stop = Completion::Stopped(Stop::LimitExceeded(breach));
+            let stop = Completion::Stopped(breach.into());
             let (opened, failure) = (frame.opened, frame.failure.take());
             let output = frame.value().clone();
             if stage == Stage::Settle
@@ -456,7 +484,20 @@ fn answered<D: Domain>(cursor: &mut Cursor<'_, D>, stage: Stage, answer: Answer<
             let failure = cursor.located(failure, FailureKind::Plugin, node, attempt);
             return attempt_failed(cursor, failure);
         }
-        Answer::Redirect { agent, identity } => return redirect(cursor, agent, identity),
+        Answer::Redirect {
+            agent,
+            identity,
+            unpriced,
+        } => {
+            return redirect(
+                cursor,
+                Redirect {
+                    agent,
+                    identity,
+                    unpriced,
+                },
+            );
+        }
         _ => Usage::ZERO,
     };
     match stage {
@@ -556,7 +597,33 @@ fn stop_at_limit<D: Domain>(
             None => record.output = Some(output),
         }
     }
-    let stop = Completion::Stopped(Stop::LimitExceeded(Arc::new(breach)));
+    let stop = Completion::Stopped(Arc::new(breach).into());
+    cursor.close(opened, &stop);
+    Next::Return(stop)
+}
+
+/// Before a call of a step with limits of its own: one without a price is refused where the step's cost is limited.
+fn price<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
+    let limits = cursor.state.options.limits;
+    let (frame, step) = top!(cursor, Step);
+    let own = step.limits.unwrap_or_default();
+    if !own.needs_price_of(frame.estimate(step)) {
+        frame.stage = if limits { Stage::Reserve } else { Stage::Agent };
+        return ask(cursor);
+    }
+    let opened = frame.opened;
+    let used = cursor
+        .record(opened.record)
+        .map_or(Usage::ZERO, |record| record.usage);
+    let breach = LimitBreach {
+        limits: own,
+        which: LimitKind::Price,
+        used,
+        reserved: Usage::ZERO,
+        step: Arc::clone(&cursor.plan.node(opened.node).name),
+        refused: true,
+    };
+    let stop = Completion::Stopped(Arc::new(breach).into());
     cursor.close(opened, &stop);
     Next::Return(stop)
 }
@@ -574,10 +641,11 @@ fn timed_out<D: Domain>(cursor: &mut Cursor<'_, D>, usage: Usage) -> Next<D> {
 
 /// A plugin asked for another agent. The agents that have been asked for in this attempt are held, so that the same
 /// identity is the same object.
-fn redirect<D: Domain>(cursor: &mut Cursor<'_, D>, agent: D::Object, identity: u64) -> Next<D> {
+fn redirect<D: Domain>(cursor: &mut Cursor<'_, D>, redirect: Redirect<D::Object>) -> Next<D> {
     let limits = cursor.state.options.limits;
-    let (frame, _) = top!(cursor, Step);
-    if frame.redirects().iter().any(|(seen, _)| *seen == identity) {
+    let (frame, step) = top!(cursor, Step);
+    let seen = |other: &Redirect<D::Object>| other.identity == redirect.identity;
+    if frame.redirects().iter().any(seen) {
         let (opened, attempt) = (frame.opened, frame.attempt);
         let name = &cursor.plan.node(opened.node).name;
         let message = format!(
@@ -590,7 +658,10 @@ fn redirect<D: Domain>(cursor: &mut Cursor<'_, D>, agent: D::Object, identity: u
         cursor.close(opened, &stop);
         return Next::Return(stop);
     }
-    frame.details_mut().redirects.push((identity, agent));
+    frame.details_mut().redirects.push(redirect);
+    if step.limits.is_some() {
+        return price(cursor);
+    }
     advance(cursor, if limits { Stage::Reserve } else { Stage::Agent })
 }
 
@@ -681,12 +752,13 @@ fn persist_then_fail<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
 }
 
 fn fail<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
-    let (frame, _) = top!(cursor, Step);
+    let (frame, step) = top!(cursor, Step);
     let opened = frame.opened;
     let Some(failure) = frame.failure.clone() else {
         return Next::Wait;
     };
-    let rejected = matches!(failure.root().kind, FailureKind::Validator | FailureKind::Plugin);
+    let rejected = matches!(failure.root().kind, FailureKind::Validator | FailureKind::Plugin)
+        && step.on_rejection != Rejection::Discard;
     let output = rejected.then(|| frame.value().clone());
     if let Some(record) = cursor.record(opened.record) {
         record.output = output;

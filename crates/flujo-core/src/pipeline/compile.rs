@@ -41,6 +41,12 @@ pub enum CompileError {
         /// The state.
         state: Arc<str>,
     },
+    /// A deadline on a part that is no step: a sequence, or the way out of a part that fails.
+    #[error(
+        "a sequence or failure route in `{0}` has a deadline: it has none of its own, so set it on the steps in it, on \
+         a group around it or on the run"
+    )]
+    NoOwnDeadline(Arc<str>),
     /// A node that holds itself or a node held twice.
     #[error("node {0} of the pipeline is used twice or holds itself: a node belongs in one place")]
     Shared(u32),
@@ -76,6 +82,10 @@ impl<C> Pipeline<C> {
             }
             node.path = join(&place, &node.name);
             let node = &self.nodes[id.0 as usize];
+            if node.deadline.is_some() && matches!(node.kind, Kind::Sequence(_) | Kind::Guard(_)) {
+                let place = if place.is_empty() { name } else { place };
+                return Err(CompileError::NoOwnDeadline(place));
+            }
             check(&node.kind, &node.path)?;
             let construct = construct_in(&self.nodes, id);
             for (label, child) in node.kind.children() {
@@ -186,5 +196,38 @@ fn check<C>(kind: &Kind<C>, path: &Arc<str>) -> Result<(), CompileError> {
             branch: Arc::clone(pair[0]),
         }),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::{CompileError, Pipeline};
+    use crate::plan::{GroupNode, StepNode};
+
+    #[test]
+    fn a_deadline_on_a_sequence_is_refused_and_the_place_is_named() {
+        let deadline = Some(Duration::from_secs(1));
+        let mut pipeline = Pipeline::new();
+        let step = pipeline.step("a", StepNode::new(()));
+        let inner = pipeline.sequence(vec![step]);
+        let group = GroupNode {
+            body: inner,
+            inherit: None,
+            collect: None,
+        };
+        let group = pipeline.group("g", group);
+        let root = pipeline.sequence(vec![group]);
+        let refused = |mut pipeline: Pipeline<()>, node| {
+            pipeline.set_deadline(node, deadline);
+            pipeline.compile("p", root).unwrap_err()
+        };
+        let place = |place: &str| CompileError::NoOwnDeadline(Arc::from(place));
+        assert_eq!(refused(pipeline.clone(), inner), place("g"));
+        assert_eq!(refused(pipeline.clone(), root), place("p"));
+        pipeline.set_deadline(group, deadline);
+        assert!(pipeline.compile("p", root).is_ok());
     }
 }

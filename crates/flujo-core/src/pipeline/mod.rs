@@ -94,7 +94,7 @@ impl<C> Pipeline<C> {
         self.add("", Kind::Guard(Box::new(node)))
     }
 
-    /// Limits the whole time of a node.
+    /// Limits the whole time of a node, which must be neither a sequence nor a guard.
     pub fn set_deadline(&mut self, node: NodeId, deadline: Option<Duration>) {
         if let Some(node) = self.nodes.get_mut(node.0 as usize) {
             node.deadline = deadline;

@@ -25,7 +25,7 @@ impl Fingerprint {
                 Kind::Sequence(children) => write!(digest, "sequence {children:?}"),
                 Kind::Step(step) => write!(
                     digest,
-                    "step {:?} {} {} {} {} {} {} {:?} {:?} {:?} {:?}",
+                    "step {:?} {} {} {} {} {:?} {} {} {:?} {:?} {:?} {:?}",
                     match step.work {
                         Work::Call(_) => None,
                         Work::Body(body) => Some(body),
@@ -34,6 +34,7 @@ impl Fingerprint {
                     step.output_processors.len(),
                     step.plugins.len(),
                     step.validators.len(),
+                    step.on_rejection,
                     step.apply.is_some(),
                     step.persist.is_some(),
                     step.policy,

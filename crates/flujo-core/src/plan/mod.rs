@@ -8,7 +8,7 @@ use std::sync::Arc;
 pub use fingerprint::Fingerprint;
 pub use node::{
     Backoff, ConditionalNode, GroupNode, GuardNode, HumanNode, IterationFailure, Kind, LaneFailure, LoopNode,
-    MapNode, Node, NodeId, ParallelNode, Policy, Router, State, StatesNode, StepNode, Work,
+    MapNode, Node, NodeId, ParallelNode, Policy, Rejection, Router, State, StatesNode, StepNode, Work,
 };
 
 /// A compiled pipeline. Made by [`crate::pipeline::Pipeline::compile`].

@@ -135,6 +135,19 @@ pub enum Work<C> {
     Body(NodeId),
 }
 
+/// What it means that a validator rejects an output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rejection {
+    /// The attempt has failed. The record of a step that fails so keeps the output.
+    #[default]
+    Fail,
+    /// The attempt has failed, and nobody gets to see the output.
+    Discard,
+    /// The output passes on; the record says why it was rejected.
+    PassOn,
+}
+
 /// A step: an agent with what goes before and after it.
 #[derive(Debug, Clone)]
 pub struct StepNode<C> {
@@ -148,6 +161,8 @@ pub struct StepNode<C> {
     pub plugins: Vec<C>,
     /// Accept or reject; all of them are asked.
     pub validators: Vec<C>,
+    /// What their rejection means.
+    pub on_rejection: Rejection,
     /// Merges the output into the context.
     pub apply: Option<C>,
     /// Writes the feedback of a failed step into the context.
@@ -176,6 +191,7 @@ impl<C> StepNode<C> {
             output_processors: Vec::new(),
             plugins: Vec::new(),
             validators: Vec::new(),
+            on_rejection: Rejection::Fail,
             apply: None,
             persist: None,
             policy: Policy::default(),
@@ -194,6 +210,7 @@ impl<C> StepNode<C> {
             output_processors,
             plugins,
             validators,
+            on_rejection: _, // without validators nobody rejects
             apply,
             persist: _,
             policy,

@@ -257,6 +257,7 @@ fn what_runs_used_adds_up_exactly() {
         cost: Cost::from_dollars(0.1).unwrap(),
         tokens: 7,
         requests: 1,
+        ..Usage::ZERO
     };
     for _ in 0..10 {
         statistics.record_run(

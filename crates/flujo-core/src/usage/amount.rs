@@ -88,6 +88,9 @@ pub struct Usage {
     pub tokens: u64,
     /// Requests to a model or service.
     pub requests: u64,
+    /// Whether some of it has a price that nobody has given: `cost` is then only the part that is known.
+    #[serde(default)]
+    pub unpriced: bool,
 }
 
 impl Usage {
@@ -96,6 +99,7 @@ impl Usage {
         cost: Cost::ZERO,
         tokens: 0,
         requests: 0,
+        unpriced: false,
     };
 
     /// Usage of tokens and money, with no request counted.
@@ -103,7 +107,7 @@ impl Usage {
         Self {
             cost,
             tokens,
-            requests: 0,
+            ..Self::ZERO
         }
     }
 
@@ -121,6 +125,7 @@ impl Add for Usage {
             cost: self.cost.saturating_add(other.cost),
             tokens: self.tokens.saturating_add(other.tokens),
             requests: self.requests.saturating_add(other.requests),
+            unpriced: self.unpriced || other.unpriced,
         }
     }
 }
@@ -149,10 +154,13 @@ pub struct UsageLimits {
 }
 
 impl UsageLimits {
-    /// The first limit that `used` passes; exactly at the limit is allowed.
+    /// The first limit that `used` passes; exactly at the limit is allowed. What has no price passes every limit on
+    /// cost, since nobody can say that it doesn't.
     pub fn passed_by(&self, used: Usage) -> Option<LimitKind> {
         let over = |limit: Option<u64>, used: u64| limit.is_some_and(|limit| used > limit);
-        if self.cost.is_some_and(|limit| used.cost > limit) {
+        if self.needs_price_of(used) {
+            Some(LimitKind::Price)
+        } else if self.cost.is_some_and(|limit| used.cost > limit) {
             Some(LimitKind::Cost)
         } else if over(self.tokens, used.tokens) {
             Some(LimitKind::Tokens)
@@ -161,6 +169,11 @@ impl UsageLimits {
         } else {
             None
         }
+    }
+
+    /// Whether cost is limited and some of `usage` has no known price.
+    pub fn needs_price_of(&self, usage: Usage) -> bool {
+        usage.unpriced && self.cost.is_some()
     }
 
     /// Whether nothing is limited.

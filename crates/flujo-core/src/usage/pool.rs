@@ -93,8 +93,12 @@ impl UsagePool {
     /// Sets `estimate` aside for a call of `step`.
     ///
     /// # Errors
-    /// [`LimitBreach`] when a limit would be passed; nothing is set aside then.
+    /// [`LimitBreach`] when a limit would be passed, or cost is limited and the call has no price; nothing is set aside
+    /// then.
     pub fn reserve(&self, step: &Arc<str>, estimate: Usage) -> Result<(), LimitBreach> {
+        if self.limits.needs_price_of(estimate) {
+            return Err(self.breach(LimitKind::Price, step, true));
+        }
         let mut taken: Vec<(&Meter, u64)> = Vec::new();
         for (which, meter, amount, limit) in self.meters(estimate) {
             if !meter.reserve(amount, limit) {
@@ -111,9 +115,10 @@ impl UsagePool {
     /// Replaces the `estimate` that was set aside for a call of `step` by what it used.
     ///
     /// # Errors
-    /// [`LimitBreach`] when what has been used by now passes a limit. It counts all the same.
+    /// [`LimitBreach`] when what has been used by now passes a limit, or cost is limited and what was used has no price.
+    /// It counts all the same.
     pub fn settle(&self, step: &Arc<str>, estimate: Usage, actual: Usage) -> Result<(), LimitBreach> {
-        let mut passed = None;
+        let mut passed = self.limits.needs_price_of(actual).then_some(LimitKind::Price);
         let reserved = self.meters(estimate);
         for ((which, meter, used, limit), (_, _, reserved, _)) in
             self.meters(actual).into_iter().zip(reserved)
@@ -171,6 +176,7 @@ fn usage(cost: &Meter, tokens: &Meter, requests: &Meter, amount: fn(&Meter) -> u
         cost: Cost::from_nanos(nanos).unwrap_or(Cost::ZERO),
         tokens: amount(tokens),
         requests: amount(requests),
+        unpriced: false,
     }
 }
 
@@ -178,7 +184,7 @@ fn usage(cost: &Meter, tokens: &Meter, requests: &Meter, amount: fn(&Meter) -> u
 mod tests {
     use std::sync::Arc;
 
-    use super::{Usage, UsageLimits, UsagePool};
+    use super::{Cost, Usage, UsageLimits, UsagePool};
     use crate::machine::LimitKind;
 
     fn tokens(tokens: u64) -> Usage {
@@ -238,6 +244,26 @@ mod tests {
         };
         assert!(pool.reserve(&Arc::from("s"), one).is_err());
         assert_eq!(pool.reserved(), Usage::ZERO);
+    }
+
+    #[test]
+    fn what_has_no_price_is_refused_under_a_limit_on_cost_and_only_there() {
+        let step = Arc::from("s");
+        let unpriced = Usage {
+            unpriced: true,
+            ..tokens(5)
+        };
+        let costs = UsagePool::new(UsageLimits {
+            cost: Some(Cost::ZERO),
+            ..UsageLimits::default()
+        });
+        let breach = costs.reserve(&step, unpriced).unwrap_err();
+        assert_eq!((breach.which, breach.refused), (LimitKind::Price, true));
+        assert_eq!(costs.reserved(), Usage::ZERO);
+        let breach = costs.settle(&step, Usage::ZERO, unpriced).unwrap_err();
+        assert_eq!((breach.which, breach.refused), (LimitKind::Price, false));
+        assert_eq!(costs.used(), tokens(5));
+        assert_eq!(pool(10).reserve(&step, unpriced), Ok(()));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyT
 use super::callable::{CallableSpec, Protocol};
 use super::context::ContextCell;
 use super::domain::Answer;
-use super::failure::{count, reported_usage};
+use super::usage;
 
 /// The answer that a result gives, and the context it brings along where it is one. `own`: the context that the callable
 /// was given.
@@ -68,28 +68,17 @@ pub(crate) fn of_agent(result: Bound<'_, PyAny>) -> PyResult<Answer> {
         });
     }
     let py = result.py();
-    let mut usage = reported_usage(&result)?;
-    let reporter = result.getattr_opt(intern!(py, "usage"))?;
+    let usage = usage::of_output(&result)?;
+    let is_report = result.hasattr(intern!(py, "usage"))?;
     let output = result.getattr_opt(intern!(py, "output"))?;
-    match (reporter, output) {
-        (Some(reporter), Some(output)) => {
-            if usage.is_zero() {
-                usage = model_usage(&reporter)?;
-            }
-            Ok(Answer::Value {
-                value: output.unbind(),
-                usage,
-            })
-        }
-        (None, Some(output)) if !usage.is_zero() || has_cost_fields(&result)? => Ok(Answer::Value {
-            value: output.unbind(),
-            usage,
-        }),
-        _ => Ok(Answer::Value {
-            value: result.unbind(),
-            usage,
-        }),
-    }
+    let value = match output {
+        Some(output) if is_report || !usage.is_zero() || has_cost_fields(&result)? => output,
+        _ => result,
+    };
+    Ok(Answer::Value {
+        value: value.unbind(),
+        usage,
+    })
 }
 
 fn has_cost_fields(result: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -109,35 +98,6 @@ fn is_plain(value: &Bound<'_, PyAny>) -> bool {
         || value.is_exact_instance_of::<PyBool>()
         || value.is_exact_instance_of::<PyTuple>()
         || value.is_exact_instance_of::<PyBytes>()
-}
-
-/// Usage as model clients report it: `usage` or `usage()`, with the fields' usual names.
-fn model_usage(reporter: &Bound<'_, PyAny>) -> PyResult<Usage> {
-    // Some clients give an object that is its own (deprecated) method, others a method.
-    let is_report = reporter.hasattr("total_tokens")? || reporter.hasattr("input_tokens")?;
-    let reported = if !is_report && reporter.is_callable() {
-        reporter.call0()?
-    } else {
-        reporter.clone()
-    };
-    let mut usage = reported_usage(&reported)?;
-    let read = |name: &str| -> PyResult<Option<u64>> {
-        match reported.getattr_opt(name)? {
-            Some(value) if value.is_instance_of::<PyInt>() => Ok(Some(count(&value, name)?)),
-            _ => Ok(None),
-        }
-    };
-    if usage.tokens == 0 {
-        usage.tokens = if let Some(total) = read("total_tokens")? {
-            total
-        } else {
-            let first = |one: Option<u64>, other: Option<u64>| one.or(other).unwrap_or(0);
-            first(read("input_tokens")?, read("request_tokens")?)
-                + first(read("output_tokens")?, read("response_tokens")?)
-        };
-    }
-    usage.requests = read("requests")?.unwrap_or(0);
-    Ok(usage)
 }
 
 fn text(value: &Bound<'_, PyAny>) -> PyResult<Arc<str>> {
@@ -164,9 +124,11 @@ fn of_plugin(outcome: &Bound<'_, PyAny>) -> PyResult<Answer> {
     let py = outcome.py();
     if let Some(agent) = given(outcome, intern!(py, "redirect_to"))? {
         let identity = agent.as_ptr() as u64;
+        let unpriced = usage::is_unpriced(&agent)?;
         return Ok(Answer::Redirect {
             agent: agent.unbind(),
             identity,
+            unpriced,
         });
     }
     if !outcome.getattr(intern!(py, "success"))?.is_truthy()? {

@@ -20,7 +20,7 @@ use super::callable::{Argument, CallableSpec, Given, Place, Protocol};
 use super::context::ContextCell;
 use super::domain::{Answer, Call, Event, Machine, Python3};
 use super::shared::Shared;
-use super::{collected, construct, failure, hooks, names, planning, record};
+use super::{collected, construct, failure, hooks, names, planning, record, usage};
 use crate::context::MergeStrategy;
 use crate::vectorcall;
 
@@ -106,10 +106,7 @@ pub(crate) fn failed(
             at,
         });
     }
-    let usage = match failure::reported_usage(error.value(py)) {
-        Ok(usage) => usage,
-        Err(_) => Usage::ZERO,
-    };
+    let usage = usage::of_error(error.value(py));
     let worth_retrying = match spec.and_then(|spec| spec.retry_on.as_ref()) {
         Some(classes) => error.value(py).is_instance(classes.bind(py))?,
         None => true,

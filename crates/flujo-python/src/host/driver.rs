@@ -2,6 +2,7 @@
 //! has to be waited for is handed to asyncio as the future that the user's own coroutine yielded.
 
 mod calls;
+mod cancelling;
 
 use std::sync::Arc;
 
@@ -16,12 +17,14 @@ use super::call::{self, Begun, Pending};
 use super::clock::seconds;
 use super::domain::{Call, Command, Event, Finish, Machine, Notice};
 use super::inbox::{Delivery, Inbox, Waker};
+use super::interrupt::Interrupt;
 use super::lane::Lanes;
 use super::parked::{Parked, Question, Wake};
 use super::shared::Shared;
 use super::steps::{self, Outputs};
 use super::time_limit::TimeLimit;
-use super::{collected, events, names};
+use super::{collected, events};
+use cancelling::Grace;
 
 /// How a driver is driven on.
 pub(crate) enum Resume {
@@ -51,6 +54,11 @@ pub(crate) struct Driver {
     notices: Vec<Notice>,
     timer: Option<(TimerId, Py<PyAny>)>,
     time_limit: TimeLimit,
+    interrupt: Arc<Interrupt>,
+    /// The time that a call which was cancelled has to end.
+    grace: Option<Grace>,
+    /// Whether `runner.cancel` ends the run.
+    pub(crate) called_off: bool,
     /// The cancellation that is being carried out; the very object leaves again.
     pub(crate) cancellation: Option<PyErr>,
     place: Arc<super::place::PlaceState>,
@@ -70,6 +78,10 @@ impl Driver {
     pub(crate) fn new(machine: Box<Machine>, shared: Arc<Shared>, outer: Vec<u32>, outputs: Outputs) -> Self {
         let place = super::place::PlaceState::new(&shared, machine.lane(), outer, outputs);
         let place = Arc::new(place);
+        let interrupt = match machine.lane() {
+            None => Arc::clone(&shared.interrupt),
+            Some(_) => Arc::default(),
+        };
         Self {
             machine,
             shared,
@@ -80,6 +92,9 @@ impl Driver {
             notices: Vec::new(),
             timer: None,
             time_limit: TimeLimit::default(),
+            interrupt,
+            grace: None,
+            called_off: false,
             cancellation: None,
             place,
             begun: false,
@@ -131,6 +146,22 @@ impl Driver {
 
     /// Goes on until something must be waited for or the machine has finished. `Err` is only what ends everything.
     pub(crate) fn resume(&mut self, py: Python<'_>, resume: Resume) -> PyResult<Turn> {
+        self.interrupt.wait_on(None);
+        let turn = self.advance(py, resume);
+        // A bare yield waits for nothing: the loop comes back by itself.
+        if let Ok(Turn::Yield(future)) = &turn
+            && !future.is_none(py)
+        {
+            if self.is_to_be_called_off() {
+                future.bind(py).call_method0(intern!(py, "cancel"))?;
+            }
+            self.interrupt.wait_on(Some(future.clone_ref(py)));
+        }
+        turn
+    }
+
+    fn advance(&mut self, py: Python<'_>, resume: Resume) -> PyResult<Turn> {
+        let resume = self.call_off(py, resume)?;
         match (std::mem::replace(&mut self.awaited, Awaited::Nothing), resume) {
             (Awaited::Call(pending), resume) => {
                 if let Some(turn) = self.drive(py, pending, resume)? {
@@ -165,7 +196,12 @@ impl Driver {
             }
             match command {
                 Some(Command::Call(call)) => {
-                    if self.cancellation.is_some() {
+                    if self.is_to_be_called_off() {
+                        self.called_off = true;
+                        let at = self.shared.now(py);
+                        self.machine.handle(Event::Cancel { at });
+                    }
+                    if self.called_off || self.cancellation.is_some() {
                         let at = self.shared.now(py);
                         self.machine.handle(Event::CallCancelled { call: call.call, at });
                         continue;
@@ -180,6 +216,7 @@ impl Driver {
                 }
                 Some(Command::Finish(finish)) => {
                     self.time_limit.close(py)?;
+                    self.end_grace(py)?;
                     self.place.forget_outputs();
                     return Ok(Turn::End(finish));
                 }
@@ -227,30 +264,6 @@ impl Driver {
         for notice in self.notices.drain(..) {
             events::tell(py, &self.shared, self.machine.lane(), history, &notice)?;
         }
-        Ok(())
-    }
-
-    fn task<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        names::current_task(py)?.call1((self.shared.event_loop(py),))
-    }
-
-    /// How often the task that drives this has been asked to cancel and not been released from it.
-    fn cancel_count(&self, py: Python<'_>) -> PyResult<i64> {
-        let task = self.task(py)?;
-        if task.is_none() {
-            return Ok(1);
-        }
-        task.call_method0(intern!(py, "cancelling"))?.extract()
-    }
-
-    /// A cancellation that arrived while no call was under way.
-    fn cancel(&mut self, py: Python<'_>, error: PyErr) -> PyResult<()> {
-        if !error.is_instance(py, names::cancelled_error(py)?) {
-            return Err(error);
-        }
-        self.cancellation.get_or_insert(error);
-        let at = self.shared.now(py);
-        self.machine.handle(Event::Cancel { at });
         Ok(())
     }
 
@@ -374,6 +387,10 @@ impl Driver {
             visit.call(&question.question)?;
         }
         self.time_limit.tell(visit)?;
+        self.interrupt.tell(visit)?;
+        if let Some(grace) = &self.grace {
+            visit.call(&grace.timer)?;
+        }
         self.place.tell(visit)?;
         self.lanes.tell(visit)?;
         match &self.timer {
@@ -389,6 +406,13 @@ impl Driver {
             let _ = pending.coroutine.bind(py).call_method0(intern!(py, "close"));
         }
         let _ = self.time_limit.close(py);
+        self.interrupt.wait_on(None);
+        if let Some(grace) = self.grace {
+            let _ = grace.timer.bind(py).call_method0(intern!(py, "cancel"));
+        }
+        if self.machine.lane().is_none() {
+            let _ = self.shared.let_go(py);
+        }
         self.place.forget_outputs();
         self.lanes.abandon(py);
         if let Some((_, handle)) = self.timer {

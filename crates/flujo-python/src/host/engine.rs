@@ -35,6 +35,10 @@ pub(crate) struct EngineInner {
     pub(super) make_context: Option<Py<PyAny>>,
     pub(super) resources: Option<Py<PyAny>>,
     pub(super) workers: Py<PyAny>,
+    /// Who is told of runs that have an id.
+    pub(super) runs: Py<PyAny>,
+    /// How long a call that was cancelled may take to end.
+    pub(super) grace: Duration,
     pub(super) hooks: Vec<Hook>,
     pub(super) limits: UsageLimits,
     pub(super) deadline: Option<Duration>,
@@ -53,6 +57,21 @@ pub(crate) struct ContextCounts {
     pub(crate) merges: AtomicU64,
     pub(crate) conflicts: AtomicU64,
     pub(super) clones: Arc<CloneCounts>,
+}
+
+impl ContextCounts {
+    fn reset(&self) {
+        let clones = &self.clones;
+        for count in [
+            &self.forks,
+            &self.merges,
+            &self.conflicts,
+            &clones.fields,
+            &clones.bytes,
+        ] {
+            count.store(0, Ordering::Relaxed);
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -77,12 +96,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[pymethods]
 impl Engine {
     #[new]
-    #[pyo3(signature = (compile, *, workers, make_context=None, resources=None, hooks=vec![], cost_limit=None,
+    #[pyo3(signature = (compile, *, workers, runs, cancel_grace_s=5.0, make_context=None, resources=None, hooks=vec![], cost_limit=None,
         token_limit=None, request_limit=None, deadline_s=None, config=None, optimized=true))]
     #[allow(clippy::too_many_arguments)] // named at the one place that calls it
     fn new(
         compile: Py<PyAny>,
         workers: Py<PyAny>,
+        runs: Py<PyAny>,
+        cancel_grace_s: f64,
         make_context: Option<Py<PyAny>>,
         resources: Option<Py<PyAny>>,
         hooks: Vec<(Py<PyAny>, u8)>,
@@ -93,7 +114,7 @@ impl Engine {
         config: Option<Bound<'_, PyOptimizationConfig>>,
         optimized: bool,
     ) -> PyResult<Self> {
-        let cost = cost_limit.map(|cost| super::failure::money(&cost)).transpose()?;
+        let cost = cost_limit.map(|cost| super::usage::money(&cost)).transpose()?;
         let config = config.map_or_else(OptimizationConfig::default, |config| {
             config.get().config().clone()
         });
@@ -103,6 +124,8 @@ impl Engine {
                 make_context,
                 resources,
                 workers,
+                runs,
+                grace: Duration::try_from_secs_f64(cancel_grace_s).unwrap_or(Duration::MAX),
                 hooks: hooks
                     .into_iter()
                     .map(|(function, points)| Hook { function, points })
@@ -135,6 +158,7 @@ impl Engine {
             return Ok(());
         }
         visit.call(&self.inner.compile)?;
+        visit.call(&self.inner.runs)?;
         self.inner.paused.tell(&visit)?;
         for object in [&self.inner.make_context, &self.inner.resources]
             .into_iter()
@@ -212,8 +236,14 @@ impl Engine {
         statistics_to_dict(py, &snapshot)
     }
 
+    /// Counts everything anew: runs and steps, contexts, analyses.
     fn reset_statistics(&self) {
         self.inner.statistics.reset();
+        self.inner.contexts.reset();
+        let mut optimizations = lock(&self.inner.optimizations);
+        optimizations.analyses = 0;
+        optimizations.reuses = 0;
+        optimizations.invalidations = 0;
     }
 }
 

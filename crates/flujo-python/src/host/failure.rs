@@ -1,13 +1,13 @@
-//! Python exceptions as failures, control flow and usage.
+//! Python exceptions as failures and control flow.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use flujo_core::machine::{FailureKind, RetryAdvice, Time};
-use flujo_core::usage::{Cost, Usage};
-use pyo3::exceptions::{PyGeneratorExit, PyKeyboardInterrupt, PySystemExit, PyValueError};
+use pyo3::exceptions::{PyGeneratorExit, PyKeyboardInterrupt, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyFloat, PyInt};
+use pyo3::types::PyBool;
 
 use super::domain::{Answer, Failure};
 use super::names;
@@ -40,14 +40,19 @@ fn advice(py: Python<'_>, error: &PyErr) -> RetryAdvice {
         .getattr_opt(intern!(py, "retry_after"))
         .ok()
         .flatten();
-    match after.and_then(|after| after.extract::<f64>().ok()) {
-        Some(seconds) if seconds.is_finite() && seconds > 0.0 => {
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked; saturates
-            let nanoseconds = (seconds * 1e9) as Time;
-            RetryAdvice::After(nanoseconds)
-        }
-        _ => RetryAdvice::Allowed,
+    match after.as_ref().and_then(wait_of) {
+        Some(wait) => RetryAdvice::After(wait),
+        None => RetryAdvice::Allowed,
     }
+}
+
+/// Seconds as nanoseconds, rounded to the nearest. What is no time to wait (None, negative, NaN, infinite) is no advice.
+fn wait_of(seconds: &Bound<'_, PyAny>) -> Option<Time> {
+    if seconds.is_instance_of::<PyBool>() {
+        return None;
+    }
+    let wait = Duration::try_from_secs_f64(seconds.extract().ok()?).ok()?;
+    Time::try_from(wait.as_nanos()).ok().filter(|wait| *wait > 0)
 }
 
 /// Exceptions that no step may catch: they end the interpreter or the coroutine.
@@ -68,45 +73,4 @@ pub(crate) fn control_flow(py: Python<'_>, error: &PyErr) -> PyResult<Option<Ans
         || error.is_instance(py, names::pricing_error(py)?)
         || error.is_instance(py, names::missing_agent_error(py)?);
     Ok(fatal.then(|| Answer::Fatal(Box::new(from_error(py, error.clone_ref(py)).permanent()))))
-}
-
-/// What an object says it used: an output, or an exception that carries the usage of a failed call.
-pub(crate) fn reported_usage(object: &Bound<'_, PyAny>) -> PyResult<Usage> {
-    let py = object.py();
-    let mut usage = Usage::ZERO;
-    if let Some(cost) = object.getattr_opt(intern!(py, "cost_usd"))? {
-        usage.cost = money(&cost)?;
-    }
-    if let Some(tokens) = object.getattr_opt(intern!(py, "token_counts"))? {
-        usage.tokens = count(&tokens, "token_counts")?;
-    }
-    Ok(usage)
-}
-
-/// Dollars as exact nano-dollars. None counts as nothing.
-pub(crate) fn money(value: &Bound<'_, PyAny>) -> PyResult<Cost> {
-    if value.is_none() {
-        return Ok(Cost::ZERO);
-    }
-    let refused = |reason: String| PyValueError::new_err(format!("cost_usd is refused: {reason}"));
-    if value.is_exact_instance_of::<PyFloat>() || value.is_exact_instance_of::<PyInt>() {
-        let dollars: f64 = value.extract()?;
-        return Cost::from_dollars(dollars).map_err(|error| refused(error.to_string()));
-    }
-    let nanos = value
-        .py()
-        .import("flujo.application._outcomes")?
-        .call_method1("nano_dollars", (value,))?;
-    let nanos: i64 = nanos.extract()?;
-    Cost::from_nanos(nanos).ok_or_else(|| refused(format!("it is negative ({value})")))
-}
-
-/// A count of tokens or requests. None counts as nothing.
-pub(crate) fn count(value: &Bound<'_, PyAny>, what: &str) -> PyResult<u64> {
-    if value.is_none() {
-        return Ok(0);
-    }
-    value
-        .extract::<u64>()
-        .map_err(|_| PyValueError::new_err(format!("{what} must be an integer, 0 or more, not {value}")))
 }

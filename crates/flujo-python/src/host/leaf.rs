@@ -2,7 +2,7 @@
 //! in place; what such a step has none of is filled in when somebody looks.
 
 use flujo_core::machine::{History, Record, Status};
-use flujo_core::plan::Kind;
+use flujo_core::plan::{Kind, Rejection};
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyAttributeError;
 use pyo3::intern;
@@ -29,8 +29,9 @@ pub(super) fn is_one(
         && record.attempts == 1
         && record.details.is_none()
         && record.failure.is_none()
+        && !record.usage.unpriced
         && next.is_none_or(|next| next.parent != Some(place))
-        && matches!(plan.plan.node(record.node).kind, Kind::Step(_))
+        && matches!(&plan.plan.node(record.node).kind, Kind::Step(step) if step.on_rejection == Rejection::Fail)
 }
 
 /// The `StepResult` of such a record.

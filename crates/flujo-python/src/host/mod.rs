@@ -18,6 +18,7 @@ mod events;
 mod failure;
 mod hooks;
 mod inbox;
+mod interrupt;
 mod lane;
 mod leaf;
 mod memory;
@@ -32,12 +33,14 @@ mod run;
 mod shared;
 pub(crate) mod steps;
 mod time_limit;
+mod usage;
 
 use pyo3::prelude::*;
 
 pub(crate) use answer::of_agent as agent_answer;
 pub(crate) use domain::Answer;
-pub(crate) use failure::{from_error as failure_of, reported_usage};
+pub(crate) use failure::from_error as failure_of;
+pub(crate) use usage::of_error as usage_of_error;
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<callable::Callable>()?;
@@ -53,6 +56,8 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<leaf::LeafRecord>()?;
     module.add_class::<inbox::Waker>()?;
     module.add_class::<time_limit::Expiry>()?;
+    module.add_class::<interrupt::Switch>()?;
+    module.add_class::<interrupt::Overdue>()?;
     module.add_function(wrap_pyfunction!(planning::definition_changed, module)?)?;
     module.add_function(wrap_pyfunction!(planning::definition_epoch, module)?)?;
     Ok(())

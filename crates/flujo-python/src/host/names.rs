@@ -34,6 +34,8 @@ imported! {
     fatal_error => "flujo.application._outcomes"."fatal_error";
     report_hook_error => "flujo.application._hooks"."report";
     report_abandoned => "flujo.application._workers"."report_abandoned";
+    report_cut_off => "flujo.application._workers"."report_cut_off";
+    run_cancelled => "flujo.application._runs"."cancelled_error";
     mark_paused => "flujo.application._human"."mark_paused";
     place_variable => "flujo.application._place"."PLACE";
 }

@@ -9,7 +9,7 @@ use flujo_core::machine::Role;
 use flujo_core::pipeline::Pipeline;
 use flujo_core::plan::{
     Backoff, ConditionalNode, GroupNode, GuardNode, HumanNode, IterationFailure, Kind, LaneFailure, LoopNode,
-    MapNode, NodeId, ParallelNode, Policy, Router, State, StatesNode, StepNode, Work,
+    MapNode, NodeId, ParallelNode, Policy, Rejection, Router, State, StatesNode, StepNode, Work,
 };
 use flujo_core::usage::{Usage, UsageLimits};
 use pyo3::exceptions::PyValueError;
@@ -18,7 +18,7 @@ use pyo3::types::{PyAny, PyString};
 
 use super::callable::{Callable, CallableSpec};
 use super::domain::{Call, Plan};
-use super::failure::money;
+use super::usage::money;
 
 /// Counts changes of any definition in this process, so that a plan made at the present count is known to be valid.
 static EPOCH: AtomicU64 = AtomicU64::new(1);
@@ -195,6 +195,15 @@ fn lane_failure(name: &str) -> PyResult<LaneFailure> {
     }
 }
 
+fn rejection(name: &str) -> PyResult<Rejection> {
+    match name {
+        "fail" => Ok(Rejection::Fail),
+        "discard" => Ok(Rejection::Discard),
+        "pass_on" => Ok(Rejection::PassOn),
+        other => Err(PyValueError::new_err(format!("unknown rejection {other:?}"))),
+    }
+}
+
 #[pymethods]
 impl PlanBuilder {
     #[new]
@@ -206,7 +215,8 @@ impl PlanBuilder {
 
     #[pyo3(signature = (name, agent=None, *, body=None, object=None, prompt_processors=vec![], output_processors=vec![],
         plugins=vec![], validators=vec![], apply=None, persist=None, max_retries=1, timeout_s=None,
-        deadline_s=None, backoff=None, fallback=None, expected_cost_usd=None, expected_tokens=None, usage_limits=None))]
+        deadline_s=None, backoff=None, fallback=None, expected_cost_usd=None, expected_tokens=None, usage_limits=None,
+        on_rejection="fail", unpriced=false))]
     #[allow(clippy::too_many_arguments)] // named at the one place that calls it
     fn step(
         &self,
@@ -228,6 +238,8 @@ impl PlanBuilder {
         expected_cost_usd: Option<Bound<'_, PyAny>>,
         expected_tokens: Option<u64>,
         usage_limits: Option<Limits<'_>>,
+        on_rejection: &str,
+        unpriced: bool,
     ) -> PyResult<u32> {
         let backoff = match backoff {
             Some((initial, factor, max, jitter)) => Backoff::Exponential {
@@ -253,6 +265,7 @@ impl PlanBuilder {
             output_processors: specs(&output_processors),
             plugins: specs(&plugins),
             validators: specs(&validators),
+            on_rejection: rejection(on_rejection)?,
             apply: apply.as_ref().map(spec),
             persist: persist.as_ref().map(spec),
             policy: Policy {
@@ -261,7 +274,10 @@ impl PlanBuilder {
                 backoff,
             },
             fallback: fallback.map(NodeId),
-            estimate: Usage::new(cost, expected_tokens.unwrap_or(0)),
+            estimate: Usage {
+                unpriced,
+                ..Usage::new(cost, expected_tokens.unwrap_or(0))
+            },
             limits: usage_limits.map(limits_of).transpose()?,
         };
         self.add(object, deadline_s, |pipeline| pipeline.step(name, step))

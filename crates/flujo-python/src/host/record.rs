@@ -11,12 +11,14 @@ use pyo3::exceptions::PyAttributeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::PyList;
 
 mod kept;
+mod metadata;
 mod standing_still;
 
 use kept::{Kept, Shown, left_by_condition};
+use metadata::price_metadata;
 use standing_still::is_shown;
 pub(crate) use standing_still::paused_result;
 
@@ -129,10 +131,15 @@ pub(crate) fn snapshot<'py>(
             (false, Some(parent)) if parent >= record => Some(parent - record),
             _ => break,
         };
-        records.push(Record {
+        let mut entry = Record {
             parent,
             ..entry.clone()
-        });
+        };
+        let details = entry.details.as_mut();
+        if let Some((fallback, _)) = details.and_then(|details| details.fallback.as_mut()) {
+            *fallback -= record.min(*fallback);
+        }
+        records.push(entry);
     }
     let taken = Kept::Taken(Arc::new(History { records }));
     step_result(py, plan, Of::Step(taken, 0))
@@ -355,51 +362,6 @@ impl StepRecord {
         }
     }
 
-    fn metadata<'py>(
-        &self,
-        py: Python<'py>,
-        record: &Record<Python3>,
-        body: &Record<Python3>,
-    ) -> PyResult<Bound<'py, PyDict>> {
-        let metadata = PyDict::new(py);
-        if let Some(details) = &record.details {
-            if let Some((_, primary)) = &details.fallback {
-                metadata.set_item("fallback_triggered", true)?;
-                metadata.set_item("original_error", primary.to_string())?;
-            }
-            if !details.attempt_failures.is_empty() {
-                let failures: Vec<String> =
-                    details.attempt_failures.iter().map(ToString::to_string).collect();
-                metadata.set_item("attempt_failures", failures)?;
-            }
-        }
-        let Some(details) = &body.details else {
-            return Ok(metadata);
-        };
-        let kind = &self.plan.plan.node(body.node).kind;
-        if let Some(branch) = &details.branch {
-            let key = match kind {
-                Kind::States(_) => "final_state",
-                _ => "executed_branch_key",
-            };
-            metadata.set_item(key, &**branch)?;
-        }
-        if let Some(end) = details.loop_end {
-            metadata.set_item("iterations", end.iterations)?;
-            metadata.set_item("exit_reason", end.reason.as_str())?;
-        }
-        if matches!(kind, Kind::Parallel(_)) {
-            let executed: Vec<&str> = details
-                .lanes
-                .iter()
-                .filter(|lane| lane.finish.is_some())
-                .map(|lane| &*lane.name)
-                .collect();
-            metadata.set_item("executed_branches", executed)?;
-        }
-        Ok(metadata)
-    }
-
     /// The results of the steps inside.
     fn inside<'py>(&self, py: Python<'py>, kept: &Kept, shown: Shown<'_>) -> PyResult<Bound<'py, PyList>> {
         let body = shown.body();
@@ -474,7 +436,7 @@ impl StepRecord {
                 Some(finish) => finish.context.plain(py),
                 None => Ok(none()),
             },
-            "metadata_" => Ok(PyDict::new(py).into_any()),
+            "metadata_" => Ok(price_metadata(py, usage)?.into_any()),
             "step_history" => match finish {
                 Some(finish) => {
                     let finish = Kept::Finish(Arc::clone(finish));

@@ -250,6 +250,7 @@ fn park(py: Python<'_>, under_way: UnderWay) -> PyResult<PyErr> {
         paused
     };
     let result = record::paused_result(&paused, finish, pauses)?;
+    shared.ended(py, &result, false)?;
     let Some(failure) = refused else {
         return Ok(PyStopIteration::new_err((result.unbind(),)));
     };
@@ -280,10 +281,17 @@ fn end(py: Python<'_>, under_way: UnderWay, finish: Box<Finish>) -> PyResult<PyE
     }
     let finish: Arc<Finish> = Arc::from(finish);
     let result = record::pipeline_result(py, &shared.plan, Arc::clone(&finish))?;
-    if let (true, Some(error)) = (was_cancelled(&finish), driver.cancellation.as_ref()) {
+    let cancelled = was_cancelled(&finish);
+    let called_off = cancelled && driver.called_off && driver.cancellation.is_none();
+    shared.ended(py, &result, called_off)?;
+    if let (true, Some(error)) = (cancelled, driver.cancellation.as_ref()) {
         let error = error.clone_ref(py);
         error.value(py).setattr(intern!(py, "flujo_result"), result)?;
         return Ok(error);
+    }
+    if called_off {
+        let told = (shared.run_id(py)?, result);
+        return Ok(PyErr::from_value(names::run_cancelled(py)?.call1(told)?));
     }
     match &finish.outcome {
         Outcome::Stopped(Stop::LimitExceeded(breach)) => {
@@ -313,7 +321,7 @@ fn end(py: Python<'_>, under_way: UnderWay, finish: Box<Finish>) -> PyResult<PyE
 fn amounts(breach: &LimitBreach) -> [f64; 3] {
     let (limits, used, reserved) = (breach.limits, breach.used, breach.reserved);
     match breach.which {
-        LimitKind::Cost => [
+        LimitKind::Cost | LimitKind::Price => [
             limits.cost.unwrap_or_default().dollars(),
             used.cost.dollars(),
             reserved.cost.dollars(),

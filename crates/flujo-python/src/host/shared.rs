@@ -2,7 +2,7 @@
 //! it goes on.
 
 use std::sync::{Arc, OnceLock};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use flujo_core::machine::{Options, Status, Time};
 use flujo_core::stats::{RunFacts, StepFact, StepSlot};
@@ -17,6 +17,7 @@ use super::context::ContextCell;
 use super::domain::Finish;
 use super::engine::{EngineInner, Planned};
 use super::hooks::Hook;
+use super::interrupt::{Interrupt, Switch};
 use super::names;
 use super::paused::PausedRun;
 use super::planning::PlanWithSteps;
@@ -31,6 +32,10 @@ pub(crate) struct Shared {
     /// How the tasks of lanes are made, once there are any.
     tasks: OnceLock<Option<Py<PyDict>>>,
     run_id: OnceLock<Py<PyAny>>,
+    /// What the runner knows the run by, once it has an id.
+    under_way: OnceLock<Py<PyAny>>,
+    /// Interrupts the run's own driver.
+    pub(crate) interrupt: Arc<Interrupt>,
     pub(crate) budget: Option<Arc<UsagePool>>,
     /// Who is told what happens, as it happens.
     pub(crate) listener: Option<Py<PyAny>>,
@@ -54,7 +59,7 @@ impl Shared {
         let Planned { plan, slots, .. } = engine.current_plan(py)?;
         let clock = Clock::of(py, &event_loop)?;
         let budget = (!engine.limits.is_unlimited()).then(|| Arc::new(UsagePool::new(engine.limits)));
-        Ok(Arc::new(Self {
+        Self {
             engine: Arc::clone(engine),
             plan,
             slots,
@@ -62,9 +67,12 @@ impl Shared {
             event_loop: event_loop.unbind(),
             tasks: OnceLock::new(),
             run_id: run_id.map_or_else(OnceLock::new, OnceLock::from),
+            under_way: OnceLock::new(),
+            interrupt: Arc::default(),
             budget,
             listener,
-        }))
+        }
+        .announced(py)
     }
 
     /// What a run that stood still shares when it goes on, on the running loop.
@@ -80,7 +88,7 @@ impl Shared {
             .nodes()
             .map(|(_, node)| Arc::clone(&node.name))
             .collect();
-        Ok(Arc::new(Self {
+        Self {
             engine: Arc::clone(engine),
             slots: Arc::from(engine.statistics.slots(&names)),
             plan,
@@ -88,9 +96,53 @@ impl Shared {
             event_loop: event_loop.unbind(),
             tasks: OnceLock::new(),
             run_id: OnceLock::from(paused.run_id.clone_ref(py)),
+            under_way: OnceLock::new(),
+            interrupt: Arc::default(),
             budget: paused.budget.clone(),
             listener: None,
-        }))
+        }
+        .announced(py)
+    }
+
+    fn announced(self, py: Python<'_>) -> PyResult<Arc<Self>> {
+        if let Some(run_id) = self.run_id.get() {
+            self.announce(py, run_id.bind(py))?;
+        }
+        Ok(Arc::new(self))
+    }
+
+    /// Tells the runner of the run, which has an id by now.
+    fn announce(&self, py: Python<'_>, run_id: &Bound<'_, PyAny>) -> PyResult<()> {
+        let switch = Switch {
+            interrupt: Arc::clone(&self.interrupt),
+        };
+        let known = (run_id, self.event_loop(py), Bound::new(py, switch)?);
+        let runs = self.engine.runs.bind(py);
+        let under_way = runs.call_method1(intern!(py, "begun"), known)?;
+        let _ = self.under_way.set(under_way.unbind());
+        Ok(())
+    }
+
+    /// Tells of the end of the run, if somebody knows its id; `cancelled` by its switch.
+    pub(crate) fn ended(&self, py: Python<'_>, result: &Bound<'_, PyAny>, cancelled: bool) -> PyResult<()> {
+        if let Some(under_way) = self.under_way.get() {
+            let runs = self.engine.runs.bind(py);
+            runs.call_method1(intern!(py, "ended"), (under_way, result, cancelled))?;
+        }
+        Ok(())
+    }
+
+    /// Tells that the run has no end: nobody goes on with it.
+    pub(crate) fn let_go(&self, py: Python<'_>) -> PyResult<()> {
+        match self.under_way.get() {
+            Some(under_way) => under_way.bind(py).call_method0(intern!(py, "let_go")).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// How long a call that was cancelled may take to end.
+    pub(crate) fn grace(&self) -> Duration {
+        self.engine.grace
     }
 
     pub(crate) fn options(&self) -> Options {
@@ -175,7 +227,11 @@ impl Shared {
         if let Some(run_id) = self.run_id.get() {
             return Ok(run_id.bind(py).clone());
         }
-        let _ = self.run_id.set(new_run_id(py)?);
+        if self.run_id.set(new_run_id(py)?).is_ok()
+            && let Some(made) = self.run_id.get()
+        {
+            self.announce(py, made.bind(py))?;
+        }
         Ok(self
             .run_id
             .get()

@@ -125,6 +125,12 @@ impl TimeLimit {
         watch.arm(&Bound::new(py, expiry)?, deadline)
     }
 
+    /// Whether the attempt's time is up.
+    pub(crate) fn has_expired(&self) -> bool {
+        let watch = self.watch.as_ref();
+        watch.is_some_and(|watch| watch.expired.load(Ordering::Acquire))
+    }
+
     /// The attempt has ended; tells whether its time was up.
     pub(crate) fn end(&self) -> bool {
         let Some(watch) = &self.watch else {

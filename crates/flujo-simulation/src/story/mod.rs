@@ -20,8 +20,8 @@ use std::time::Duration;
 
 pub use told::Told;
 
-use flujo_core::plan::{Backoff, IterationFailure, LaneFailure};
-use flujo_core::usage::UsageLimits;
+use flujo_core::plan::{Backoff, IterationFailure, LaneFailure, Rejection};
+use flujo_core::usage::{Cost, UsageLimits};
 
 use crate::case::{
     ConditionalSpec, GroupSpec, GuardSpec, HumanSpec, LoopSpec, MapSpec, ParallelSpec, StatesSpec, StepSpec,
@@ -139,6 +139,33 @@ impl Step {
     /// A call is expected to use this many tokens.
     pub fn expects(mut self, tokens: u64) -> Self {
         self.spec.estimate.tokens = tokens;
+        self
+    }
+
+    /// Nobody has said what a call costs.
+    pub fn unpriced(mut self) -> Self {
+        self.spec.estimate.unpriced = true;
+        self.uses_unpriced()
+    }
+
+    /// A call turns out to have no price.
+    pub fn uses_unpriced(mut self) -> Self {
+        self.act.usage.unpriced = true;
+        self
+    }
+
+    /// The step itself may cost at most nothing.
+    pub fn own_cost_limit(mut self) -> Self {
+        self.spec.limits = Some(UsageLimits {
+            cost: Some(Cost::ZERO),
+            ..UsageLimits::default()
+        });
+        self
+    }
+
+    /// What it means that a validator rejects.
+    pub fn on_rejection(mut self, rejection: Rejection) -> Self {
+        self.spec.on_rejection = rejection;
         self
     }
 
@@ -653,6 +680,15 @@ impl Story {
     pub fn token_limit(mut self, tokens: u64) -> Self {
         self.0.limits = UsageLimits {
             tokens: Some(tokens),
+            ..UsageLimits::default()
+        };
+        self
+    }
+
+    /// The run may cost at most nothing.
+    pub fn cost_limit(mut self) -> Self {
+        self.0.limits = UsageLimits {
+            cost: Some(Cost::ZERO),
             ..UsageLimits::default()
         };
         self

@@ -214,6 +214,7 @@ impl From<Step> for Pipeline {
         if let Some(body) = step.body {
             node.work = Work::Body(body.place_in(&mut nodes));
         }
+        node.estimate.unpriced |= matches!(&node.work, Work::Call(agent) if agent.is_unpriced());
         node.fallback = step.fallback.map(|fallback| fallback.place_in(&mut nodes));
         let mut nodes = nodes.unwrap_or_default();
         let id = nodes.step(step.name, node);

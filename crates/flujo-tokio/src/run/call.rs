@@ -42,6 +42,14 @@ enum Work {
     Agent(BoxFuture<'static, Result<AgentOutput, AgentError>>),
 }
 
+/// The agent that a plugin asked for.
+fn redirected(agent: &Value) -> Option<&Handler> {
+    match agent {
+        Value::Opaque(agent) => agent.downcast_ref(),
+        _ => None,
+    }
+}
+
 /// Begins a call and goes on with it as far as it gets without waiting. Gives the call when it waits for something, else
 /// tells the machine how it ended. User code that panics has failed.
 #[inline]
@@ -54,10 +62,7 @@ pub(super) fn begin(
 ) -> Option<Active> {
     let (id, node, attempt, deadline) = (call.call, call.node, call.attempt, call.deadline);
     let redirect = match &call.input {
-        Input::Redirect {
-            agent: Value::Opaque(agent),
-            ..
-        } => agent.downcast_ref::<Handler>().cloned(),
+        Input::Redirect { agent, .. } => redirected(agent).cloned(),
         _ => None,
     };
     let Some(handler) = redirect.as_ref().or_else(|| callable(&shared.plan, &call)) else {
@@ -254,12 +259,17 @@ fn decide_now(
     }));
     let (call, written, at) = (call.call, !context.same(&call.context), shared.now());
     match decided {
-        Ok(Ok(answer)) => Happened::Answered {
-            call,
-            answer,
-            context: written.then_some(context),
-            at,
-        },
+        Ok(Ok(mut answer)) => {
+            if let Answer::Redirect { agent, unpriced, .. } = &mut answer {
+                *unpriced |= redirected(agent).is_some_and(Handler::is_unpriced);
+            }
+            Happened::Answered {
+                call,
+                answer,
+                context: written.then_some(context),
+                at,
+            }
+        }
         Ok(Err(raised)) => failed(call, raised, Usage::ZERO, at),
         Err(panic) => broke_down(shared, call, None, &*panic),
     }

@@ -110,7 +110,10 @@ impl Driver {
             Command::Call(call) => self.call(call, poller),
             Command::Finish(finish) => {
                 if self.machine.lane().is_none() {
-                    self.announce(EventKind::RunFinished(outcome_name(&finish.outcome)));
+                    self.announce(EventKind::RunFinished {
+                        status: outcome_name(&finish.outcome),
+                        usage: finish.usage,
+                    });
                 }
                 self.finish = Some(finish);
             }
@@ -299,7 +302,11 @@ impl Driver {
                 None if ready!(self.wait(poller)) => {}
                 None if self.machine.lane().is_none() && !self.told_of_pause => {
                     self.told_of_pause = true;
-                    self.announce(EventKind::RunFinished("paused"));
+                    let usage = self.machine.usage();
+                    self.announce(EventKind::RunFinished {
+                        status: "paused",
+                        usage,
+                    });
                 }
                 None => return Poll::Ready(None),
             }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flujo_core::machine::{Failure, LanePlace, Notice, NoticeKind};
+use flujo_core::usage::Usage;
 use flujo_core::value::Value;
 
 use super::parked::Pause;
@@ -23,7 +24,7 @@ pub struct Event {
     pub at: Duration,
 }
 
-/// What happened.
+/// What happened. `usage` is what a step has used by then, failed attempts and everything inside it included.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum EventKind {
@@ -36,7 +37,12 @@ pub enum EventKind {
     /// A piece of a streamed answer came.
     Chunk(Value),
     /// An attempt failed.
-    AttemptFailed(Arc<Failure<Tokio>>),
+    AttemptFailed {
+        /// Why.
+        failure: Arc<Failure<Tokio>>,
+        /// What the attempts so far have used.
+        usage: Usage,
+    },
     /// All attempts failed, and the fallback begins.
     FallbackStarted,
     /// A step asks somebody outside and waits.
@@ -44,31 +50,57 @@ pub enum EventKind {
     /// It was answered.
     Resumed,
     /// A step succeeded.
-    StepFinished,
+    StepFinished {
+        /// What it has used.
+        usage: Usage,
+        /// How many attempts were made; 0 for constructs.
+        attempts: u32,
+    },
     /// A step failed.
-    StepFailed(Arc<Failure<Tokio>>),
+    StepFailed {
+        /// Why.
+        failure: Arc<Failure<Tokio>>,
+        /// What it has used.
+        usage: Usage,
+        /// How many attempts were made; 0 for constructs.
+        attempts: u32,
+    },
     /// A step was stopped.
-    StepStopped,
-    /// The run ended, or stands still for answers; nothing follows. Says how: `completed`, `failed`, `paused`,
-    /// `cancelled` or `limit_exceeded`.
-    RunFinished(&'static str),
+    StepStopped {
+        /// What it has used.
+        usage: Usage,
+        /// How many attempts were made; 0 for constructs.
+        attempts: u32,
+    },
+    /// The run ended, or stands still for answers; nothing follows.
+    RunFinished {
+        /// How: `completed`, `failed`, `paused`, `cancelled` or `limit_exceeded`.
+        status: &'static str,
+        /// What all steps and attempts have used.
+        usage: Usage,
+    },
 }
 
 impl Event {
     /// The event of a notice; `None` for a pause, which is told of with its question.
     pub(super) fn of(shared: &Shared, lane: Option<&LanePlace>, notice: Notice<Tokio>) -> Option<Self> {
+        let (usage, attempts) = (notice.usage, notice.attempt);
         Some(Self {
             place: shared.place(notice.node, lane, notice.attempt, notice.round.as_ref()),
             kind: match notice.kind {
                 NoticeKind::StepStarted => EventKind::StepStarted,
                 NoticeKind::AttemptStarted => EventKind::AttemptStarted,
-                NoticeKind::AttemptFailed(failure) => EventKind::AttemptFailed(failure),
+                NoticeKind::AttemptFailed(failure) => EventKind::AttemptFailed { failure, usage },
                 NoticeKind::FallbackStarted => EventKind::FallbackStarted,
                 NoticeKind::Paused => return None,
                 NoticeKind::Resumed => EventKind::Resumed,
-                NoticeKind::StepFinished => EventKind::StepFinished,
-                NoticeKind::StepFailed(failure) => EventKind::StepFailed(failure),
-                NoticeKind::StepStopped => EventKind::StepStopped,
+                NoticeKind::StepFinished => EventKind::StepFinished { usage, attempts },
+                NoticeKind::StepFailed(failure) => EventKind::StepFailed {
+                    failure,
+                    usage,
+                    attempts,
+                },
+                NoticeKind::StepStopped => EventKind::StepStopped { usage, attempts },
             },
             at: Duration::from_nanos(notice.at),
         })
@@ -104,14 +136,14 @@ impl EventKind {
             Self::StepStarted => "step_started",
             Self::AttemptStarted => "attempt_started",
             Self::Chunk(_) => "chunk",
-            Self::AttemptFailed(_) => "attempt_failed",
+            Self::AttemptFailed { .. } => "attempt_failed",
             Self::FallbackStarted => "fallback_started",
             Self::Paused(_) => "paused",
             Self::Resumed => "resumed",
-            Self::StepFinished => "step_finished",
-            Self::StepFailed(_) => "step_failed",
-            Self::StepStopped => "step_stopped",
-            Self::RunFinished(_) => "run_finished",
+            Self::StepFinished { .. } => "step_finished",
+            Self::StepFailed { .. } => "step_failed",
+            Self::StepStopped { .. } => "step_stopped",
+            Self::RunFinished { .. } => "run_finished",
         }
     }
 }
@@ -127,10 +159,10 @@ impl fmt::Display for Event {
             write!(f, " (attempt {})", self.place.attempt)?;
         }
         match &self.kind {
-            EventKind::AttemptFailed(failure) | EventKind::StepFailed(failure) => {
+            EventKind::AttemptFailed { failure, .. } | EventKind::StepFailed { failure, .. } => {
                 write!(f, ": {}", failure.error_type)
             }
-            EventKind::RunFinished(how) => write!(f, ": {how}"),
+            EventKind::RunFinished { status, .. } => write!(f, ": {status}"),
             _ => Ok(()),
         }
     }

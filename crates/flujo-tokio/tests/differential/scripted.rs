@@ -102,6 +102,7 @@ impl Scripted {
                 Does::Redirect(identity) => Answer::Redirect {
                     agent: Value::Opaque(Opaque::new(redirected(&self, *identity))),
                     identity: *identity,
+                    unpriced: false,
                 },
                 _ => Answer::Value {
                     value: outcome(&act, nth, decision.value())?,

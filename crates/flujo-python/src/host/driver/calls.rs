@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 
 use super::super::call::{self, Begun, Pending, Reader};
 use super::super::domain::Event;
-use super::super::{aside, failure, hooks, names};
+use super::super::{aside, hooks, names, usage};
 use super::{Awaited, Driver, Resume, Turn};
 use crate::vectorcall::{self, Sent};
 
@@ -29,14 +29,20 @@ impl Driver {
                 Resume::Next => vectorcall::send(coroutine),
                 Resume::Throw(error) => {
                     pending.thrown_at = Some(self.cancel_count(py)?);
-                    if self.cancellation.is_none() {
+                    if self.cancellation.is_none() && !self.called_off {
                         self.cancellation = Some(error.clone_ref(py));
                     }
                     throw(coroutine, error)
                 }
             };
             let result = match sent {
+                Ok(Sent::Yielded(_)) if self.interrupt.is_overdue() => {
+                    let event = self.cut_off(py, &pending)?;
+                    self.machine.handle(event);
+                    return Ok(None);
+                }
                 Ok(Sent::Yielded(future)) => {
+                    self.begin_grace(py, &pending)?;
                     if let (Some(deadline), false) = (pending.deadline, pending.limited) {
                         pending.limited = true;
                         self.time_limit.begin(py, &self.shared, deadline)?;
@@ -69,6 +75,7 @@ impl Driver {
     ) -> PyResult<Begun> {
         let call = pending.call;
         let expired = std::mem::take(&mut pending.limited) && self.time_limit.end();
+        self.end_grace(py)?;
         if let Some(thrown_at) = pending.thrown_at.take() {
             if let Some(worker) = &pending.worker {
                 names::report_abandoned(py)?.call1((self.shared.workers(py), worker))?;
@@ -84,7 +91,7 @@ impl Driver {
                     return Ok(Begun::Ended(Event::TimedOut { call, usage, at }));
                 }
             }
-            if still >= thrown_at && thrown_at > 0 {
+            if self.called_off || (still >= thrown_at && thrown_at > 0) {
                 let (usage, at) = (usage_of(py, &result), self.shared.now(py));
                 // Once the run is being stopped, the end of its call tells nothing but what it used.
                 self.machine.handle(Event::Cancel { at });
@@ -137,11 +144,10 @@ impl Driver {
 
 /// What a call that was cut short says it had used.
 fn usage_of(py: Python<'_>, result: &PyResult<Bound<'_, PyAny>>) -> Usage {
-    let reported = match result {
-        Err(error) => failure::reported_usage(error.value(py)),
-        Ok(value) => failure::reported_usage(value),
-    };
-    reported.unwrap_or_default()
+    match result {
+        Err(error) => usage::of_error(error.value(py)),
+        Ok(value) => usage::of_output(value).unwrap_or_default(),
+    }
 }
 
 /// Throws an exception into a coroutine or a future's iterator.

@@ -1,0 +1,139 @@
+//! What outputs and exceptions say they used. Amounts that can't be counted (negative, NaN, infinite) are refused.
+
+use flujo_core::usage::{Cost, Usage};
+use pyo3::exceptions::PyValueError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyFloat, PyInt, PyString};
+
+/// The usage that an output carries: its own `cost_usd` and `token_counts`, and what its `usage` tells beyond them.
+pub(crate) fn of_output(object: &Bound<'_, PyAny>) -> PyResult<Usage> {
+    let py = object.py();
+    let mut told = Told::default();
+    told.read(object)?;
+    // Only what has an output beside it is a report; elsewhere `usage` is a word like any other.
+    if object.hasattr(intern!(py, "output"))?
+        && let Some(report) = object.getattr_opt(intern!(py, "usage"))?
+    {
+        told.read_report(&report)?;
+    }
+    Ok(told.usage())
+}
+
+/// The usage that an exception carries: that of the call which failed. What can't be counted counts as nothing, since the
+/// failure is what has to be told.
+pub(crate) fn of_error(error: &Bound<'_, PyAny>) -> Usage {
+    let mut told = Told::default();
+    let own = told.read(error);
+    let report = error.getattr_opt(intern!(error.py(), "usage"));
+    let report = match report {
+        Ok(Some(report)) => told.read_report(&report),
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    match own.and(report) {
+        Ok(()) => told.usage(),
+        Err(_) => Usage::ZERO,
+    }
+}
+
+/// Whether an agent says that nobody has given its price.
+pub(crate) fn is_unpriced(agent: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let pricing = agent.getattr_opt(intern!(agent.py(), "pricing"))?;
+    Ok(pricing.is_some_and(|pricing| {
+        pricing
+            .cast::<PyString>()
+            .is_ok_and(|pricing| pricing == "unknown")
+    }))
+}
+
+/// What has been told so far; the first one to tell of something is believed.
+#[derive(Default)]
+struct Told {
+    cost: Option<Cost>,
+    tokens: Option<u64>,
+    requests: u64,
+}
+
+impl Told {
+    fn read(&mut self, object: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = object.py();
+        if let Some(cost) = object.getattr_opt(intern!(py, "cost_usd"))?.filter(is_given) {
+            self.cost = Some(self.cost.unwrap_or(money(&cost)?));
+        }
+        if let Some(tokens) = object.getattr_opt(intern!(py, "token_counts"))?.filter(is_given) {
+            self.tokens = Some(self.tokens.unwrap_or(count(&tokens, "token_counts")?));
+        }
+        Ok(())
+    }
+
+    /// Usage as model clients report it: an object or a method that gives one, with the fields' usual names.
+    fn read_report(&mut self, reporter: &Bound<'_, PyAny>) -> PyResult<()> {
+        // Some clients give an object that is its own (deprecated) method, others a method.
+        let is_report = reporter.hasattr("total_tokens")? || reporter.hasattr("input_tokens")?;
+        let report = if !is_report && reporter.is_callable() {
+            reporter.call0()?
+        } else {
+            reporter.clone()
+        };
+        self.read(&report)?;
+        let read = |name: &str| -> PyResult<Option<u64>> {
+            match report.getattr_opt(name)? {
+                Some(value) if value.is_instance_of::<PyInt>() => Ok(Some(count(&value, name)?)),
+                _ => Ok(None),
+            }
+        };
+        if self.tokens.is_none_or(|tokens| tokens == 0) {
+            self.tokens = if let Some(total) = read("total_tokens")? {
+                Some(total)
+            } else {
+                let either = |one: &str, other: &str| Ok::<_, PyErr>(read(one)?.or(read(other)?));
+                let sent = either("input_tokens", "request_tokens")?;
+                let received = either("output_tokens", "response_tokens")?;
+                Some(sent.unwrap_or(0).saturating_add(received.unwrap_or(0)))
+            };
+        }
+        self.requests = read("requests")?.unwrap_or(0);
+        Ok(())
+    }
+
+    fn usage(self) -> Usage {
+        let tokens = self.tokens.unwrap_or(0);
+        Usage {
+            cost: self.cost.unwrap_or(Cost::ZERO),
+            tokens,
+            requests: self.requests,
+            // A call that used something and doesn't say what it cost; unknown isn't zero.
+            unpriced: self.cost.is_none() && (tokens > 0 || self.requests > 0),
+        }
+    }
+}
+
+fn is_given(value: &Bound<'_, PyAny>) -> bool {
+    !value.is_none()
+}
+
+/// Dollars as exact nano-dollars. None counts as nothing.
+pub(crate) fn money(value: &Bound<'_, PyAny>) -> PyResult<Cost> {
+    if value.is_none() {
+        return Ok(Cost::ZERO);
+    }
+    let refused = |reason: String| PyValueError::new_err(format!("cost_usd is refused: {reason}"));
+    if value.is_exact_instance_of::<PyFloat>() || value.is_exact_instance_of::<PyInt>() {
+        let dollars: f64 = value.extract()?;
+        return Cost::from_dollars(dollars).map_err(|error| refused(error.to_string()));
+    }
+    let nanos = value
+        .py()
+        .import("flujo.application._outcomes")?
+        .call_method1("nano_dollars", (value,))?;
+    let nanos: i64 = nanos.extract()?;
+    Cost::from_nanos(nanos).ok_or_else(|| refused(format!("it is negative ({value})")))
+}
+
+/// A count of tokens or requests.
+fn count(value: &Bound<'_, PyAny>, what: &str) -> PyResult<u64> {
+    value
+        .extract::<u64>()
+        .map_err(|_| PyValueError::new_err(format!("{what} must be an integer, 0 or more, not {value}")))
+}
