@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from flujo import Flujo, Step, current_step
-from flujo.exceptions import RunCancelled, RunNotFoundError
+from flujo.exceptions import ResumeError, RunCancelled, RunNotFoundError
 
 
 class Hanging:
@@ -225,12 +225,13 @@ async def test_a_run_cancelled_in_its_backoff_makes_no_further_attempt() -> None
 
 async def test_an_unknown_id_is_named_with_the_cure() -> None:
     runner = Flujo(Step("first", _first))
-    for ask in (runner.cancel, runner.result):
-        with pytest.raises(RunNotFoundError, match=r"(?s)'nobody'.*run_id="):
-            await ask("nobody")
+    with pytest.raises(RunNotFoundError, match=r"(?s)'nobody'.*run_id="):
+        await runner.result("nobody")
+    with pytest.raises(ResumeError, match=r"(?s)'nobody'.*run_id="):
+        await runner.cancel("nobody")
 
 
-async def test_a_run_that_is_let_go_is_forgotten_and_a_hundred_results_are_kept() -> None:
+async def test_a_run_that_is_let_go_is_forgotten_and_so_is_a_result_that_nobody_holds() -> None:
     agent = Hanging()
     runner = Flujo(Step("hang", agent))
     run: Any = runner.run_async(1, run_id="r")
@@ -244,11 +245,12 @@ async def test_a_run_that_is_let_go_is_forgotten_and_a_hundred_results_are_kept(
         await waiting
 
     runner = Flujo(Step("first", _first))
-    for number in range(101):
-        await runner.run_async(number, run_id=str(number))
-    with pytest.raises(RunNotFoundError):
-        await runner.result("0")
-    assert (await runner.result("1")).output == 2
+    held = await runner.run_async(1, run_id="held")
+    await runner.run_async(1, run_id="dropped")
+    gc.collect()
+    assert await runner.result("held") is held
+    with pytest.raises(RunNotFoundError, match="nobody holds"):
+        await runner.result("dropped")
 
 
 # --- how long a cancelled step may take

@@ -31,7 +31,7 @@ impl Budget {
     ///
     /// # Errors
     /// The breach when it does not fit.
-    pub fn reserve(&mut self, step: &Arc<str>, estimate: Usage) -> Result<(), LimitBreach> {
+    pub fn reserve(&mut self, step: &Arc<str>, estimate: Usage) -> Result<(), Arc<LimitBreach>> {
         let answer = self.pool.reserve(step, estimate);
         self.keep_peak();
         answer
@@ -41,7 +41,12 @@ impl Budget {
     ///
     /// # Errors
     /// The breach when the limit has been passed.
-    pub fn settle(&mut self, step: &Arc<str>, estimate: Usage, actual: Usage) -> Result<(), LimitBreach> {
+    pub fn settle(
+        &mut self,
+        step: &Arc<str>,
+        estimate: Usage,
+        actual: Usage,
+    ) -> Result<(), Arc<LimitBreach>> {
         let answer = self.pool.settle(step, estimate, actual);
         self.keep_peak();
         answer

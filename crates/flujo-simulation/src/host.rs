@@ -321,7 +321,7 @@ impl Simulation {
         };
         match answer {
             Ok(()) => Event::Reserved,
-            Err(breach) => Event::Refused(Arc::new(breach)),
+            Err(breach) => Event::Refused(breach),
         }
     }
 

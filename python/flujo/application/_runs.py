@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import OrderedDict
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -12,9 +11,6 @@ from weakref import WeakValueDictionary
 if TYPE_CHECKING:
     from flujo._native import Switch
     from flujo.domain.results import PipelineResult
-
-_KEPT = 100
-"""How many results of runs that have ended are kept, the latest ones."""
 
 
 class UnderWay:
@@ -52,7 +48,8 @@ class Runs:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._under_way: WeakValueDictionary[str, UnderWay] = WeakValueDictionary()
-        self._ended: OrderedDict[str, PipelineResult[Any, Any]] = OrderedDict()
+        # Nothing is stored unless a store is asked for: a result is found as long as somebody holds it.
+        self._ended: WeakValueDictionary[str, PipelineResult[Any, Any]] = WeakValueDictionary()
 
     def begun(self, run_id: object, loop: asyncio.AbstractEventLoop, switch: Switch) -> UnderWay:
         """A run has got an id."""
@@ -66,42 +63,36 @@ class Runs:
         with self._lock:
             if self._under_way.get(run.run_id) is run:
                 del self._under_way[run.run_id]
-            self._ended.pop(run.run_id, None)
             self._ended[run.run_id] = result
-            if len(self._ended) > _KEPT:
-                self._ended.popitem(last=False)
         run.ending.set_result((result, cancelled))
 
-    async def cancel(self, run_id: str) -> PipelineResult[Any, Any]:
-        """Cancel a run and wait for its end."""
-        ending = self._find(run_id, cancel=True)
-        if not isinstance(ending, Future):
-            return ending
-        result: PipelineResult[Any, Any] = (await asyncio.wrap_future(ending))[0]
+    async def cancel(self, run_id: str) -> PipelineResult[Any, Any] | None:
+        """Cancel a run under way and wait for its end; None where there is none that this could end."""
+        run, ended = self._find(run_id)
+        if run is None:
+            return None if ended is None or ended.status == "paused" else ended
+        run.cancel()
+        result, _ = await _end_of(run)
         return result
 
     async def result(self, run_id: str) -> PipelineResult[Any, Any]:
         """The result of a run, as soon as it has ended."""
-        ending = self._find(run_id, cancel=False)
-        if not isinstance(ending, Future):
-            return ending
-        result, cancelled = await asyncio.wrap_future(ending)
-        if cancelled:
-            raise cancelled_error(run_id, result)
-        kept: PipelineResult[Any, Any] = result
-        return kept
-
-    def _find(self, run_id: str, *, cancel: bool) -> Future[tuple[Any, bool]] | PipelineResult[Any, Any]:
-        with self._lock:
-            run = self._under_way.get(run_id)
-            ended = self._ended.get(run_id)
+        run, ended = self._find(run_id)
         if run is not None:
-            if cancel:
-                run.cancel()
-            return run.ending
-        if ended is not None:
-            return ended
-        raise _not_found(run_id, "is neither under way on this runner nor among its latest")
+            ended, cancelled = await _end_of(run)
+            if cancelled:
+                raise cancelled_error(run_id, ended)
+        if ended is None:
+            raise _not_found(run_id, "is not under way on this runner, and nobody holds its result")
+        return ended
+
+    def _find(self, run_id: str) -> tuple[UnderWay | None, PipelineResult[Any, Any] | None]:
+        with self._lock:
+            return self._under_way.get(run_id), self._ended.get(run_id)
+
+
+def _end_of(run: UnderWay) -> asyncio.Future[tuple[PipelineResult[Any, Any], bool]]:
+    return asyncio.wrap_future(run.ending)
 
 
 def cancelled_error(run_id: object, result: Any) -> BaseException:

@@ -130,10 +130,10 @@ async def _in_thread(pieces: Any, sink: ChunkSink | None) -> Any:
     import asyncio
     import contextvars
 
-    from flujo.application._workers import shared_workers
+    from flujo.application._workers import workers_for
 
     context = contextvars.copy_context()
-    work = shared_workers().submit(asyncio.get_running_loop(), lambda: context.run(_drain, pieces, sink))
+    work = workers_for().submit(asyncio.get_running_loop(), lambda: context.run(_drain, pieces, sink))
     return await work
 
 

@@ -284,29 +284,23 @@ class Flujo(Generic[InputT, OutputT]):
 
         return private_loop().run(self.resume_async(paused, human_input, answers=answers))
 
-    async def cancel(self, paused: PipelineResult[Any, Any] | str) -> PipelineResult[Any, OutputT]:
-        """End a paused run, given by its result or its id; its result has status `cancelled`.
+    async def cancel(self, run: PipelineResult[Any, Any] | str) -> PipelineResult[Any, OutputT]:
+        """End a run: one under way, from any loop or thread, or a paused one; its result has status `cancelled`.
 
-        Raises:
-            ResumeError: the run isn't paused, or isn't known.
-        """
-        from flujo.application._resuming import cancel
-
-        return cast("PipelineResult[Any, OutputT]", await cancel(self, paused))
-
-    async def cancel(self, run_id: str) -> PipelineResult[Any, OutputT]:
-        """Cancel a run of this runner, from any loop or thread, and give its result when it has ended.
-
-        Its steps get a `CancelledError` and `cancel_grace_s` seconds to end; whoever awaits the run gets
-        `RunCancelled`. A run that has ended already stays as it is.
+        The steps of a run under way get a `CancelledError` and `cancel_grace_s` seconds to end; whoever awaits the run
+        gets `RunCancelled`. A run that has ended stays as it is.
 
         Args:
-            run_id: The id that the run was given, or that `current_step()` tells inside it.
+            run: The run's id, which it was given or which `current_step()` tells inside it; or a paused result.
 
         Raises:
-            RunNotFoundError: no run of this id is under way or among the latest hundred that ended.
+            ResumeError: the run is neither under way nor paused, or isn't known.
         """
-        return await self._runs.cancel(run_id)
+        if isinstance(run, str) and (ended := await self._runs.cancel(run)) is not None:
+            return ended
+        from flujo.application._resuming import cancel
+
+        return cast("PipelineResult[Any, OutputT]", await cancel(self, run))
 
     async def result(self, run_id: str) -> PipelineResult[Any, OutputT]:
         """The result of a run of this runner, as soon as it has ended.
@@ -316,7 +310,7 @@ class Flujo(Generic[InputT, OutputT]):
 
         Raises:
             RunCancelled: `cancel` ended the run while this waited for it.
-            RunNotFoundError: no run of this id is under way or among the latest hundred that ended.
+            RunNotFoundError: no run of this id is under way, and nobody holds the result of one.
         """
         return await self._runs.result(run_id)
 

@@ -95,7 +95,7 @@ impl UsagePool {
     /// # Errors
     /// [`LimitBreach`] when a limit would be passed, or cost is limited and the call has no price; nothing is set aside
     /// then.
-    pub fn reserve(&self, step: &Arc<str>, estimate: Usage) -> Result<(), LimitBreach> {
+    pub fn reserve(&self, step: &Arc<str>, estimate: Usage) -> Result<(), Arc<LimitBreach>> {
         if self.limits.needs_price_of(estimate) {
             return Err(self.breach(LimitKind::Price, step, true));
         }
@@ -117,7 +117,7 @@ impl UsagePool {
     /// # Errors
     /// [`LimitBreach`] when what has been used by now passes a limit, or cost is limited and what was used has no price.
     /// It counts all the same.
-    pub fn settle(&self, step: &Arc<str>, estimate: Usage, actual: Usage) -> Result<(), LimitBreach> {
+    pub fn settle(&self, step: &Arc<str>, estimate: Usage, actual: Usage) -> Result<(), Arc<LimitBreach>> {
         let mut passed = self.limits.needs_price_of(actual).then_some(LimitKind::Price);
         let reserved = self.meters(estimate);
         for ((which, meter, used, limit), (_, _, reserved, _)) in
@@ -154,15 +154,15 @@ impl UsagePool {
         ]
     }
 
-    fn breach(&self, which: LimitKind, step: &Arc<str>, refused: bool) -> LimitBreach {
-        LimitBreach {
+    fn breach(&self, which: LimitKind, step: &Arc<str>, refused: bool) -> Arc<LimitBreach> {
+        Arc::new(LimitBreach {
             limits: self.limits,
             which,
             used: self.used(),
             reserved: self.reserved(),
             step: Arc::clone(step),
             refused,
-        }
+        })
     }
 }
 

@@ -302,7 +302,7 @@ impl Driver {
                     .as_ref()
                     .map(|budget| budget.reserve(name, estimate));
                 self.machine.handle(match answer {
-                    Some(Err(breach)) => Event::Refused(Arc::new(breach)),
+                    Some(Err(breach)) => Event::Refused(breach),
                     _ => Event::Reserved,
                 });
             }
@@ -318,7 +318,7 @@ impl Driver {
                     .as_ref()
                     .map(|budget| budget.settle(name, estimate, actual));
                 self.machine.handle(match answer {
-                    Some(Err(breach)) => Event::Refused(Arc::new(breach)),
+                    Some(Err(breach)) => Event::Refused(breach),
                     _ => Event::Reserved,
                 });
             }

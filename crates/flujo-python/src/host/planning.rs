@@ -1,5 +1,7 @@
 //! From a definition to a plan: the compiler in Python walks the definition and describes each node here.
 
+mod words;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -8,13 +10,15 @@ use std::time::Duration;
 use flujo_core::machine::Role;
 use flujo_core::pipeline::Pipeline;
 use flujo_core::plan::{
-    Backoff, ConditionalNode, GroupNode, GuardNode, HumanNode, IterationFailure, Kind, LaneFailure, LoopNode,
-    MapNode, NodeId, ParallelNode, Policy, Rejection, Router, State, StatesNode, StepNode, Work,
+    Backoff, ConditionalNode, GroupNode, GuardNode, HumanNode, IterationFailure, Kind, LoopNode, MapNode,
+    NodeId, ParallelNode, Policy, Router, State, StatesNode, StepNode, Work,
 };
 use flujo_core::usage::{Usage, UsageLimits};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyString};
+
+use words::{lane_failure, rejection};
 
 use super::callable::{Callable, CallableSpec};
 use super::domain::{Call, Plan};
@@ -182,26 +186,6 @@ fn branch_ids(branches: Branches) -> Vec<(Arc<str>, NodeId)> {
         .into_iter()
         .map(|(name, id)| (Arc::from(name), NodeId(id)))
         .collect()
-}
-
-fn lane_failure(name: &str) -> PyResult<LaneFailure> {
-    match name {
-        "propagate" => Ok(LaneFailure::Propagate),
-        "ignore" => Ok(LaneFailure::Ignore),
-        "tolerate" => Ok(LaneFailure::Tolerate),
-        other => Err(PyValueError::new_err(format!(
-            "unknown failure strategy {other:?}"
-        ))),
-    }
-}
-
-fn rejection(name: &str) -> PyResult<Rejection> {
-    match name {
-        "fail" => Ok(Rejection::Fail),
-        "discard" => Ok(Rejection::Discard),
-        "pass_on" => Ok(Rejection::PassOn),
-        other => Err(PyValueError::new_err(format!("unknown rejection {other:?}"))),
-    }
 }
 
 #[pymethods]

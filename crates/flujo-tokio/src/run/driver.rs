@@ -193,9 +193,9 @@ impl Driver {
         self.question = Some(Box::new(question));
     }
 
-    fn answer_budget(&mut self, answer: Option<Result<(), flujo_core::machine::LimitBreach>>) {
+    fn answer_budget(&mut self, answer: Option<Result<(), Arc<flujo_core::machine::LimitBreach>>>) {
         self.machine.handle(match answer {
-            Some(Err(breach)) => Happened::Refused(Arc::new(breach)),
+            Some(Err(breach)) => Happened::Refused(breach),
             Some(Ok(())) | None => Happened::Reserved,
         });
     }

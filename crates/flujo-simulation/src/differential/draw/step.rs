@@ -37,6 +37,7 @@ impl Draw {
             persist,
             fallback: None,
             estimate,
+            ..StepSpec::default()
         }
     }
 
