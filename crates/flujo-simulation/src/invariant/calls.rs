@@ -1,7 +1,7 @@
 //! The calls of one record: each callable is called as often as the plan says, in the order of the stages.
 
 use flujo_core::machine::Role;
-use flujo_core::plan::{Kind, StepNode};
+use flujo_core::plan::{Kind, Rejection, StepNode};
 
 use super::order::{End, What};
 use super::{Check, Subject, has_body};
@@ -82,7 +82,7 @@ fn follow<'a>(
         let next = match (call.end, stage) {
             (Some(CallEnd::Answered), stage) => stage.answered(),
             (Some(CallEnd::Rejected), Stage::Validator(index)) => {
-                rejected = true;
+                rejected = step.on_rejection != Rejection::PassOn;
                 Stage::Validator(index + 1)
             }
             (Some(CallEnd::Redirected), Stage::Plugin(_)) => Stage::Redirect,
