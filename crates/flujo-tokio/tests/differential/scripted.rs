@@ -23,7 +23,14 @@ use tokio::task::Id;
 use crate::flow;
 
 /// What the simulation calls and tokio does not have.
-pub(crate) const HOOKS: [&str; 5] = ["pre_run", "pre_step", "post_step", "on_step_failure", "post_run"];
+pub(crate) const HOOKS: [&str; 6] = [
+    "pre_run",
+    "pre_step",
+    "post_step",
+    "on_step_failure",
+    "on_pause_requested",
+    "post_run",
+];
 
 /// The constructs that tokio has.
 pub(crate) const CONSTRUCTS: Constructs = Constructs::ALL;
