@@ -5,17 +5,39 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flujo.domain.results import StepResult
+from flujo.domain.results import StepFailure, StepResult
 
 from .scripted import dollars, feedback_field, plain, value_of
 
 Json = Any
 
 
+class FailedStep:
+    """Equal to the name of the step that a handler is told of: the one with the handler, or in it the one that failed,
+    which the simulation names.
+    """
+
+    def __init__(self, failure: StepFailure) -> None:
+        self.names = {failure.step}
+        inside = list(failure.history)
+        while inside:
+            step = inside.pop()
+            self.names.add(step.name)
+            inside += [*step.step_history, *step.items]
+
+    def __eq__(self, other: object) -> bool:
+        return other in self.names
+
+    def __repr__(self) -> str:
+        return f"one of {sorted(self.names)}"
+
+
 def shown(value: Any) -> Any:
-    """A value with texts as every host says them; a failed branch is one word."""
+    """A value with texts as every host says them; a failed branch is one word, what a handler gets a name."""
     if isinstance(value, StepResult):
         return "failed"
+    if isinstance(value, StepFailure):
+        return FailedStep(value)
     if isinstance(value, str):
         return plain(value)
     if isinstance(value, Mapping):
@@ -53,7 +75,8 @@ def _children(end: Json, parent: int | None) -> list[Any]:
 
 def _expected_step(end: Json, place: int, step: Json) -> dict[str, Any]:
     succeeded = step["status"] == "succeeded"
-    name, attempts, metadata = step["name"], step["attempts"] or 1, {}
+    name, attempts = step["name"], step["attempts"] or 1
+    metadata: dict[str, Any] = {}
     if step["fallback"] is not None:
         number, original = step["fallback"]
         fallback = end["steps"][number]
@@ -61,12 +84,14 @@ def _expected_step(end: Json, place: int, step: Json) -> dict[str, Any]:
         name = fallback["name"] if succeeded else name
         metadata |= {"fallback_triggered": True, "original_error": original["text"]}
     if step["branch"] is not None:
-        metadata["executed_branch_key"] = step["branch"]
+        key = "final_state" if step["construct"] == "states" else "executed_branch_key"
+        metadata[key] = step["branch"]
     if step["exit"] is not None:
         metadata |= {"iterations": step["attempts"], "exit_reason": step["exit"]}
     if step["attempt_failures"]:
         metadata["attempt_failures"] = [failure["text"] for failure in step["attempt_failures"]]
-    if step["lanes"] and step["construct"] == "parallel":
+    has_branches = step["construct"] in ("parallel", "router")
+    if has_branches and (step["lanes"] or succeeded):
         metadata["executed_branches"] = [lane["name"] for lane in step["lanes"] if lane["end"] is not None]
     lanes = [_expected_lane(lane) for lane in step["lanes"]]
     stopped = {"cancelled": "cancelled", "limit_exceeded": "a usage limit was reached"}
@@ -82,9 +107,20 @@ def _expected_step(end: Json, place: int, step: Json) -> dict[str, Any]:
         "feedback": feedback,
         "metadata": metadata,
         **_usage(step["usage"]),
-        "inside": lanes if step["construct"] == "parallel" else _children(end, place),
+        "inside": [*_inside(end, place, step), *(lanes if has_branches else [])],
         "items": lanes if step["construct"] == "map" else [],
+        "context": None,
     }
+
+
+def _inside(end: Json, place: int, step: Json) -> list[Any]:
+    """What ran in a step; of the attempts of a step whose work is a part of the pipeline the last."""
+    inside = _children(end, place)
+    if step["construct"] == "body" and inside:
+        first = end["steps"][place + 1]["name"]
+        names = [other["name"] for other in end["steps"] if other["parent"] == place]
+        inside = inside[len(names) - 1 - names[::-1].index(first) :]
+    return inside
 
 
 def _expected_lane(lane: Json) -> dict[str, Any]:
@@ -120,7 +156,7 @@ def seen_end(result: Any) -> dict[str, Any]:
         "context": seen_context(result.final_pipeline_context),
         "tokens": result.total_tokens,
         "cost": result.total_cost_usd,
-        "steps": [_seen_step(step, is_lane=False) for step in result.step_history],
+        "steps": [_seen_step(step) for step in result.step_history],
     }
 
 
@@ -129,9 +165,8 @@ def seen_context(context: Any) -> dict[str, Any]:
     return {field: shown(getattr(context, field)) for field in type(context).model_fields}
 
 
-def _seen_step(step: Any, *, is_lane: bool) -> dict[str, Any]:
-    are_lanes = bool(step.metadata_.get("executed_branches"))
-    seen = {
+def _seen_step(step: Any) -> dict[str, Any]:
+    return {
         "name": step.name,
         "success": step.success,
         "attempts": step.attempts,
@@ -140,13 +175,11 @@ def _seen_step(step: Any, *, is_lane: bool) -> dict[str, Any]:
         "metadata": shown(step.metadata_),
         "tokens": step.token_counts,
         "cost": step.cost_usd,
-        "inside": [_seen_step(inner, is_lane=are_lanes) for inner in step.step_history],
-        "items": [_seen_step(item, is_lane=True) for item in step.items],
-    }
-    if is_lane:
+        "inside": [_seen_step(inner) for inner in step.step_history],
+        "items": [_seen_step(item) for item in step.items],
         # A branch that never looked at the context has none of its own.
-        seen["context"] = None if step.branch_context is None else seen_context(step.branch_context)
-    return seen
+        "context": None if step.branch_context is None else seen_context(step.branch_context),
+    }
 
 
 def difference(path: str, expected: Any, seen: Any) -> str | None:

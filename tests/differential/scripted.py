@@ -1,19 +1,15 @@
-"""A case's pipeline out of Flujo's own parts, its scripts as callables."""
+"""The scripts of a case as callables."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
-from flujo import Pipeline, Step, StepConfig, current_step
+from flujo import current_step
 from flujo.domain.agent_result import FlujoAgentResult
-from flujo.domain.backoff import Backoff
-from flujo.domain.dsl.conditional import ConditionalStep
-from flujo.domain.dsl.loop import LoopStep
-from flujo.domain.dsl.map import MapStep
-from flujo.domain.dsl.parallel import ParallelStep
 from flujo.domain.plugins import PluginOutcome
 from flujo.exceptions import NonRetryableError
 
@@ -80,8 +76,12 @@ class Log:
     def add(self, role: str, step: str, index: int) -> int:
         """Notes a call; gives how many there were before it in this lane."""
         place = current_step()
-        self.calls[place.lane].append((role, step, index, place.attempt))
-        key = (place.lane, role, step, index)
+        return self.note(place.lane, role, step, index, place.attempt)
+
+    def note(self, lane: str, role: str, step: str, index: int, attempt: int) -> int:
+        """Notes a call of this place."""
+        self.calls[lane].append((role, step, index, attempt))
+        key = (lane, role, step, index)
         self.counts[key] += 1
         return self.counts[key] - 1
 
@@ -97,8 +97,11 @@ class Scripted:
         self.index = index
         self.name = f"{step}.{role}{index}"
 
+    def add(self) -> int:
+        return self.log.add(self.role, self.step, self.index)
+
     def begin(self) -> tuple[Json, int]:
-        nth = self.log.add(self.role, self.step, self.index)
+        nth = self.add()
         acts = self.script or [{"does": "natural", "takes": 0, "takes_per_unit": 0, "writes": []}]
         return acts[min(nth, len(acts) - 1)], nth
 
@@ -217,6 +220,50 @@ class Exit(Scripted):
         return bool(_outcome(act, nth, given))
 
 
+class Next(Scripted):
+    """Names the state that follows: the first transition out of a state asks for it, the others look."""
+
+    following: dict[str, str]
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.said: dict[str, str | None] = {}
+
+    def fits(self, state: str, on: str, to: str, *, is_first: bool) -> Callable[[Any], bool]:
+        """The condition of one transition."""
+
+        def condition(given: Any) -> bool:
+            lane = current_step().lane
+            if is_first:
+                self.said[lane] = self._choose(self.following.get(state) if on == "success" else None)
+            return self.said[lane] == to
+
+        return condition
+
+    def _choose(self, natural: str | None) -> str | None:
+        act, nth = self.begin()
+        match act["does"]:
+            case "natural":
+                return natural
+            case {"choose": state}:
+                return str(state)
+        return str(_outcome(act, nth, None))
+
+
+class Accept(Scripted):
+    """Takes an answer or rejects it, before the run goes on."""
+
+    def add(self) -> int:
+        return self.log.note("", self.role, self.step, self.index, 0)
+
+    def __call__(self, given: Any) -> Any:
+        act, nth = self.begin()
+        try:
+            return _outcome(act, nth, given)
+        except (ScriptedError, _PermanentError) as error:
+            raise ValueError(str(error)) from error
+
+
 class Items(Scripted):
     """Gives the items of a map."""
 
@@ -272,145 +319,3 @@ class Validator(Scripted):
                 return False, f"call {nth + 1} rejects as written"
         _outcome(act, nth, output)
         raise AssertionError(act["does"])
-
-
-def pipeline(spec: Json, log: Log) -> Pipeline[Any, Any]:
-    """A part of a case as a pipeline."""
-    if "sequence" in spec:
-        steps: list[Any] = []
-        for part in spec["sequence"]:
-            steps.extend(pipeline(part, log).steps if "sequence" in part else [_part(part, log)])
-        return Pipeline(steps)
-    return Pipeline([_part(spec, log)])
-
-
-def _part(spec: Json, log: Log) -> Any:
-    [(kind, node)] = spec.items()
-    match kind:
-        case "step":
-            return _step(node, log)
-        case "conditional":
-            return _conditional(node, log)
-        case "parallel":
-            return _parallel(node, log)
-        case "map":
-            return _map(node, log)
-        case "loop":
-            return _loop(node, log)
-        case "group":
-            return pipeline(node["body"], log).as_step(node["name"], **_deadline(node))
-    raise AssertionError(kind)
-
-
-def _deadline(node: Json) -> dict[str, Any]:
-    return {} if node["deadline"] is None else {"deadline_s": seconds(node["deadline"])}
-
-
-def _backoff(backoff: Json) -> Backoff:
-    match backoff:
-        case "none":
-            return Backoff.none()
-        case {"fixed": wait}:
-            return Backoff.fixed(seconds(wait))
-        case {"exponential": waits}:
-            return Backoff.exponential(
-                seconds(waits["initial"]), waits["factor"], seconds(waits["max"]), waits["jitter"]
-            )
-    raise AssertionError(backoff)
-
-
-def _step(node: Json, log: Log) -> Any:
-    name, policy, estimate = node["name"], node["policy"], node["estimate"]
-    agents = {identity: Redirected(log, name, identity) for identity in (1, 2)}
-    plugins = []
-    for index, script in enumerate(node["plugins"]):
-        plugin = Plugin(log, "plugin", name, script, index)
-        plugin.agents = agents
-        plugins.append((plugin, -index))
-    known = estimate["cost"] or estimate["tokens"]
-    step: Any = Step(
-        name,
-        Agent(log, "agent", name, node["agent"]),
-        plugins=plugins,
-        validators=[
-            Validator(log, "validator", name, script, index)
-            for index, script in enumerate(node["validators"])
-        ],
-        config=StepConfig(
-            max_retries=policy["max_retries"],
-            timeout_s=None if policy["timeout"] is None else seconds(policy["timeout"]),
-            backoff=_backoff(policy["backoff"]),
-            expected_cost_usd=dollars(estimate["cost"]) if known else None,
-            expected_tokens=estimate["tokens"] if known else None,
-            **_deadline(node),
-        ),
-        sink_to=None if node["apply"] is None else name,
-        persist_feedback_to_context=None if node["persist"] is None else f"{name}_feedback",
-        fallback_step=None if node["fallback"] is None else _part(node["fallback"], log),
-    )
-    for index, script in enumerate(node["prompt"]):
-        step.processors.prompt_processors.append(Processor(log, "prompt", name, script, index))
-    for index, script in enumerate(node["output"]):
-        step.processors.output_processors.append(Processor(log, "output", name, script, index))
-    return step
-
-
-def _conditional(node: Json, log: Log) -> Any:
-    name = node["name"]
-    condition = Condition(log, "condition", name, node["condition"])
-    condition.first = node["branches"][0][0]
-
-    def mapper(field: str, role: str) -> Mapper | None:
-        return None if node[field] is None else Mapper(log, role, name, node[field])
-
-    return ConditionalStep(
-        name,
-        condition_callable=condition,
-        branches={key: pipeline(body, log) for key, body in node["branches"]},
-        default_branch_pipeline=None if node["default"] is None else pipeline(node["default"], log),
-        branch_input_mapper=mapper("input_mapper", "branch_input"),
-        branch_output_mapper=mapper("output_mapper", "branch_output"),
-        **_deadline(node),
-    )
-
-
-def _loop(node: Json, log: Log) -> Any:
-    name = node["name"]
-
-    def mapper(field: str, role: str, kind: type[Scripted] = Mapper) -> Any:
-        return None if node[field] is None else kind(log, role, name, node[field])
-
-    return LoopStep(
-        name,
-        pipeline(node["body"], log),
-        exit_condition_callable=Exit(log, "exit", name, node["exit"]),
-        max_loops=node["max_loops"],
-        initial_input_to_loop_body_mapper=mapper("first_input", "loop_input"),
-        iteration_input_mapper=mapper("next_input", "next_input", NextInput),
-        loop_output_mapper=mapper("output", "loop_output"),
-        on_body_failure=node["on_failure"],
-        **_deadline(node),
-    )
-
-
-def _parallel(node: Json, log: Log) -> Any:
-    return ParallelStep(
-        node["name"],
-        {key: pipeline(body, log) for key, body in node["branches"]},
-        on_branch_failure=node["on_failure"],
-        max_concurrency=node["max_concurrency"],
-        merge_strategy="no_merge" if node["merge"] is None else "context_update",
-        **_deadline(node),
-    )
-
-
-def _map(node: Json, log: Log) -> Any:
-    name = node["name"]
-    return MapStep(
-        name,
-        pipeline(node["body"], log),
-        iterable_input=Items(log, "items", name, node["items"]),
-        max_concurrency=node["max_concurrency"],
-        on_item_failure="fail" if node["on_failure"] == "propagate" else "none",
-        **_deadline(node),
-    )

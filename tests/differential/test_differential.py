@@ -12,24 +12,31 @@ import os
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pydantic import create_model
+from pydantic import ValidationError, create_model
 
 from flujo import Flujo, UsageLimits, current_step
 from flujo.exceptions import InfiniteRedirectError, UsageLimitExceededError
 
+from .pipelines import InexpressibleError, answers, pipeline
 from .results import difference, expected_end, seen_end
-from .scripted import Log, dollars, feedback_field, pipeline, seconds, value_of
+from .scripted import Log, dollars, feedback_field, seconds, value_of
 from .virtual_loop import run
 
 ROOT = Path(__file__).resolve().parents[2]
-SEED = 2
-CASES = int(os.environ.get("FLUJO_DIFFERENTIAL_CASES", "2200"))
-SWITCHED_ON = "loops"
+SEED = 5
+CASES = int(os.environ.get("FLUJO_DIFFERENTIAL_CASES", "2500"))
+# A loop's judge is the critic of `refine_until`, which brings its inputs and its exit condition with it: those of the
+# cases have no place there, so judges stay switched off. Bodies do too: of a step that failed after its body had
+# succeeded, the result shows the body's output, where a step with an agent and the simulation have none.
+SWITCHED_ON = "loops,states,routers,guards,humans"
 """Constructs of the cases beside those that every host has."""
-CONSTRUCTS = ["step", "conditional", "parallel", "map", "group", "loop"]
+WITHOUT = ["select", "describe", "question"]
+"""Roles of the cases that Python has no callables for: it does of itself what is natural for them."""
+CONSTRUCTS = ["step", "conditional", "parallel", "map", "group", "loop", "states", "router", "human"]
 OUTCOMES = ["success", "failed", "retried", "timeout", "fallback", "cancelled", "limit"]
 
 Json = Any
@@ -44,6 +51,21 @@ def simulation(*arguments: str, lines: list[Json] | None = None) -> Iterator[Jso
     )
     assert done.returncode == 0, done.stderr
     return map(json.loads, done.stdout.splitlines())
+
+
+async def to_its_end(runner: Any, case: Json) -> Any:
+    """The result of a run all of whose questions are answered; a rejected answer is followed by the next."""
+    known = answers(case["pipeline"])
+    asked: Counter[str] = Counter()
+    result = await runner.run_async(value_of(case["input"]))
+    while result.status == "paused":
+        [pause] = result.pauses
+        replies = known[pause.step]
+        reply = replies[min(asked[pause.id], len(replies) - 1)]
+        asked[pause.id] += 1
+        with suppress(ValidationError):
+            result = await runner.resume_async(result, reply)
+    return result
 
 
 async def carry_out(case: Json) -> tuple[Any, Log]:
@@ -68,7 +90,7 @@ async def carry_out(case: Json) -> tuple[Any, Log]:
         hooks=[hook] if case["hooks"] else [],
         deadline_s=None if case["deadline"] is None else seconds(case["deadline"]),
     )
-    task = asyncio.ensure_future(runner.run_async(value_of(case["input"])))
+    task = asyncio.ensure_future(to_its_end(runner, case))
     cancel_at = case["schedule"]["cancel_at"]
     if cancel_at is not None:
         asyncio.get_running_loop().call_at(seconds(cancel_at), task.cancel)
@@ -88,7 +110,9 @@ def disagreement(expectation: Json) -> str | None:
     result, log = run(carry_out(expectation["case"]))
     fields = ["role", "step", "index", "attempt"]
     calls = {
-        lane: [tuple(call[field] for field in fields) for call in of] for lane, of in view["calls"].items()
+        lane: called
+        for lane, of in view["calls"].items()
+        if (called := [tuple(call[field] for field in fields) for call in of if call["role"] not in WITHOUT])
     }
     found = difference("calls", calls, dict(log.calls))
     if found is None and result is not None:
@@ -101,9 +125,10 @@ def smallest(expectation: Json) -> Json:
     while True:
         [candidates] = simulation("smaller", lines=[expectation["case"]])
         for smaller in simulation("expect", lines=candidates):
-            if smaller is not None and disagreement(smaller) is not None:
-                expectation = smaller
-                break
+            with suppress(InexpressibleError):
+                if smaller is not None and disagreement(smaller) is not None:
+                    expectation = smaller
+                    break
         else:
             return expectation
 
@@ -158,7 +183,8 @@ def test_random_pipelines_end_on_asyncio_as_in_the_simulation() -> None:
     rare = {
         pair: tally[pair]
         for construct in CONSTRUCTS
-        for outcome in OUTCOMES
+        # Outside of lanes nothing stops a question: the run stands still for it.
+        for outcome in (OUTCOMES if construct != "human" else OUTCOMES[:1])
         if tally[pair := (construct, outcome)] < 50
     }
     assert rare == {}, f"came up fewer than 50 times: {rare}"

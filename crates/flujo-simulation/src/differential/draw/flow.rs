@@ -5,7 +5,7 @@ use flujo_core::plan::IterationFailure;
 
 use super::Draw;
 use crate::Object;
-use crate::case::{GuardSpec, HumanSpec, LoopSpec, Spec, StatesSpec, StepSpec};
+use crate::case::{GroupSpec, GuardSpec, HumanSpec, LoopSpec, Spec, StatesSpec, StepSpec};
 use crate::script::{Act, Does, Reply, Script};
 
 /// Later than anything else: an answer that comes when the run stands still.
@@ -134,10 +134,22 @@ impl Draw {
             fails.agent = Script::from(self.failing());
             body.push(fails.into_spec());
         }
-        Spec::Guard(Box::new(GuardSpec {
+        // A handler belongs to one step or to a pipeline as a whole, and to each of them one.
+        let is_one = body.len() == 1 && !matches!(body[0], Spec::Guard(_));
+        let guard = Spec::Guard(Box::new(GuardSpec {
             body: Spec::Sequence(body),
             describe: Script::default(),
             handler: Spec::Sequence(self.parts(depth, 1)),
+        }));
+        if is_one {
+            return guard;
+        }
+        Spec::Group(Box::new(GroupSpec {
+            name: self.name("group"),
+            body: guard,
+            inherit: None,
+            collect: None,
+            deadline: None,
         }))
     }
 
