@@ -120,6 +120,8 @@ OrchestratorError = FlujoError
 class ConfigurationError(FlujoError):
     """A pipeline, step, runner or setting was put together in a way that can't work."""
 
+    result: PipelineResult[Any, Any] | None = None  # what the run that it ended had done until then
+
 
 class SettingsError(ConfigurationError):
     """A settings file or an environment variable holds something unusable."""
@@ -128,7 +130,6 @@ class SettingsError(ConfigurationError):
 class PricingNotConfiguredError(ConfigurationError):
     """A model was used under a cost limit, but nobody said what it costs. An unknown price isn't zero."""
 
-    result: PipelineResult[Any, Any] | None = None
     provider: str | None
     model: str | None
 
@@ -156,8 +157,6 @@ class PricingNotConfiguredError(ConfigurationError):
 
 class MissingAgentError(ConfigurationError):
     """A step has no agent to run."""
-
-    result: PipelineResult[Any, Any] | None = None
 
 
 class HitlPolicyError(ConfigurationError):

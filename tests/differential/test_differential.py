@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError, create_model
+from virtual_time import run
 
 from flujo import Flujo, UsageLimits, current_step
 from flujo.exceptions import InfiniteRedirectError, UsageLimitExceededError
@@ -24,7 +25,6 @@ from flujo.exceptions import InfiniteRedirectError, UsageLimitExceededError
 from .pipelines import InexpressibleError, answers, pipeline
 from .results import difference, expected_end, seen_end
 from .scripted import Log, dollars, feedback_field, seconds, value_of
-from .virtual_loop import run
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED = 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from flujo import Flujo, Step
 from flujo.domain.plugins import PluginOutcome
 from flujo.exceptions import (
+    ConfigurationError,
     ControlFlowError,
     InfiniteFallbackError,
     InfiniteRedirectError,
@@ -18,15 +20,17 @@ from flujo.exceptions import (
     UsageLimitExceededError,
 )
 
+EndsRuns = ConfigurationError | ControlFlowError | UsageLimitExceededError
+
 
 async def _first(x: int) -> int:
     return x + 1
 
 
-async def _ended_by(step: Step[Any, Any], kind: type[Exception]) -> Any:
+async def _ended_by(step: Step[Any, Any], kind: type[EndsRuns]) -> Any:
     with pytest.raises(kind) as caught:
         await Flujo(Step("first", _first) >> step).run_async(1)
-    return caught.value.result  # type: ignore[attr-defined]
+    return caught.value.result
 
 
 async def test_agents_that_redirect_to_one_another_for_ever() -> None:
@@ -56,9 +60,9 @@ async def test_agents_that_redirect_to_one_another_for_ever() -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-async def test_each_of_them_raised_by_a_step(raised: Exception) -> None:
+async def test_each_of_them_raised_by_a_step(raised: EndsRuns) -> None:
     async def raises(x: int) -> int:
-        raise raised
+        raise copy.copy(raised)
 
     for step in (
         Step("raises", raises, max_retries=3, fallback_step=Step("saver", _first)),
@@ -66,7 +70,6 @@ async def test_each_of_them_raised_by_a_step(raised: Exception) -> None:
             "fan", {"a": Step("raises", raises), "b": Step("b", _first)}, on_branch_failure="ignore"
         ),
     ):
-        raised.result = None  # type: ignore[attr-defined]
         result = await _ended_by(step, type(raised))
         assert result.status == "failed"
         assert [record.name for record in result.step_history] == ["first", step.name]

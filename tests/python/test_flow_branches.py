@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flujo import Flujo, PipelineContext, Step
+from flujo import Flujo, Pipeline, PipelineContext, Step
 from flujo.domain.dsl import DynamicParallelRouterStep, StateMachineStep, Transition, TreeSearchStep
 from flujo.exceptions import ConfigurationError
 
@@ -192,7 +192,7 @@ async def test_a_branchs_output_mapper_may_ask_for_the_key() -> None:
     )
     assert (await Flujo(whole).run_async(7)).output == (7, 7)
     assert (await Flujo(whole).run_async(True)).output == (True, True)
-    whole.default_branch_pipeline = Step("c", same)  # type: ignore[assignment]
+    whole.default_branch_pipeline = Pipeline([Step("c", same)])
     assert (await Flujo(whole).run_async(9)).output == ("9", 9)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -86,14 +86,15 @@ async def test_p10_twice_in_a_loop_the_totals_are_exactly_double() -> None:
         def __init__(self, output: Any) -> None:
             self.output, self.cost_usd, self.token_counts = output, 0.1, 3
 
+    class CostlyError(ValueError):
+        cost_usd, token_counts = 0.2, 5
+
     failed: list[int] = []
 
     async def flaky(x: int) -> Costly:
         if len(failed) <= x:
             failed.append(x)
-            error = ValueError("first attempt")
-            error.cost_usd, error.token_counts = 0.2, 5  # type: ignore[attr-defined]
-            raise error
+            raise CostlyError("first attempt")
         return Costly(x + 1)
 
     fan = Step.parallel("fan", {"a": Step("flaky", flaky)}, reduce=lambda lanes: lanes[0].output)
@@ -169,7 +170,8 @@ async def test_p19_cancelled_in_parallel_within_a_loop_every_lane_ends() -> None
     with pytest.raises(asyncio.CancelledError) as caught:
         await task
     assert sorted(ended) == ["a", "b"]
-    result = caught.value.flujo_result  # type: ignore[attr-defined]
+    cancelled: Any = caught.value
+    result = cancelled.flujo_result
     assert result.status == "cancelled"
     [loop] = result.step_history
     assert [one.success for one in loop.step_history] == [True, False]
@@ -268,7 +270,9 @@ async def test_p36_in_a_loop_a_join_runs_once_in_each_iteration_and_has_every_pa
         await asyncio.sleep(0)
         return x + 1
 
-    items: Callable[[Any], list[int]] = lambda _: list(range(n))  # noqa: E731
+    def items(_: Any) -> list[int]:
+        return list(range(n))
+
     fan = Step.parallel(
         "fan",
         {

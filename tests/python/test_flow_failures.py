@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -272,8 +272,9 @@ async def test_the_input_goes_where_input_to_says(given: Any, artifacts: Any) ->
         seen.append((context.initial_prompt, context.import_artifacts, x))
         return x
 
-    for input_to in ("import_artifacts", "both"):
-        await Flujo(ImportStep("i", Step("w", work), input_to=input_to), context_model=Notes).run_async(given)  # type: ignore[arg-type]
+    places: tuple[Literal["import_artifacts", "both"], ...] = ("import_artifacts", "both")
+    for input_to in places:
+        await Flujo(ImportStep("i", Step("w", work), input_to=input_to), context_model=Notes).run_async(given)
     assert seen == [(None, artifacts, given), (str(given), artifacts, given)]
 
 
@@ -337,8 +338,9 @@ def test_imports_refuse_what_cant_work() -> None:
         ImportStep("i", Step("w", same), propagate_hitl=False)
     with pytest.raises(ValueError, match="both a fallback and on_failure"):
         ImportStep("i", Step("w", same), on_failure="skip", fallback_step=Step("f", same))
+    nowhere: Any = "nowhere"
     with pytest.raises(ValueError, match="input_to"):
-        ImportStep("i", Step("w", same), input_to="nowhere")  # type: ignore[arg-type]
+        ImportStep("i", Step("w", same), input_to=nowhere)
 
 
 def test_what_was_set_in_a_config_is_known() -> None:

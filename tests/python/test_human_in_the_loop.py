@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import virtual_time
 from pydantic import BaseModel, ValidationError
 
 from flujo import Flujo, Pipeline, PipelineContext, Step, UsageLimits, step
@@ -363,11 +364,19 @@ async def test_a_question_without_a_default_fails_when_its_time_is_up() -> None:
     assert "within" in str(done.step_history[0].feedback)
 
 
-async def test_a_deadline_stands_still_while_the_run_does() -> None:
-    runner = Flujo(ask() >> Step("after", counting([])), deadline_s=0.5)
-    paused = await runner.run_async("?")
-    await asyncio.sleep(0.6)  # real time has to pass: that it doesn't count is the promise
-    assert (await runner.resume_async(paused, "yes")).status == "completed"
+@pytest.mark.parametrize(("deadline_s", "status"), [(9.0, "completed"), (7.0, "failed")])
+def test_a_deadline_stands_still_while_the_run_does(deadline_s: float, status: str) -> None:
+    async def slow(x: Any) -> Any:
+        await asyncio.sleep(4)
+        return x
+
+    async def main() -> None:
+        runner = Flujo(Step("before", slow) >> ask() >> Step("after", slow), deadline_s=deadline_s)
+        paused = await runner.run_async("?")
+        await asyncio.sleep(3600)
+        assert (await runner.resume_async(paused, "yes")).status == status
+
+    virtual_time.run(main())
 
 
 # --- where and by whom a run is resumed

@@ -57,22 +57,22 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
         impl #generics ::flujo::Context for #name #arguments #bounds {
             fn merge_rules() -> ::flujo::MergeRules {
                 let rules: ::flujo::MergeRules = ::std::iter::IntoIterator::into_iter([#(#rules),*]).collect();
-                rules.with_check(|field, #[allow(unused_variables)] value| match field {
-                    #(#checks)*
-                    _ => ::std::result::Result::Ok(()),
+                rules.with_check(|field, value| {
+                    let _ = value; // of a context without fields nothing else uses it
+                    match field {
+                        #(#checks)*
+                        _ => ::std::result::Result::Ok(()),
+                    }
                 })
             }
 
-            fn load(
-                #[allow(unused_variables)] fields: &::flujo::Fields,
-            ) -> ::std::result::Result<Self, ::flujo::ContextError> {
+            fn load(fields: &::flujo::Fields) -> ::std::result::Result<Self, ::flujo::ContextError> {
+                let _ = fields;
                 ::std::result::Result::Ok(Self { #(#reads),* })
             }
 
-            fn store(
-                &self,
-                #[allow(unused_variables)] fields: &mut ::flujo::Fields,
-            ) -> ::std::result::Result<(), ::flujo::ContextError> {
+            fn store(&self, fields: &mut ::flujo::Fields) -> ::std::result::Result<(), ::flujo::ContextError> {
+                let _ = &fields;
                 #(#writes)*
                 ::std::result::Result::Ok(())
             }

@@ -35,7 +35,9 @@ type Sink = Box<dyn FnOnce(Untyped) -> Untyped + Send>;
 /// let p = human("approve", |text: &String| format!("Publish {text:?}?")).answered_by::<bool>()
 ///     >> step("publish", |yes: bool| async move { Ok::<_, BoxError>(if yes { "published" } else { "kept" }) });
 /// let flujo = Flujo::new(p);
-/// let Err(RunError::Paused { paused, .. }) = flujo.run("a poem".into()).await else { panic!("it asks") };
+/// let Err(RunError::Paused { paused, .. }) = flujo.run("a poem".into()).await else {
+///     return Err("the run should have asked".into());
+/// };
 /// assert_eq!(paused.pauses()[0].message, "Publish \"a poem\"?");
 /// assert_eq!(flujo.resume(&paused, true).await?.output, "published");
 /// # Ok(()) }

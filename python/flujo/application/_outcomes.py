@@ -47,6 +47,9 @@ def fatal_error(error: Any, type_name: str, message: str, result: Any) -> BaseEx
         kind = getattr(exceptions, type_name, exceptions.FlujoError)
         error = kind(message=message)
     # An error of somebody else's takes no attributes of ours.
-    if isinstance(error, exceptions.FlujoError) and getattr(error, "result", None) is None:
-        error.result = result  # type: ignore[attr-defined]
+    ends_runs = (
+        exceptions.ConfigurationError | exceptions.ControlFlowError | exceptions.UsageLimitExceededError
+    )
+    if isinstance(error, ends_runs) and error.result is None:
+        error.result = result
     return cast(BaseException, error)

@@ -203,7 +203,7 @@ def _adds(kind: type) -> bool:
 def _compares(kind: type) -> bool:
     if issubclass(kind, AbstractSet | Mapping | complex):
         return False
-    return kind.__lt__ is not object.__lt__ or kind.__gt__ is not object.__gt__  # type: ignore[operator]
+    return any(getattr(kind, name) is not getattr(object, name) for name in ("__lt__", "__gt__"))
 
 
 def _unites(kind: type) -> bool:

@@ -183,7 +183,9 @@ class Step(ConstructFactories, Composable[InputT, OutputT]):
         told, with the `StepFailure` if it takes an argument, and the failure stands.
         """
         if isinstance(handler, Composable):
-            self.failure_route = handler  # type: ignore[assignment]  # checked and made a pipeline
+            from flujo.domain.dsl.pipeline import as_pipeline
+
+            self.failure_route = as_pipeline("handler", handler)
         else:
             self.failure_handlers.append(handler)
         return self
