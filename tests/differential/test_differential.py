@@ -30,13 +30,12 @@ ROOT = Path(__file__).resolve().parents[2]
 SEED = 5
 CASES = int(os.environ.get("FLUJO_DIFFERENTIAL_CASES", "2500"))
 # A loop's judge is the critic of `refine_until`, which brings its inputs and its exit condition with it: those of the
-# cases have no place there, so judges stay switched off. Bodies do too: of a step that failed after its body had
-# succeeded, the result shows the body's output, where a step with an agent and the simulation have none.
-SWITCHED_ON = "loops,states,routers,guards,humans"
+# cases have no place there, so judges stay switched off.
+SWITCHED_ON = "loops,states,routers,guards,bodies,humans"
 """Constructs of the cases beside those that every host has."""
 WITHOUT = ["select", "describe", "question"]
 """Roles of the cases that Python has no callables for: it does of itself what is natural for them."""
-CONSTRUCTS = ["step", "conditional", "parallel", "map", "group", "loop", "states", "router", "human"]
+CONSTRUCTS = ["step", "conditional", "parallel", "map", "group", "loop", "states", "router", "body", "human"]
 OUTCOMES = ["success", "failed", "retried", "timeout", "fallback", "cancelled", "limit"]
 
 Json = Any

@@ -288,6 +288,21 @@ async def test_processors_change_what_goes_into_and_comes_out_of_a_construct(mak
 
 
 @every_construct
+async def test_a_construct_whose_output_could_not_be_processed_has_none(make: Make) -> None:
+    class Broken:
+        name = "broken"
+
+        async def process(self, data: Any, context: Any) -> Any:
+            raise ValueError("no")
+
+    whole = make("whole", Step("inner", Flaky(0)))
+    whole.processors.output_processors.append(Broken())
+    result = await Flujo(whole).run_async("x")
+    [one] = result.step_history
+    assert (one.success, one.output, result.output) == (False, None, None)
+
+
+@every_construct
 async def test_what_only_agents_have_is_refused_on_a_construct(make: Make) -> None:
     whole = make("whole", Step("inner", Flaky(0)), retry_on=ValueError)
     with pytest.raises(ConfigurationError, match="retry_on, which only a step with an agent can have"):

@@ -2,7 +2,7 @@
 //! saved half-way.
 
 use flujo_core::machine::{Answer, Call, CallId, Event, Input, Role, Status, Time};
-use flujo_core::plan::{Kind, NodeId, Work};
+use flujo_core::plan::{Kind, NodeId};
 use flujo_core::usage::Usage;
 
 use crate::behaviour::{self, Result as Written};
@@ -36,8 +36,9 @@ impl Simulation {
                 self.hook.act(self.hook_calls - 1)
             }
             (Kind::Map(map), Role::NextItem) => reading(&map.items, nth),
-            (kind, role) => {
-                script_of(kind, role, call.index).map_or_else(Act::default, |script| script.act(nth))
+            (_, role) => {
+                let script = node.callable(role, call.index);
+                script.map_or_else(Act::default, |script| script.act(nth))
             }
         };
         let lane_place = self.place(lane);
@@ -298,44 +299,6 @@ fn duration(call: &Call<Simulated>, act: &Act) -> u64 {
         _ => 0,
     };
     act.takes.saturating_add(act.takes_per_unit.saturating_mul(units))
-}
-
-/// The script behind a role of a node; a redirected agent has none of its own and does what is natural.
-fn script_of(kind: &Kind<Callable>, role: Role, index: u32) -> Option<&Callable> {
-    let at = index as usize;
-    match (kind, role) {
-        (Kind::Step(step), Role::PromptProcessor) => step.prompt_processors.get(at),
-        (Kind::Step(step), Role::Agent) => match &step.work {
-            Work::Call(agent) => Some(agent),
-            Work::Body(_) => None,
-        },
-        (Kind::Step(step), Role::OutputProcessor) => step.output_processors.get(at),
-        (Kind::Step(step), Role::Plugin) => step.plugins.get(at),
-        (Kind::Step(step), Role::Validator) => step.validators.get(at),
-        (Kind::Step(step), Role::Apply) => step.apply.as_ref(),
-        (Kind::Step(step), Role::Persist) => step.persist.as_ref(),
-        (Kind::Conditional(node), Role::Condition) => Some(&node.condition),
-        (Kind::Conditional(node), Role::BranchInput) => node.input_mapper.as_ref(),
-        (Kind::Conditional(node), Role::BranchOutput) => node.output_mapper.as_ref(),
-        (Kind::Parallel(node), Role::Select) => node.router.as_ref().map(|router| &router.select),
-        (Kind::Parallel(node), Role::Merge) => node.merge.as_ref(),
-        (Kind::Parallel(node), Role::Collect) => Some(&node.collect),
-        (Kind::Map(node), Role::Items) => Some(&node.items),
-        (Kind::Map(node), Role::Merge) => node.merge.as_ref(),
-        (Kind::Map(node), Role::Collect) => Some(&node.collect),
-        (Kind::Group(node), Role::Inherit) => node.inherit.as_ref(),
-        (Kind::Group(node), Role::Collect) => node.collect.as_ref(),
-        (Kind::Loop(node), Role::LoopInput) => node.first_input.as_ref(),
-        (Kind::Loop(node), Role::Exit) => Some(&node.exit),
-        (Kind::Loop(node), Role::NextInput) => node.next_input.as_ref(),
-        (Kind::Loop(node), Role::LoopOutput) => node.output.as_ref(),
-        (Kind::States(node), Role::Transition) => Some(&node.next),
-        (Kind::Human(node), Role::Question) => Some(&node.question),
-        (Kind::Human(node), Role::Accept) => node.accept.as_ref(),
-        (Kind::Human(node), Role::DefaultAnswer) => node.default.as_ref(),
-        (Kind::Guard(node), Role::Describe) => Some(&node.describe),
-        _ => None,
-    }
 }
 
 /// The nth reading of a lazy collection: what its script does after it has given the collection. Only how long it takes,

@@ -1,5 +1,6 @@
 //! What is known about a pipeline before it runs: flat nodes with ids, immutable, shared by all runs.
 
+mod callable;
 mod fingerprint;
 mod node;
 

@@ -7,11 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use flujo_core::machine::Role;
 use flujo_core::pipeline::Pipeline;
 use flujo_core::plan::{
-    Backoff, ConditionalNode, GroupNode, GuardNode, HumanNode, IterationFailure, Kind, LoopNode, MapNode,
-    NodeId, ParallelNode, Policy, Router, State, StatesNode, StepNode, Work,
+    Backoff, ConditionalNode, GroupNode, GuardNode, HumanNode, IterationFailure, LoopNode, MapNode, NodeId,
+    ParallelNode, Policy, Router, State, StatesNode, StepNode, Work,
 };
 use flujo_core::usage::{Usage, UsageLimits};
 use pyo3::exceptions::PyValueError;
@@ -53,44 +52,7 @@ pub(crate) struct PlanWithSteps {
 impl PlanWithSteps {
     /// The callable a call names.
     pub(crate) fn node_callable(&self, call: &Call) -> Arc<CallableSpec> {
-        let index = call.index as usize;
-        let found = match (&self.plan.node(call.node).kind, call.role) {
-            (Kind::Step(step), role) => match role {
-                Role::PromptProcessor => step.prompt_processors.get(index),
-                Role::OutputProcessor => step.output_processors.get(index),
-                Role::Plugin => step.plugins.get(index),
-                Role::Validator => step.validators.get(index),
-                Role::Apply => step.apply.as_ref(),
-                Role::Persist => step.persist.as_ref(),
-                _ => match &step.work {
-                    Work::Call(agent) => Some(agent),
-                    Work::Body(_) => None,
-                },
-            },
-            (Kind::Conditional(node), Role::Condition) => Some(&node.condition),
-            (Kind::Conditional(node), Role::BranchInput) => node.input_mapper.as_ref(),
-            (Kind::Conditional(node), Role::BranchOutput) => node.output_mapper.as_ref(),
-            (Kind::Parallel(node), Role::Merge) => node.merge.as_ref(),
-            (Kind::Parallel(node), Role::Select) => node.router.as_ref().map(|router| &router.select),
-            (Kind::Parallel(node), _) => Some(&node.collect),
-            (Kind::Map(node), Role::Merge) => node.merge.as_ref(),
-            (Kind::Map(node), Role::Collect) => Some(&node.collect),
-            (Kind::Map(node), _) => Some(&node.items),
-            (Kind::Group(node), Role::Inherit) => node.inherit.as_ref(),
-            (Kind::Group(node), _) => node.collect.as_ref(),
-            (Kind::Loop(node), role) => match role {
-                Role::LoopInput => node.first_input.as_ref(),
-                Role::NextInput => node.next_input.as_ref(),
-                Role::LoopOutput => node.output.as_ref(),
-                _ => Some(&node.exit),
-            },
-            (Kind::States(node), _) => Some(&node.next),
-            (Kind::Guard(node), _) => Some(&node.describe),
-            (Kind::Human(node), Role::Question) => Some(&node.question),
-            (Kind::Human(node), Role::Accept) => node.accept.as_ref(),
-            (Kind::Human(node), _) => node.default.as_ref(),
-            _ => None,
-        };
+        let found = self.plan.node(call.node).callable(call.role, call.index);
         Arc::clone(found.unwrap_or(&self.nothing))
     }
 }

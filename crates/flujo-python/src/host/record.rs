@@ -311,7 +311,9 @@ impl StepRecord {
                 object(py, &*self.plan.plan.node(node).name)
             }
             "output" => {
-                let kept = body.output.as_ref().filter(|_| record.status == Status::Failed);
+                // What a failed construct keeps; an output that the step rejected is none.
+                let failed = record.status == Status::Failed && body.status == Status::Failed;
+                let kept = body.output.as_ref().filter(|_| failed);
                 let output = record.output.as_ref().or(kept);
                 Ok(output.map_or_else(|| py.None().into_bound(py), |output| output.bind(py).clone()))
             }

@@ -20,7 +20,6 @@ use tokio::time::Sleep;
 use tracing::Span;
 
 use super::Shared;
-use super::callable::callable;
 use super::event::{Event, EventKind};
 use super::outputs::Outputs;
 use crate::Handler;
@@ -65,7 +64,10 @@ pub(super) fn begin(
         Input::Redirect { agent, .. } => redirected(agent).cloned(),
         _ => None,
     };
-    let Some(handler) = redirect.as_ref().or_else(|| callable(&shared.plan, &call)) else {
+    let Some(handler) = redirect
+        .as_ref()
+        .or_else(|| shared.plan.node(call.node).callable(call.role, call.index))
+    else {
         machine.handle(missing(shared, &call));
         return None;
     };

@@ -1,7 +1,6 @@
 //! One run: the handle that its caller holds, the driver that does what the machine asks, and the events it sends.
 
 mod call;
-mod callable;
 mod driver;
 mod event;
 mod handle;
