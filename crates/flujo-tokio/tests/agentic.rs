@@ -115,3 +115,24 @@ async fn a_planner_asks_a_person_and_goes_on_with_the_answer() {
     assert_eq!(resumed.output(), Some(&Value::from("the one")));
     assert_eq!(results(&resumed)[0], Value::from("that"));
 }
+
+#[tokio::test]
+async fn an_agentic_loop_in_an_agentic_loop_has_a_log_of_its_own() {
+    let call = |agent| command(&[("type", "run_agent"), ("agent_name", agent), ("input_data", "x")]);
+    let finish = |answer| command(&[("type", "finish"), ("final_answer", answer)]);
+    let note = Step::new("note", Handler::processor(|text, _| Ok(text.clone()))).sink_to("noted");
+    let within =
+        AgenticLoop::new("within", planner(vec![call("note"), finish("inner answer")])).agent("note", note);
+    let around = planner(vec![call("within"), call("within"), finish("outer answer")]);
+    let (_, done) = run(AgenticLoop::new("around", around).agent("within", within)).await;
+    assert_eq!(
+        done.output(),
+        Some(&Value::from("outer answer")),
+        "{:?}",
+        done.finish.outcome
+    );
+    let answers = ["inner answer", "inner answer", "outer answer"].map(Value::from);
+    assert_eq!(results(&done), answers);
+    let context = &done.finish.context;
+    assert_eq!(context.get("noted"), Some(&Value::from("x")), "{context:?}");
+}

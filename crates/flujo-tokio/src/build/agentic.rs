@@ -7,7 +7,7 @@ use flujo_core::context::Context;
 use flujo_core::machine::Answer;
 use flujo_core::value::Value;
 
-use super::{Conditional, Human, Loop, Pipeline, Step};
+use super::{Conditional, Human, Import, Loop, Pipeline, Step};
 use crate::domain::{Raised, Tokio};
 use crate::handler::answer;
 use crate::{Decision, Handler};
@@ -18,7 +18,8 @@ const LOG: &str = "command_log";
 /// A planner and the agents it may run. The planner gets a map of `goal`, `last_command_result` and `command_log`, and
 /// gives a command, a map whose `type` is `run_agent` (with `agent_name` and `input_data`), `ask_human` (with `question`)
 /// or `finish` (with `final_answer`). An agent that fails, or that isn't there, doesn't end the loop: the planner gets the
-/// error as result. The output is the `final_answer`.
+/// error as result, and what the agent wrote is dropped. The output is the `final_answer`. An agent may be an agentic loop
+/// too: it begins with an empty `command_log`, and its own one ends with it.
 #[derive(Debug, Clone)]
 pub struct AgenticLoop {
     name: Arc<str>,
@@ -131,6 +132,7 @@ impl From<AgenticLoop> for Pipeline {
                 Handler::processor(|failure, _| Ok(told(failure))),
             )
             .retries(0);
+            let agent = Pipeline::from(with_own_log(name.clone(), agent));
             execute = execute.branch(branch_of(&name), agent.on_failure(told));
         }
         let listed: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
@@ -163,6 +165,25 @@ impl From<AgenticLoop> for Pipeline {
             None => node.into(),
         }
     }
+}
+
+/// An agent sees and writes the loop's context, but for the log: it may be a loop that keeps one itself.
+fn with_own_log(name: Arc<str>, agent: Pipeline) -> Import {
+    Import::new(name, agent)
+        .inherit_context()
+        .enter(|_, _, own| {
+            own.remove(LOG);
+            Ok(())
+        })
+        .leave(|own, around| {
+            let log = around.get(LOG).cloned();
+            *around = own.clone();
+            match log {
+                Some(log) => around.set(LOG, log),
+                None => drop(around.remove(LOG)),
+            }
+            Ok(())
+        })
 }
 
 fn turns(context: &Context) -> &[Value] {
