@@ -22,7 +22,7 @@ pub(crate) fn to_json(done: &Done) -> Json {
         "usage": usage(finish.usage),
         "pauses": done.paused.iter().flat_map(PausedRun::pauses).map(pause).collect::<Vec<_>>(),
         "context": plain(&finish.context.to_value()),
-        "steps": steps(&done.plan, &finish.history, None),
+        "steps": steps(&done.plan, &finish.history, finish.history.children(None)),
     })
 }
 
@@ -64,10 +64,12 @@ fn usage(usage: Usage) -> Json {
     })
 }
 
-/// The records below `parent`.
-fn steps(plan: &Plan<Handler>, history: &History<Tokio>, parent: Option<u32>) -> Vec<Json> {
-    history
-        .children(parent)
+fn steps<'h>(
+    plan: &Plan<Handler>,
+    history: &'h History<Tokio>,
+    records: impl Iterator<Item = (u32, &'h Record<Tokio>)>,
+) -> Vec<Json> {
+    records
         .map(|(place, record)| step(plan, history, place, record))
         .collect()
 }
@@ -75,7 +77,7 @@ fn steps(plan: &Plan<Handler>, history: &History<Tokio>, parent: Option<u32>) ->
 fn step(plan: &Plan<Handler>, history: &History<Tokio>, place: u32, record: &Record<Tokio>) -> Json {
     let details = record.details.as_deref();
     // Of a construct that is tried as a whole, what its last attempt did.
-    let (inner_place, inner) = construct(plan, history, place).unwrap_or((place, record));
+    let inner = plan.construct(history, place).map_or(record, |(_, inner)| inner);
     let inside = inner.details.as_deref();
     json!({
         "name": &*plan.node(record.node).name,
@@ -91,22 +93,8 @@ fn step(plan: &Plan<Handler>, history: &History<Tokio>, place: u32, record: &Rec
         "iterations": inside.and_then(|details| details.loop_end).map(|end| end.iterations),
         "exit_reason": inside.and_then(|details| details.loop_end).map(|end| end.reason.as_str()),
         "lanes": inner.lanes().iter().map(|lane| lane_json(plan, lane)).collect::<Vec<_>>(),
-        "steps": steps(plan, history, Some(inner_place)),
+        "steps": steps(plan, history, plan.below(history, place)),
     })
-}
-
-/// The construct that does a step's work and has its name, as the last attempt at it went.
-pub(crate) fn construct<'h>(
-    plan: &Plan<Handler>,
-    history: &'h History<Tokio>,
-    place: u32,
-) -> Option<(u32, &'h Record<Tokio>)> {
-    let step = history.records.get(place as usize)?;
-    let construct = plan.construct_in(step.node)?;
-    history
-        .children(Some(place))
-        .filter(|(_, record)| record.node == construct)
-        .last()
 }
 
 fn lane_json(plan: &Plan<Handler>, lane: &LaneRecord<Tokio>) -> Json {
@@ -115,7 +103,7 @@ fn lane_json(plan: &Plan<Handler>, lane: &LaneRecord<Tokio>) -> Json {
         "name": &*lane.name,
         "status": finish.map_or("not_started", |finish| lane_status(&finish.outcome)),
         "error": finish.map_or(Json::Null, |finish| error(&finish.outcome)),
-        "steps": finish.map(|finish| steps(plan, &finish.history, None)).unwrap_or_default(),
+        "steps": finish.map(|finish| steps(plan, &finish.history, finish.history.children(None))).unwrap_or_default(),
     })
 }
 

@@ -7,7 +7,7 @@ use flujo_core::usage::Usage;
 use flujo_tokio::{Done, Tokio};
 
 use crate::color::Paint;
-use crate::result::{construct, lane_status, seconds};
+use crate::result::{lane_status, seconds};
 use crate::terminal::one_line;
 
 /// A construct with more lanes than this shows counts and the lanes that failed.
@@ -106,7 +106,8 @@ impl Tree<'_> {
             duration(seconds(record))
         );
         // Of a construct that is tried as a whole, what its last attempt did.
-        let (inner_place, inner) = construct(&self.done.plan, history, place).unwrap_or((place, record));
+        let plan = &self.done.plan;
+        let inner = plan.construct(history, place).map_or(record, |(_, inner)| inner);
         let inside = inner.details.as_deref();
         let loop_end = inside.and_then(|details| details.loop_end);
         if let Some(end) = loop_end {
@@ -144,8 +145,8 @@ impl Tree<'_> {
             .as_ref()
             .filter(|_| record.attempts <= 1 && !lanes_failed)
         {
-            let failed_below = history
-                .children(Some(inner_place))
+            let failed_below = plan
+                .below(history, place)
                 .any(|(_, child)| child.status == Status::Failed);
             let repeated = details.is_some_and(|details| !details.attempt_failures.is_empty());
             if !failed_below && !repeated {
@@ -168,8 +169,7 @@ impl Tree<'_> {
             }
         }
         below.extend(
-            history
-                .children(Some(inner_place))
+            plan.below(history, place)
                 .map(|(place, record)| Below::Step(place, record)),
         );
         self.below(history, below, indent);

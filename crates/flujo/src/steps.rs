@@ -43,21 +43,14 @@ impl Steps {
 
     /// The steps at the top, in the order in which they began.
     pub fn iter(&self) -> impl Iterator<Item = StepView<'_>> {
-        views(&self.finish.history, &self.plan, None)
+        let history = &self.finish.history;
+        views(history, &self.plan, history.children(None))
     }
 
     /// The first step of a name at the top or in sub-pipelines, not in branches or items.
     pub fn get(&self, name: &str) -> Option<StepView<'_>> {
         let history = &self.finish.history;
-        (0u32..)
-            .zip(&history.records)
-            .map(|(place, record)| StepView {
-                history,
-                plan: &self.plan,
-                place,
-                record,
-            })
-            .find(|step| step.name() == name)
+        views(history, &self.plan, (0u32..).zip(&history.records)).find(|step| step.name() == name)
     }
 
     /// How many steps there are, sub-pipelines included, branches and items not.
@@ -74,9 +67,9 @@ impl Steps {
 fn views<'a>(
     history: &'a History<Tokio>,
     plan: &'a Plan<Handler>,
-    parent: Option<u32>,
+    records: impl Iterator<Item = (u32, &'a Record<Tokio>)>,
 ) -> impl Iterator<Item = StepView<'a>> {
-    history.children(parent).map(move |(place, record)| StepView {
+    records.map(move |(place, record)| StepView {
         history,
         plan,
         place,
@@ -95,22 +88,14 @@ impl<'a> StepView<'a> {
         self.record.status
     }
 
-    /// The record with the branches, items or iterations: the step's own, or that of the construct of the same name that
-    /// its last attempt ran, which is one with it.
-    fn construct(&self) -> (u32, &'a Record<Tokio>) {
-        let own = (self.place, self.record);
-        let Some(construct) = self.plan.construct_in(self.record.node) else {
-            return own;
-        };
-        let below = self.history.children(Some(self.place));
-        below
-            .filter(|(_, record)| record.node == construct)
-            .last()
-            .unwrap_or(own)
+    /// The record with the branches, items or iterations: the step's own, or that of the construct that is one with it.
+    fn construct(&self) -> &'a Record<Tokio> {
+        let construct = self.plan.construct(self.history, self.place);
+        construct.map_or(self.record, |(_, record)| record)
     }
 
     fn details(&self) -> Option<&'a Details<Tokio>> {
-        self.construct().1.details.as_deref()
+        self.construct().details.as_deref()
     }
 
     /// Attempts made; of a loop its iterations, of a state machine the states it was in, 0 for another construct.
@@ -171,19 +156,13 @@ impl<'a> StepView<'a> {
     /// The steps inside it, in the order in which they began: of a sub-pipeline, a branch, the iterations of a loop, a
     /// fallback.
     pub fn children(&self) -> impl Iterator<Item = StepView<'a>> {
-        let (construct, record) = self.construct();
-        let own = (construct != self.place).then(|| views(self.history, self.plan, Some(construct)));
-        let below = views(self.history, self.plan, Some(self.place));
-        // Earlier attempts of a construct that is one with this step are told by their feedback.
-        let below = below.filter(move |step| step.record.node != record.node);
-        own.into_iter().flatten().chain(below)
+        views(self.history, self.plan, self.plan.below(self.history, self.place))
     }
 
     /// Its branches or items, in declared order.
     pub fn lanes(&self) -> impl Iterator<Item = LaneView<'a>> {
         let plan = self.plan;
         self.construct()
-            .1
             .lanes()
             .iter()
             .map(move |lane| LaneView { lane, plan })
@@ -223,7 +202,7 @@ impl<'a> LaneView<'a> {
         self.lane
             .finish
             .iter()
-            .flat_map(move |finish| views(&finish.history, plan, None))
+            .flat_map(move |finish| views(&finish.history, plan, finish.history.children(None)))
     }
 }
 

@@ -70,6 +70,20 @@ fn the_tree_shows_lanes_failed_items_and_rejected_attempts() {
 }
 
 #[test]
+fn the_fallback_of_a_construct_is_shown_beside_its_lanes() {
+    let example = include_str!("../../../../examples/control_flow/whole_life.yaml");
+    let failing = example.replace("output.a != output.b", "output.a == output.b");
+    let context = TestContext::new();
+    context.file("whole_life.yaml", failing);
+    let said = context.run("run whole_life.yaml --input x --json --progress none");
+    let result: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
+    let both = &result["steps"][0];
+    assert_eq!(both["steps"][0]["name"], "neither", "{}", said.stdout);
+    assert_eq!(both["lanes"][1]["name"], "b", "{}", said.stdout);
+    assert!(said.stderr.contains("✓ neither"), "{}", said.stderr);
+}
+
+#[test]
 fn without_a_terminal_each_event_is_a_line() {
     let context = TestContext::new();
     context.file(

@@ -3,6 +3,7 @@
 mod callable;
 mod fingerprint;
 mod node;
+mod shown;
 
 use std::sync::Arc;
 
