@@ -337,7 +337,7 @@ static AGENTIC: Section = Section {
         required(
             "registry",
             Shape::Named(&BODY),
-            "The agents that the planner may run, by name: a step or a list of steps. What fails there is told to the planner.",
+            "The agents that the planner may run, by name: a step or a list of steps. What fails there is told to the planner, and what it wrote into the context is dropped. One that is an agentic loop itself has a `command_log` of its own.",
         ),
         optional(
             "max_loops",
