@@ -1,10 +1,13 @@
-//! Answers to the questions of a run: from `--answer`, or from a person at the terminal.
+//! Answers to the questions of a run: from `--answer`, from a person at the terminal, or from nobody in time.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
+use std::time::Duration;
 
 use flujo_blueprint::{Rule, parse_value};
 use flujo_core::value::Value;
 use flujo_tokio::Pause;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::color::Paint;
 use crate::outcome::Failure;
@@ -17,6 +20,17 @@ pub(crate) struct Answers {
     /// Whether a person can be asked.
     asks: bool,
 }
+
+/// What a paused run goes on with.
+pub(crate) enum Next {
+    /// These answers; a question whose time is up goes on without.
+    Resume(Vec<(String, Value)>),
+    /// None: the person interrupted the command instead of answering.
+    Cancel,
+}
+
+/// The person interrupted the command.
+struct Interrupted;
 
 impl Answers {
     /// Reads `--answer STEP=VALUE`. A person is asked only where both sides are a terminal.
@@ -43,20 +57,36 @@ impl Answers {
         })
     }
 
-    /// Answers to as many of the questions as there are answers to. An answer that was not taken is not given again.
-    pub(crate) fn to(&mut self, pauses: &[Pause], paint: Paint) -> Vec<(String, Value)> {
+    /// Answers to as many of the questions as there are answers to. An answer that was not taken is not given again. When
+    /// nobody can be asked and all questions have a time limit, waits until the first is up.
+    pub(crate) async fn to(&mut self, pauses: &[Pause], paint: Paint) -> Next {
+        match self.collect(pauses, paint).await {
+            Ok(answers) => Next::Resume(answers),
+            Err(Interrupted) => Next::Cancel,
+        }
+    }
+
+    async fn collect(&mut self, pauses: &[Pause], paint: Paint) -> Result<Vec<(String, Value)>, Interrupted> {
         let mut answers = Vec::new();
         for pause in pauses {
-            let place = self.given.iter().position(|(step, _)| **step == *pause.step);
-            if let Some(place) = place {
+            let given = self.given.iter().position(|(step, _)| **step == *pause.step);
+            if let Some(place) = given {
                 answers.push((pause.id.clone(), self.given.remove(place).1));
             } else if self.asks
-                && let Some(answer) = ask(pause, paint)
+                && pause.expires.is_none_or(|expires| expires > Instant::now())
+                && let Some(answer) = ask(pause, paint).await?
             {
                 answers.push((pause.id.clone(), answer));
             }
         }
-        answers
+        let times: Option<Vec<Instant>> = pauses.iter().map(|pause| pause.expires).collect();
+        if answers.is_empty()
+            && !self.asks
+            && let Some(first) = times.unwrap_or_default().into_iter().min()
+        {
+            wait(first).await?;
+        }
+        Ok(answers)
     }
 
     /// The steps that answers were given for and that asked nothing.
@@ -65,8 +95,23 @@ impl Answers {
     }
 }
 
+/// Waits, for an interrupt too.
+async fn wait(until: Instant) -> Result<(), Interrupted> {
+    let left = until.saturating_duration_since(Instant::now());
+    if left >= Duration::from_secs(1) {
+        terminal::note(&format!(
+            "nobody can be asked here: waiting {} s until the time for an answer is up",
+            left.as_secs()
+        ));
+    }
+    tokio::select! {
+        () = tokio::time::sleep_until(until) => Ok(()),
+        Ok(()) = tokio::signal::ctrl_c() => Err(Interrupted),
+    }
+}
+
 /// Asks at the terminal; `None` when the person ends the input instead of answering.
-fn ask(pause: &Pause, paint: Paint) -> Option<Value> {
+async fn ask(pause: &Pause, paint: Paint) -> Result<Option<Value>, Interrupted> {
     if let Some(reason) = &pause.rejected {
         terminal::note(&paint.warning(&format!("not taken: {}", one_line(reason))));
     }
@@ -76,15 +121,31 @@ fn ask(pause: &Pause, paint: Paint) -> Option<Value> {
     };
     let step = paint.strong(&format!("{}{lane}", pause.step));
     terminal::note(&format!("{step} asks: {}", pause.message.trim_end()));
-    terminal::prompt("> ");
-    let mut line = String::new();
-    match std::io::stdin().lock().read_line(&mut line) {
-        Ok(0) | Err(_) => {
-            let _ = std::io::stderr().write_all(b"\n");
-            None
+    let line = tokio::select! {
+        biased; // no interrupt that follows the prompt is missed
+        Ok(()) = tokio::signal::ctrl_c() => {
+            terminal::note("");
+            return Err(Interrupted);
         }
-        Ok(_) => Some(understood(line.trim_end_matches(['\r', '\n']), &pause.question)),
+        line = typed() => line,
+    };
+    if line.is_none() {
+        terminal::note("");
     }
+    Ok(line.map(|line| understood(line.trim_end_matches(['\r', '\n']), &pause.question)))
+}
+
+/// The line after a prompt, read in a thread that the end of the command doesn't wait for; `None` at the end of the input.
+async fn typed() -> Option<String> {
+    terminal::prompt("> ");
+    let (read, line) = oneshot::channel();
+    let reader = std::thread::Builder::new().spawn(move || {
+        let mut line = String::new();
+        let count = std::io::stdin().lock().read_line(&mut line);
+        let _ = read.send(matches!(count, Ok(1..)).then_some(line));
+    });
+    reader.ok()?;
+    line.await.ok()?
 }
 
 /// A line as a value: text, unless the question's schema asks for something else.

@@ -58,7 +58,8 @@ pub(crate) struct RunArguments {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) fields: Vec<String>,
     /// Answer the question of a step of kind `hitl`; the value is read as YAML. Can be repeated. What isn't answered is
-    /// asked on the terminal; without one the run ends as paused.
+    /// asked on the terminal; without one the command waits while all open questions have a time limit, and else ends as
+    /// paused.
     #[arg(long = "answer", value_name = "STEP=VALUE")]
     pub(crate) answers: Vec<String>,
     /// Print the whole result as JSON instead of the output alone.

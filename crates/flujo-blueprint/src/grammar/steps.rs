@@ -393,7 +393,7 @@ static TRANSITION: Section = Section {
 
 static HITL: Section = Section {
     title: "a step of kind `hitl`",
-    about: "Asks a person and waits for the answer, which is the output. On a terminal `flujo run` asks there; elsewhere the run ends as paused.",
+    about: "Asks a person and waits for the answer, which is the output. On a terminal `flujo run` asks there; elsewhere it waits while all open questions have a `timeout_s`, and else ends as paused.",
     shared: &[COMMON],
     own: &[
         optional(
@@ -414,12 +414,12 @@ static HITL: Section = Section {
         optional(
             "timeout_s",
             Shape::Seconds,
-            "How long the answer may take, in seconds; for ever without it.",
+            "How long the answer may take, in seconds from when it was first asked; for ever without it. An answer that comes later is not taken.",
         ),
         optional(
             "default",
             Shape::Data,
-            "The answer when none came in time: a template. Without it the step fails then.",
+            "The answer when none came within `timeout_s`: a template. Without it the step fails then.",
         ),
         optional(
             "on_failure",

@@ -9,10 +9,10 @@ use flujo_blueprint::{Blueprint, Functions, Position, Rule, Source};
 use flujo_core::machine::{Failure as StepFailure, FailureKind, Outcome, Status, Stop};
 use flujo_core::usage::{Cost, UsageLimits};
 use flujo_core::value::Value;
-use flujo_tokio::{Done, Run, Runner, Tokio};
+use flujo_tokio::{Done, PausedRun, ResumeError, Run, Runner, Tokio};
 
 use super::{folder, write_whole};
-use crate::answers::Answers;
+use crate::answers::{Answers, Next};
 use crate::arguments::RunArguments;
 use crate::color::{Paint, Stream};
 use crate::outcome::{Exit, Failure};
@@ -55,17 +55,8 @@ pub(crate) fn run(
     let paint = Paint::for_stream(Stream::Error);
     let word = settings.value("progress").unwrap_or("auto");
     let show = || Progress::new(word, arguments.quiet, blueprint.name(), paint);
-    let (mut done, mut interrupted) = runtime.block_on(watch(runner.run(input, context), show()));
-    while let Some(paused) = &done.paused {
-        let answers = answers.to(paused.pauses(), paint);
-        if answers.is_empty() {
-            break;
-        }
-        let run = runner.resume_with(paused, answers).map_err(|error| {
-            Failure::usage(Rule::BadInput, error.to_string(), "answer each question once")
-        })?;
-        (done, interrupted) = runtime.block_on(watch(run, show()));
-    }
+    let run = runner.run(input, context);
+    let (done, interrupted) = runtime.block_on(to_end(&runner, run, &mut answers, paint, show))?;
     runtime.shutdown_timeout(GRACE);
     for step in answers.left() {
         terminal::note(&paint.warning(&format!("`--answer {step}=…`: step `{step}` asked nothing")));
@@ -124,6 +115,62 @@ fn limits(blueprint: UsageLimits, settings: &Settings) -> UsageLimits {
         cost: blueprint.cost.into_iter().chain(cost).min(),
         tokens: blueprint.tokens.into_iter().chain(tokens).min(),
         requests: blueprint.requests,
+    }
+}
+
+/// Drives the run and shows it, through all questions that something comes of.
+async fn to_end(
+    runner: &Runner,
+    run: Run,
+    answers: &mut Answers,
+    paint: Paint,
+    show: impl Fn() -> Progress,
+) -> Result<(Done, bool), Failure> {
+    let (mut done, mut interrupted) = watch(run, show()).await;
+    while let Some(paused) = &done.paused {
+        let next = if interrupted {
+            Next::Cancel
+        } else {
+            answers.to(paused.pauses(), paint).await
+        };
+        interrupted |= matches!(next, Next::Cancel);
+        let run = match next {
+            Next::Resume(answers) => resume(runner, paused, answers, paint),
+            Next::Cancel => runner.cancel(paused),
+        };
+        let run = match run {
+            Ok(run) => run,
+            Err(ResumeError::NoAnswer { .. }) => break,
+            Err(error) => {
+                let hint = "answer each question once";
+                return Err(Failure::usage(Rule::BadInput, error.to_string(), hint));
+            }
+        };
+        let (ended, cancelled) = watch(run, show()).await;
+        done = ended;
+        interrupted |= cancelled;
+    }
+    Ok((done, interrupted))
+}
+
+/// Goes on with the answers that come in time, and without those that don't.
+fn resume(
+    runner: &Runner,
+    paused: &PausedRun,
+    mut answers: Vec<(String, Value)>,
+    paint: Paint,
+) -> Result<Run, ResumeError> {
+    loop {
+        match runner.resume_with(paused, answers.clone()) {
+            Err(ResumeError::Expired { id }) => {
+                answers.retain(|(answered, _)| *answered != id);
+                for pause in paused.pauses().iter().filter(|pause| pause.id == id) {
+                    let text = format!("not taken: the answer to step `{}` came too late", pause.step);
+                    terminal::note(&paint.warning(&text));
+                }
+            }
+            resumed => return resumed,
+        }
     }
 }
 
@@ -195,7 +242,7 @@ fn end(
             Err(stopped(format!("the run was aborted: {reason}"), Exit::Failed))
         }
         Outcome::Stopped(Stop::Paused) => {
-            let pauses = done.paused.iter().flat_map(flujo_tokio::PausedRun::pauses);
+            let pauses = done.paused.iter().flat_map(PausedRun::pauses);
             let asked = pauses.map(|pause| {
                 format!(
                     "step `{}` asks: {}",

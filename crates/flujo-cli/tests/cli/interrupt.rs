@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use portable_pty::{CommandBuilder, PtySize, native_pty_system};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
@@ -168,6 +169,109 @@ fn on_a_terminal_the_tree_is_redrawn_within_its_rows_and_ctrl_c_cancels() {
         .take(3)
         .max();
     assert!(most <= Some(11), "{most:?} rows on a terminal of 12");
+}
+
+/// Asks after a first step, and says what came of it.
+fn asking(settings: &str) -> String {
+    format!(
+        "steps:
+  - {{name: first, agent: {{type: template, template: 'done'}}}}
+  - {{name: approve, kind: hitl, message: 'Really?', {settings}}}
+  - {{name: say, agent: {{type: template, template: 'the answer is {{{{ input }}}}'}}}}
+"
+    )
+}
+
+#[test]
+fn ctrl_c_at_a_question_cancels_the_run() {
+    let context = TestContext::new();
+    context.file("ask.yaml", asking(""));
+    let mut typed = false;
+    let (code, shown) = on_a_terminal(
+        &context,
+        "run ask.yaml --context-out c.json",
+        true,
+        |so_far, keyboard| {
+            if !typed && so_far.contains("\n> ") {
+                keyboard.write_all(b"\x03").unwrap();
+                typed = true;
+            }
+        },
+    );
+    assert_eq!(code, 130, "{shown}");
+    assert!(
+        shown.contains("✓ first") && shown.contains("the run was cancelled; 1 step had finished"),
+        "{shown}"
+    );
+    assert_eq!(context.read("c.json").trim(), "{}");
+}
+
+#[test]
+fn an_answer_at_the_terminal_is_taken_and_one_that_comes_too_late_is_not() {
+    let context = TestContext::new();
+    context.file("ask.yaml", asking("timeout_s: 2, default: 'no'"));
+    for (late, answer) in [(false, "yes"), (true, "no")] {
+        let mut typed = false;
+        let (code, shown) = on_a_terminal(&context, "run ask.yaml", true, |so_far, keyboard| {
+            if !typed && so_far.contains("\n> ") {
+                let asked = Instant::now();
+                while late && asked.elapsed() < Duration::from_secs(2) {
+                    std::thread::yield_now();
+                }
+                keyboard.write_all(b"yes\n").unwrap();
+                typed = true;
+            }
+        });
+        assert_eq!(code, 0, "{shown}");
+        assert!(shown.contains(&format!("the answer is {answer}")), "{shown}");
+        assert_eq!(
+            shown.contains("the answer to step `approve` came too late"),
+            late,
+            "{shown}"
+        );
+    }
+}
+
+#[test]
+fn where_nobody_can_be_asked_a_question_waits_for_its_time_limit_if_each_has_one() {
+    let context = TestContext::new();
+    context.file("default.yaml", asking("timeout_s: 0.05, default: 'no'"));
+    let said = context.run("run default.yaml");
+    assert_eq!(
+        (said.code, &*said.stdout),
+        (Some(0), "the answer is no\n"),
+        "{}",
+        said.stderr
+    );
+    let said = context.run("run default.yaml --answer approve=5");
+    assert_eq!(
+        (said.code, &*said.stdout),
+        (Some(0), "the answer is 5\n"),
+        "{}",
+        said.stderr
+    );
+
+    context.file("fails.yaml", asking("timeout_s: 0.05"));
+    let said = context.run("run fails.yaml --json");
+    assert_eq!(said.code, Some(1), "{}", said.stderr);
+    assert!(said.stdout.contains("\"status\": \"failed\""), "{}", said.stdout);
+
+    let both = "steps:
+  - name: both
+    kind: parallel
+    branches:
+      limited: {name: limited, kind: hitl, message: 'a?', timeout_s: 0.05, default: 'no'}
+      endless: {name: endless, kind: hitl, message: 'b?'}
+";
+    context.file("both.yaml", both);
+    let said = context.run("run both.yaml");
+    assert_eq!(said.code, Some(3), "{}", said.stderr);
+    let said = context.run("run both.yaml --answer endless=b --answer limited=a");
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    let said = context.run("run both.yaml --answer endless=b --json");
+    let result: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
+    let expected = serde_json::json!({"limited": "no", "endless": "b"});
+    assert_eq!(result["output"], expected, "{}", said.stderr);
 }
 
 #[test]
