@@ -11,9 +11,10 @@ use std::task::Poll;
 
 use flujo_core::agent::{Agent, AgentError, AgentOutput, AgentRequest, BoxFuture};
 use flujo_core::context::Context;
+use flujo_core::usage::Usage;
 use flujo_core::value::Value;
 use flujo_tokio::{
-    Event, EventKind, EventStream, Handler, Loop, MapOver, Parallel, Pipeline, Runner, StateEnd,
+    Event, EventKind, EventStream, Handler, Human, Loop, MapOver, Parallel, Pipeline, Runner, StateEnd,
     StateMachine, Step, Transition,
 };
 use futures_core::Stream;
@@ -244,4 +245,61 @@ async fn iterations_are_counted_in_lanes_nested_loops_and_states_and_no_two_call
     );
     let distinct: HashSet<_> = keys.iter().map(|(_, key)| key).collect();
     assert_eq!((keys.len(), distinct.len()), (8, 8));
+}
+
+/// Answers with its prompt, for ten tokens.
+struct Tokens;
+
+impl Agent for Tokens {
+    fn run(&self, request: AgentRequest) -> BoxFuture<'_, Result<AgentOutput, AgentError>> {
+        Box::pin(async move {
+            let usage = Usage {
+                tokens: 10,
+                ..Usage::ZERO
+            };
+            Ok(AgentOutput {
+                usage,
+                ..request.input.into()
+            })
+        })
+    }
+}
+
+#[tokio::test]
+async fn the_last_event_of_a_run_that_pauses_counts_what_its_lanes_used_at_any_depth() {
+    let spend = || Pipeline::from(Step::agent("spend", Arc::new(Tokens)));
+    let asks = spend().then(Human::new("ask"));
+    let inner = Parallel::new("inner").branch("a", asks.clone()).branch("b", asks);
+    let outer = Parallel::new("outer")
+        .branch("c", spend().then(inner))
+        .branch("d", spend());
+    let runner = Runner::builder(spend().then(outer)).build().expect("it can run");
+    let mut run = runner.run(Value::from("x"), Context::new());
+    let mut last = None;
+    while let Some(event) = run.events().next().await {
+        last = Some(event.kind);
+    }
+    let Some(EventKind::RunFinished { status, usage }) = last else {
+        panic!("{last:?}");
+    };
+    assert_eq!((status, usage.tokens), ("paused", 50));
+    assert_eq!(run.await.finish.usage, usage);
+}
+
+#[tokio::test]
+async fn a_run_that_has_told_of_its_pause_is_not_cancelled_after_it() {
+    let runner = Runner::builder(Human::new("ask")).event_buffer(1);
+    let runner = runner.build().expect("it can run");
+    let mut run = runner.run(Value::from("?"), Context::new());
+    let mut ends = Vec::new();
+    while let Some(event) = run.events().next().await {
+        match event.kind {
+            // There was no room for the event after this one until now.
+            EventKind::Paused(_) => run.cancel(),
+            EventKind::RunFinished { status, .. } => ends.push(status),
+            _ => {}
+        }
+    }
+    assert_eq!(ends, ["paused"]);
+    assert_eq!(run.await.status(), "paused");
 }

@@ -283,6 +283,10 @@ impl Driver {
                 ready!(unsent.as_mut().poll(poller));
                 self.unsent = None;
             }
+            if self.told_of_pause {
+                // Nothing follows the last event, also when the run is cancelled while there was no room for it.
+                return Poll::Ready(None);
+            }
             if let Some(finish) = self.finish.take() {
                 return Poll::Ready(Some(finish));
             }
@@ -300,9 +304,12 @@ impl Driver {
                 Some(Command::Call(call)) => self.call(call, poller),
                 Some(command) => self.execute(command, poller),
                 None if ready!(self.wait(poller)) => {}
-                None if self.machine.lane().is_none() && !self.told_of_pause => {
+                None if self.machine.lane().is_none() => {
                     self.told_of_pause = true;
-                    let usage = self.machine.usage();
+                    let mut usage = self.machine.usage();
+                    if let Some(lanes) = &self.lanes {
+                        usage += lanes.parked().usage();
+                    }
                     self.announce(EventKind::RunFinished {
                         status: "paused",
                         usage,

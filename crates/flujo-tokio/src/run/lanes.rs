@@ -126,6 +126,11 @@ impl Lanes {
     }
 
     /// The lanes that stand still.
+    pub(super) fn parked(&self) -> &ParkedLanes {
+        &self.parked
+    }
+
+    /// The same, to be kept.
     pub(super) fn into_parked(self) -> ParkedLanes {
         self.parked
     }

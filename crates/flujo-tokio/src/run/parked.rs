@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use flujo_core::machine::{Event as Happened, Finish, LaneId, LanePlace, Machine, PauseId, Time};
 use flujo_core::plan::NodeId;
+use flujo_core::usage::Usage;
 use flujo_core::value::Value;
 use tokio::time::Instant;
 
@@ -223,6 +224,19 @@ impl ParkedLanes {
 
     pub(super) fn take(&mut self, lane: LaneId) -> Option<Box<Parked>> {
         self.0.remove(&lane)
+    }
+
+    /// What they and the lanes below them have used.
+    pub(super) fn usage(&self) -> Usage {
+        let mut usage = Usage::ZERO;
+        let mut waiting = vec![self];
+        while let Some(lanes) = waiting.pop() {
+            for parked in lanes.0.values() {
+                usage += parked.machine.usage();
+                waiting.push(&parked.lanes);
+            }
+        }
+        usage
     }
 
     /// The lanes that are to go on.
