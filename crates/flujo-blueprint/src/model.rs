@@ -291,7 +291,6 @@ pub(crate) struct HumanStep {
     pub(crate) message: Option<Arc<Template>>,
     /// The schema as written, for whoever asks, and what checks answers against it.
     pub(crate) schema: Option<(Value, Arc<jsonschema::Validator>)>,
-    pub(crate) sink_to: Option<Arc<str>>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) default: Option<Arc<DataTemplate>>,
 }

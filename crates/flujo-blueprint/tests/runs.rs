@@ -3,20 +3,21 @@
 
 use flujo_blueprint::{Blueprint, Source};
 use flujo_core::context::Context;
+use flujo_core::plan::Kind;
 use flujo_core::value::Value;
 use flujo_tokio::{Done, Runner};
 
-async fn run(text: &str, input: Value) -> Done {
+fn runner(text: &str) -> Runner {
     let blueprint =
         Blueprint::parse(&Source::new("test.yaml", text)).unwrap_or_else(|problems| panic!("{problems}"));
     let pipeline = blueprint
         .pipeline()
         .unwrap_or_else(|problems| panic!("{problems}"));
-    Runner::builder(pipeline)
-        .build()
-        .unwrap()
-        .run(input, Context::new())
-        .await
+    Runner::builder(pipeline).build().unwrap()
+}
+
+async fn run(text: &str, input: Value) -> Done {
+    runner(text).run(input, Context::new()).await
 }
 
 #[tokio::test]
@@ -337,5 +338,38 @@ async fn merge_strategies_are_named_in_any_case_and_decide_by_declared_order() {
             .unwrap()
             .to_string();
         assert!(feedback.contains("`winner`: `first` wrote"), "{feedback}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_its_place_in_the_context_refuses_fails_the_step_and_is_written_once() {
+    let written = |place: &str| {
+        format!(
+            "steps:
+  - {{name: note, agent: {{type: template, template: 'text'}}, sink_to: note}}
+  - {{name: ask, kind: hitl, sink_to: {place}}}
+"
+        )
+    };
+    for (place, status) in [("answer.of", "completed"), ("note.of", "failed")] {
+        let runner = runner(&written(place));
+        let done = runner.run(Value::Null, Context::new()).await;
+        let paused = done.paused.expect("it asks");
+        assert_eq!(
+            (&*paused.pauses()[0].step, &*paused.pauses()[0].path),
+            ("ask", "ask")
+        );
+        let done = runner
+            .resume(&paused, Value::from("yes"))
+            .expect("it goes on")
+            .await;
+        assert_eq!(done.status(), status);
+        let last = done.finish.history.records.last().expect("the question's record");
+        let node = done.plan.node(last.node);
+        assert!(
+            matches!(&node.kind, Kind::Human(node) if node.accept.is_none()),
+            "{:?}",
+            node.name
+        );
     }
 }

@@ -48,6 +48,7 @@ fn pause(pause: &Pause) -> Json {
         "message": pause.message,
         "input_schema": pause.question.get("input_schema").map(plain),
         "timeout_s": pause.timeout.map(|timeout| timeout.as_secs_f64()),
+        "rejected": pause.rejected,
     })
 }
 
@@ -101,20 +102,10 @@ fn lane_json(plan: &Plan<Handler>, lane: &LaneRecord<Tokio>) -> Json {
     let finish = lane.finish.as_ref();
     json!({
         "name": &*lane.name,
-        "status": finish.map_or("not_started", |finish| lane_status(&finish.outcome)),
+        "status": finish.map_or("not_started", |finish| finish.outcome.name()),
         "error": finish.map_or(Json::Null, |finish| error(&finish.outcome)),
         "steps": finish.map(|finish| steps(plan, &finish.history, finish.history.children(None))).unwrap_or_default(),
     })
-}
-
-/// How a lane ended, in the words of a run.
-pub(crate) fn lane_status(outcome: &Outcome<Tokio>) -> &'static str {
-    match outcome {
-        Outcome::Completed(_) => "completed",
-        Outcome::Failed(_) | Outcome::Stopped(Stop::Fatal(_)) => "failed",
-        Outcome::Stopped(Stop::LimitExceeded(_)) => "limit_exceeded",
-        Outcome::Stopped(_) => "cancelled",
-    }
 }
 
 fn status(status: Status) -> &'static str {

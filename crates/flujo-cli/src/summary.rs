@@ -7,7 +7,7 @@ use flujo_core::usage::Usage;
 use flujo_tokio::{Done, Tokio};
 
 use crate::color::Paint;
-use crate::result::{lane_status, seconds};
+use crate::result::seconds;
 use crate::terminal::one_line;
 
 /// A construct with more lanes than this shows counts and the lanes that failed.
@@ -189,7 +189,9 @@ impl Tree<'_> {
         let status = match &finish.outcome {
             Outcome::Completed(_) => Status::Succeeded,
             Outcome::Failed(_) | Outcome::Stopped(Stop::Fatal(_)) => Status::Failed,
-            Outcome::Stopped(_) => Status::Cancelled,
+            Outcome::Stopped(Stop::Paused) => Status::Running,
+            Outcome::Stopped(Stop::LimitExceeded(_)) => Status::LimitExceeded,
+            Outcome::Stopped(Stop::Cancelled | Stop::Aborted(_)) => Status::Cancelled,
         };
         let _ = writeln!(self.text, "{} {name}{}", self.mark(status), used(finish.usage));
         self.steps(&finish.history, None, indent);
@@ -215,6 +217,7 @@ fn counts(lanes: &[LaneRecord<Tokio>]) -> String {
     let ends = [
         "completed",
         "failed",
+        "paused",
         "cancelled",
         "limit_exceeded",
         "not_started",
@@ -222,7 +225,7 @@ fn counts(lanes: &[LaneRecord<Tokio>]) -> String {
     let end = |lane: &LaneRecord<Tokio>| {
         lane.finish
             .as_ref()
-            .map_or("not_started", |finish| lane_status(&finish.outcome))
+            .map_or("not_started", |finish| finish.outcome.name())
     };
     let shown: Vec<String> = ends
         .iter()

@@ -134,13 +134,17 @@ fn a_question_is_answered_on_the_command_line_or_the_run_ends_as_paused() {
         result["pauses"][0]["input_schema"]["enum"],
         serde_json::json!(["yes", "no"])
     );
-    let (code, _, errors) = run(
-        "approval.yaml",
-        "delete 3 files",
-        &["--answer", "approve=perhaps"],
-    );
+    assert_eq!(result["pauses"][0]["rejected"], Value::Null, "{output}");
+    let perhaps = ["--json", "--answer", "approve=perhaps"];
+    let (code, output, errors) = run("approval.yaml", "delete 3 files", &perhaps);
     assert_eq!(code, 3, "{errors}");
-    assert!(errors.contains("FLU-0604"), "{errors}");
+    let reason = "the answer doesn't fit the schema at ``: rule `/enum`";
+    assert!(
+        errors.contains("FLU-0604") && errors.contains(&format!("(yes or no); not taken: {reason}")),
+        "{errors}"
+    );
+    let result: Value = serde_json::from_str(&output).unwrap_or_default();
+    assert_eq!(result["pauses"][0]["rejected"], reason, "{output}");
 }
 
 #[test]

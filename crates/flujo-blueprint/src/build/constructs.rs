@@ -328,9 +328,6 @@ fn human(step: &Step, human: &HumanStep) -> Pipeline {
     if let Some((_, validator)) = schema {
         node = node.validator(move |answer, _| fits(&validator, answer));
     }
-    if let Some(path) = &human.sink_to {
-        node = node.sink_to(path.to_string());
-    }
     if let Some(timeout) = human.timeout {
         node = node.timeout(timeout);
     }

@@ -115,7 +115,6 @@ impl StepReader<'_> {
         Some(HumanStep {
             message: message?,
             schema: schema?,
-            sink_to: node.get("sink_to").and_then(Node::as_str).map(Arc::from),
             timeout: seconds(node, "timeout_s"),
             default: default?,
         })

@@ -244,11 +244,10 @@ fn end(
         Outcome::Stopped(Stop::Paused) => {
             let pauses = done.paused.iter().flat_map(PausedRun::pauses);
             let asked = pauses.map(|pause| {
-                format!(
-                    "step `{}` asks: {}",
-                    pause.step,
-                    terminal::one_line(&pause.message)
-                )
+                let message = terminal::one_line(&pause.message);
+                let rejected = pause.rejected.as_deref().map(terminal::one_line);
+                let rejected = rejected.map_or_else(String::new, |reason| format!("; not taken: {reason}"));
+                format!("step `{}` asks: {message}{rejected}", pause.step)
             });
             let asked: Vec<_> = asked.collect();
             Err(Failure::Other {

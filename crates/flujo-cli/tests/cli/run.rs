@@ -125,8 +125,18 @@ fn the_whole_result_is_json_that_fits_the_published_schema() {
         .file("in.json", "[\"1\", \"x\", \"3\"]");
     let schema = serde_json::from_str(&context.run("schema result").stdout).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
-    for (arguments, status) in [("--input in.json", "completed"), ("--input x", "failed")] {
-        let said = context.run(&format!("run drafts.yaml --json -q {arguments}"));
+    let asks = "steps:
+  - name: each
+    kind: map
+    map: {body: {name: ask, kind: hitl, input_schema: {enum: [1]}}}
+";
+    context.file("asks.yaml", asks);
+    for (arguments, status) in [
+        ("drafts.yaml --input in.json", "completed"),
+        ("drafts.yaml --input x", "failed"),
+        ("asks.yaml --input in.json --answer ask=2", "paused"),
+    ] {
+        let said = context.run(&format!("run {arguments} --json -q"));
         let result: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
         let errors: Vec<String> = validator
             .iter_errors(&result)
@@ -134,6 +144,14 @@ fn the_whole_result_is_json_that_fits_the_published_schema() {
             .collect();
         assert!(errors.is_empty(), "{errors:?}");
         assert_eq!(result["status"], status);
+        if status == "paused" {
+            assert_eq!(
+                result["steps"][0]["lanes"][0]["status"], status,
+                "{}",
+                said.stdout
+            );
+            assert!(result["pauses"][0]["rejected"].is_string(), "{}", said.stdout);
+        }
     }
 }
 

@@ -67,6 +67,19 @@ pub enum Outcome<D: Domain> {
     Stopped(Stop<D>),
 }
 
+impl<D: Domain> Outcome<D> {
+    /// Its name in results: `completed`, `failed`, `paused`, `cancelled` or `limit_exceeded`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Completed(_) => "completed",
+            Self::Failed(_) | Self::Stopped(Stop::Fatal(_)) => "failed",
+            Self::Stopped(Stop::Paused) => "paused",
+            Self::Stopped(Stop::LimitExceeded(_)) => "limit_exceeded",
+            Self::Stopped(Stop::Cancelled | Stop::Aborted(_)) => "cancelled",
+        }
+    }
+}
+
 /// A run or lane that has ended: its outcome, final context, history and usage.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(bound(

@@ -7,9 +7,7 @@ use std::task::{Context as Poller, Poll, ready};
 
 use flujo_core::agent::BoxFuture;
 use flujo_core::context::Context;
-use flujo_core::machine::{
-    Call, Command, Event as Happened, Finish, Machine, Notice, Outcome, Pause, Stop, TimerId,
-};
+use flujo_core::machine::{Call, Command, Event as Happened, Finish, Machine, Notice, Pause, TimerId};
 use tokio::time::{Instant, Sleep};
 
 use super::Shared;
@@ -111,7 +109,7 @@ impl Driver {
             Command::Finish(finish) => {
                 if self.machine.lane().is_none() {
                     self.announce(EventKind::RunFinished {
-                        status: outcome_name(&finish.outcome),
+                        status: finish.outcome.name(),
                         usage: finish.usage,
                     });
                 }
@@ -318,16 +316,5 @@ impl Driver {
                 None => return Poll::Ready(None),
             }
         }
-    }
-}
-
-/// How a run ended, as a status.
-pub(super) fn outcome_name(outcome: &Outcome<Tokio>) -> &'static str {
-    match outcome {
-        Outcome::Completed(_) => "completed",
-        Outcome::Failed(_) | Outcome::Stopped(Stop::Fatal(_)) => "failed",
-        Outcome::Stopped(Stop::Paused) => "paused",
-        Outcome::Stopped(Stop::LimitExceeded(_)) => "limit_exceeded",
-        Outcome::Stopped(Stop::Cancelled | Stop::Aborted(_)) => "cancelled",
     }
 }

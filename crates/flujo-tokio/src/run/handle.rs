@@ -14,7 +14,7 @@ use futures_core::Stream;
 use tokio::sync::mpsc::{self, Receiver};
 use tokio::time::Instant;
 
-use super::driver::{Driver, outcome_name};
+use super::driver::Driver;
 use super::event::{Event, EventKind};
 use super::outputs::Outputs;
 use super::paused::{Answers, Kept, PausedRun, ResumeError, Resumption};
@@ -72,7 +72,7 @@ impl Done {
 
     /// `completed`, `failed`, `paused`, `cancelled` or `limit_exceeded`.
     pub fn status(&self) -> &'static str {
-        outcome_name(&self.finish.outcome)
+        self.finish.outcome.name()
     }
 }
 
