@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flujo import Flujo, Pipeline, PipelineContext, Step
+from flujo import Flujo, Pipeline, PipelineContext, Step, current_step
 from flujo.domain.dsl import DynamicParallelRouterStep, StateMachineStep, Transition, TreeSearchStep
 from flujo.exceptions import ConfigurationError
 
@@ -261,6 +261,22 @@ async def test_the_first_transition_that_fits_counts_and_when_sees_output_and_co
     assert result.success
     assert result.step_history[0].attempts == 7
     assert len(result.final_pipeline_context.notes) == 3
+
+
+async def test_each_visit_of_a_state_has_a_place_of_its_own_also_in_its_lanes() -> None:
+    seen: list[Any] = []
+
+    async def look(x: int) -> int:
+        here = current_step()
+        seen.append((here.iteration, here.lane, here.idempotency_key.rpartition(":")[2]))
+        return x + 1
+
+    fan = Step.parallel("fan", {"a": Step("look", look)}, reduce=lambda lanes: lanes[0].output)
+    states = {"again": Step("look", look) >> fan, "done": named("done")}
+    transitions = [Transition("again", "done", when=lambda x: x > 3), Transition("again", "again")]
+    whole = StateMachineStep("machine", states, "again", ["done"], transitions)
+    await Flujo(whole).run_async(0)
+    assert seen == [(1, "", "1"), (1, "fan[a]", "1"), (2, "", "2"), (2, "fan[a]", "2")]
 
 
 async def test_a_failed_state_may_lead_on_and_else_fails_the_machine() -> None:

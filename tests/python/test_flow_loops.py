@@ -9,6 +9,7 @@ import pytest
 from flujo import Flujo, Pipeline, PipelineContext, Step, current_step, step
 from flujo.domain.dsl import LoopStep
 from flujo.domain.models import RefinementCheck
+from flujo.domain.plugins import PluginOutcome
 from flujo.exceptions import ConfigurationError
 
 
@@ -19,6 +20,11 @@ class Counting(PipelineContext):
 
 async def add_one(x: int) -> int:
     return x + 1
+
+
+class AcceptAll:
+    async def validate(self, data: dict[str, Any]) -> PluginOutcome:
+        return PluginOutcome(success=True)
 
 
 def loop(body: Any = None, exit: Any = lambda out, ctx: out >= 5, **options: Any) -> LoopStep[Any, Any]:
@@ -210,6 +216,14 @@ async def test_the_current_step_knows_its_iteration_also_in_lanes() -> None:
         (1, "", "3.1"),
         (3, "fan[a]", "3"),
     ]
+
+
+@pytest.mark.parametrize("options", [{}, {"timeout_s": 60}, {"plugins": [AcceptAll()]}])
+async def test_a_loop_that_runs_out_keeps_its_output_in_the_run_s_result_too(options: Any) -> None:
+    result = await Flujo(loop(exit=lambda out, ctx: False, max_loops=3, max_retries=0, **options)).run_async(
+        0
+    )
+    assert (result.status, result.step_history[0].output, result.output) == ("failed", 3, 3)
 
 
 async def test_usage_of_all_iterations_adds_up() -> None:

@@ -8,7 +8,11 @@ import tracemalloc
 import weakref
 from typing import Any
 
+import pytest
+
 from flujo import Flujo, PipelineContext, Step
+from flujo.application._resuming import find
+from flujo.exceptions import ResumeError
 
 
 class Holder(PipelineContext):
@@ -108,3 +112,34 @@ async def test_a_runner_with_a_kept_run_goes_when_nobody_holds_it() -> None:
     del runner
     gc.collect()
     assert watched() is None
+
+
+async def test_a_resumption_that_is_let_go_is_kept_no_longer() -> None:
+    async def hang(data: Any) -> Any:
+        await asyncio.Event().wait()
+
+    runner = Flujo(Step.human_in_the_loop("ask", "Go on?") >> Step("hang", hang))
+    paused = await runner.run_async(1, run_id="kept")
+    held = weakref.ref(find(runner, paused))
+    run = runner.resume_async("kept", 2)
+    run.send(None)  # type: ignore[attr-defined]
+    run.close()  # type: ignore[attr-defined]
+    del run, paused
+    gc.collect()
+    assert held() is None
+    with pytest.raises(ResumeError, match="knows no paused run 'kept'"):
+        await runner.resume_async("kept", 2)
+
+
+async def test_a_resumption_that_is_interrupted_is_kept_no_longer() -> None:
+    def interrupted(data: Any) -> Any:
+        raise KeyboardInterrupt
+
+    runner = Flujo(Step.human_in_the_loop("ask") >> Step.from_callable(interrupted, inline=True))
+    await runner.run_async(1, run_id="kept")
+    run = runner.resume_async("kept", 2)
+    with pytest.raises(KeyboardInterrupt):
+        run.send(None)  # type: ignore[attr-defined]
+    gc.collect()
+    with pytest.raises(ResumeError, match="knows no paused run 'kept'"):
+        await runner.resume_async("kept", 2)

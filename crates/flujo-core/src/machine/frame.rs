@@ -84,13 +84,6 @@ impl<D: Domain> Frame<D> {
         }
     }
 
-    pub(super) fn iteration(&self) -> Option<u32> {
-        match self {
-            Self::Loop(frame) => Some(frame.iteration()),
-            _ => None,
-        }
-    }
-
     pub(super) fn lanes(&self) -> Option<&Lanes<D>> {
         match self {
             Self::Parallel(frame) => Some(&frame.lanes),

@@ -318,17 +318,6 @@ impl<D: Domain> Machine<D> {
         self.state.pending == Pending::Nothing && !self.state.finished
     }
 
-    /// The iteration of the innermost loop under way in this machine, from 1; 0 outside loops.
-    pub fn iteration(&self) -> u32 {
-        let loops = self.state.stack.iter().rev();
-        loops.into_iter().find_map(Frame::iteration).unwrap_or(0)
-    }
-
-    /// The iterations of all loops under way in this machine, outermost first.
-    pub fn iterations(&self) -> impl Iterator<Item = u32> {
-        self.state.stack.iter().filter_map(Frame::iteration)
-    }
-
     /// Lanes under way: whom a host must restore beside this machine.
     pub fn running_lanes(&self) -> Vec<LaneId> {
         self.state

@@ -50,10 +50,6 @@ impl<D: Domain> LoopFrame<D> {
             visit(Held::Context(outer));
         }
     }
-
-    pub(super) fn iteration(&self) -> u32 {
-        self.iteration
-    }
 }
 
 pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: D::Object) -> Next<D> {

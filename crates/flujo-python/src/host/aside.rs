@@ -148,7 +148,7 @@ pub(crate) fn begin(
         coroutine: coroutine.unbind(),
         context: None,
         deadline,
-        limited: false,
+        limit_from: None,
         thrown_at: None,
         worker: None,
     })))

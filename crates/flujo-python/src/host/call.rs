@@ -32,7 +32,8 @@ pub(crate) struct Pending {
     pub(crate) context: Option<Arc<ContextCell>>,
     /// When it must have ended; the limit begins when it suspends.
     pub(crate) deadline: Option<Time>,
-    pub(crate) limited: bool,
+    /// How often the task had been cancelled when its time limit began; None before.
+    pub(crate) limit_from: Option<i64>,
     /// How often the task had been cancelled when a cancellation was last thrown into the coroutine.
     pub(crate) thrown_at: Option<i64>,
     /// The name of the callable that a worker thread runs.
@@ -252,7 +253,7 @@ fn invoke<'py>(
             coroutine: coroutine.unbind(),
             context: own,
             deadline,
-            limited: false,
+            limit_from: None,
             thrown_at: None,
             worker,
         }))),
@@ -351,7 +352,7 @@ fn next_item(py: Python<'_>, shared: &Arc<Shared>, call: &Call) -> PyResult<Begu
             coroutine: coroutine.unbind(),
             context: None,
             deadline: call.deadline,
-            limited: false,
+            limit_from: None,
             thrown_at: None,
             worker: None,
         }))),

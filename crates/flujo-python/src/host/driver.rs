@@ -74,9 +74,8 @@ enum Awaited {
 }
 
 impl Driver {
-    /// `outer` are the iterations of the loops around a lane.
-    pub(crate) fn new(machine: Box<Machine>, shared: Arc<Shared>, outer: Vec<u32>, outputs: Outputs) -> Self {
-        let place = super::place::PlaceState::new(&shared, machine.lane(), outer, outputs);
+    pub(crate) fn new(machine: Box<Machine>, shared: Arc<Shared>, outputs: Outputs) -> Self {
+        let place = super::place::PlaceState::new(&shared, machine.lane(), outputs);
         let place = Arc::new(place);
         let interrupt = match machine.lane() {
             None => Arc::clone(&shared.interrupt),
@@ -103,7 +102,8 @@ impl Driver {
 
     /// Goes on with a machine that stood still.
     pub(crate) fn revive(py: Python<'_>, parked: Parked, shared: Arc<Shared>) -> PyResult<Self> {
-        let mut driver = Self::new(parked.machine, shared, parked.around, parked.outputs);
+        let mut driver = Self::new(parked.machine, shared, parked.outputs);
+        driver.machine.listen(driver.shared.listener.is_some());
         let at = driver.shared.now(py);
         let pause = parked.question.as_ref().map(|question| question.pause);
         for lane in parked.lanes.awake() {
@@ -124,7 +124,6 @@ impl Driver {
             machine: self.machine,
             question: self.question,
             lanes: self.lanes.parked,
-            around: self.place.outer().to_vec(),
             outputs: std::mem::take(&mut *self.place.outputs()),
             wake: Wake::default(),
         }))
@@ -132,11 +131,6 @@ impl Driver {
 
     pub(crate) fn place(&self) -> &Arc<super::place::PlaceState> {
         &self.place
-    }
-
-    /// The iterations of all loops around what runs now, outermost first.
-    pub(crate) fn iterations(&self) -> Vec<u32> {
-        self.place.around(&self.machine)
     }
 
     /// Whether this is the first time it is driven.
@@ -271,8 +265,8 @@ impl Driver {
         match command {
             Command::Spawn { lane, machine } => {
                 self.take_in_outputs(py)?;
-                let (around, outputs) = (self.iterations(), self.place.outputs().for_lane(py));
-                let driver = Self::new(machine, Arc::clone(&self.shared), around, outputs);
+                let outputs = self.place.outputs().for_lane(py);
+                let driver = Self::new(machine, Arc::clone(&self.shared), outputs);
                 self.lanes.spawn(py, &self.inbox, lane, driver)?;
             }
             Command::CancelLane(lane) => self.lanes.cancel(py, &self.shared, &self.inbox, lane)?,

@@ -201,6 +201,7 @@ impl Engine {
                 wakes: answered.chain(expired).collect(),
                 cancel,
             },
+            listener: None,
         })
     }
 
@@ -280,20 +281,22 @@ impl EngineInner {
             before => {
                 optimizations.analyses += 1;
                 optimizations.invalidations += u64::from(before.is_some() && optimized);
-                let names: Vec<Arc<str>> = plan
-                    .plan
-                    .nodes()
-                    .map(|(_, node)| Arc::clone(&node.name))
-                    .collect();
                 Planned {
                     epoch,
-                    slots: Arc::from(self.statistics.slots(&names)),
+                    slots: self.slots_of(&plan),
                     plan,
                 }
             }
         };
         *lock(&self.plan) = Some(planned.clone());
         Ok(planned)
+    }
+
+    /// Where the steps of a plan are counted, by node.
+    pub(super) fn slots_of(&self, plan: &PlanWithSteps) -> Arc<[StepSlot]> {
+        let names = plan.plan.nodes().map(|(_, node)| Arc::clone(&node.name));
+        let names: Vec<Arc<str>> = names.collect();
+        Arc::from(self.statistics.slots(&names))
     }
 
     fn parts(&self) -> PartStatistics {

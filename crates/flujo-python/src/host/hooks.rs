@@ -109,7 +109,7 @@ pub(crate) fn begin(
         coroutine: py.None(),
         context: None,
         deadline: call.deadline,
-        limited: false,
+        limit_from: None,
         thrown_at: None,
         worker: None,
     };

@@ -24,8 +24,6 @@ pub(crate) struct Parked {
     /// The question that it waits with itself.
     pub(crate) question: Option<Question>,
     pub(crate) lanes: ParkedLanes,
-    /// The iterations of the loops around it, outermost first.
-    pub(crate) around: Vec<u32>,
     /// What it knows of earlier steps' outputs.
     pub(crate) outputs: Outputs,
     pub(crate) wake: Wake,
@@ -52,6 +50,13 @@ impl Wake {
             (Self::Expired, Some(pause)) => Some(Event::Expired { pause, at }),
             (Self::Cancel, _) => Some(Event::Cancel { at }),
             _ => None,
+        }
+    }
+
+    pub(crate) fn tell(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Answer(answer) => visit.call(answer),
+            Self::Asleep | Self::Below | Self::Expired | Self::Cancel => Ok(()),
         }
     }
 }
@@ -172,9 +177,7 @@ impl Parked {
             if let Some(outputs) = parked.outputs.by_name() {
                 visit.call(outputs)?;
             }
-            if let Wake::Answer(answer) = &parked.wake {
-                visit.call(answer)?;
-            }
+            parked.wake.tell(visit)?;
             waiting.extend(parked.lanes.0.values().map(|below| &**below));
         }
         Ok(())

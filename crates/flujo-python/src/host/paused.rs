@@ -51,6 +51,13 @@ pub(crate) struct Answers {
     pub(crate) cancel: bool,
 }
 
+impl Answers {
+    /// Tells the garbage collector of what is held.
+    pub(crate) fn tell(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.wakes.iter().try_for_each(|(_, wake)| wake.tell(visit))
+    }
+}
+
 impl PausedRun {
     pub(crate) fn new(
         shared: &Shared,

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use flujo_core::machine::LanePlace;
+use flujo_core::machine::{LanePlace, Round};
 use flujo_core::plan::{Kind, NodeId};
 use pyo3::PyTraverseError;
 use pyo3::prelude::*;
@@ -21,34 +21,21 @@ pub(crate) struct PlaceState {
     lane: Option<Arc<LanePlace>>,
     node: AtomicU32,
     attempt: AtomicU32,
-    /// The iterations of the loops around the lane, outermost first.
-    outer: Vec<u32>,
-    /// Those of the loops in the run or lane itself.
-    own: Mutex<Vec<u32>>,
+    /// The iterations of loops and visits of states around it.
+    round: Mutex<Option<Arc<Round>>>,
     outputs: Mutex<Outputs>,
 }
 
 impl PlaceState {
-    pub(crate) fn new(
-        shared: &Arc<Shared>,
-        lane: Option<&Arc<LanePlace>>,
-        outer: Vec<u32>,
-        outputs: Outputs,
-    ) -> Self {
+    pub(crate) fn new(shared: &Arc<Shared>, lane: Option<&Arc<LanePlace>>, outputs: Outputs) -> Self {
         Self {
             shared: Arc::clone(shared),
             lane: lane.cloned(),
             node: AtomicU32::new(0),
             attempt: AtomicU32::new(0),
-            outer,
-            own: Mutex::default(),
+            round: Mutex::default(),
             outputs: Mutex::new(outputs),
         }
-    }
-
-    /// The iterations of the loops around the lane, outermost first.
-    pub(super) fn outer(&self) -> &[u32] {
-        &self.outer
     }
 
     /// What is known of earlier steps' outputs.
@@ -84,20 +71,13 @@ impl PlaceState {
     pub(crate) fn at(&self, machine: &Machine, node: NodeId, attempt: u32) {
         self.node.store(node.0, Ordering::Relaxed);
         self.attempt.store(attempt, Ordering::Relaxed);
-        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        own.clear();
-        own.extend(machine.iterations());
+        *self.round.lock().unwrap_or_else(PoisonError::into_inner) = machine.round().cloned();
     }
 
-    /// The iterations of all loops around what the machine is at, outermost first.
-    pub(crate) fn around(&self, machine: &Machine) -> Vec<u32> {
-        self.outer.iter().copied().chain(machine.iterations()).collect()
-    }
-
-    /// The iterations of all loops around the step, outermost first.
-    pub(crate) fn iterations(&self) -> Vec<u32> {
-        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        [self.outer.as_slice(), &own].concat()
+    /// The iterations of loops and visits of states around the step, from 1, outermost first.
+    fn rounds(&self) -> Vec<u32> {
+        let round = self.round.lock().unwrap_or_else(PoisonError::into_inner);
+        round.as_ref().map(|round| round.indices()).unwrap_or_default()
     }
 
     fn node(&self) -> NodeId {
@@ -173,10 +153,11 @@ impl Place {
         self.state.attempt.load(Ordering::Relaxed)
     }
 
-    /// The iteration of the innermost loop around the step, from 1; 0 outside of loops.
+    /// The iteration of the innermost loop around the step, or the number of the visit of its state, from 1; 0 outside of
+    /// both.
     #[getter]
     fn iteration(&self) -> u32 {
-        self.state.iterations().last().copied().unwrap_or(0)
+        self.state.rounds().last().copied().unwrap_or(0)
     }
 
     /// Whoever listens to the run; None where nobody does.
@@ -186,8 +167,14 @@ impl Place {
         listener.map(|listener| listener.bind(py).clone())
     }
 
+    /// Where the run's plain functions are run.
+    #[getter]
+    fn workers<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.state.shared.workers(py).clone()
+    }
+
     /// The same for every attempt of this step in this run, and after a crash: a service that gets it can tell a
-    /// repeated request from a new one. Each iteration of a loop has its own.
+    /// repeated request from a new one. Each iteration of a loop has its own, and each visit of a state.
     #[getter]
     fn idempotency_key(&self, py: Python<'_>) -> PyResult<String> {
         let mut key = format!(
@@ -196,7 +183,7 @@ impl Place {
             self.path(),
             self.lane()
         );
-        for (place, iteration) in self.state.iterations().into_iter().enumerate() {
+        for (place, iteration) in self.state.rounds().into_iter().enumerate() {
             // Writing to a string cannot fail.
             let _ = write!(key, "{}{iteration}", if place == 0 { ':' } else { '.' });
         }

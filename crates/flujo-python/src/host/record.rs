@@ -228,9 +228,12 @@ impl RunRecord {
             "output" => Ok(if let Outcome::Completed(output) = &finish.outcome {
                 output.bind(py).clone()
             } else {
-                let records = finish.history.children(None).map(|(_, record)| record);
-                let last = records.filter(|record| record.status != Status::Running).last();
-                let output = last.and_then(|record| record.output.as_ref());
+                let records = finish.history.children(None);
+                let last = records
+                    .filter(|(_, record)| record.status != Status::Running)
+                    .last();
+                let shown = last.and_then(|(place, _)| Shown::of(&self.plan, &finish.history, place));
+                let output = shown.and_then(|shown| shown.output());
                 output.map_or_else(|| py.None().into_bound(py), |output| output.bind(py).clone())
             }),
             "trace_tree" => Ok(py.None().into_bound(py)),
@@ -311,10 +314,7 @@ impl StepRecord {
                 object(py, &*self.plan.plan.node(node).name)
             }
             "output" => {
-                // What a failed construct keeps; an output that the step rejected is none.
-                let failed = record.status == Status::Failed && body.status == Status::Failed;
-                let kept = body.output.as_ref().filter(|_| failed);
-                let output = record.output.as_ref().or(kept);
+                let output = shown.output();
                 Ok(output.map_or_else(|| py.None().into_bound(py), |output| output.bind(py).clone()))
             }
             "success" => object(py, record.status == Status::Succeeded),

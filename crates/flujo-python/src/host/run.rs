@@ -49,6 +49,7 @@ pub(crate) struct Resumption {
     pub(crate) engine: Arc<EngineInner>,
     pub(crate) paused: Py<PausedRun>,
     pub(crate) answers: Answers,
+    pub(crate) listener: Option<Py<PyAny>>,
 }
 
 struct UnderWay {
@@ -138,9 +139,12 @@ const OVER: &str = "cannot reuse already awaited run";
 
 impl UnderWay {
     fn abandon(self, py: Python<'_>) {
+        let shared = Arc::clone(&self.driver.shared);
         self.driver.abandon(py);
         if let Some((paused, _)) = self.paused {
             paused.get().end("failed");
+            // Nobody is left to be told.
+            let _ = shared.engine.paused.release(paused.bind(py));
         }
     }
 }
@@ -165,7 +169,7 @@ fn begin(py: Python<'_>, start: Start, resume: &Resume) -> PyResult<Box<UnderWay
     let deadline = shared.deadline(began);
     let plan = Arc::clone(&shared.plan.plan);
     let machine = Machine::start(plan, shared.options(), input, context, began, deadline);
-    let driver = Driver::new(Box::new(machine), shared, Vec::new(), Outputs::default());
+    let driver = Driver::new(Box::new(machine), shared, Outputs::default());
     let place_token = set_place(py, &driver)?;
     Ok(Box::new(UnderWay {
         driver,
@@ -185,8 +189,9 @@ fn go_on(py: Python<'_>, resumption: Resumption, resume: &Resume) -> PyResult<Bo
         engine,
         paused,
         answers,
+        listener,
     } = resumption;
-    let shared = Shared::resume(py, &engine, paused.get())?;
+    let shared = Shared::resume(py, &engine, paused.get(), listener)?;
     let answered = answers.wakes.iter().map(|(id, _)| id.clone()).collect();
     let parked = paused.get().take(py, answers)?;
     let driver = Driver::revive(py, *parked, shared)?;
@@ -397,7 +402,8 @@ impl Run {
     fn listen(&self, listener: Py<PyAny>) {
         let before = match &mut *self.lock() {
             State::Fresh(start) => start.listener.replace(listener),
-            _ => None,
+            State::Resumed(resumption) => resumption.listener.replace(listener),
+            State::UnderWay(_) | State::Gone(_) => None,
         };
         drop(before);
     }
@@ -444,6 +450,13 @@ impl Run {
                     Some(data) => visit.call(data),
                     None => Ok(()),
                 }
+            }
+            Ok(State::Resumed(resumption)) => {
+                visit.call(&resumption.paused)?;
+                if let Some(listener) = &resumption.listener {
+                    visit.call(listener)?;
+                }
+                resumption.answers.tell(&visit)
             }
             Ok(State::UnderWay(under_way)) => {
                 visit.call(&under_way.place_token)?;

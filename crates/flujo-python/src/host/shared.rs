@@ -80,17 +80,13 @@ impl Shared {
         py: Python<'_>,
         engine: &Arc<EngineInner>,
         paused: &PausedRun,
+        listener: Option<Py<PyAny>>,
     ) -> PyResult<Arc<Self>> {
         let event_loop = running_loop(py)?;
         let plan = Arc::clone(&paused.plan);
-        let names: Vec<Arc<str>> = plan
-            .plan
-            .nodes()
-            .map(|(_, node)| Arc::clone(&node.name))
-            .collect();
         Self {
             engine: Arc::clone(engine),
-            slots: Arc::from(engine.statistics.slots(&names)),
+            slots: engine.slots_of(&plan),
             plan,
             clock: Clock::going_on(py, &event_loop, paused.stopped())?,
             event_loop: event_loop.unbind(),
@@ -99,7 +95,7 @@ impl Shared {
             under_way: OnceLock::new(),
             interrupt: Arc::default(),
             budget: paused.budget.clone(),
-            listener: None,
+            listener,
         }
         .announced(py)
     }

@@ -12,7 +12,6 @@ use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
 
 use super::clock::seconds;
-use super::names;
 use super::shared::Shared;
 
 /// No attempt under way has a limit.
@@ -90,9 +89,14 @@ fn cancel(py: Python<'_>, timer: Option<(Time, Py<PyAny>)>) -> PyResult<()> {
 }
 
 impl TimeLimit {
-    /// The attempt that has just suspended must end by `deadline`.
-    pub(crate) fn begin(&mut self, py: Python<'_>, shared: &Arc<Shared>, deadline: Time) -> PyResult<()> {
-        let task = names::current_task(py)?.call1((shared.event_loop(py),))?;
+    /// The attempt that has just suspended in `task` must end by `deadline`.
+    pub(crate) fn begin(
+        &mut self,
+        shared: &Arc<Shared>,
+        task: &Bound<'_, PyAny>,
+        deadline: Time,
+    ) -> PyResult<()> {
+        let py = task.py();
         let watch = match &self.watch {
             Some(watch) => watch,
             None => self.watch.insert(Arc::new(Watch {
@@ -109,7 +113,8 @@ impl TimeLimit {
         watch.deadline.store(deadline, Ordering::Release);
         let (before, armed) = {
             let mut held = watch.lock();
-            let before = (!held.task.is(&task)).then(|| std::mem::replace(&mut held.task, task.unbind()));
+            let before =
+                (!held.task.is(task)).then(|| std::mem::replace(&mut held.task, task.clone().unbind()));
             (
                 before,
                 held.timer.as_ref().is_some_and(|(fires, _)| *fires <= deadline),

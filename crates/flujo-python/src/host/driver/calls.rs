@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use super::super::call::{self, Begun, Pending, Reader};
 use super::super::domain::Event;
 use super::super::{aside, hooks, names, usage};
+use super::cancelling::cancels_of;
 use super::{Awaited, Driver, Resume, Turn};
 use crate::vectorcall::{self, Sent};
 
@@ -25,6 +26,7 @@ impl Driver {
         let mut resume = resume;
         loop {
             let coroutine = pending.coroutine.bind(py);
+            let thrown = matches!(resume, Resume::Throw(_));
             let sent = match resume {
                 Resume::Next => vectorcall::send(coroutine),
                 Resume::Throw(error) => {
@@ -42,10 +44,13 @@ impl Driver {
                     return Ok(None);
                 }
                 Ok(Sent::Yielded(future)) => {
-                    self.begin_grace(py, &pending)?;
-                    if let (Some(deadline), false) = (pending.deadline, pending.limited) {
-                        pending.limited = true;
-                        self.time_limit.begin(py, &self.shared, deadline)?;
+                    if thrown {
+                        self.begin_grace(py, &pending)?;
+                    }
+                    if let (Some(deadline), None) = (pending.deadline, pending.limit_from) {
+                        let task = self.task(py)?;
+                        pending.limit_from = Some(cancels_of(&task)?.unwrap_or(0));
+                        self.time_limit.begin(&self.shared, &task, deadline)?;
                     }
                     self.awaited = Awaited::Call(pending);
                     return Ok(Some(Turn::Yield(future.unbind())));
@@ -74,7 +79,8 @@ impl Driver {
         result: PyResult<Bound<'_, PyAny>>,
     ) -> PyResult<Begun> {
         let call = pending.call;
-        let expired = std::mem::take(&mut pending.limited) && self.time_limit.end();
+        let limit_from = pending.limit_from.take();
+        let expired = limit_from.is_some() && self.time_limit.end();
         self.end_grace(py)?;
         if let Some(thrown_at) = pending.thrown_at.take() {
             if let Some(worker) = &pending.worker {
@@ -82,16 +88,16 @@ impl Driver {
             }
             let still = self.cancel_count(py)?;
             if expired {
-                // The time limit's own cancellation is taken back; more than that came from outside.
+                // The time limit's own cancellation is taken back; what came since it began is from outside.
                 let left: i64 = self.task(py)?.call_method0(intern!(py, "uncancel"))?.extract()?;
-                if left < thrown_at {
+                if left <= limit_from.unwrap_or(0) && !self.called_off {
                     self.cancellation = None;
                     let usage = usage_of(py, &result);
                     let at = self.shared.now(py);
                     return Ok(Begun::Ended(Event::TimedOut { call, usage, at }));
                 }
             }
-            if self.called_off || (still >= thrown_at && thrown_at > 0) {
+            if expired || self.called_off || (still >= thrown_at && thrown_at > 0) {
                 let (usage, at) = (usage_of(py, &result), self.shared.now(py));
                 // Once the run is being stopped, the end of its call tells nothing but what it used.
                 self.machine.handle(Event::Cancel { at });

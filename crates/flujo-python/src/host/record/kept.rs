@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use flujo_core::machine::{ExitReason, History, Record};
+use flujo_core::machine::{ExitReason, History, Record, Status};
 use flujo_core::plan::Kind;
+use pyo3::prelude::*;
 
 use super::super::domain::{Finish, Python3};
 use super::super::planning::PlanWithSteps;
@@ -62,6 +63,13 @@ impl<'h> Shown<'h> {
     /// What the step's branches, items and iterations are kept with.
     pub(super) fn body(&self) -> Placed<'h> {
         self.construct.unwrap_or(self.step)
+    }
+
+    /// The step's output, or what its failed construct keeps of one; an output that the step rejected is none.
+    pub(super) fn output(&self) -> Option<&'h Py<PyAny>> {
+        let (step, body) = (self.step.record, self.body().record);
+        let failed = step.status == Status::Failed && body.status == Status::Failed;
+        step.output.as_ref().or(body.output.as_ref().filter(|_| failed))
     }
 }
 
