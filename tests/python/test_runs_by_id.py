@@ -188,6 +188,41 @@ async def test_a_run_in_another_thread_is_cancelled_from_here() -> None:
     assert len(raised) == 1
 
 
+async def test_a_run_that_stands_still_before_it_sees_the_request_is_cancelled_all_the_same() -> None:
+    began, asked = threading.Event(), threading.Event()
+
+    class Asking(asyncio.SelectorEventLoop):
+        """Tells that something from another thread is to be done, which it does when the step has ended."""
+
+        def call_soon_threadsafe(self, *args: Any, **kwargs: Any) -> Any:
+            handle = super().call_soon_threadsafe(*args, **kwargs)
+            asked.set()
+            return handle
+
+    async def work(x: int) -> int:
+        began.set()
+        assert asked.wait(10)
+        return x
+
+    runner = Flujo(Step("work", work) >> Step.human_in_the_loop("ask"))
+    paused: list[Any] = []
+
+    def run() -> None:
+        with asyncio.Runner(loop_factory=Asking) as loop:
+            paused.append(loop.run(runner.run_async(1, run_id="r")))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert await asyncio.to_thread(began.wait, 10)
+    result = await runner.cancel("r")
+    await asyncio.to_thread(thread.join, 10)
+    assert (result.status, [step.name for step in result.step_history]) == ("cancelled", ["work", "ask"])
+    assert paused[0].status == "paused"
+    assert await runner.cancel("r") is result
+    with pytest.raises(ResumeError, match="cancelled"):
+        await runner.resume_async(paused[0], "yes")
+
+
 async def test_a_cancellation_of_the_task_itself_stays_a_cancelled_error() -> None:
     agent = Hanging()
     runner = Flujo(Step("hang", agent))

@@ -6,14 +6,16 @@ import asyncio
 import gc
 import threading
 import tracemalloc
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from pydantic import ValidationError
 
 from flujo import Flujo, Pipeline, Step, UsageLimits, step
-from flujo.application._listener import BOUND
+from flujo.application._listener import BOUND, ChunkSink, Listener
 from flujo.domain.events import Event
 from flujo.domain.outcomes import Aborted, Chunk, Failure, Paused, Success
 from flujo.exceptions import PipelineAbortSignal, UsageLimitExceededError
@@ -333,6 +335,81 @@ async def test_a_pause_is_told_with_its_question_and_ends_the_stream() -> None:
     assert events[-1].kind == "run_finished"
     assert events[-1].data.pauses == [pause]
     assert (await runner.resume_async(events[-1].data, "yes")).output == "yes"
+
+
+async def test_a_resumption_tells_of_the_questions_that_go_on_and_of_what_follows() -> None:
+    fan = Step.parallel("fan", {"a": Step.human_in_the_loop("a"), "b": Step.human_in_the_loop("b")})
+    runner = Flujo(fan >> Step.from_mapper(str) >> Step("words", Words("x", "y")))
+    paused = await runner.run_async("?", run_id="r")
+    ids = [pause.id for pause in paused.pauses]
+    events = await listed(runner.resume_with_events(paused, answers={ids[0]: 1}))
+    assert told(events) == [("resumed", "a", 0), ("step_finished", "a", 1), ("run_finished", "", 0)]
+    assert (events[0].lane, events[-1].data.status, {event.run_id for event in events}) == (
+        "fan[a]",
+        "paused",
+        {"r"},
+    )
+    events = await listed(runner.resume_with_events(paused, 2))
+    kinds = [(event.kind, event.step) for event in events if not event.kind.startswith("attempt")]
+    assert kinds == [
+        ("resumed", "b"),
+        ("step_finished", "b"),
+        ("step_finished", "fan"),
+        ("step_started", "str"),
+        ("step_finished", "str"),
+        ("step_started", "words"),
+        ("chunk", "words"),
+        ("chunk", "words"),
+        ("step_finished", "words"),
+        ("run_finished", ""),
+    ]
+    assert events[-1].data.output == "xy"
+
+
+async def test_a_resumption_that_is_refused_says_so_where_it_is_read() -> None:
+    runner = Flujo(Step.human_in_the_loop("ask", input_schema=int))
+    paused = await runner.run_async(1)
+    with pytest.raises(ValidationError):
+        await listed(runner.resume_with_events(paused, "many"))
+    assert (await runner.resume_async(paused, 3)).output == 3
+
+
+async def test_a_resumption_that_is_left_early_is_cancelled() -> None:
+    agent = Words("a", "b", "c")
+    runner = Flujo(Step.human_in_the_loop("ask") >> Step("words", agent))
+    stream = runner.resume_with_events(await runner.run_async(1), 2)
+    async for event in stream:
+        if event.kind == "chunk":
+            break
+    await stream.aclose()
+    assert agent.closed == 1
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_what_a_thread_puts_in_between_two_looks_of_the_reader_is_seen_at_once() -> None:
+    class Late(deque[Any]):
+        """What a thread appends just after the reader has found nothing."""
+
+        def __bool__(self) -> bool:
+            had_any = len(self) > 0
+            if not had_any and late:
+                sink.put_from_thread(late.pop())
+            return had_any
+
+    class Waiting:
+        def listen(self, listener: Any) -> None: ...
+
+        def __await__(self) -> Iterator[Any]:
+            return seen.wait().__await__()
+
+    late, seen, listener = ["chunk"], asyncio.Event(), Listener()
+    listener._items = Late()
+    sink = ChunkSink(listener, None)
+    stream = listener.read(lambda: cast("Any", Waiting()), lambda result, error: [result])
+    async with asyncio.timeout(10):
+        assert await anext(stream) == "chunk"
+        seen.set()
+        assert await listed(stream) == [True]
 
 
 # --- outcomes

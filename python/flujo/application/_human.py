@@ -2,43 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Awaitable, Generator, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flujo._native import Callable, PlanBuilder, Template
+from flujo.application._invariants import HoldInvariants
 from flujo.domain.results import Pause
 
-_OF_WORK = ("plugins", "validators", "fallback_step", "updates_context", "input", "usage_limits")
+if TYPE_CHECKING:
+    from flujo.application._lowering import Around
+
+_OF_WORK = (
+    "agent",
+    "plugins",
+    "validators",
+    "fallback_step",
+    "updates_context",
+    "input",
+    "usage_limits",
+    "failure_handlers",
+    "persist_feedback_to_context",
+    "persist_validation_results_to",
+)
 
 
-def lower_human(builder: PlanBuilder, step: Any) -> Generator[Any, int, int]:
+def lower_human(builder: PlanBuilder, step: Any, around: Around) -> Generator[Any, int, int]:
     """Describe a step that asks a human to the engine.
 
     Raises:
-        ConfigurationError: it has fields of a step that works by itself.
+        ConfigurationError: it has fields of a step that works by itself, or a default that no answer could be.
     """
-    from flujo.domain.dsl.human import NO_DEFAULT
-    from flujo.exceptions import ConfigurationError
+    from flujo.domain.dsl.human import NO_DEFAULT, checked_default
 
     yield from ()  # it has no children
     name = step.name
-    if given := [field for field in _OF_WORK if getattr(step, field)]:
-        raise ConfigurationError(
-            f"step {name!r} asks a human and has {', '.join(given)}, which it can't have",
-            suggestion="check answers by input_schema, or put it on a step that follows",
-        )
+    _refuse_what_is_of_work(step)
     schema = answer_schema(step.input_schema, f"step {name!r}")
     message = step.message_for_user
     render = None if message is None else Template(message, f"the message of step {name!r}")
     default = None
     if step.default is not NO_DEFAULT:
-        default = Callable(DefaultAnswer(step.default), "value", name=f"the default of {name!r}")
+        value = checked_default(f"step {name!r}", step.default, schema)
+        default = Callable(DefaultAnswer(value), "value", name=f"the default of {name!r}")
     reads_context = render is not None and render.reads_context
     question = AskHuman(render, schema.json, step.timeout_s)
-    answer = TakeAnswer(step.sink_to)
+    invariants = (*step.static_invariants, *around.invariants)
+    answer = TakeAnswer(step.sink_to, HoldInvariants(name, invariants, after=None) if invariants else None)
     return builder.human(
         name,
         Callable(question, "value", name=f"the question of {name!r}", context_by_position=reads_context),
@@ -48,6 +60,21 @@ def lower_human(builder: PlanBuilder, step: Any) -> Generator[Any, int, int]:
         default=default,
         deadline_s=step.config.deadline_s,
     )
+
+
+def _refuse_what_is_of_work(step: Any) -> None:
+    processors = step.__dict__.get("processors")
+    given = [field for field in _OF_WORK if getattr(step, field)]
+    if processors and (processors.prompt_processors or processors.output_processors):
+        given.append("processors")
+    given += [setting for setting in step.config.given() if setting != "deadline_s"]
+    if given:
+        from flujo.exceptions import ConfigurationError
+
+        raise ConfigurationError(
+            f"step {step.name!r} asks a human and has {', '.join(given)}, which it can't have",
+            suggestion="check answers by input_schema, let it fail into on_failure, or put it on a step that follows",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +142,16 @@ class DefaultAnswer:
 
 
 class TakeAnswer:
-    """Writes an answer into the context: `hitl_history`, where the context has one, and `sink_to`."""
+    """Writes an answer into the context: `hitl_history`, where the context has one, and `sink_to`.
 
-    def __init__(self, sink_to: str | None) -> None:
+    Args:
+        sink_to: The dotted path that the answer is written to.
+        hold: Checks what must hold of the context then; an answer that breaks it isn't taken.
+    """
+
+    def __init__(self, sink_to: str | None, hold: HoldInvariants | None) -> None:
         self._sink_to = sink_to
+        self._hold = hold
 
     def __call__(self, answer: Answer, context: Any) -> Any:
         """The step's output."""
@@ -130,7 +163,12 @@ class TakeAnswer:
             context.hitl_history.append(said)
         if self._sink_to is not None:
             write_path(context, self._sink_to, answer.value)
-        return answer.value
+        held = None if self._hold is None else self._hold(answer.value, context)
+        return answer.value if held is None else self._taken(answer.value, held)
+
+    async def _taken(self, value: Any, held: Awaitable[Any]) -> Any:
+        await held
+        return value
 
 
 def _fields_of(context: Any) -> Mapping[str, Any]:

@@ -56,8 +56,7 @@ class Listener:
 
     def told(self, kind: Any, run_id: str, step: str, path: str, lane: str, attempt: int, data: Any) -> None:
         """Take in what happened."""
-        if kind == "run_started":
-            self.run_id = run_id
+        self.run_id = run_id
         if self._tells and not self._closed:
             self._add(Event(kind, run_id, step, path, lane, attempt, now(), data))
 
@@ -101,7 +100,9 @@ class Listener:
                 if self._over:
                     break
                 self._reader = self._loop.create_future()
-                await self._reader
+                # A thread that has put something in meanwhile has found nobody to wake.
+                if not items and not self._over:
+                    await self._reader
             await asyncio.wait([task])
         finally:
             self._close()

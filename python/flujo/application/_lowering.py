@@ -73,12 +73,13 @@ def sequence(builder: PlanBuilder, pipeline: Any, around: Around) -> Lowering:
 
 
 def _node(builder: PlanBuilder, step: Any, around: Around) -> Lowering:
+    _refuse_what_is_to_come(step)
     if step.kind == "step":
         made = yield _step(builder, step, around)
     elif step.kind == "human":
         from flujo.application._human import lower_human
 
-        made = yield lower_human(builder, step)
+        made = yield lower_human(builder, step, around)
     else:
         from flujo.application._constructs import construct
 
@@ -133,7 +134,6 @@ def _step(builder: PlanBuilder, step: Any, around: Around) -> Lowering:
 
 def life_of(builder: PlanBuilder, step: Any, around: Around) -> Lowering:
     """What surrounds a step's work, as keywords of `PlanBuilder.step`."""
-    _refuse_what_is_to_come(step)
     config = step.config
     fallback = None
     if step.fallback_step is not None:
@@ -188,13 +188,15 @@ def _facts(step: Any) -> CallableFacts | None:
     generate = getattr(step.agent, "stream", None)
     if not callable(generate) or isinstance(step.agent, type):
         return facts
-    if facts is None or facts.is_async_generator:
-        run, known = None, analyse_callable(generate, is_agent=True)
+    has_run = callable(step.agent) or callable(getattr(step.agent, "run", None))
+    if facts is None or not has_run or facts.is_generator or facts.is_async_generator:
+        run, known = None, analyse_callable(generate, inline=step.inline, is_agent=True)
+        if known.is_generator:
+            return known  # a worker thread runs it from beginning to end
     else:
         run, known = facts.call, facts
-    return known._replace(
-        call=StreamingAgent(run, generate), is_async=True, is_generator=False, is_async_generator=False
-    )
+    streaming = StreamingAgent(known.name, run, generate, blocks=not (known.is_async or known.inline))
+    return known._replace(call=streaming, is_async=True, is_generator=False, is_async_generator=False)
 
 
 def _backoff(backoff: Any) -> tuple[float, float, float, float] | None:
@@ -207,10 +209,36 @@ def _refuse_what_is_to_come(step: Any) -> None:
     """Refuse what this version doesn't do yet, rather than leave it undone without a word."""
     for given, what, instead in (
         (
-            step.config.execution_mode == "background",
+            step.kind == "step" and step.config.execution_mode == "background",
             "execution_mode='background'",
             "`runner.start`, which runs in the background, comes with durable runs; until then give the step to a "
             "runner of its own and start that: asyncio.create_task(runner.run_async(x))",
+        ),
+        (
+            step.validate_fields,
+            "validate_fields",
+            "what updates_context and sink_to write is checked against the context's fields in any case",
+        ),
+        (
+            step.input_keys or step.output_keys,
+            "input_keys or output_keys",
+            "annotate what the agents take and give: pipeline.validate_graph() says where they don't fit",
+        ),
+        (
+            getattr(step, "context_include_keys", None) is not None,
+            "context_include_keys",
+            "branches see the whole context, without copying it; to hide fields from one, make it a pipeline with a "
+            "context of its own: pipeline.as_step(name, inherit_context=False)",
+        ),
+        (
+            getattr(step, "field_mapping", None) is not None,
+            "field_mapping",
+            "give merge_strategy a function of the context and the branches' by name, and keep there what you want",
+        ),
+        (
+            getattr(step, "ignore_branch_names", False),
+            "ignore_branch_names",
+            "leave it out: branches' names are no part of what is merged",
         ),
     ):
         if given:

@@ -12,20 +12,20 @@ from flujo.domain.results import Pause, PipelineResult
 from flujo.exceptions import AlreadyAnsweredError, AmbiguousAnswerError, PauseNotFoundError, ResumeError
 
 if TYPE_CHECKING:
-    from flujo._native import PausedRun
+    from flujo._native import PausedRun, Run
     from flujo.application.runner import Flujo
 
 
-async def resume(
+def going_on(
     runner: Flujo[Any, Any],
     of: PipelineResult[Any, Any] | str,
     human_input: Any,
     answers: Mapping[str, Any] | None,
-) -> Any:
-    """Check all answers, then go on. See `Flujo.resume_async`."""
+) -> Run:
+    """A paused run going on, once all answers are checked. See `Flujo.resume_async`."""
     paused = find(runner, of)
     given, expired = _addressed(paused, of, human_input, answers)
-    return await runner._engine.resume(paused, list(given.items()), expired)
+    return runner._engine.resume(paused, list(given.items()), expired)
 
 
 async def cancel(runner: Flujo[Any, Any], of: PipelineResult[Any, Any] | str) -> Any:

@@ -67,13 +67,16 @@ class Runs:
         run.ending.set_result((result, cancelled))
 
     async def cancel(self, run_id: str) -> PipelineResult[Any, Any] | None:
-        """Cancel a run under way and wait for its end; None where there is none that this could end."""
-        run, ended = self._find(run_id)
-        if run is None:
-            return None if ended is None or ended.status == "paused" else ended
-        run.cancel()
-        result, _ = await _end_of(run)
-        return result
+        """Cancel a run under way and wait for its end; else what is known of its end, which may be a pause."""
+        while True:
+            run, ended = self._find(run_id)
+            if run is None:
+                return ended
+            run.cancel()
+            ended, _ = await _end_of(run)
+            if ended.status != "paused":
+                return ended
+            # It stood still before it saw the request; somebody may have resumed it since.
 
     async def result(self, run_id: str) -> PipelineResult[Any, Any]:
         """The result of a run, as soon as it has ended."""

@@ -84,25 +84,34 @@ class StreamingAgent:
     """Calls an agent's `stream` where somebody listens, else its `run`; either way the output is the whole.
 
     Args:
+        name: Names the agent in warnings.
         run: The agent's other entry point, where it has one.
         generate: Its `stream`: gives chunks, in a plain or an async iterator.
+        blocks: Whether `run` belongs into a worker thread.
     """
 
-    def __init__(self, run: Callable[..., Any] | None, generate: Callable[..., Any]) -> None:
+    def __init__(
+        self, name: str, run: Callable[..., Any] | None, generate: Callable[..., Any], *, blocks: bool
+    ) -> None:
+        self._name = name
         self._run = run
         self._generate = generate
+        self._blocks = blocks
 
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The agent's output."""
         sink = _sink()
         if sink is None and self._run is not None:
-            given = self._run(*args, **kwargs)
+            if self._blocks:
+                given = await _in_thread(self._name, self._run, *args, **kwargs)
+            else:
+                given = self._run(*args, **kwargs)
             return await given if isinstance(given, Awaitable) else given
         pieces = self._generate(*args, **kwargs)
         if isinstance(pieces, Awaitable) and not hasattr(pieces, "__aiter__"):
             pieces = await pieces
         if not hasattr(pieces, "__aiter__"):
-            return await _in_thread(pieces, sink)
+            return await _in_thread(self._name, _drain, pieces, sink)
         chunks = await _collect(pieces, sink)
         # A stream that knows the whole, with what it used, is believed.
         whole = getattr(pieces, "result", None)
@@ -126,15 +135,21 @@ async def _collect(pieces: Any, sink: ChunkSink | None) -> list[Any]:
             await close()
 
 
-async def _in_thread(pieces: Any, sink: ChunkSink | None) -> Any:
+async def _in_thread(name: str, target: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """What `target` gives in one of the run's worker threads."""
     import asyncio
-    import contextvars
 
-    from flujo.application._workers import workers_for
+    from flujo.application._workers import report_abandoned, submit, workers_for
 
-    context = contextvars.copy_context()
-    work = workers_for().submit(asyncio.get_running_loop(), lambda: context.run(_drain, pieces, sink))
-    return await work
+    place = PLACE.get()
+    workers = workers_for() if place is None else place.workers
+    work = submit(workers, asyncio.get_running_loop(), target, args, kwargs)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if work.cancelled():
+            report_abandoned(workers, name)
+        raise
 
 
 def _drain(pieces: Any, sink: ChunkSink | None) -> Any:

@@ -264,9 +264,25 @@ class Flujo(Generic[InputT, OutputT]):
             ResumeError: the run isn't paused, or isn't known.
             ValidationError: an answer doesn't fit `input_schema`; the run stays paused, no answer was taken.
         """
-        from flujo.application._resuming import resume
+        from flujo.application._resuming import going_on
 
-        return cast("PipelineResult[Any, OutputT]", await resume(self, paused, human_input, answers))
+        return cast("PipelineResult[Any, OutputT]", await going_on(self, paused, human_input, answers))
+
+    def resume_with_events(
+        self,
+        paused: PipelineResult[Any, Any] | str,
+        human_input: Any = NO_ANSWER,
+        *,
+        answers: Mapping[str, Any] | None = None,
+    ) -> AsyncGenerator[Event]:
+        """Go on with a paused run and yield what happens; each question that goes on is a `resumed`.
+
+        See `resume_async` for what it takes and raises, and `run_with_events` for what it yields.
+        """
+        from flujo.application._resuming import going_on
+        from flujo.application._stream import events
+
+        return events(lambda: going_on(self, paused, human_input, answers))
 
     def resume(
         self,
@@ -297,7 +313,9 @@ class Flujo(Generic[InputT, OutputT]):
             ResumeError: the run is neither under way nor paused, or isn't known.
         """
         if isinstance(run, str) and (ended := await self._runs.cancel(run)) is not None:
-            return ended
+            if ended.status != "paused":
+                return ended
+            run = ended
         from flujo.application._resuming import cancel
 
         return cast("PipelineResult[Any, OutputT]", await cancel(self, run))

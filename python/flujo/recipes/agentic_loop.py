@@ -7,14 +7,18 @@ holds the turns.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flujo.domain.commands import AgentCommand, AskHumanCommand, FinishCommand, RunAgentCommand
 from flujo.domain.context import ExecutedCommandLog
 from flujo.domain.dsl.pipeline import Pipeline
 from flujo.domain.dsl.step import Step
 from flujo.domain.results import PipelineResult, StepFailure
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 __all__ = ["make_agentic_loop_pipeline", "run_agentic_loop_pipeline"]
 
@@ -99,11 +103,16 @@ class _AsCommand:
 
     async def process(self, data: Any) -> Any:
         """The command."""
-        from pydantic import TypeAdapter
-
         if isinstance(data, RunAgentCommand | AskHumanCommand | FinishCommand):
             return data
-        return TypeAdapter(AgentCommand).validate_python(data)
+        return _commands().validate_python(data)
+
+
+@functools.cache
+def _commands() -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(AgentCommand)
 
 
 class _Choice:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from flujo.domain.dsl import _checks
 from flujo.domain.dsl._tracking import Check
 from flujo.domain.dsl.step import Step
 
-__all__ = ["NO_DEFAULT", "HumanInTheLoopStep"]
+if TYPE_CHECKING:
+    from flujo.application._human import AnswerSchema
+
+__all__ = ["NO_DEFAULT", "HumanInTheLoopStep", "checked_default"]
 
 
 class _NoDefault:
@@ -22,6 +25,25 @@ class _NoDefault:
 
 NO_DEFAULT: Final = _NoDefault()
 """A question without a default answer: None is an answer like any other."""
+
+
+def checked_default(where: str, value: object, schema: AnswerSchema) -> Any:
+    """A default answer as it is taken.
+
+    Raises:
+        ConfigurationError: no answer could be this.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return schema.check(value)
+    except ValidationError as error:
+        from flujo.exceptions import ConfigurationError
+
+        raise ConfigurationError(
+            f"{where}: default = {value!r} doesn't fit input_schema: {error}",
+            suggestion="give a default that a human could answer, or let input_schema allow it",
+        ) from error
 
 
 def _schema(where: str, value: object) -> object:
@@ -46,8 +68,11 @@ class HumanInTheLoopStep(Step[Any, Any]):
         sink_to: The dotted path in the context that the answer is written to.
         timeout_s: Seconds that the question is open, counted by the clock on the wall. After that the next resume goes
             on with `default`, or lets the step fail where there is none.
-        default: The answer when none came in time.
-        **options: The fields of every step, and those of its config.
+        default: The answer when none came in time; it must fit `input_schema`.
+        **options: The fields of every step but those of work: `static_invariants`, `meta`, `deadline_s`.
+
+    Raises:
+        ConfigurationError: the default doesn't fit `input_schema`.
     """
 
     kind: ClassVar[str] = "human"
@@ -94,6 +119,11 @@ class HumanInTheLoopStep(Step[Any, Any]):
                 "default": default,
             }
         )
+        if default is not NO_DEFAULT and input_schema is not None:
+            from flujo.application._human import answer_schema
+
+            where = f"HumanInTheLoopStep {name!r}"
+            checked_default(where, default, answer_schema(input_schema, where))
 
     def _input_type(self, levels: int) -> Any:
         return Any

@@ -53,12 +53,12 @@ class ParallelStep(Step[InputT, OutputT]):
     Args:
         name: Names the step.
         branches: The branches by name, each a step or a pipeline; at least one.
-        context_include_keys: The context fields that the branches see; None for all.
+        context_include_keys: Not part of this version: a run refuses it and says what to do instead.
         merge_strategy: How the branches' writes are joined: a strategy, its name, or a function of the
             context and the branches' by name, which may be asynchronous.
         on_branch_failure: What a failing branch means.
-        field_mapping: By branch, the context fields of which its writes are kept; None for all.
-        ignore_branch_names: Don't count a branch's name as part of what is merged.
+        field_mapping: Not part of this version, as is `ignore_branch_names`.
+        ignore_branch_names: See `field_mapping`.
         reduce: Makes the output from the dict of outputs (and the context).
         max_concurrency: How many branches run at once; None for all.
         **options: The fields of every step, and those of its config.

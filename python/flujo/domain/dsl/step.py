@@ -73,6 +73,7 @@ class Step(ConstructFactories, Composable[InputT, OutputT]):
     updates_context: bool
     """Merge the output, a dict or a model, into the context."""
     validate_fields: bool
+    """Not part of this version, as are `input_keys` and `output_keys`: a run refuses them, with what to do instead."""
     input_keys: TrackedList[str]
     output_keys: TrackedList[str]
     sink_to: str | None
