@@ -8,7 +8,8 @@ use std::time::Duration;
 use flujo_core::machine::{Finish, Outcome};
 use flujo_core::pipeline::Pipeline;
 use flujo_core::plan::{
-    ConditionalNode, GroupNode, LaneFailure, MapNode, NodeId, ParallelNode, Plan, Policy, StepNode,
+    ConditionalNode, GroupNode, GuardNode, IterationFailure, LaneFailure, LoopNode, MapNode, NodeId,
+    ParallelNode, Plan, Policy, State, StatesNode, StepNode, Work,
 };
 use flujo_simulation::{Callable, Case, Context, Does, Object, Ran, Script, Simulated, Simulation, Spec};
 
@@ -93,21 +94,74 @@ fn in_map(pipeline: &mut Pipeline<Callable>, body: NodeId) -> NodeId {
 }
 
 fn in_fallback(pipeline: &mut Pipeline<Callable>, fallback: NodeId) -> NodeId {
-    let mut step = StepNode::new(Arc::new(Script::from(Does::Fail {
-        permanent: true,
-        retry_after: None,
-    })));
+    let mut step = failing();
     step.fallback = Some(fallback);
     pipeline.step("s", step)
 }
 
-const CONSTRUCTS: [Wrap; 6] = [
+fn in_body(pipeline: &mut Pipeline<Callable>, body: NodeId) -> NodeId {
+    let mut step = StepNode::new(natural());
+    step.work = Work::Body(body);
+    step.policy.max_retries = 0;
+    pipeline.step("s", step)
+}
+
+fn in_loop(pipeline: &mut Pipeline<Callable>, body: NodeId) -> NodeId {
+    let node = LoopNode {
+        body,
+        judge: None,
+        exit: natural(),
+        first_input: None,
+        next_input: None,
+        output: None,
+        max_loops: 1,
+        on_failure: IterationFailure::Stop,
+    };
+    pipeline.repeat("l", node)
+}
+
+fn in_state_machine(pipeline: &mut Pipeline<Callable>, body: NodeId) -> NodeId {
+    let state = State {
+        name: Arc::from("only"),
+        body: Some(body),
+        end: true,
+    };
+    let node = StatesNode {
+        states: vec![state],
+        start: 0,
+        next: natural(),
+    };
+    pipeline.states("m", node)
+}
+
+fn in_guard(pipeline: &mut Pipeline<Callable>, body: NodeId) -> NodeId {
+    let handler = pipeline.step("handler", failing());
+    let describe = natural();
+    pipeline.guard(GuardNode {
+        body,
+        describe,
+        handler,
+    })
+}
+
+fn failing() -> StepNode<Callable> {
+    StepNode::new(Arc::new(Script::from(Does::Fail {
+        permanent: true,
+        retry_after: None,
+    })))
+}
+
+const CONSTRUCTS: [Wrap; 10] = [
     in_group,
     in_isolated_group,
     in_conditional,
     in_parallel,
     in_map,
     in_fallback,
+    in_body,
+    in_loop,
+    in_state_machine,
+    in_guard,
 ];
 
 fn run(plan: Plan<Callable>, adjust: impl FnOnce(&mut Case)) -> Ran {
@@ -151,8 +205,8 @@ fn nesting_ten_thousand_deep_overflows_no_stack_and_costs_linearly() {
                 assert!(matches!(ran.finish.outcome, Outcome::Completed(_)));
                 ran.trace.commands
             };
-            let (none, one, deep) = (commands(0), commands(1), commands(DEPTH));
-            assert_eq!(deep - none, (one - none) * u64::try_from(DEPTH).unwrap());
+            let (one, two, deep) = (commands(1), commands(2), commands(DEPTH));
+            assert_eq!(deep - one, (two - one) * u64::try_from(DEPTH - 1).unwrap());
         }
     });
 }

@@ -1,6 +1,6 @@
 //! Loops, state machines, routers, questions to people, failure routes, and parts of a pipeline as a step's work.
 
-use flujo_core::machine::{ExitReason, FailureKind, HookPoint};
+use flujo_core::machine::{ExitReason, FailureKind, HookPoint, Role};
 use flujo_simulation::story::{
     Told, calls, fail, guarded, human, map, parallel, part, repeat, states, step, story,
 };
@@ -145,6 +145,20 @@ fn a_judge_decides_while_the_output_stays_that_of_the_body() {
     story([part(refined(5))]).run(0).completed(3).calls("critic", 3);
     let told = story([part(refined(2))]).run(0).failed(FailureKind::LoopLimit);
     assert_eq!(told.record("refine").output, Some(Object::Int(102)));
+}
+
+#[test]
+fn a_judge_that_fails_in_the_first_iteration_leaves_its_input_for_the_next() {
+    let told = story([part(
+        repeat("refine", step("draft").adds(1))
+            .judged_by(step("critic").fails(1))
+            .goes_on()
+            .exits(Does::Exit(true)),
+    )])
+    .run(5)
+    .completed(6)
+    .calls("draft", 2);
+    assert_eq!(told.record("refine").output, Some(Object::Int(6)));
 }
 
 #[test]
@@ -340,11 +354,26 @@ fn without_an_answer_in_time_the_default_counts_or_the_step_fails() {
         .run(3)
         .failed(FailureKind::Timeout)
         .saying("approve");
+    // A default is checked as an answer is; the clock has no better one when it is refused.
+    let fails = Does::Fail {
+        permanent: false,
+        retry_after: None,
+    };
+    for refusal in [fails, Does::Reject] {
+        let question = human("approve")
+            .unanswered(9)
+            .accepts(refusal)
+            .default(Does::Return(Object::Int(0)));
+        story([part(question)])
+            .run(3)
+            .failed(FailureKind::Validator)
+            .calls_of("approve", Role::Accept, 1);
+    }
 }
 
 #[test]
 fn a_failing_sibling_cancels_a_question_and_a_cancelled_run_asks_no_more() {
-    story([part(parallel(
+    let told = story([part(parallel(
         "fan",
         [
             ("ask", human("ask").answered(1_000_000, 1).into()),
@@ -352,7 +381,15 @@ fn a_failing_sibling_cancels_a_question_and_a_cancelled_run_asks_no_more() {
         ],
     ))])
     .run(0)
-    .failed(FailureKind::Branch);
+    .failed(FailureKind::Branch)
+    .ended_at(5);
+    assert_eq!(told.ran.trace.replies, 0);
+    let told = story([part(human("ask").answered(1_000_000, 1)), part(step("after"))])
+        .cancel_after(2)
+        .run(0)
+        .cancelled()
+        .calls("after", 0);
+    assert_eq!(told.ran.trace.replies, 0);
 }
 
 #[test]

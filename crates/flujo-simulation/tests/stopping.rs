@@ -1,8 +1,8 @@
 //! Cancel, abort and limits, from outside and from inside, with hooks; and what a saved run keeps.
 
 use flujo_core::machine::{FailureKind, HookPoint, Status};
-use flujo_simulation::story::{calls, group, map, parallel, part, step, story};
-use flujo_simulation::{Act, Does, Object, OnCancel, Script};
+use flujo_simulation::story::{calls, group, map, parallel, part, repeat, step, story};
+use flujo_simulation::{Act, Does, Object, OnCancel, Script, Spec};
 
 #[test]
 fn a_run_cancelled_at_a_step_in_backoff_or_in_nested_lanes_keeps_its_history_and_retries_nothing() {
@@ -255,4 +255,85 @@ fn without_a_limit_on_cost_a_step_without_a_price_goes_on_and_its_record_says_so
         .completed(1);
     assert!(told.record("a").usage.unpriced);
     assert!(!told.record("b").usage.unpriced);
+}
+
+#[test]
+fn a_limit_of_a_step_holds_inside_the_part_that_does_its_work() {
+    let limited = |body: Spec| step("limited").body(body).own_token_limit(10);
+    let turns = repeat("turns", step("call").uses(4))
+        .exits(Does::Exit(false))
+        .at_most(100);
+    let told = story([part(limited(turns.into())), part(step("after"))])
+        .run(1)
+        .limit_exceeded(false)
+        .calls("call", 3)
+        .calls("after", 0)
+        .used(12);
+    assert_eq!(told.record("limited").status, Status::LimitExceeded);
+    let items = map("items", step("call").uses(4)).at_once(1);
+    story(limited(items.into()))
+        .run([1, 2, 3, 4, 5, 6])
+        .limit_exceeded(false)
+        .calls("call", 3)
+        .used(12);
+    // Within a lane the limit of the step around it counts what lanes had used that have ended.
+    let branches = parallel(
+        "fan",
+        [
+            ("a", step("call").uses(11).into()),
+            ("b", step("long").takes(9).into()),
+        ],
+    );
+    story(limited(branches.into()))
+        .run(1)
+        .limit_exceeded(false)
+        .used(11)
+        .ended_at(0);
+    let inner = step("inner").body(step("call").uses(4)).own_token_limit(100);
+    story(limited([part(inner), part(step("more").uses(7))].into()))
+        .run(1)
+        .limit_exceeded(false)
+        .status("inner", Status::Succeeded)
+        .used(11);
+    // What was used before the step, and what a step without a limit uses after it, is none of the limit's business.
+    story([
+        part(step("before").uses(50)),
+        part(limited(step("call").uses(10).into())),
+        part(step("after").uses(50)),
+    ])
+    .run(1)
+    .completed(1)
+    .used(110);
+}
+
+#[test]
+fn a_limit_of_a_step_counts_all_attempts_of_its_body_and_ends_with_it() {
+    let tries = step("limited")
+        .body(step("call").uses(4).always_fails())
+        .retries(9)
+        .own_token_limit(10);
+    story([part(tries)])
+        .run(1)
+        .limit_exceeded(false)
+        .calls("call", 3)
+        .used(12);
+    let fails = step("limited")
+        .body(step("call").uses(4).always_fails())
+        .own_token_limit(10);
+    story([part(fails.fallback(step("instead").uses(50)))])
+        .run(1)
+        .completed(1)
+        .used(54);
+}
+
+#[test]
+fn a_step_without_a_price_is_refused_inside_a_body_whose_cost_is_limited() {
+    let body = [part(step("free").uses(3)), part(step("unpriced").unpriced())];
+    story(step("limited").body(body).own_cost_limit())
+        .run(1)
+        .fatal()
+        .saying("step `limited` uses a model without a price, but cost is limited to $0")
+        .calls("free", 1)
+        .calls("unpriced", 0)
+        .used(3);
 }

@@ -60,6 +60,9 @@ pub fn edits<E>(
     let Some(kept) = common_items(old_end - prefix, new_end - prefix, shifted)? else {
         return Ok(None);
     };
+    if kept.is_empty() && prefix + suffix == 0 && shortest > 0 {
+        return Ok(None);
+    }
     let (mut from_old, mut from_new) = (prefix, prefix);
     for (kept_old, kept_new) in kept
         .into_iter()

@@ -130,6 +130,20 @@ impl<D: Domain> Failure<D> {
     }
 }
 
+impl<D: Domain> Failure<D> {
+    /// What failed inside a construct that failed with it. It is named itself, not through every construct around it:
+    /// the records tell those, and depth costs neither long texts nor long chains.
+    pub(super) fn inside(cause: Arc<Self>) -> Arc<Self> {
+        match (cause.kind, cause.causes.first()) {
+            (
+                FailureKind::Branch | FailureKind::Item | FailureKind::LoopBody | FailureKind::LoopLimit,
+                Some(inner),
+            ) => Arc::clone(inner),
+            _ => cause,
+        }
+    }
+}
+
 impl<D: Domain> fmt::Display for Failure<D> {
     /// What failed and in which stage, as `StepResult.feedback` shows it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

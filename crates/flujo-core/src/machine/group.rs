@@ -99,12 +99,11 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
             frame.ended = Some(Arc::clone(&records));
             frame.stage = Stage::Collect;
             let collects = definition.collect.is_some();
-            cursor.spend(record, usage);
             if let Some(record) = cursor.record(record) {
                 record.details_mut().lanes = records;
             }
-            if cursor.state.stopping.is_some() {
-                return cursor.go_on_stopping();
+            if let Some(next) = cursor.lane_counts(record, usage) {
+                return next;
             }
             match outcome {
                 Some(Outcome::Completed(_)) if collects => ask(cursor),
@@ -125,7 +124,8 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
                 frame.lanes = lanes;
                 Next::Wait
             }
-            (Stage::Collect, Answer::Value { value, .. }) => {
+            (Stage::Collect, Answer::Value { value, usage }) => {
+                cursor.spend(record, usage);
                 match view.map(|view| D::commit(&mut cursor.state.context, view)) {
                     Some(Err(failure)) => {
                         let failure = cursor.located(failure, FailureKind::Context, node, 0);

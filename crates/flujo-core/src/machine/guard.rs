@@ -87,7 +87,7 @@ pub(super) fn child_finished<D: Domain>(cursor: &mut Cursor<'_, D>, completion: 
         }
         (Stage::Handler, Completion::Failed(second)) => match frame.failure.take() {
             Some(first) => {
-                let mut failure = both_failed(Arc::clone(&first), &second);
+                let mut failure = both_failed(&first, &second);
                 failure.step = Arc::clone(&first.step);
                 Next::Return(Completion::Failed(Arc::new(failure)))
             }

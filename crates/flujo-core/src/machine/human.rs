@@ -37,6 +37,8 @@ enum Stage {
     Wait,
     Default,
     Accept,
+    /// The default is checked as an answer is.
+    AcceptDefault,
 }
 
 impl<D: Domain> HumanFrame<D> {
@@ -88,7 +90,7 @@ pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     let (role, input) = match frame.stage {
         Stage::Question => (Role::Question, Input::Value(frame.value.clone())),
         Stage::Default => (Role::DefaultAnswer, Input::Value(frame.value.clone())),
-        Stage::Accept => (Role::Accept, Input::Value(frame.value.clone())),
+        Stage::Accept | Stage::AcceptDefault => (Role::Accept, Input::Value(frame.value.clone())),
         Stage::Tell | Stage::Wait => {
             let Some(pause) = frame.pause(definition) else {
                 return Next::Wait;
@@ -175,7 +177,7 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
             let (frame, _) = top!(cursor, Human);
             frame.value = value;
             if stage == Stage::Default && accepts {
-                frame.stage = Stage::Accept;
+                frame.stage = Stage::AcceptDefault;
                 return ask(cursor);
             }
             return answered(cursor);
@@ -186,10 +188,9 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
         ),
         Reply::Failed(failure, usage) => {
             cursor.spend(opened.record, usage);
-            let kind = if stage == Stage::Accept {
-                FailureKind::Validator
-            } else {
-                FailureKind::Agent
+            let kind = match stage {
+                Stage::Accept | Stage::AcceptDefault => FailureKind::Validator,
+                _ => FailureKind::Agent,
             };
             (*failure, kind)
         }

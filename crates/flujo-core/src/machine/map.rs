@@ -213,9 +213,8 @@ fn lane_ended<D: Domain>(
     let view = view
         .filter(|_| one_at_a_time)
         .map(|finish| finish.context.clone());
-    cursor.spend(record, usage);
-    if cursor.state.stopping.is_some() {
-        return cursor.go_on_stopping();
+    if let Some(next) = cursor.lane_counts(record, usage) {
+        return next;
     }
     if let Some(view) = view
         && let Err(failure) = D::commit(&mut cursor.state.context, view)

@@ -19,6 +19,7 @@ mod held;
 mod history;
 mod human;
 mod lanes;
+mod limits;
 mod located;
 mod map;
 mod outcome;
@@ -104,6 +105,8 @@ pub struct State<D: Domain> {
     /// The turns of the loops and state machines around.
     round: Option<Arc<Round>>,
     usage: Usage,
+    /// How many steps with limits of their own are under way around the top of the stack.
+    limited: u32,
     now: Time,
     next_id: u64,
     pending: Pending,
@@ -358,6 +361,7 @@ impl<D: Domain> State<D> {
             deadline,
             round: None,
             usage: Usage::ZERO,
+            limited: 0,
             now,
             next_id: 0,
             pending: Pending::Nothing,

@@ -150,7 +150,8 @@ fn join<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     let (record, stop) = (frame.opened.record, frame.lanes.take_stop());
     let joined = frame.lanes.joined(node.on_failure);
     frame.ended = Some(Arc::clone(&records));
-    frame.stage = if node.merge.is_some() {
+    // Where a router chose nothing there are no contexts to merge.
+    frame.stage = if node.merge.is_some() && !records.is_empty() {
         JoinStage::Merge
     } else {
         JoinStage::Collect
@@ -169,12 +170,6 @@ fn join<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
             let failure =
                 failure.unwrap_or_else(|| Failure::new(FailureKind::Branch, "BranchError", "no branch"));
             cursor.fail_top(failure, FailureKind::Branch)
-        }
-        Joined::Succeeded if records.is_empty() => {
-            // A router chose nothing: there are no contexts to merge.
-            let (frame, _) = top!(cursor, Parallel);
-            frame.stage = JoinStage::Collect;
-            ask(cursor)
         }
         Joined::Succeeded => ask(cursor),
     }
@@ -225,9 +220,8 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
                 return Next::Wait;
             }
             let halted = frame.lanes.is_halted();
-            cursor.spend(record, usage);
-            if cursor.state.stopping.is_some() {
-                return cursor.go_on_stopping();
+            if let Some(next) = cursor.lane_counts(record, usage) {
+                return next;
             }
             if halted && !is_planted(Fault::SiblingNotCancelled) {
                 cursor.cancel_lanes();
@@ -290,14 +284,9 @@ pub(super) fn lane_failure<D: Domain>(kind: FailureKind, what: &str, lane: &Lane
         )
         .permanent();
     };
-    // What failed in a lane of a lane is named itself, not through every construct around it: the records tell those,
-    // and depth costs neither long texts nor long chains.
-    let cause = match (cause.kind, cause.causes.first()) {
-        (FailureKind::Branch | FailureKind::Item, Some(inner)) => inner,
-        _ => cause,
-    };
+    let cause = Failure::inside(Arc::clone(cause));
     let message = format!("{what} '{}' failed: step '{}': {cause}", lane.name, cause.step);
     let mut failure = Failure::new(kind, Arc::clone(&cause.error_type), message).permanent();
     failure.error.clone_from(&cause.error);
-    failure.caused_by(Arc::clone(cause))
+    failure.caused_by(cause)
 }

@@ -20,6 +20,7 @@ impl<D: Domain> Cursor<'_, D> {
             && !state.options.hooks
             && !state.options.limits
             && state.deadline.is_none()
+            && state.limited == 0
             && state.stopping.is_none();
         match state.stack.last() {
             Some(Frame::Step(step)) if free && step.awaits_only_agent() => {

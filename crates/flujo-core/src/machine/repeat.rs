@@ -24,6 +24,8 @@ pub(super) struct LoopFrame<D: Domain> {
     start: D::Object,
     /// What the stage works on: the input of the body, its output, the judge's verdict.
     value: D::Object,
+    /// The body's output, while its judge looks at it.
+    judged: Option<D::Object>,
     /// The body's output in the last iteration that succeeded.
     output: Option<D::Object>,
     /// The context around an iteration whose failure must leave no trace.
@@ -44,6 +46,7 @@ impl<D: Domain> LoopFrame<D> {
     pub(super) fn visit(&self, visit: &mut dyn FnMut(Held<'_, D>)) {
         [&self.start, &self.value]
             .into_iter()
+            .chain(&self.judged)
             .chain(&self.output)
             .for_each(|object| visit(Held::Object(object)));
         if let Some(outer) = &self.outer {
@@ -60,6 +63,7 @@ pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: 
         iteration: 0,
         start: input.clone(),
         value: input,
+        judged: None,
         output: None,
         outer: None,
     };
@@ -130,15 +134,12 @@ pub(super) fn child_finished<D: Domain>(cursor: &mut Cursor<'_, D>, completion: 
     match completion {
         Completion::Success(output) => {
             if let (Stage::Body, Some(judge)) = (frame.stage, definition.judge) {
-                frame.value = output.clone();
+                frame.judged = Some(output.clone());
                 frame.stage = Stage::Judge;
                 return Next::Enter(judge, output);
             }
-            let judged = std::mem::replace(&mut frame.value, output);
-            frame.output = Some(match frame.stage {
-                Stage::Judge => judged,
-                _ => frame.value.clone(),
-            });
+            frame.output = Some(frame.judged.take().unwrap_or_else(|| output.clone()));
+            frame.value = output;
             frame.stage = Stage::Exit;
             if let Some(outer) = frame.outer.take() {
                 let inner = std::mem::replace(&mut cursor.state.context, outer);
@@ -168,6 +169,7 @@ pub(super) fn child_finished<D: Domain>(cursor: &mut Cursor<'_, D>, completion: 
 /// An iteration failed: the loop fails with it, or goes on with the last good output.
 fn iteration_failed<D: Domain>(cursor: &mut Cursor<'_, D>, cause: Arc<Failure<D>>) -> Next<D> {
     let (frame, definition) = top!(cursor, Loop);
+    let judged = frame.judged.take();
     if definition.on_failure == IterationFailure::Continue {
         if frame.iteration >= definition.max_loops {
             return exhausted(cursor, Some(&cause));
@@ -178,9 +180,10 @@ fn iteration_failed<D: Domain>(cursor: &mut Cursor<'_, D>, cause: Arc<Failure<D>
         }
         return iterate(cursor);
     }
-    if frame.stage == Stage::Judge {
-        frame.output = Some(frame.value.clone());
+    if judged.is_some() {
+        frame.output = judged;
     }
+    let cause = Failure::inside(cause);
     let message = format!("Loop body failed: step '{}': {cause}", cause.step);
     let mut failure = Failure::new(FailureKind::LoopBody, Arc::clone(&cause.error_type), message);
     failure.error.clone_from(&cause.error);
@@ -220,13 +223,14 @@ fn exhausted<D: Domain>(cursor: &mut Cursor<'_, D>, cause: Option<&Arc<Failure<D
     };
     let name = &cursor.plan.node(node).name;
     let times = definition.max_loops;
+    let cause = cause.map(|cause| Failure::inside(Arc::clone(cause)));
     let mut message = format!("loop '{name}' reached max_loops ({times}) before its exit condition held");
-    if let Some(cause) = cause {
+    if let Some(cause) = &cause {
         message.push_str("; the last iteration failed: ");
         message.push_str(&cause.to_string());
     }
     let mut failure = Failure::new(FailureKind::LoopLimit, "MaxLoopsReached", message).permanent();
-    failure.causes.extend(cause.cloned());
+    failure.causes.extend(cause);
     let failure = cursor.located(failure, FailureKind::LoopLimit, node, 0);
     let (frame, _) = top!(cursor, Loop);
     let record = frame.opened.record;

@@ -217,7 +217,6 @@ fn begin_attempt<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
 /// Goes to `stage`, or past it to the first one that has something to do.
 #[inline]
 fn advance<D: Domain>(cursor: &mut Cursor<'_, D>, mut stage: Stage) -> Next<D> {
-    let limits = cursor.state.options.limits;
     let (frame, step) = top!(cursor, Step);
     let past = |index: u32, callables: &[D::Callable]| index as usize >= callables.len();
     loop {
@@ -226,10 +225,7 @@ fn advance<D: Domain>(cursor: &mut Cursor<'_, D>, mut stage: Stage) -> Next<D> {
                 if let Work::Body(body) = step.work {
                     return enter_body(cursor, body);
                 }
-                if step.limits.is_some() {
-                    return price(cursor);
-                }
-                if limits { Stage::Reserve } else { Stage::Agent }
+                return reach_agent(cursor);
             }
             Stage::Output(index) if past(index, &step.output_processors) => Stage::Plugin(0),
             Stage::Plugin(index) if past(index, &step.plugins) => Stage::Validator(0),
@@ -265,8 +261,9 @@ fn advance<D: Domain>(cursor: &mut Cursor<'_, D>, mut stage: Stage) -> Next<D> {
 /// Begins the part of the pipeline that does the step's work, in a context of its own: what it writes becomes part of
 /// the attempt's when it succeeds.
 fn enter_body<D: Domain>(cursor: &mut Cursor<'_, D>, body: NodeId) -> Next<D> {
-    let (frame, _) = top!(cursor, Step);
+    let (frame, step) = top!(cursor, Step);
     frame.stage = Stage::Body;
+    cursor.state.limited += u32::from(step.limits.is_some());
     let input = frame.value().clone();
     let inner = frame
         .view
@@ -301,24 +298,27 @@ fn body_finished<D: Domain>(cursor: &mut Cursor<'_, D>, completion: Completion<D
             if cause.root().kind == FailureKind::Deadline
                 && attempt_deadline.is_some_and(|deadline| now >= deadline) =>
         {
-            frame.view = None;
+            (frame.view, frame.made) = (None, Made::Nothing);
             Some(cursor.late(opened.node, attempt))
         }
         Completion::Failed(cause) => {
-            frame.view = None;
+            (frame.view, frame.made) = (None, Made::Nothing);
             let mut failure = Failure::clone(&cause);
             failure.retry = cause.root().retry;
             Some(failure)
         }
         Completion::Stopped(_) => {
+            cursor.state.limited -= u32::from(step.limits.is_some());
             cursor.close(opened, &completion);
             return Next::Return(completion);
         }
     };
-    if let Some(own) = step.limits
-        && let Some(breach) = passed(cursor, own)
-    {
-        return stop_at_limit(cursor, breach, failure);
+    if step.limits.is_some() {
+        let breach = cursor.passed();
+        cursor.state.limited -= 1;
+        if let Some(breach) = breach {
+            return stop_at_limit(cursor, breach, failure);
+        }
     }
     match failure {
         Some(failure) => attempt_failed(cursor, failure),
@@ -526,8 +526,9 @@ fn answered<D: Domain>(cursor: &mut Cursor<'_, D>, stage: Stage, answer: Answer<
 fn agent_done<D: Domain>(cursor: &mut Cursor<'_, D>, usage: Usage, failure: Option<Failure<D>>) -> Next<D> {
     let limits = cursor.state.options.limits;
     let (frame, step) = top!(cursor, Step);
-    if let (Some(own), Stage::Agent) = (step.limits, frame.stage)
-        && let Some(breach) = passed(cursor, own)
+    if (step.limits.is_some() || cursor.state.limited > 0)
+        && frame.stage == Stage::Agent
+        && let Some(breach) = cursor.passed()
     {
         return exceeded(cursor, breach, usage, failure);
     }
@@ -546,24 +547,8 @@ fn agent_done<D: Domain>(cursor: &mut Cursor<'_, D>, usage: Usage, failure: Opti
     }
 }
 
-/// The step's own limit, when what its attempts have used passes it. A step's attempts follow one another, so its own
-/// record is all that has to be looked at.
-fn passed<D: Domain>(cursor: &Cursor<'_, D>, limits: UsageLimits) -> Option<LimitBreach> {
-    let opened = cursor.state.stack.last()?.opened()?;
-    let used = cursor.state.history.records.get(opened.record as usize)?.usage;
-    let step = Arc::clone(&cursor.plan.node(opened.node).name);
-    let which = limits.passed_by(used)?;
-    Some(LimitBreach {
-        limits,
-        which,
-        used,
-        reserved: Usage::ZERO,
-        step,
-        refused: false,
-    })
-}
-
-/// Stops the run at a step whose own limit was passed; what the passing call gave is kept.
+/// Stops the run at a step by which a limit of its own, or of a step around it, was passed; what the passing call gave
+/// is kept.
 fn exceeded<D: Domain>(
     cursor: &mut Cursor<'_, D>,
     breach: LimitBreach,
@@ -602,30 +587,24 @@ fn stop_at_limit<D: Domain>(
     Next::Return(stop)
 }
 
-/// Before a call of a step with limits of its own: one without a price is refused where the step's cost is limited.
-fn price<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
+/// The next thing is a call of the agent: it is reserved first when usage is limited, and refused when it has no price
+/// where cost is limited by the step or by one around it.
+#[inline]
+fn reach_agent<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     let limits = cursor.state.options.limits;
     let (frame, step) = top!(cursor, Step);
-    let own = step.limits.unwrap_or_default();
-    if !own.needs_price_of(frame.estimate(step)) {
-        frame.stage = if limits { Stage::Reserve } else { Stage::Agent };
-        return ask(cursor);
+    let limited = step.limits.is_some() || cursor.state.limited > 0;
+    frame.stage = if limits { Stage::Reserve } else { Stage::Agent };
+    if limited {
+        let (opened, estimate) = (frame.opened, frame.estimate(step));
+        let unpriced = |limits: &UsageLimits, _| limits.needs_price_of(estimate).then_some(LimitKind::Price);
+        if let Some(breach) = cursor.breach(unpriced) {
+            let stop = Completion::Stopped(Arc::new(breach).into());
+            cursor.close(opened, &stop);
+            return Next::Return(stop);
+        }
     }
-    let opened = frame.opened;
-    let used = cursor
-        .record(opened.record)
-        .map_or(Usage::ZERO, |record| record.usage);
-    let breach = LimitBreach {
-        limits: own,
-        which: LimitKind::Price,
-        used,
-        reserved: Usage::ZERO,
-        step: Arc::clone(&cursor.plan.node(opened.node).name),
-        refused: true,
-    };
-    let stop = Completion::Stopped(Arc::new(breach).into());
-    cursor.close(opened, &stop);
-    Next::Return(stop)
+    ask(cursor)
 }
 
 fn timed_out<D: Domain>(cursor: &mut Cursor<'_, D>, usage: Usage) -> Next<D> {
@@ -642,8 +621,7 @@ fn timed_out<D: Domain>(cursor: &mut Cursor<'_, D>, usage: Usage) -> Next<D> {
 /// A plugin asked for another agent. The agents that have been asked for in this attempt are held, so that the same
 /// identity is the same object.
 fn redirect<D: Domain>(cursor: &mut Cursor<'_, D>, redirect: Redirect<D::Object>) -> Next<D> {
-    let limits = cursor.state.options.limits;
-    let (frame, step) = top!(cursor, Step);
+    let (frame, _) = top!(cursor, Step);
     let seen = |other: &Redirect<D::Object>| other.identity == redirect.identity;
     if frame.redirects().iter().any(seen) {
         let (opened, attempt) = (frame.opened, frame.attempt);
@@ -659,10 +637,7 @@ fn redirect<D: Domain>(cursor: &mut Cursor<'_, D>, redirect: Redirect<D::Object>
         return Next::Return(stop);
     }
     frame.details_mut().redirects.push(redirect);
-    if step.limits.is_some() {
-        return price(cursor);
-    }
-    advance(cursor, if limits { Stage::Reserve } else { Stage::Agent })
+    reach_agent(cursor)
 }
 
 #[inline]
@@ -759,7 +734,10 @@ fn fail<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     };
     let rejected = matches!(failure.root().kind, FailureKind::Validator | FailureKind::Plugin)
         && step.on_rejection != Rejection::Discard;
-    let output = rejected.then(|| frame.value().clone());
+    let output = match &frame.made {
+        Made::Value(value) if rejected => Some(value.clone()),
+        _ => None,
+    };
     if let Some(record) = cursor.record(opened.record) {
         record.output = output;
     }
@@ -783,7 +761,7 @@ pub(super) fn child_finished<D: Domain>(cursor: &mut Cursor<'_, D>, completion: 
     }
     match completion {
         Completion::Failed(second) => {
-            let mut failure = both_failed(primary, &second);
+            let mut failure = both_failed(&primary, &second);
             failure.step = Arc::clone(&cursor.plan.node(opened.node).name);
             failure.attempt = attempt;
             let (frame, _) = top!(cursor, Step);
@@ -800,28 +778,31 @@ pub(super) fn child_finished<D: Domain>(cursor: &mut Cursor<'_, D>, completion: 
 /// Of a long chain of fallbacks a failure holds this many errors: the first and the last ones.
 const CHAIN: usize = 8;
 
-/// The failure of a step whose fallback failed too. A chain of fallbacks gives a list of errors, not a chain of causes, so
-/// that its length costs neither long texts nor deep nesting.
-pub(super) fn both_failed<D: Domain>(primary: Arc<Failure<D>>, second: &Arc<Failure<D>>) -> Failure<D> {
-    let inner = match (second.kind, second.causes.first()) {
-        (FailureKind::Branch | FailureKind::Item, Some(inner)) if inner.kind == FailureKind::Fallback => {
-            inner
+/// The failure of a step whose fallback failed too. Fallbacks of fallbacks, and of parts that had some, give a list of
+/// errors, not a chain of causes, so that their number costs neither long texts nor deep nesting.
+pub(super) fn both_failed<D: Domain>(primary: &Arc<Failure<D>>, second: &Arc<Failure<D>>) -> Failure<D> {
+    let flat = |failure: &Arc<Failure<D>>| {
+        let inner = Failure::inside(Arc::clone(failure));
+        match inner.kind {
+            FailureKind::Fallback => inner.causes.clone(),
+            _ => vec![Arc::clone(failure)],
         }
-        _ => second,
     };
-    let behind = match inner.kind {
-        FailureKind::Fallback => inner.causes.as_slice(),
-        _ => std::slice::from_ref(inner),
-    };
-    let behind = &behind[behind.len().saturating_sub(CHAIN - 1)..];
-    let mut message = format!("Original error: {primary}");
-    for error in behind {
-        message.push_str("; Fallback error: ");
+    let mut causes = flat(primary);
+    causes.extend(flat(second));
+    causes.drain(1..causes.len().saturating_sub(CHAIN - 1).max(1));
+    let mut message = String::new();
+    for (place, error) in causes.iter().enumerate() {
+        message.push_str(if place == 0 {
+            "Original error: "
+        } else {
+            "; Fallback error: "
+        });
         message.push_str(&error.to_string());
     }
     let mut failure =
         Failure::new(FailureKind::Fallback, Arc::clone(&primary.error_type), message).permanent();
     failure.error.clone_from(&primary.error);
-    failure.causes = std::iter::once(primary).chain(behind.iter().cloned()).collect();
+    failure.causes = causes;
     failure
 }

@@ -163,6 +163,15 @@ impl Step {
         self
     }
 
+    /// The step itself may use at most this many tokens.
+    pub fn own_token_limit(mut self, tokens: u64) -> Self {
+        self.spec.limits = Some(UsageLimits {
+            tokens: Some(tokens),
+            ..UsageLimits::default()
+        });
+        self
+    }
+
     /// What it means that a validator rejects.
     pub fn on_rejection(mut self, rejection: Rejection) -> Self {
         self.spec.on_rejection = rejection;

@@ -142,9 +142,14 @@ fn lists_keep_removals_replacements_and_insertions_of_all_branches() {
         refused.contains("`x`: `a` wrote [5], `b` wrote [6, 7]"),
         "{refused}"
     );
-    // Two lists that have nothing in common with what was there don't mix.
-    let rewritten = of(&[&[7, 8], &[9]], MergeStrategy::ContextUpdate).unwrap_err();
-    assert!(rewritten.contains("`x[0]`"), "{rewritten}");
+    // Lists that have nothing in common with what was there don't mix, neither with one another nor with an append.
+    for other in [&[9][..], &[1, 2, 3, 4, 5]] {
+        let rewritten = |strategy| of(&[&[7, 8], other], strategy);
+        let refused = rewritten(MergeStrategy::ContextUpdate).unwrap_err();
+        assert!(refused.contains("`x`"), "{refused}");
+        assert_eq!(rewritten(MergeStrategy::Overwrite), Ok(ints(other)));
+        assert_eq!(rewritten(MergeStrategy::KeepFirst), Ok(ints(&[7, 8])));
+    }
 }
 
 #[test]
@@ -313,7 +318,10 @@ proptest! {
         before in proptest::collection::vec(0_u8..4, 0..12), after in proptest::collection::vec(0_u8..4, 0..12),
     ) {
         let alike = |old: usize, new: usize| Ok::<_, Infallible>(before[old] == after[new]);
-        let edited = edits(before.len(), after.len(), 0, alike).unwrap().unwrap();
+        let Some(edited) = edits(before.len(), after.len(), 0, alike).unwrap() else {
+            prop_assert!(!before.iter().any(|item| after.contains(item)));
+            return Ok(());
+        };
         let mut made: Vec<Vec<u8>> = before.iter().map(|item| vec![*item]).collect();
         made.push(Vec::new());
         for (place, edit) in edited.changed {
