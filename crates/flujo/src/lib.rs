@@ -66,6 +66,7 @@ pub mod context;
 pub mod rules;
 
 mod agent;
+mod agentic;
 mod branch;
 mod durable;
 mod handler;
@@ -99,6 +100,7 @@ pub use flujo_tokio::{
 };
 
 pub use agent::agent_step;
+pub use agentic::{AgentCommand, AgentTurn, AgenticLoop, Planning, agentic_loop};
 pub use branch::{Branch, branch};
 pub use context::{Context, ContextError, Unify};
 pub use handler::Handler;

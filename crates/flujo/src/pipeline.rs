@@ -5,8 +5,9 @@ use std::ops::Shr;
 use std::sync::Arc;
 
 use flujo_core::value::TypeCodec;
-use flujo_tokio::Pipeline as Untyped;
+use flujo_tokio::{Handler, Pipeline as Untyped};
 
+use crate::agentic::AgenticLoop;
 use crate::branch::Branch;
 use crate::human::Human;
 use crate::map::MapOver;
@@ -110,6 +111,14 @@ where
     Pipeline::typed(untyped.then(right), input_codec)
 }
 
+fn invariant<D: Context>(name: Arc<str>, holds: impl Fn(&D) -> bool + Send + Sync + 'static) -> Handler {
+    Handler::validator(move |_, fields| match D::load(fields) {
+        Ok(context) if holds(&context) => Ok(()),
+        Ok(_) => Err(format!("the invariant `{name}` doesn't hold")),
+        Err(error) => Err(format!("the invariant `{name}` can't be checked: {error}")),
+    })
+}
+
 macro_rules! composable {
     ($($stage:ident<$($parameter:ident),*>),*) => {$(
         impl<$($parameter,)* R, Next> Shr<R> for $stage<$($parameter),*>
@@ -188,6 +197,25 @@ macro_rules! composable {
                 Loop::until(name.into(), self.into_pipeline(), exit).next_input(next)
             }
 
+            /// Requires of each step and construct at the top of the stage that it leaves the context as `holds` says. Where
+            /// it doesn't, the step fails, naming the invariant, and what it wrote is dropped.
+            pub fn invariant<D: Context>(
+                self,
+                name: impl Into<Arc<str>>,
+                holds: impl Fn(&D) -> bool + Send + Sync + 'static,
+            ) -> Pipeline<
+                <Self as Stage>::In,
+                <Self as Stage>::Out,
+                <<Self as Stage>::Context as Unify<D>>::Output,
+            >
+            where
+                <Self as Stage>::Context: Unify<D>,
+            {
+                let (untyped, input_codec) = self.into_pipeline().into_parts();
+                let untyped = untyped.invariants([invariant(name.into(), holds)]);
+                Pipeline::typed(untyped, input_codec)
+            }
+
             /// Runs `handler` when the whole has failed, retries and fallbacks included; how the handler ends is how the
             /// two end.
             pub fn on_failure<R>(
@@ -213,5 +241,6 @@ composable!(
     Branch<I, O, C>,
     Loop<I, O, C>,
     StateMachine<I, C>,
-    Human<I, O, C>
+    Human<I, O, C>,
+    AgenticLoop<I, O, C>
 );

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use flujo::{
-    BoxError, Context, FailureKind, Flujo, Payload, Pipeline, Refinement, Run, RunError, Scope, Stage,
-    Status, Step, StepFailure, gather, import, parallel, refine_until, state_machine, step,
+    AgentCommand, AgentTurn, BoxError, Context, FailureKind, Flujo, Payload, Pipeline, Planning, Refinement,
+    Run, RunError, Scope, Stage, Status, Step, StepFailure, Value, agentic_loop, gather, import, parallel,
+    refine_until, state_machine, step,
 };
 
 #[derive(Debug, Default, Context)]
@@ -293,4 +294,116 @@ async fn a_step_around_a_construct_is_one_step_with_the_attempts_of_one_and_the_
         .await
         .expect("the fallback succeeds");
     assert_eq!(done.output, (7, 7));
+}
+
+#[derive(Debug, Default, Context)]
+struct Work {
+    seen: u32,
+    command_log: Vec<AgentTurn>,
+}
+
+/// A planner that gives these commands in turn.
+fn planner(commands: Vec<AgentCommand>) -> Step<Planning<u32>, AgentCommand> {
+    step("plan", move |now: Planning<u32>| {
+        let next = commands.get(now.command_log.len()).cloned();
+        async move { next.ok_or("no more commands") }
+    })
+    .retries(0)
+}
+
+fn command(name: &str, input: Value) -> AgentCommand {
+    AgentCommand::run_agent(name, &input).expect("plain data")
+}
+
+#[tokio::test]
+async fn a_planner_is_told_of_all_that_came_of_its_commands() {
+    let note = step("note", |number: u32, scope: Scope<Work>| async move {
+        scope.context().update(|notes| notes.seen += number);
+        Ok::<_, BoxError>(number + 1)
+    });
+    let broken = step("broken", |_: u32, scope: Scope<Work>| async move {
+        scope.context().update(|notes| notes.seen += 100);
+        Err::<u32, _>("no luck")
+    })
+    .retries(0);
+    let commands = vec![
+        command("note", 5.into()),
+        command("broken", 5.into()),
+        command("note", "five".into()),
+        command("nobody", 5.into()),
+        AgentCommand::finish(&"done").expect("plain data"),
+    ];
+    let work = agentic_loop("work", planner(commands.clone()))
+        .agent("note", note)
+        .agent("broken", broken)
+        .answer::<String>();
+    let done = Flujo::new(work)
+        .run_with(7, &Work::default())
+        .await
+        .expect("it ends");
+    assert_eq!((done.output.as_str(), done.context.seen), ("done", 5));
+    let log = &done.context.command_log;
+    let said: Vec<&str> = log
+        .iter()
+        .map(|turn| turn.execution_result.as_str().unwrap_or_default())
+        .collect();
+    assert_eq!(log[0].execution_result.as_int(), Some(6));
+    assert!(said[1].contains("no luck"), "{}", said[1]);
+    assert!(said[2].contains("invalid type"), "{}", said[2]);
+    assert!(
+        said[3].contains("no agent of that name; the agents are `note`, `broken`"),
+        "{}",
+        said[3]
+    );
+    let given: Vec<&AgentCommand> = log.iter().map(|turn| &turn.generated_command).collect();
+    assert_eq!(given, commands.iter().collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_planner_may_ask_somebody_and_has_to_finish_in_time() {
+    let commands = vec![
+        AgentCommand::ask_human("Go on?"),
+        AgentCommand::finish(&1).expect("plain data"),
+    ];
+    let flujo = Flujo::new(agentic_loop("work", planner(commands)).answer::<u32>());
+    let Err(RunError::Paused { paused, .. }) = flujo.run(7).await else {
+        panic!("it asks");
+    };
+    assert_eq!(paused.pauses()[0].message, "Go on?");
+    assert_eq!(flujo.resume(&paused, "yes").await.expect("it ends").output, 1);
+    let endless = vec![command("same", 1.into()); 3];
+    let same = step("same", |number: u32| async move { Ok::<_, BoxError>(number) });
+    let (kind, _) = failure(
+        agentic_loop("work", planner(endless))
+            .agent("same", same)
+            .max_loops(2),
+        7,
+    )
+    .await;
+    assert_eq!(kind, FailureKind::LoopLimit);
+}
+
+#[tokio::test]
+async fn an_invariant_holds_after_every_step_at_the_top_and_names_itself() {
+    let add = |name: &'static str, number: u32| {
+        step(name, move |input: u32, scope: Scope<Notes>| async move {
+            scope.context().update(|notes| notes.seen += number);
+            Ok::<_, BoxError>(input)
+        })
+    };
+    let pipeline = (add("small", 1) >> add("large", 10) >> add("never", 0))
+        .invariant("few", |notes: &Notes| notes.seen < 5);
+    let Err(RunError::Failed { failure, partial }) =
+        Flujo::new(pipeline).run_with(0, &Notes::default()).await
+    else {
+        panic!("it fails");
+    };
+    assert_eq!(failure.step.as_ref(), "large");
+    assert_eq!(failure.message.as_ref(), "the invariant `few` doesn't hold");
+    assert_eq!(Notes::load(&partial.context).expect("notes").seen, 1);
+    assert_eq!(
+        partial.steps.get("small").expect("it ran").status(),
+        Status::Succeeded
+    );
+    assert!(partial.steps.get("never").is_none());
 }

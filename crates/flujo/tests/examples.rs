@@ -19,10 +19,12 @@ macro_rules! run {
 
 run! {
     a_life_for_a_construct: "../examples/a_life_for_a_construct.rs",
+    agentic: "../examples/agentic.rs",
     asking_people: "../examples/asking_people.rs",
     branching: "../examples/branching.rs",
     failure_routes: "../examples/failure_routes.rs",
     importing: "../examples/importing.rs",
+    invariants: "../examples/invariants.rs",
     looping: "../examples/looping.rs",
     mapping: "../examples/mapping.rs",
     parallel_and_gather: "../examples/parallel_and_gather.rs",

@@ -36,6 +36,7 @@ pub fn edits<E>(
     new: usize,
     known: usize,
     mut same: impl FnMut(usize, usize) -> Result<bool, E>,
+    mut kin: impl FnMut(usize) -> Result<bool, E>,
 ) -> Result<Option<Edits>, E> {
     let shortest = old.min(new);
     let mut prefix = known.min(shortest);
@@ -61,7 +62,13 @@ pub fn edits<E>(
         return Ok(None);
     };
     if kept.is_empty() && prefix + suffix == 0 && shortest > 0 {
-        return Ok(None);
+        let mut place = 0;
+        while !kin(place)? {
+            place += 1;
+            if place == shortest {
+                return Ok(None);
+            }
+        }
     }
     let (mut from_old, mut from_new) = (prefix, prefix);
     for (kept_old, kept_new) in kept

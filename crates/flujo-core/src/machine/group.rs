@@ -114,12 +114,19 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
             }
         }
         Reply::Answer(answer, view) => match (stage, answer) {
-            (Stage::Inherit, _) => {
+            (Stage::Inherit, answer) => {
+                let mapped = match answer {
+                    Answer::Value { value, usage } => {
+                        cursor.spend(record, usage);
+                        Some(value)
+                    }
+                    _ => None,
+                };
                 let context = view.unwrap_or_else(|| D::fork(&cursor.state.context));
                 let (frame, _) = top!(cursor, Group);
                 frame.stage = Stage::Run;
                 let mut lanes = std::mem::take(&mut frame.lanes);
-                lanes.start_in(cursor, definition.body, context);
+                lanes.start_in(cursor, definition.body, mapped, context);
                 let (frame, _) = top!(cursor, Group);
                 frame.lanes = lanes;
                 Next::Wait

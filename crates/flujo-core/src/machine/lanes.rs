@@ -186,9 +186,16 @@ impl<D: Domain> Lanes<D> {
     }
 
     /// Starts the one lane of a group in a context of its own.
-    pub(super) fn start_in(&mut self, cursor: &mut Cursor<'_, D>, body: NodeId, context: D::Context) {
+    pub(super) fn start_in(
+        &mut self,
+        cursor: &mut Cursor<'_, D>,
+        body: NodeId,
+        mapped: Option<D::Object>,
+        context: D::Context,
+    ) {
         if let (Some(node), Some(Slot::Waiting(input))) = (self.node, self.slots.first()) {
-            let lane = cursor.spawn((node, 0), body, input.clone(), context);
+            let input = mapped.unwrap_or_else(|| input.clone());
+            let lane = cursor.spawn((node, 0), body, input, context);
             self.slots[0] = Slot::Running {
                 lane,
                 cancelled: false,

@@ -109,6 +109,21 @@ impl<C> Pipeline<C> {
         }
     }
 
+    /// The name of a node; of a part that has none itself, that of what it begins with.
+    pub fn name_of(&self, mut node: NodeId) -> Arc<str> {
+        while let Some(found) = self.nodes.get(node.0 as usize) {
+            match &found.kind {
+                Kind::Guard(guard) => node = guard.body,
+                Kind::Sequence(children) => match children.first() {
+                    Some(first) => node = *first,
+                    None => break,
+                },
+                _ => return Arc::clone(&found.name),
+            }
+        }
+        Arc::from("")
+    }
+
     /// The node itself.
     pub fn node_mut(&mut self, node: NodeId) -> Option<&mut Node<C>> {
         self.nodes.get_mut(node.0 as usize)

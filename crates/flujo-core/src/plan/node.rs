@@ -303,7 +303,7 @@ pub struct MapNode<C> {
 pub struct GroupNode<C> {
     /// The pipeline.
     pub body: NodeId,
-    /// Makes the context it starts with; `None` runs it in the context around it.
+    /// Makes the context it starts with, and its input when it gives one; `None` runs it in the context around it.
     pub inherit: Option<C>,
     /// Makes the output from the lane it ran in, and takes its context back; only with `inherit`.
     pub collect: Option<C>,

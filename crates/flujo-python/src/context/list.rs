@@ -7,8 +7,10 @@ use flujo_core::context::{Edit, edits};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
+use super::class;
 use super::combine::{Merger, Value, Version};
 use super::conflict::Step;
+use super::kind::{self, Kind};
 use super::merge::MergeStrategy;
 use super::same::same;
 use super::walk;
@@ -20,6 +22,12 @@ struct Touched<'py> {
     inserted: Vec<(usize, Bound<'py, PyList>)>,
     /// What they made of the element itself.
     versions: Vec<Version<'py>>,
+}
+
+/// Whether both are mutable objects of one type.
+fn kin(old: &Bound<'_, PyAny>, new: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let of_one_type = class::model_of(&old.get_type())?.is(class::model_of(&new.get_type())?);
+    Ok(of_one_type && !matches!(kind::of(new)?, Kind::Immutable | Kind::Shared))
 }
 
 impl<'py> Merger<'_, 'py> {
@@ -43,7 +51,11 @@ impl<'py> Merger<'_, 'py> {
                     _ => Ok(false),
                 }
             };
-            let Some(edited) = edits(before.len(), after.len(), known, alike)? else {
+            let kin = |place: usize| match (before.get_item(place), after.get_item(place)) {
+                (Ok(old), Ok(new)) => kin(&old, &new),
+                _ => Ok(false),
+            };
+            let Some(edited) = edits(before.len(), after.len(), known, alike, kin)? else {
                 return Ok(None);
             };
             for (place, edit) in edited.changed {

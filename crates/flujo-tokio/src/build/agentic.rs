@@ -1,5 +1,6 @@
 //! An agentic loop under construction: a planner says what is to be done next, until it says that it has finished.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,14 +21,26 @@ const LOG: &str = "command_log";
 /// or `finish` (with `final_answer`). An agent that fails, or that isn't there, doesn't end the loop: the planner gets the
 /// error as result, and what the agent wrote is dropped. The output is the `final_answer`. An agent may be an agentic loop
 /// too: it begins with an empty `command_log`, and its own one ends with it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct AgenticLoop {
     name: Arc<str>,
-    planner: Pipeline,
-    agents: Vec<(Arc<str>, Pipeline)>,
+    planner: Step,
+    agents: Vec<(Arc<str>, Import)>,
+    answer: Option<Answered>,
     max_loops: u32,
-    retries: u32,
     deadline: Option<Duration>,
+}
+
+type Answered = Arc<dyn Fn(&Value) -> Result<Value, Raised> + Send + Sync>;
+
+impl fmt::Debug for AgenticLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AgenticLoop")
+            .field("name", &self.name)
+            .field("planner", &self.planner)
+            .field("agents", &self.agents)
+            .finish_non_exhaustive()
+    }
 }
 
 impl AgenticLoop {
@@ -35,10 +48,10 @@ impl AgenticLoop {
     pub fn new(name: impl Into<Arc<str>>, planner: impl Into<Pipeline>) -> Self {
         Self {
             name: name.into(),
-            planner: planner.into(),
+            planner: Step::body("planner", planner).retries(3),
             agents: Vec::new(),
+            answer: None,
             max_loops: 10,
-            retries: 3,
             deadline: None,
         }
     }
@@ -46,7 +59,54 @@ impl AgenticLoop {
     /// Adds an agent that the planner may run.
     #[must_use]
     pub fn agent(mut self, name: impl Into<Arc<str>>, agent: impl Into<Pipeline>) -> Self {
-        self.agents.push((name.into(), agent.into()));
+        let name = name.into();
+        self.agents
+            .push((Arc::clone(&name), with_own_log(name, agent.into())));
+        self
+    }
+
+    /// Adds an agent with an input and an output of its own kind: `input` makes it from a command's `input_data`, `output`
+    /// makes the command's result from what it gives.
+    #[must_use]
+    pub fn agent_through<F, G>(
+        mut self,
+        name: impl Into<Arc<str>>,
+        agent: impl Into<Pipeline>,
+        input: F,
+        output: G,
+    ) -> Self
+    where
+        F: Fn(&Value) -> Result<Value, Raised> + Send + Sync + 'static,
+        G: Fn(&Value) -> Result<Value, Raised> + Send + Sync + 'static,
+    {
+        let name = name.into();
+        let agent = with_own_log(Arc::clone(&name), agent.into());
+        self.agents.push((name, agent.input(input).output(output)));
+        self
+    }
+
+    /// For a planner with an input and an output of its own kind: `input` makes it from the map, `output` makes the
+    /// command from what it gives.
+    #[must_use]
+    pub fn planner_through<F, G>(mut self, input: F, output: G) -> Self
+    where
+        F: Fn(&Value) -> Result<Value, Raised> + Send + Sync + 'static,
+        G: Fn(&Value) -> Result<Value, Raised> + Send + Sync + 'static,
+    {
+        self.planner = self
+            .planner
+            .prompt_processor(Handler::processor(move |prompt, _| input(prompt)))
+            .output_processor(Handler::processor(move |made, _| output(made)));
+        self
+    }
+
+    /// Makes the output from the `final_answer`.
+    #[must_use]
+    pub fn answer<F>(mut self, answer: F) -> Self
+    where
+        F: Fn(&Value) -> Result<Value, Raised> + Send + Sync + 'static,
+    {
+        self.answer = Some(Arc::new(answer));
         self
     }
 
@@ -60,7 +120,7 @@ impl AgenticLoop {
     /// How often the planner is asked again when it fails or what it gives is no command; 3 times without this.
     #[must_use]
     pub fn retries(mut self, retries: u32) -> Self {
-        self.retries = retries;
+        self.planner = self.planner.retries(retries);
         self
     }
 
@@ -112,8 +172,8 @@ const UNKNOWN: &str = "unknown agent";
 impl From<AgenticLoop> for Pipeline {
     fn from(agentic: AgenticLoop) -> Self {
         let known: Vec<Arc<str>> = agentic.agents.iter().map(|(name, _)| Arc::clone(name)).collect();
-        let planner = Step::body("planner", agentic.planner)
-            .retries(agentic.retries)
+        let planner = agentic
+            .planner
             .validator(Handler::validator(|command, _| Command::read(command).map(drop)));
         let agents = known.clone();
         let mut execute = Conditional::new("execute", move |command, _| {
@@ -132,8 +192,8 @@ impl From<AgenticLoop> for Pipeline {
                 Handler::processor(|failure, _| Ok(told(failure))),
             )
             .retries(0);
-            let agent = Pipeline::from(with_own_log(name.clone(), agent));
-            execute = execute.branch(branch_of(&name), agent.on_failure(told));
+            let agent = Pipeline::from(agent).on_failure(told);
+            execute = execute.branch(branch_of(&name), agent);
         }
         let listed: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
         let listed = listed.join(", ");
@@ -147,6 +207,7 @@ impl From<AgenticLoop> for Pipeline {
             .branch("finish", Step::new("finish", same).retries(0))
             .branch(UNKNOWN, Step::new(UNKNOWN, unknown).retries(0));
         let turn = Pipeline::from(planner).then(execute);
+        let made = agentic.answer;
         let node = Loop::until(agentic.name, turn, |_, context| {
             Ok(matches!(
                 last_command(context).map(Command::read),
@@ -155,9 +216,15 @@ impl From<AgenticLoop> for Pipeline {
         })
         .first_input(|first, context| Ok(prompt(first.value, Value::Null, context)))
         .next_input(|turn, context| Ok(prompt(turn.start, turn.value.clone(), context)))
-        .output(|last, context| match last_command(context).map(Command::read) {
-            Some(Ok(Command::Finish(answer))) => Ok(answer.clone()),
-            _ => Ok(last.value.clone()),
+        .output(move |last, context| {
+            let answer = match last_command(context).map(Command::read) {
+                Some(Ok(Command::Finish(answer))) => answer,
+                _ => last.value,
+            };
+            match &made {
+                Some(made) => made(answer),
+                None => Ok(answer.clone()),
+            }
         })
         .max_loops(agentic.max_loops);
         match agentic.deadline {
@@ -172,7 +239,7 @@ fn with_own_log(name: Arc<str>, agent: Pipeline) -> Import {
     Import::new(name, agent)
         .inherit_context()
         .enter(|_, _, own| {
-            own.remove(LOG);
+            own.set(LOG, Value::list([]));
             Ok(())
         })
         .leave(|own, around| {

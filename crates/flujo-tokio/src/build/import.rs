@@ -12,8 +12,10 @@ use flujo_core::value::Value;
 use super::Pipeline;
 use crate::Handler;
 use crate::domain::Raised;
+use crate::handler::answer;
 
 type Enter = dyn Fn(&Value, &Context, &mut Context) -> Result<(), Raised> + Send + Sync;
+type Map = dyn Fn(&Value) -> Result<Value, Raised> + Send + Sync;
 type Leave = dyn Fn(&Context, &mut Context) -> Result<(), Raised> + Send + Sync;
 
 /// Runs a pipeline as one step in a context of its own, which begins empty. What goes into it and what comes back is
@@ -26,6 +28,8 @@ pub struct Import {
     inherits: bool,
     enter: Vec<Arc<Enter>>,
     leave: Option<Vec<Arc<Leave>>>,
+    input: Option<Arc<Map>>,
+    output: Option<Arc<Map>>,
     deadline: Option<Duration>,
 }
 
@@ -38,6 +42,8 @@ impl Import {
             inherits: false,
             enter: Vec::new(),
             leave: None,
+            input: None,
+            output: None,
             deadline: None,
         }
     }
@@ -98,6 +104,26 @@ impl Import {
         self
     }
 
+    /// Makes the pipeline's input from the step's.
+    #[must_use]
+    pub fn input<F>(mut self, map: F) -> Self
+    where
+        F: Fn(&Value) -> Result<Value, Raised> + Send + Sync + 'static,
+    {
+        self.input = Some(Arc::new(map));
+        self
+    }
+
+    /// Makes the step's output from the pipeline's.
+    #[must_use]
+    pub fn output<F>(mut self, map: F) -> Self
+    where
+        F: Fn(&Value) -> Result<Value, Raised> + Send + Sync + 'static,
+    {
+        self.output = Some(Arc::new(map));
+        self
+    }
+
     /// The longest time the whole may take.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
@@ -125,6 +151,7 @@ impl fmt::Debug for Import {
 impl From<Import> for Pipeline {
     fn from(import: Import) -> Self {
         let (inherits, enter, leave) = (import.inherits, import.enter, import.leave);
+        let (input, output) = (import.input, import.output);
         let inherit = Handler::inline(move |decision| {
             let around = decision.context.clone();
             let mut own = if inherits {
@@ -136,7 +163,10 @@ impl From<Import> for Pipeline {
                 enter(decision.value(), &around, &mut own)?;
             }
             *decision.context = own;
-            Ok(Answer::Done)
+            match &input {
+                Some(map) => map(decision.value()).map(answer),
+                None => Ok(Answer::Done),
+            }
         });
         let collect = Handler::inline(move |decision| {
             let lane = decision.lanes().first();
@@ -154,7 +184,11 @@ impl From<Import> for Pipeline {
                     .for_each(|(name, value)| around.set(Arc::clone(name), value.clone())),
             }
             *decision.context = around;
-            Ok(crate::handler::answer(lane.output().cloned().unwrap_or_default()))
+            let made = lane.output().unwrap_or(&Value::Null);
+            match &output {
+                Some(map) => map(made).map(answer),
+                None => Ok(answer(made.clone())),
+            }
         });
         let mut nodes = None;
         let body = import.body.place_in(&mut nodes);

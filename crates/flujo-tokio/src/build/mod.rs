@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flujo_core::pipeline::{CompileError, Pipeline as Nodes};
-use flujo_core::plan::{GroupNode, NodeId, Plan};
+use flujo_core::plan::{GroupNode, NodeId, Plan, StepNode, Work};
 
 pub use agentic::AgenticLoop;
 pub use conditional::Conditional;
@@ -83,6 +83,21 @@ impl Pipeline {
     #[must_use]
     pub fn as_step_within(self, name: impl Into<Arc<str>>, deadline: Duration) -> Self {
         self.grouped(name, Some(deadline))
+    }
+
+    /// Requires `invariants` of every step and construct that is at the top now: validators of its output and of the
+    /// context as it leaves it. Where one rejects, the step fails and what it wrote is dropped.
+    #[must_use]
+    pub fn invariants(mut self, invariants: impl IntoIterator<Item = Handler>) -> Self {
+        let invariants: Vec<Handler> = invariants.into_iter().collect();
+        for step in &mut self.steps {
+            let name = self.nodes.name_of(*step);
+            let mut checked = StepNode::of(Work::Body(*step));
+            checked.policy.max_retries = 0;
+            checked.validators.clone_from(&invariants);
+            *step = self.nodes.step(name, checked);
+        }
+        self
     }
 
     fn grouped(self, name: impl Into<Arc<str>>, deadline: Option<Duration>) -> Self {

@@ -19,6 +19,13 @@ struct Touched<'a> {
     writes: Vec<Write<'a>>,
 }
 
+fn kin(old: &Value, new: &Value) -> bool {
+    matches!(
+        (old, new),
+        (Value::Map(_), Value::Map(_)) | (Value::List(_), Value::List(_))
+    )
+}
+
 impl Merge<'_> {
     /// `None`: a branch made another list of it.
     pub(super) fn lists(
@@ -30,7 +37,8 @@ impl Merge<'_> {
         let mut touched: BTreeMap<usize, Touched<'_>> = BTreeMap::new();
         for (branch, list) in lists {
             let alike = |old: usize, new: usize| Ok::<_, Infallible>(same(&base[old], &list[new]));
-            let Ok(edited) = edits(base.len(), list.len(), 0, alike);
+            let kin = |place: usize| Ok(kin(&base[place], &list[place]));
+            let Ok(edited) = edits(base.len(), list.len(), 0, alike, kin);
             let Some(edited) = edited else { return Ok(None) };
             for (place, edit) in edited.changed {
                 let value = match edit {
