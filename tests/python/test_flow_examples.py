@@ -12,6 +12,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples" / "control_flow"
 
 SAYS = {
     "agentic_loop": "the answer: 42\n1 run_agent 42\n2 finish the answer: 42\n",
+    "default_pipeline": "A note tea . 1.0\n",
     "conditional": "an answer to 'what time is it?'\nnoted: it is late, so late\n",
     "failure_route": "{'balance': 3} 3\nwithdraw of 70 was refused 10\n",
     "import_pipeline": "A pipeline t… []\n",

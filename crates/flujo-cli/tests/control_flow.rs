@@ -55,6 +55,16 @@ fn loops_and_refinements_end_when_their_condition_holds() {
 }
 
 #[test]
+fn the_default_recipe_solves_until_the_checklist_is_met() {
+    prints("default_pipeline.yaml", "tea", "A note about tea.");
+    let (_, output, _) = run("default_pipeline.yaml", "tea", &["--json"]);
+    assert!(
+        output.contains("\"iterations\":2") || output.contains("\"iterations\": 2"),
+        "{output}"
+    );
+}
+
+#[test]
 fn an_agentic_loop_runs_what_its_planner_asks_for_until_it_has_finished() {
     prints("agentic_loop.yaml", "how many words are these", "5 words");
     let (_, output, _) = run("agentic_loop.yaml", "a b", &["--json"]);

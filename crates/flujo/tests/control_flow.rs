@@ -311,8 +311,8 @@ fn planner(commands: Vec<AgentCommand>) -> Step<Planning<u32>, AgentCommand> {
     .retries(0)
 }
 
-fn command(name: &str, input: Value) -> AgentCommand {
-    AgentCommand::run_agent(name, &input).expect("plain data")
+fn command(name: &str, input: impl Into<Value>) -> AgentCommand {
+    AgentCommand::run_agent(name, &input.into()).expect("plain data")
 }
 
 #[tokio::test]
@@ -327,10 +327,10 @@ async fn a_planner_is_told_of_all_that_came_of_its_commands() {
     })
     .retries(0);
     let commands = vec![
-        command("note", 5.into()),
-        command("broken", 5.into()),
-        command("note", "five".into()),
-        command("nobody", 5.into()),
+        command("note", 5),
+        command("broken", 5),
+        command("note", "five"),
+        command("nobody", 5),
         AgentCommand::finish(&"done").expect("plain data"),
     ];
     let work = agentic_loop("work", planner(commands.clone()))
@@ -371,7 +371,7 @@ async fn a_planner_may_ask_somebody_and_has_to_finish_in_time() {
     };
     assert_eq!(paused.pauses()[0].message, "Go on?");
     assert_eq!(flujo.resume(&paused, "yes").await.expect("it ends").output, 1);
-    let endless = vec![command("same", 1.into()); 3];
+    let endless = vec![command("same", 1); 3];
     let same = step("same", |number: u32| async move { Ok::<_, BoxError>(number) });
     let (kind, _) = failure(
         agentic_loop("work", planner(endless))
