@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use flujo_agents::template::{Expression, Scope};
 use flujo_core::agent::Agent;
+use flujo_core::context::Context;
+use flujo_core::machine::Answer;
 use flujo_core::value::Value;
 use flujo_tokio::{Decision, Handler, Pipeline, Raised, Step as Node};
 
 use crate::function::{Function, FunctionAgent, Functions};
-use crate::model::{AgentSource, AgentStep, Blueprint, OutputRule, Step, StepKind, Test};
+use crate::model::{AgentSource, AgentStep, Blueprint, Body, OutputRule, Step, StepKind, Test};
 use crate::position::{Position, Source};
 use crate::problem::{Problem, Problems};
 use crate::rule::Rule;
@@ -37,13 +39,7 @@ impl Blueprint {
             functions,
             found: Vec::new(),
         };
-        let steps = self.steps.iter().fold(Pipeline::new(), |pipeline, step| {
-            pipeline.then(self.guarded(step, &mut problems))
-        });
-        let pipeline = match &self.on_failure {
-            Some(handler) => steps.on_failure(node(handler, &mut problems)),
-            None => steps,
-        };
+        let pipeline = body(&self.body, &mut problems);
         let mut found = problems.found;
         found.dedup();
         if found.is_empty() {
@@ -52,22 +48,16 @@ impl Blueprint {
             Err(Problems(found))
         }
     }
+}
 
-    /// A step at the top level, after which the invariants must hold.
-    fn guarded(&self, step: &Step, problems: &mut Building<'_>) -> Pipeline {
-        if self.invariants.is_empty() {
-            return node(step, problems);
-        }
-        let checked = self.invariants.iter().fold(
-            Node::body(Arc::clone(&step.name), node(step, problems)),
-            |checked, invariant| {
-                let invariant = Arc::clone(invariant);
-                checked.validator(Handler::informed_validator(move |decision| {
-                    holds(&invariant, decision)
-                }))
-            },
-        );
-        checked.into()
+/// All that a pipeline does.
+fn body(body: &Body, problems: &mut Building<'_>) -> Pipeline {
+    let steps = body.steps.iter().fold(Pipeline::new(), |pipeline, step| {
+        pipeline.then(node(step, &body.invariants, problems))
+    });
+    match &body.on_failure {
+        Some(handler) => steps.on_failure(node(handler, &[], problems)),
+        None => steps,
     }
 }
 
@@ -123,34 +113,43 @@ impl Building<'_> {
 
 fn sequence(steps: &[Step], problems: &mut Building<'_>) -> Pipeline {
     steps.iter().fold(Pipeline::new(), |pipeline, step| {
-        pipeline.then(node(step, problems))
+        pipeline.then(node(step, &[], problems))
     })
 }
 
-fn node(step: &Step, problems: &mut Building<'_>) -> Pipeline {
+/// A step, and what runs in its place when it fails. The invariants must hold after it.
+fn node(step: &Step, invariants: &[Arc<Expression>], problems: &mut Building<'_>) -> Pipeline {
     let built = match &step.kind {
         StepKind::Agent(agent) => match agent_step(step, agent, problems) {
-            Some(node) => lively(node, step, problems).into(),
+            Some(node) => lively(node, step, invariants, problems).into(),
             None => return Pipeline::new(),
         },
         StepKind::Gather(entries) => {
             let node = Node::gather(Arc::clone(&step.name), entries.iter().cloned());
-            lively(node, step, problems).into()
+            lively(node, step, invariants, problems).into()
         }
-        construct if step.life.is_plain() => constructs::build(step, construct, step.deadline, problems),
+        construct if step.life.is_plain() && invariants.is_empty() => {
+            constructs::build(step, construct, step.deadline, problems)
+        }
         construct => {
             let body = constructs::build(step, construct, None, problems);
-            lively(Node::body(Arc::clone(&step.name), body), step, problems).into()
+            lively(
+                Node::body(Arc::clone(&step.name), body),
+                step,
+                invariants,
+                problems,
+            )
+            .into()
         }
     };
     match &step.on_failure {
-        Some(handler) => built.on_failure(node(handler, problems)),
+        Some(handler) => built.on_failure(node(handler, invariants, problems)),
         None => built,
     }
 }
 
 /// A step with all that its settings put around its work.
-fn lively(mut node: Node, step: &Step, problems: &mut Building<'_>) -> Node {
+fn lively(mut node: Node, step: &Step, invariants: &[Arc<Expression>], problems: &mut Building<'_>) -> Node {
     let life = &step.life;
     if let Some(policy) = &life.policy {
         node = node.retries(policy.max_retries).backoff(policy.backoff);
@@ -168,11 +167,15 @@ fn lively(mut node: Node, step: &Step, problems: &mut Building<'_>) -> Node {
         let rule = Arc::clone(rule);
         node = node.validator(Handler::informed_validator(move |decision| rule.check(decision)));
     }
-    if life.updates_context || life.sink_to.is_some() {
-        node = node.apply(write_to_context(life.updates_context, life.sink_to.clone()));
+    let writes = life.updates_context || life.sink_to.is_some();
+    let write = write_to_context(life.updates_context, life.sink_to.clone());
+    if !invariants.is_empty() {
+        node = node.apply(checked(write, invariants.to_vec()));
+    } else if writes {
+        node = node.apply(Handler::apply(write));
     }
     match &life.fallback {
-        Some(fallback) => node.fallback(self::node(fallback, problems)),
+        Some(fallback) => node.fallback(self::node(fallback, invariants, problems)),
         None => node,
     }
 }
@@ -206,8 +209,11 @@ fn agent_step(step: &Step, agent: &AgentStep, problems: &mut Building<'_>) -> Op
 }
 
 /// Writes an output into the context: its entries into the fields of their names, the whole to a path.
-fn write_to_context(updates: bool, path: Option<Arc<str>>) -> Handler {
-    Handler::apply(move |output, context| {
+fn write_to_context(
+    updates: bool,
+    path: Option<Arc<str>>,
+) -> impl Fn(&Value, &mut Context) -> Result<(), Raised> + Send + Sync + 'static {
+    move |output, context| {
         if updates {
             context.update(output).ok_or_else(|| {
                 format!(
@@ -220,6 +226,20 @@ fn write_to_context(updates: bool, path: Option<Arc<str>>) -> Handler {
             context.set_path(path, output.clone())?;
         }
         Ok(())
+    }
+}
+
+/// Writes an output into the context, where all invariants must hold then.
+fn checked(
+    write: impl Fn(&Value, &mut Context) -> Result<(), Raised> + Send + Sync + 'static,
+    invariants: Vec<Arc<Expression>>,
+) -> Handler {
+    Handler::informed(move |decision| {
+        write(decision.value(), decision.context)?;
+        for invariant in &invariants {
+            holds(invariant, &decision)?;
+        }
+        Ok(Answer::Done)
     })
 }
 

@@ -146,7 +146,7 @@ pub(crate) static BLUEPRINT: Section = Section {
         optional(
             "imports",
             Shape::Named(&Shape::Text),
-            "Other blueprints by name: paths from this file's folder.",
+            "Other blueprints by name: paths from this file's folder. As a step such a blueprint keeps its `on_failure` and `static_invariants`; its `usage_limits` are for runs of its own.",
         ),
         optional(
             "usage_limits",
@@ -161,7 +161,7 @@ pub(crate) static BLUEPRINT: Section = Section {
         optional(
             "static_invariants",
             Shape::List(&Shape::Expression),
-            "Expressions that must hold after every step at the top level; the first one that doesn't fails the run.",
+            "Expressions that must hold after every step at the top level. One that doesn't fails the step, and what the step wrote is dropped.",
         ),
     ],
 };

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::model::{Blueprint, Condition, DefaultBranch, StatesStep, Step, StepKind};
+use crate::model::{Blueprint, Body, Condition, DefaultBranch, StatesStep, Step, StepKind};
 
 impl Blueprint {
     /// The pipeline as a Mermaid flowchart: steps as boxes, conditions as rhombs, maps and parallel steps as subgraphs.
@@ -12,11 +12,7 @@ impl Blueprint {
             nodes: 0,
             indent: 1,
         };
-        let steps = chart.sequence(&self.steps);
-        if let (Some((_, last)), Some(handler)) = (steps, &self.on_failure) {
-            let (begin, _) = chart.step(handler);
-            chart.line(&format!("{last} -. on failure .-> {begin}"));
-        }
+        chart.body(&self.body);
         chart.text
     }
 }
@@ -45,6 +41,14 @@ impl Chart {
         let id = self.id();
         self.line(&format!("{id}{open}\"{}\"{close}", escape(label)));
         id
+    }
+
+    fn body(&mut self, body: &Body) {
+        let steps = self.sequence(&body.steps);
+        if let (Some((_, last)), Some(handler)) = (steps, &body.on_failure) {
+            let (begin, _) = self.step(handler);
+            self.line(&format!("{last} -. on failure .-> {begin}"));
+        }
     }
 
     fn sequence(&mut self, steps: &[Step]) -> Ends {
@@ -178,7 +182,12 @@ impl Chart {
                 (id.clone(), id)
             }
             StepKind::States(states) => self.states(&step.name, states),
-            StepKind::Pipeline(pipeline) => self.subgraph(&step.name, &pipeline.steps),
+            StepKind::Pipeline(pipeline) => {
+                let id = self.open(&step.name);
+                self.body(&pipeline.body);
+                self.close();
+                (id.clone(), id)
+            }
         }
     }
 

@@ -17,11 +17,7 @@ use crate::template::DataTemplate;
 pub struct Blueprint {
     pub(crate) source: Arc<Source>,
     pub(crate) name: Arc<str>,
-    pub(crate) steps: Arc<Vec<Step>>,
-    /// Runs when the pipeline has failed.
-    pub(crate) on_failure: Option<Arc<Step>>,
-    /// Hold after every step at the top level.
-    pub(crate) invariants: Vec<Arc<Expression>>,
+    pub(crate) body: Arc<Body>,
     pub(crate) limits: UsageLimits,
     pub(crate) requirements: Vec<Requirement>,
     /// Where each step stands, by its name; this file's own come first.
@@ -56,6 +52,16 @@ impl Blueprint {
     pub fn requirements(&self) -> &[Requirement] {
         &self.requirements
     }
+}
+
+/// What a pipeline does, as a whole file or as one step of another one.
+#[derive(Debug)]
+pub(crate) struct Body {
+    pub(crate) steps: Vec<Step>,
+    /// Runs when the pipeline has failed.
+    pub(crate) on_failure: Option<Step>,
+    /// Hold after every one of its steps.
+    pub(crate) invariants: Vec<Arc<Expression>>,
 }
 
 /// A permission that an agent needs.
@@ -297,7 +303,7 @@ pub(crate) struct HumanStep {
 
 #[derive(Debug)]
 pub(crate) struct PipelineStep {
-    pub(crate) steps: Arc<Vec<Step>>,
+    pub(crate) body: Arc<Body>,
     /// What its context has to do with the one around it; `None` when it is the same.
     pub(crate) context: Option<OwnContext>,
 }

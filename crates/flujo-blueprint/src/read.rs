@@ -15,7 +15,7 @@ use flujo_core::usage::{Cost, UsageLimits};
 
 use crate::agents;
 use crate::grammar::VERSIONS;
-use crate::model::{Blueprint, Requirement};
+use crate::model::{Blueprint, Body, Requirement};
 use crate::node::Node;
 use crate::position::{Position, Source};
 use crate::problem::{Problem, Problems, Reporter, did_you_mean};
@@ -213,9 +213,11 @@ fn read(document: &Node, reporter: &mut Reporter, reading: &Reading) -> Option<B
     Some(Blueprint {
         source: Arc::clone(reporter.source()),
         name,
-        steps: Arc::new(top),
-        on_failure: on_failure.ok()?.map(Arc::new),
-        invariants: invariants.into_iter().collect::<Option<_>>()?,
+        body: Arc::new(Body {
+            steps: top,
+            on_failure: on_failure.ok()?,
+            invariants: invariants.into_iter().collect::<Option<_>>()?,
+        }),
         limits: document.get("usage_limits").map(read_limits).unwrap_or_default(),
         requirements,
         places,

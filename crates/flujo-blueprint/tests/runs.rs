@@ -373,3 +373,69 @@ async fn an_answer_that_its_place_in_the_context_refuses_fails_the_step_and_is_w
         );
     }
 }
+
+#[tokio::test]
+async fn an_imported_blueprint_keeps_its_failure_route_and_its_invariants() {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = "static_invariants: ['output != \"bad\"']
+on_failure: {name: rescue, agent: {type: template, template: 'saved from {{ input.error }}'}}
+steps:
+  - {name: take, agent: {type: template, template: '{{ input }}'}}
+  - {name: dig, agent: {type: extract, regex: {pattern: '[a-z]+'}}, config: {max_retries: 0}}
+";
+    std::fs::write(folder.path().join("inner.yaml"), inner).unwrap();
+    let outer = folder.path().join("outer.yaml");
+    for step in [
+        "{name: o, uses: imports.inner}",
+        "{name: o, kind: pipeline, uses: imports.inner, context: {inherit: true}}",
+    ] {
+        std::fs::write(&outer, format!("imports: {{inner: inner.yaml}}\nsteps: [{step}]")).unwrap();
+        let blueprint = Blueprint::load(&outer).unwrap();
+        assert!(
+            blueprint.to_mermaid().contains("on failure"),
+            "{}",
+            blueprint.to_mermaid()
+        );
+        let runner = Runner::builder(blueprint.pipeline().unwrap()).build().unwrap();
+        for (input, because) in [("bad", "the invariant"), ("1", "match")] {
+            let done = runner.run(Value::from(input), Context::new()).await;
+            let output = done.output().and_then(Value::as_str).unwrap_or_default();
+            assert!(
+                output.starts_with("saved from") && output.contains(because),
+                "{:?}",
+                done.finish.outcome
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_invariant_that_does_not_hold_fails_the_step_at_once_and_its_fallback_is_held_to_it_too() {
+    let text = |fallback: &str| {
+        format!(
+            "static_invariants: ['output != \"bad\"']
+steps:
+  - name: s
+    agent: {{type: template, template: '{{{{ input }}}}'}}
+    sink_to: kept
+    config: {{max_retries: 3}}
+    fallback: {{name: f, agent: {{type: template, template: '{fallback}'}}}}
+"
+        )
+    };
+    let done = run(&text("better than {{ input }}"), Value::from("bad")).await;
+    assert_eq!(
+        done.output(),
+        Some(&Value::from("better than bad")),
+        "{:?}",
+        done.finish.outcome
+    );
+    assert_eq!(done.finish.history.records[0].attempts, 1);
+    assert_eq!(
+        done.finish.context.get("kept"),
+        None,
+        "what was written is dropped"
+    );
+    let done = run(&text("bad"), Value::from("bad")).await;
+    assert_eq!(done.status(), "failed");
+}

@@ -7,7 +7,7 @@ use flujo_core::config::{OptimizationConfig, OptimizationConfigError, Twin};
 use flujo_core::context::{Context, MergeRules};
 use flujo_core::machine::{Finish, Outcome, Record, Status, Stop};
 use flujo_core::pipeline::CompileError;
-use flujo_core::plan::{Kind, Plan, Work};
+use flujo_core::plan::{Kind, Plan};
 use flujo_core::stats::{PartStatistics, PerformanceStatistics, RunFacts, Statistics, StepFact, StepSlot};
 use flujo_core::usage::UsageLimits;
 use flujo_core::value::Value;
@@ -140,28 +140,10 @@ impl RunnerBuilder {
         for ((id, _), row) in steps.iter().zip(rows) {
             slots[id.0 as usize] = Some(row);
         }
-        let reads_steps = plan.nodes().any(|(_, node)| match &node.kind {
+        let reads_steps = plan.nodes().any(|(_, node)| {
             // A plugin may redirect to an agent.
-            Kind::Step(step) => {
-                let agent = match &step.work {
-                    Work::Call(agent) => Some(agent),
-                    Work::Body(_) => None,
-                };
-                let informed = step.validators.iter().chain(agent).any(Handler::is_informed);
-                informed || !step.plugins.is_empty()
-            }
-            Kind::Conditional(node) => node.condition.is_informed(),
-            Kind::Map(node) => node.items.is_informed(),
-            Kind::Loop(node) => {
-                let mappers = [&node.first_input, &node.next_input, &node.output];
-                node.exit.is_informed() || mappers.into_iter().flatten().any(Handler::is_informed)
-            }
-            Kind::States(node) => node.next.is_informed(),
-            Kind::Human(node) => {
-                let default = node.default.as_ref();
-                node.question.is_informed() || default.is_some_and(Handler::is_informed)
-            }
-            _ => false,
+            let redirects = matches!(&node.kind, Kind::Step(step) if !step.plugins.is_empty());
+            redirects || node.callables().any(Handler::is_informed)
         });
         Ok(Runner(Arc::new(Running {
             plan,

@@ -303,3 +303,35 @@ async fn a_run_that_has_told_of_its_pause_is_not_cancelled_after_it() {
     assert_eq!(ends, ["paused"]);
     assert_eq!(run.await.status(), "paused");
 }
+
+#[tokio::test]
+async fn a_step_in_a_step_of_its_name_tells_its_own_attempts() {
+    let tried = AtomicBool::new(false);
+    let flaky = Handler::processor(move |input, _| {
+        if tried.swap(true, Ordering::Relaxed) {
+            Ok(input.clone())
+        } else {
+            Err("not yet".into())
+        }
+    });
+    let step = Step::body("s", Step::new("s", flaky).retries(1));
+    let told = told(&all(step, Value::Null).await);
+    let failed: Vec<_> = told
+        .iter()
+        .filter(|line| line.starts_with("attempt_failed s 1"))
+        .collect();
+    assert_eq!(failed.len(), 1, "{told:?}");
+
+    let tried = Step::body(
+        "s",
+        Step::body("s", Parallel::new("s").branch("a", plus_one("a"))),
+    );
+    let runner = Runner::builder(tried).build().expect("it can run");
+    let done = runner.run(Value::Int(1), Context::new()).await;
+    let history = &done.finish.history;
+    let [(inner, _)] = done.plan.below(history, 0).collect::<Vec<_>>()[..] else {
+        panic!("{history:?}");
+    };
+    let construct = done.plan.construct(history, inner);
+    assert_eq!(construct.map(|(_, record)| record.lanes().len()), Some(1));
+}

@@ -78,3 +78,52 @@ async fn a_validator_sees_them_and_decisions_that_do_not_ask_are_told_nothing() 
     let pipeline = Pipeline::from(constant("first", Value::Int(1))).then(Step::new("plain", plain));
     assert_eq!(output(pipeline).await, Some(Value::Bool(true)));
 }
+
+#[tokio::test]
+async fn every_decision_that_asks_is_told_whatever_it_decides_and_alone() {
+    let told = || {
+        Handler::informed(|decision| match step(&decision.steps, "first") {
+            Value::Null => Err("nothing was told".into()),
+            _ => Ok(Answer::Value {
+                value: decision.value().clone(),
+                usage: Usage::ZERO,
+            }),
+        })
+    };
+    let applied = Handler::informed(|decision| {
+        decision
+            .context
+            .set("seen", step(&decision.steps, "first").clone());
+        Ok(Answer::Done)
+    });
+    let same = || constant("same", Value::Int(2));
+    let choose = || Conditional::new("choose", |_, _| Ok("only".to_owned())).branch("only", same());
+    let two = || Value::list([Value::Int(1), Value::Int(2)]);
+    let alone: [(&str, Pipeline); 7] = [
+        ("prompt processor", same().prompt_processor(told()).into()),
+        ("output processor", same().output_processor(told()).into()),
+        ("apply", same().apply(applied).into()),
+        ("branch input", choose().input_mapper(told()).into()),
+        ("branch output", choose().output_mapper(told()).into()),
+        (
+            "collect",
+            Parallel::new("fan").branch("a", same()).collect(told()).into(),
+        ),
+        (
+            "collect of a map",
+            MapOver::new("each", same())
+                .items(move |_, _| Ok(vec![two()]))
+                .collect(told())
+                .into(),
+        ),
+    ];
+    for (what, pipeline) in alone {
+        let runner = Runner::builder(Pipeline::from(constant("first", Value::Int(1))).then(pipeline));
+        let runner = runner.build().expect("the pipeline can run");
+        let done = runner.run(Value::Null, Context::new()).await;
+        assert_eq!(done.status(), "completed", "{what}: {:?}", done.finish.outcome);
+        if what == "apply" {
+            assert_eq!(done.finish.context.get("seen"), Some(&Value::Int(1)));
+        }
+    }
+}

@@ -365,7 +365,7 @@ fn pipeline(
     deadline: Option<Duration>,
     problems: &mut Building<'_>,
 ) -> Pipeline {
-    let body = sequence(&pipeline.steps, problems);
+    let body = super::body(&pipeline.body, problems);
     let Some(context) = &pipeline.context else {
         return match deadline {
             Some(deadline) => body.as_step_within(Arc::clone(&step.name), deadline),

@@ -13,8 +13,8 @@ use super::policy::{count, policy, seconds, word};
 use super::validator::validators;
 use super::{Imports, NO_PRICE, NamedAgent, read_limits};
 use crate::model::{
-    AgentSource, AgentStep, Branch, Condition, ConditionalStep, DefaultBranch, ItemFailure, Life, MapStep,
-    MergeStrategy, OwnContext, ParallelStep, PipelineStep, Reduce, Step, StepKind,
+    AgentSource, AgentStep, Body, Branch, Condition, ConditionalStep, DefaultBranch, ItemFailure, Life,
+    MapStep, MergeStrategy, OwnContext, ParallelStep, PipelineStep, Reduce, Step, StepKind,
 };
 use crate::node::Node;
 use crate::position::Position;
@@ -180,7 +180,7 @@ impl<'d> StepReader<'d> {
             .get("input")
             .map(|input| DataTemplate::read(input, &["attempt"], &names, reporter));
         let agent = match agent? {
-            Used::Pipeline(steps) => {
+            Used::Pipeline(body) => {
                 if let Some(entry) = node.entry("input") {
                     reporter.report_with_hint(
                         Rule::KeyConflict,
@@ -189,7 +189,7 @@ impl<'d> StepReader<'d> {
                         "put it on a step inside that blueprint",
                     );
                 }
-                return Some(StepKind::Pipeline(PipelineStep { steps, context: None }));
+                return Some(StepKind::Pipeline(PipelineStep { body, context: None }));
             }
             Used::Agent(name, position, config) => (name, position, AgentSource::Shipped(config)),
             Used::Function(path, position) => (Arc::from(""), position, AgentSource::Function(path)),
@@ -377,10 +377,14 @@ impl<'d> StepReader<'d> {
     }
 
     fn pipeline(&mut self, node: &Node, reporter: &mut Reporter) -> Option<PipelineStep> {
-        let steps = match (node.get("steps"), node.get("uses")) {
-            (Some(steps), None) => Some(Arc::new(self.sequence(steps, reporter))),
+        let body = match (node.get("steps"), node.get("uses")) {
+            (Some(steps), None) => Some(Arc::new(Body {
+                steps: self.sequence(steps, reporter),
+                on_failure: None,
+                invariants: Vec::new(),
+            })),
             (None, Some(uses)) => match self.uses(uses, reporter)? {
-                Used::Pipeline(steps) => Some(steps),
+                Used::Pipeline(body) => Some(body),
                 Used::Agent(name, ..) | Used::Function(name, _) => {
                     reporter.report_with_hint(
                         Rule::KeyConflict,
@@ -402,7 +406,7 @@ impl<'d> StepReader<'d> {
             }
         };
         Some(PipelineStep {
-            steps: steps?,
+            body: body?,
             context: node.get("context").map(own_context),
         })
     }

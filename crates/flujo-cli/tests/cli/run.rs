@@ -84,6 +84,50 @@ fn the_fallback_of_a_construct_is_shown_beside_its_lanes() {
 }
 
 #[test]
+fn invariants_hide_neither_attempts_nor_lanes() {
+    let context = TestContext::new();
+    context.file(
+        "held.yaml",
+        "static_invariants: ['true']
+steps:
+  - name: again
+    agent: {type: template, template: '{{ input.attempt }}'}
+    input: {attempt: '{{ attempt }}'}
+    validators: [{expression: 'output == \"2\"'}]
+  - name: both
+    kind: parallel
+    branches:
+      a: {name: a, agent: {type: template, template: 'a'}}
+      b: {name: b, agent: {type: template, template: 'b'}}
+    sink_to: both
+",
+    );
+    let said = context.run("run held.yaml --json --progress lines");
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    let result: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
+    let again = &result["steps"][0];
+    assert_eq!(
+        (&again["name"], &again["attempts"]),
+        (&"again".into(), &2.into()),
+        "{}",
+        said.stdout
+    );
+    assert!(
+        said.stderr.contains("again: attempt failed (attempt 1)"),
+        "{}",
+        said.stderr
+    );
+    let both = &result["steps"][1];
+    assert_eq!(both["lanes"][1]["name"], "b", "{}", said.stdout);
+    assert_eq!(
+        result["steps"][1]["steps"].as_array().map(Vec::len),
+        Some(0),
+        "{}",
+        said.stdout
+    );
+}
+
+#[test]
 fn without_a_terminal_each_event_is_a_line() {
     let context = TestContext::new();
     context.file(

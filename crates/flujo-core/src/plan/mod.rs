@@ -55,7 +55,8 @@ impl<C> Plan<C> {
     }
 
     /// The construct that a step of the same name runs as its work: to the user the two are one step, with the attempts
-    /// of the one and the branches, items or iterations of the other.
+    /// of the one and the branches, items or iterations of the other. A step in a step stays one of its own: both have
+    /// attempts.
     pub fn construct_in(&self, step: NodeId) -> Option<NodeId> {
         construct_in(&self.nodes, step)
     }
@@ -79,11 +80,12 @@ impl<C> Plan<C> {
 /// See [`Plan::construct_in`].
 pub(crate) fn construct_in<C>(nodes: &[Node<C>], step: NodeId) -> Option<NodeId> {
     let node = nodes.get(step.0 as usize)?;
-    match &node.kind {
-        Kind::Step(work) => match work.work {
-            Work::Body(body) => (nodes.get(body.0 as usize)?.name == node.name).then_some(body),
-            Work::Call(_) => None,
-        },
-        _ => None,
-    }
+    let Kind::Step(step) = &node.kind else {
+        return None;
+    };
+    let Work::Body(body) = step.work else {
+        return None;
+    };
+    let inside = nodes.get(body.0 as usize)?;
+    (inside.name == node.name && !matches!(inside.kind, Kind::Step(_))).then_some(body)
 }

@@ -6,7 +6,7 @@ use flujo_agents::AgentConfig;
 
 use super::StepReader;
 use crate::agents;
-use crate::model::Step;
+use crate::model::Body;
 use crate::node::Node;
 use crate::position::Position;
 use crate::problem::{Reporter, did_you_mean};
@@ -18,7 +18,7 @@ use crate::structure::{misspells, name_text};
 pub(super) enum Used {
     Agent(Arc<str>, Position, Arc<AgentConfig>),
     Function(Arc<str>, Position),
-    Pipeline(Arc<Vec<Step>>),
+    Pipeline(Arc<Body>),
 }
 
 impl StepReader<'_> {
@@ -80,7 +80,7 @@ impl StepReader<'_> {
         }
         if let Some(import) = written.strip_prefix("imports.") {
             if let Some((_, blueprint)) = self.imports.iter().find(|(name, _)| name == import) {
-                return Some(Used::Pipeline(Arc::clone(&blueprint.as_ref()?.steps)));
+                return Some(Used::Pipeline(Arc::clone(&blueprint.as_ref()?.body)));
             }
             reporter.report_with_hint(
                 Rule::UnknownImport,
