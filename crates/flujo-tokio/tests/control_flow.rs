@@ -398,6 +398,34 @@ async fn a_failure_route_can_read_the_partial_history_and_both_errors_are_named_
 }
 
 #[tokio::test]
+async fn a_failure_inside_imports_is_told_with_the_place_and_attempts_of_the_step_that_failed() {
+    let told = |failure: flujo_tokio::StepFailure| Ok(failure.to_value());
+    let same = || Step::new("same", Handler::processor(|seen, _| Ok(seen.clone())));
+    let inner = Import::new(
+        "inner",
+        Pipeline::from(plus("before", 1)).then(failing("work").retries(2)),
+    );
+    let fan = Parallel::new("fan").branch("only", failing("work").retries(1));
+    let cases = [
+        (
+            Pipeline::from(Import::new("outer", inner)),
+            ("work", "outer/inner/work", 3),
+        ),
+        (Pipeline::from(Import::new("outer", fan)), ("fan", "outer/fan", 0)),
+    ];
+    for (whole, (name, path, attempts)) in cases {
+        let whole = whole.on_failure_with(told, same());
+        let done = run(whole, Value::from(1), Context::new()).await;
+        let failure = done.output().expect("the handler's output");
+        let place = ["step", "path", "attempts"].map(|key| failure.get(key).cloned().unwrap_or_default());
+        assert_eq!(
+            place,
+            [Value::from(name), Value::from(path), Value::from(attempts)]
+        );
+    }
+}
+
+#[tokio::test]
 async fn an_import_has_a_context_of_its_own_with_fields_passed_in_and_brought_back() {
     let child = Step::new(
         "child",

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flujo_core::machine::{Failure, History, Record};
+use flujo_core::machine::{Failure, History, Outcome, Record};
 use flujo_core::plan::{GuardNode, Plan};
 use flujo_core::value::Value;
 
@@ -43,7 +43,13 @@ impl StepFailure {
             let own = record.failure.as_ref();
             own.is_some_and(|own| Arc::ptr_eq(own, failure)) || *plan.node(record.node).name == *failure.step
         };
-        let record = records.iter().rev().find(of);
+        let mut record = records.iter().rev().find(of);
+        // A pipeline with a context of its own fails as the lane it ran in did, and its steps are recorded there.
+        while let Some(inner) =
+            record.and_then(|record| ended_with(failure, record)?.records.iter().rev().find(of))
+        {
+            record = Some(inner);
+        }
         Self {
             step: Arc::clone(&failure.step),
             path: record.map_or_else(
@@ -76,6 +82,16 @@ impl StepFailure {
             ("input", self.input.clone()),
         ])
     }
+}
+
+/// What happened in the lane of a record that ended with this very failure, if one did.
+fn ended_with<'h>(failure: &Arc<Failure<Tokio>>, record: &'h Record<Tokio>) -> Option<&'h History<Tokio>> {
+    let mut lanes = record.lanes().iter().filter_map(|lane| lane.finish.as_ref());
+    let finish = lanes.find(|finish| match &finish.outcome {
+        Outcome::Failed(own) => Arc::ptr_eq(own, failure),
+        _ => false,
+    })?;
+    Some(&finish.history)
 }
 
 /// A record as part of a history that begins at `first`.
