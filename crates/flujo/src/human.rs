@@ -14,19 +14,24 @@ use crate::pipeline::{Pipeline, Stage};
 use crate::read::Read;
 use crate::{Context, Payload, Unify};
 
+/// A question whose answer has no type yet: [`answered_by`](Self::answered_by) gives it one, and then it can be checked and
+/// written down. As it stands it is answered by text.
+#[must_use = "a question is not asked until its pipeline runs"]
+pub struct Question<I, C = ()> {
+    untyped: Untyped,
+    types: PhantomData<fn(I, C)>,
+}
+
 /// Asks somebody outside and waits: the run pauses at this very point ([`RunError::Paused`](crate::RunError::Paused)) and
 /// goes on with the answer as output ([`Flujo::resume`](crate::Flujo::resume)).
 #[must_use = "a question is not asked until its pipeline runs"]
 pub struct Human<I, A, C = ()> {
     untyped: Untyped,
-    sinks: Vec<Sink>,
     types: PhantomData<fn(I, C) -> A>,
 }
 
-type Sink = Box<dyn FnOnce(Untyped) -> Untyped + Send>;
-
 /// A question under a name; `message` makes what is asked from the input. It is answered by text, unless
-/// [`answered_by`](Human::answered_by) says otherwise.
+/// [`answered_by`](Question::answered_by) says otherwise.
 ///
 /// ```
 /// use flujo::{BoxError, Flujo, RunError, human, step};
@@ -42,27 +47,25 @@ type Sink = Box<dyn FnOnce(Untyped) -> Untyped + Send>;
 /// assert_eq!(flujo.resume(&paused, true).await?.output, "published");
 /// # Ok(()) }
 /// ```
-pub fn human<A, F>(name: impl Into<Arc<str>>, message: F) -> Human<F::In, String, F::Context>
+pub fn human<A, F>(name: impl Into<Arc<str>>, message: F) -> Question<F::In, F::Context>
 where
     F: Read<A>,
     F::Out: Into<String>,
 {
-    Human {
+    Question {
         untyped: Untyped::new(name).question(move |input, context| {
             let message: String = message.read(input, context)?.into();
             Ok(Value::from(message))
         }),
-        sinks: Vec::new(),
         types: PhantomData,
     }
 }
 
-impl<I: Payload, A: Payload, C: Context> Human<I, A, C> {
+impl<I: Payload, C: Context> Question<I, C> {
     /// The type of the answer: anything that can be made from data.
-    pub fn answered_by<B: Payload + DeserializeOwned>(self) -> Human<I, B, C> {
+    pub fn answered_by<A: Payload + DeserializeOwned>(self) -> Human<I, A, C> {
         Human {
-            untyped: self.untyped,
-            sinks: Vec::new(),
+            untyped: self.untyped.accept(|answer, _| typed::<A>(answer)),
             types: PhantomData,
         }
     }
@@ -72,14 +75,26 @@ impl<I: Payload, A: Payload, C: Context> Human<I, A, C> {
         self
     }
 
-    fn then(mut self, sink: impl FnOnce(Untyped) -> Untyped + Send + 'static) -> Self {
-        self.sinks.push(Box::new(sink));
+    /// How long an answer may take; see [`Human::timeout`].
+    pub fn timeout(self, timeout: Duration) -> Self {
+        self.with(|human| human.timeout(timeout))
+    }
+
+    /// The longest active time the step may take; see [`Human::deadline`].
+    pub fn deadline(self, deadline: Duration) -> Self {
+        self.with(|human| human.deadline(deadline))
+    }
+}
+
+impl<I: Payload, A: Payload, C: Context> Human<I, A, C> {
+    fn with(mut self, configure: impl FnOnce(Untyped) -> Untyped) -> Self {
+        self.untyped = configure(self.untyped);
         self
     }
 
     /// Accepts an answer, or says why not: the question stays open then, and the pause shows the reason.
     pub fn validate(self, validate: impl Fn(&A) -> Result<(), String> + Send + Sync + 'static) -> Self {
-        self.then(move |human| {
+        self.with(move |human| {
             human.accept(move |answer, _| {
                 validate(look::<A>(&answer)?)?;
                 Ok(answer)
@@ -95,7 +110,7 @@ impl<I: Payload, A: Payload, C: Context> Human<I, A, C> {
     where
         C: Unify<D>,
     {
-        let sunk = self.then(move |human| {
+        let sunk = self.with(move |human| {
             human.accept(move |answer, fields| {
                 let mut context = D::load(fields)?;
                 sink(look::<A>(&answer)?, &mut context);
@@ -105,7 +120,6 @@ impl<I: Payload, A: Payload, C: Context> Human<I, A, C> {
         });
         Human {
             untyped: sunk.untyped,
-            sinks: sunk.sinks,
             types: PhantomData,
         }
     }
@@ -116,7 +130,7 @@ impl<I: Payload, A: Payload, C: Context> Human<I, A, C> {
         A: Serialize,
     {
         let path = path.into();
-        self.then(move |human| {
+        self.with(move |human| {
             human.accept(move |answer, fields| {
                 let data = flujo_core::value::to_value(look::<A>(&answer)?)?;
                 fields.set_path(&path, data)?;
@@ -153,14 +167,22 @@ fn typed<A: Payload + DeserializeOwned>(answer: Value) -> Result<Value, Raised> 
     }
 }
 
-impl<I: Payload, A: Payload + DeserializeOwned, C: Context> Stage for Human<I, A, C> {
+impl<I: Payload, C: Context> Stage for Question<I, C> {
+    type In = I;
+    type Out = String;
+    type Context = C;
+
+    fn into_pipeline(self) -> Pipeline<I, String, C> {
+        self.answered_by::<String>().into_pipeline()
+    }
+}
+
+impl<I: Payload, A: Payload, C: Context> Stage for Human<I, A, C> {
     type In = I;
     type Out = A;
     type Context = C;
 
     fn into_pipeline(self) -> Pipeline<I, A, C> {
-        let human = self.untyped.accept(|answer, _| typed::<A>(answer));
-        let human = self.sinks.into_iter().fold(human, |human, sink| sink(human));
-        Pipeline::typed(human.into(), None)
+        Pipeline::typed(self.untyped.into(), None)
     }
 }

@@ -104,7 +104,7 @@ pub use agentic::{AgentCommand, AgentTurn, AgenticLoop, Planning, agentic_loop};
 pub use branch::{Branch, branch};
 pub use context::{Context, ContextError, Unify};
 pub use handler::Handler;
-pub use human::{Human, human};
+pub use human::{Human, Question, human};
 pub use map::MapOver;
 pub use parallel::{BranchError, BranchResults, Branches, Parallel, parallel};
 pub use payload::Payload;

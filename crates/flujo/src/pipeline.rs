@@ -9,7 +9,7 @@ use flujo_tokio::{Handler, Pipeline as Untyped};
 
 use crate::agentic::AgenticLoop;
 use crate::branch::Branch;
-use crate::human::Human;
+use crate::human::{Human, Question};
 use crate::map::MapOver;
 use crate::parallel::Parallel;
 use crate::read::Read;
@@ -242,5 +242,6 @@ composable!(
     Loop<I, O, C>,
     StateMachine<I, C>,
     Human<I, O, C>,
+    Question<I, C>,
     AgenticLoop<I, O, C>
 );

@@ -153,3 +153,18 @@ async fn nobody_s_answer_is_the_default_and_a_paused_run_can_be_cancelled() {
         Err(RunError::Cancelled { .. })
     ));
 }
+
+#[tokio::test]
+async fn a_question_that_names_no_type_is_answered_by_text_in_the_middle_of_a_pipeline() {
+    let shout = step("shout", |text: String| async move {
+        Ok::<_, BoxError>(text.to_uppercase())
+    });
+    let flujo = Flujo::new(human("ask", |text: &String| text.clone()) >> shout);
+    let (run, _) = paused(flujo.run("who?".into()).await);
+    let (run, _) = paused(flujo.resume(&run, 7).await);
+    assert!(run.pauses()[0].rejected.is_some(), "a number is no text");
+    assert_eq!(
+        flujo.resume(&run, "me".to_owned()).await.expect("it ends").output,
+        "ME"
+    );
+}
