@@ -224,7 +224,7 @@ impl RunRecord {
             "total_tokens" => object(py, finish.usage.tokens),
             "final_pipeline_context" => finish.context.plain(py),
             "success" => object(py, matches!(finish.outcome, Outcome::Completed(_))),
-            "status" => object(py, status(&finish.outcome)),
+            "status" => object(py, finish.outcome.name()),
             "output" => Ok(if let Outcome::Completed(output) = &finish.outcome {
                 output.bind(py).clone()
             } else {
@@ -243,16 +243,6 @@ impl RunRecord {
             }),
             other => Err(unknown(other)),
         }
-    }
-}
-
-pub(super) fn status(outcome: &Outcome<Python3>) -> &'static str {
-    match outcome {
-        Outcome::Completed(_) => "completed",
-        Outcome::Failed(_) | Outcome::Stopped(Stop::Fatal(_)) => "failed",
-        Outcome::Stopped(Stop::Cancelled | Stop::Aborted(_)) => "cancelled",
-        Outcome::Stopped(Stop::Paused) => "paused",
-        Outcome::Stopped(Stop::LimitExceeded(_)) => "limit_exceeded",
     }
 }
 
@@ -424,7 +414,7 @@ impl StepRecord {
             }
             "token_counts" => object(py, usage.tokens),
             "cost_usd" => object(py, usage.cost.dollars()),
-            "feedback" => Ok(match (failure, finish.map(|finish| status(&finish.outcome))) {
+            "feedback" => Ok(match (failure, finish.map(|finish| finish.outcome.name())) {
                 (Some(failure), _) => object(
                     py,
                     format!("Pipeline failed - step '{}': {failure}", failure.step),

@@ -281,7 +281,7 @@ fn end(py: Python<'_>, under_way: UnderWay, finish: Box<Finish>) -> PyResult<PyE
     reset_place(py, place_token)?;
     shared.record(&finish, began, shared.now(py));
     if let Some((paused, _)) = paused {
-        paused.get().end(record::status(&finish.outcome));
+        paused.get().end(finish.outcome.name());
         shared.engine.paused.release(paused.bind(py))?;
     }
     let finish: Arc<Finish> = Arc::from(finish);

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use flujo_core::machine::{ExitReason, History, Record, Status};
-use flujo_core::plan::Kind;
 use pyo3::prelude::*;
 
 use super::super::domain::{Finish, Python3};
@@ -45,14 +44,7 @@ pub(super) struct Shown<'h> {
 impl<'h> Shown<'h> {
     pub(super) fn of(plan: &PlanWithSteps, history: &'h History<Python3>, place: u32) -> Option<Self> {
         let record = history.records.get(place as usize)?;
-        let inner = |record: &Record<Python3>| plan.plan.node(record.node).inner;
-        let construct = match plan.plan.node(record.node).kind {
-            Kind::Step(_) => history
-                .children(Some(place))
-                .filter(|(_, child)| inner(child))
-                .last(),
-            _ => None,
-        };
+        let construct = plan.plan.construct(history, place);
         Some(Self {
             history,
             step: Placed { place, record },
