@@ -76,6 +76,14 @@ async def test_an_answer_that_breaks_an_invariant_leaves_the_question_open(own: 
     assert [said.human_response for said in context.hitl_history] == [4]
 
 
+async def test_a_default_that_breaks_an_invariant_fails_the_step() -> None:
+    step = ask(sink_to="count", static_invariants=[small], default=12, timeout_s=1e-9)
+    runner = Flujo(step, context_model=Order)
+    done = await runner.resume_async(await runner.run_async(1))
+    assert (done.status, done.final_pipeline_context.count) == ("failed", 0)
+    assert "the invariant 'small' doesn't hold" in (done.step_history[0].feedback or "")
+
+
 # --- failure routes
 
 
