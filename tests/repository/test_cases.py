@@ -30,14 +30,16 @@ REQUIRED = [
     "P36",
     "P39",
 ]
-REQUIRED += ["P29", "P30", "P31", "P33", "P34", "P36"]
+REQUIRED += [f"D{number:02}" for number in range(1, 22)]
 TEST = re.compile(r"`([\w./-]+\.(?:rs|py))::(\w+)`")
 WAITS = re.compile(r"waits for issue \d+")
 
 
 def rows() -> list[list[str]]:
-    """Case, clause, where it is tested: the cells of every table row that begins with a case."""
-    lines = [line for line in CASES.read_text(encoding="utf-8").splitlines() if re.match(r"\| P\d\d ", line)]
+    """Case, clause, where it is tested: the cells of every table row that begins with a case or a promise."""
+    lines = [
+        line for line in CASES.read_text(encoding="utf-8").splitlines() if re.match(r"\| [PD]\d\d ", line)
+    ]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
