@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import pickle
-import re
 from typing import Any
 
 import pytest
@@ -263,28 +262,6 @@ async def test_a_pipeline_s_on_finish_gets_the_result_of_each_run() -> None:
 async def test_what_is_not_there_yet_is_refused_not_ignored() -> None:
     with pytest.raises(ConfigurationError, match=r"(?s)background.*runner\.start.*durable runs"):
         await Flujo(Step("s", StubAgent(["x"]), execution_mode="background")).run_async(1)
-
-
-@pytest.mark.parametrize(
-    ("options", "cure"),
-    [
-        ({"validate_fields": True}, "in any case"),
-        ({"input_keys": ["a"]}, "validate_graph"),
-        ({"output_keys": ["a"]}, "validate_graph"),
-        ({"context_include_keys": []}, "inherit_context=False"),
-        ({"field_mapping": {"a": ["x"]}}, "merge_strategy"),
-        ({"ignore_branch_names": True}, "leave it out"),
-    ],
-)
-async def test_fields_that_nothing_reads_are_refused_with_what_to_do_instead(options: Any, cure: str) -> None:
-    inner = Step("s", StubAgent(["x"]))
-    [field] = options
-    given = Step.parallel("fan", {"a": inner}, **options)
-    with pytest.raises(ConfigurationError, match=rf"(?s)'fan' has .*{field}.*{re.escape(cure)}"):
-        await Flujo(Step("before", StubAgent(["x"])) >> given).run_async(1)
-    if field in Step._fields:
-        with pytest.raises(ConfigurationError, match=field):
-            await Flujo(Step("s", StubAgent(["x"]), **options)).run_async(1)
 
 
 async def test_resources_reach_the_steps_that_name_them() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from flujo._native import Callable, PlanBuilder
 from flujo.application._callables import called, describe_facts, required_count
+from flujo.application._kept_fields import MergeKept, by_strategy, kept_fields
 from flujo.application._lowering import Around, Lowering, life_of, sequence
 
 
@@ -121,21 +122,24 @@ def _optional_mapper(step: Any, keys: dict[Any, int] | None = None) -> AnyCallab
     return mapper
 
 
-def _merge(strategy: Any, name: str) -> Callable | None:
+def _merge(step: Any) -> Callable | None:
+    strategy = step.merge_strategy
+    name = f"the merge of {step.name!r}"
+    keeps = kept_fields(step)
     if callable(strategy):
         from flujo.domain.dsl._signature import analyse_callable
 
         facts = analyse_callable(strategy)
-        return Callable(
-            strategy,
-            "merge",
-            name=f"the merge of {name!r}",
-            worker=not (facts.is_async or facts.inline),
-            context_by_position=True,
-        )
+        merge = strategy if keeps is None else MergeKept(strategy, keeps)
+        worker = not (facts.is_async or facts.inline)
+        return Callable(merge, "merge", name=name, worker=worker, context_by_position=True)
     if strategy.value == "no_merge":
         return None
-    return Callable(strategy.value, "merge", name=f"the merge of {name!r}")
+    if keeps is None:
+        return Callable(strategy.value, "merge", name=name)
+    return Callable(
+        MergeKept(by_strategy(strategy.value), keeps), "merge", name=name, context_by_position=True
+    )
 
 
 def _parallel(builder: PlanBuilder, step: Any, around: Around) -> Lowering:
@@ -161,7 +165,7 @@ def _parallel(builder: PlanBuilder, step: Any, around: Around) -> Lowering:
         select=select,
         on_failure=step.on_branch_failure.value,
         max_concurrency=step.max_concurrency,
-        merge=_merge(step.merge_strategy, step.name),
+        merge=_merge(step),
         deadline_s=_deadline(step, around),
     )
 
@@ -195,7 +199,7 @@ def _map(builder: PlanBuilder, step: Any, around: Around) -> Lowering:
         object=step,
         on_failure=on_failure,
         max_concurrency=step.max_concurrency,
-        merge=_merge(step.merge_strategy, step.name),
+        merge=_merge(step),
         deadline_s=_deadline(step, around),
     )
 

@@ -214,32 +214,6 @@ def _refuse_what_is_to_come(step: Any) -> None:
             "`runner.start`, which runs in the background, comes with durable runs; until then give the step to a "
             "runner of its own and start that: asyncio.create_task(runner.run_async(x))",
         ),
-        (
-            step.validate_fields,
-            "validate_fields",
-            "what updates_context and sink_to write is checked against the context's fields in any case",
-        ),
-        (
-            step.input_keys or step.output_keys,
-            "input_keys or output_keys",
-            "annotate what the agents take and give: pipeline.validate_graph() says where they don't fit",
-        ),
-        (
-            getattr(step, "context_include_keys", None) is not None,
-            "context_include_keys",
-            "branches see the whole context, without copying it; to hide fields from one, make it a pipeline with a "
-            "context of its own: pipeline.as_step(name, inherit_context=False)",
-        ),
-        (
-            getattr(step, "field_mapping", None) is not None,
-            "field_mapping",
-            "give merge_strategy a function of the context and the branches' by name, and keep there what you want",
-        ),
-        (
-            getattr(step, "ignore_branch_names", False),
-            "ignore_branch_names",
-            "leave it out: branches' names are no part of what is merged",
-        ),
     ):
         if given:
             from flujo.exceptions import ConfigurationError

@@ -53,12 +53,13 @@ class ParallelStep(Step[InputT, OutputT]):
     Args:
         name: Names the step.
         branches: The branches by name, each a step or a pipeline; at least one.
-        context_include_keys: Not part of this version: a run refuses it and says what to do instead.
+        context_include_keys: The context fields of which the branches' writes are kept; None for all. Branches see all
+            fields, which costs nothing.
         merge_strategy: How the branches' writes are joined: a strategy, its name, or a function of the
             context and the branches' by name, which may be asynchronous.
         on_branch_failure: What a failing branch means.
-        field_mapping: Not part of this version, as is `ignore_branch_names`.
-        ignore_branch_names: See `field_mapping`.
+        field_mapping: By branch, the context fields of which its writes are kept; all of a branch that isn't named.
+        ignore_branch_names: No difference: the name of a branch is never part of what is merged.
         reduce: Makes the output from the dict of outputs (and the context).
         max_concurrency: How many branches run at once; None for all.
         **options: The fields of every step, and those of its config.

@@ -73,8 +73,9 @@ class Step(ConstructFactories, Composable[InputT, OutputT]):
     updates_context: bool
     """Merge the output, a dict or a model, into the context."""
     validate_fields: bool
-    """Not part of this version, as are `input_keys` and `output_keys`: a run refuses them, with what to do instead."""
+    """No difference: what `updates_context` and `sink_to` write is checked against the context's fields in any case."""
     input_keys: TrackedList[str]
+    """For readers and tools: a run doesn't look at it, nor at `output_keys`."""
     output_keys: TrackedList[str]
     sink_to: str | None
     """The dotted path in the context that the output is written to."""
