@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flujo import _native
+from flujo._native import context_merge, context_touched, context_view
 
 Merge = Callable[[Any, Mapping[str, Any]], Any]
 Keeps = Callable[[str, str], bool]
@@ -29,7 +29,7 @@ def by_strategy(strategy: str) -> Merge:
     """What merges by a strategy of that name."""
 
     def merge(context: Any, branches: Mapping[str, Any]) -> None:
-        _native.context_merge(context, list(branches.items()), strategy)
+        context_merge(context, list(branches.items()), strategy)
 
     return merge
 
@@ -53,8 +53,8 @@ class MergeKept:
         )
 
     def _kept(self, name: str, branch: Any, context: Any) -> Any:
-        kept = _native.context_view(context)
-        for field in _native.context_touched(branch):
+        kept = context_view(context)
+        for field in context_touched(branch):
             if self._keeps(name, field):
                 setattr(kept, field, getattr(branch, field))
         return kept
