@@ -22,6 +22,9 @@ type Plain = dyn Fn(Value) -> BoxFuture<'static, Reply> + Send + Sync;
 type Scoped = dyn Fn(Value, Scope) -> BoxFuture<'static, Reply> + Send + Sync;
 type Inline = dyn Fn(Decision<'_>) -> Result<Answer<Tokio>, Raised> + Send + Sync;
 
+/// What must hold of an output and the context.
+pub(crate) type Check = dyn Fn(&Value, &Context) -> Result<(), Raised> + Send + Sync;
+
 /// Something a plan holds to be called. Cloning shares it.
 #[derive(Clone)]
 pub enum Handler {
@@ -247,6 +250,31 @@ impl Handler {
         Self::inline(move |decision| {
             apply(decision.value(), decision.context)?;
             Ok(Answer::Done)
+        })
+    }
+
+    /// What writes a step's output into the context, with a check after it; `None` for one that has to be awaited.
+    pub(crate) fn checked(write: Option<&Self>, check: &Arc<Check>) -> Option<Self> {
+        let check = Arc::clone(check);
+        let (write, told) = match write {
+            None => return Some(Self::apply(move |output, context| check(output, context))),
+            Some(Self::Inline(write)) => (Arc::clone(write), false),
+            Some(Self::Informed(write)) => (Arc::clone(write), true),
+            Some(Self::Plain(_) | Self::Scoped(_) | Self::Agent(_)) => return None,
+        };
+        let both = move |decision: Decision<'_>| {
+            let (output, context) = (decision.value(), decision.context);
+            let answer = write(Decision {
+                context: &mut *context,
+                ..decision
+            })?;
+            check(output, context)?;
+            Ok(answer)
+        };
+        Some(if told {
+            Self::informed(both)
+        } else {
+            Self::inline(both)
         })
     }
 

@@ -4,8 +4,9 @@ use std::marker::PhantomData;
 use std::ops::Shr;
 use std::sync::Arc;
 
-use flujo_core::value::TypeCodec;
-use flujo_tokio::{Handler, Pipeline as Untyped};
+use flujo_core::context::Context as Fields;
+use flujo_core::value::{TypeCodec, Value};
+use flujo_tokio::{Pipeline as Untyped, Raised};
 
 use crate::agentic::AgenticLoop;
 use crate::branch::Branch;
@@ -79,7 +80,7 @@ impl<I: Payload, O: Payload, C: Context> Pipeline<I, O, C> {
     }
 }
 
-impl Pipeline<flujo_core::value::Value, flujo_core::value::Value, flujo_core::value::Value> {
+impl Pipeline<Value, Value, Value> {
     /// A pipeline that was built without types.
     pub fn from_untyped(untyped: impl Into<Untyped>) -> Self {
         Self::typed(untyped.into(), None)
@@ -111,12 +112,15 @@ where
     Pipeline::typed(untyped.then(right), input_codec)
 }
 
-fn invariant<D: Context>(name: Arc<str>, holds: impl Fn(&D) -> bool + Send + Sync + 'static) -> Handler {
-    Handler::validator(move |_, fields| match D::load(fields) {
+fn invariant<D: Context>(
+    name: Arc<str>,
+    holds: impl Fn(&D) -> bool + Send + Sync + 'static,
+) -> impl Fn(&Value, &Fields) -> Result<(), Raised> + Send + Sync + 'static {
+    move |_, fields| match D::load(fields) {
         Ok(context) if holds(&context) => Ok(()),
-        Ok(_) => Err(format!("the invariant `{name}` doesn't hold")),
-        Err(error) => Err(format!("the invariant `{name}` can't be checked: {error}")),
-    })
+        Ok(_) => Err(format!("the invariant `{name}` doesn't hold").into()),
+        Err(error) => Err(format!("the invariant `{name}` can't be checked: {error}").into()),
+    }
 }
 
 macro_rules! composable {
@@ -212,8 +216,7 @@ macro_rules! composable {
                 <Self as Stage>::Context: Unify<D>,
             {
                 let (untyped, input_codec) = self.into_pipeline().into_parts();
-                let untyped = untyped.invariants([invariant(name.into(), holds)]);
-                Pipeline::typed(untyped, input_codec)
+                Pipeline::typed(untyped.invariant(invariant(name.into(), holds)), input_codec)
             }
 
             /// Runs `handler` when the whole has failed, retries and fallbacks included; how the handler ends is how the

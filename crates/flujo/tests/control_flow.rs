@@ -391,7 +391,9 @@ async fn an_invariant_holds_after_every_step_at_the_top_and_names_itself() {
             Ok::<_, BoxError>(input)
         })
     };
-    let pipeline = (add("small", 1) >> add("large", 10) >> add("never", 0))
+    let small = add("small", 1).loop_until("loop", |_: &u32| true);
+    let pipeline = (small >> add("large", 10).retries(3) >> add("never", 0))
+        .invariant("odd", |notes: &Notes| notes.seen % 2 == 1)
         .invariant("few", |notes: &Notes| notes.seen < 5);
     let Err(RunError::Failed { failure, partial }) =
         Flujo::new(pipeline).run_with(0, &Notes::default()).await
@@ -402,8 +404,10 @@ async fn an_invariant_holds_after_every_step_at_the_top_and_names_itself() {
     assert_eq!(failure.message.as_ref(), "the invariant `few` doesn't hold");
     assert_eq!(Notes::load(&partial.context).expect("notes").seen, 1);
     assert_eq!(
-        partial.steps.get("small").expect("it ran").status(),
+        partial.steps.get("loop").expect("it ran").status(),
         Status::Succeeded
     );
+    let large = partial.steps.get("large").expect("it ran");
+    assert_eq!((large.attempts(), large.children().count()), (1, 0));
     assert!(partial.steps.get("never").is_none());
 }

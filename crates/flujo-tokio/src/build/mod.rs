@@ -32,8 +32,10 @@ mod step;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flujo_core::context::Context;
 use flujo_core::pipeline::{CompileError, Pipeline as Nodes};
 use flujo_core::plan::{GroupNode, NodeId, Plan, StepNode, Work};
+use flujo_core::value::Value;
 
 pub use agentic::AgenticLoop;
 pub use conditional::Conditional;
@@ -48,6 +50,8 @@ pub use states::{After, StateEnd, StateMachine, Transition};
 pub use step::Step;
 
 use crate::Handler;
+use crate::domain::Raised;
+use crate::handler::Check;
 
 /// Steps and constructs one after the other.
 #[derive(Debug, Clone, Default)]
@@ -85,17 +89,26 @@ impl Pipeline {
         self.grouped(name, Some(deadline))
     }
 
-    /// Requires `invariants` of every step and construct that is at the top now: validators of its output and of the
-    /// context as it leaves it. Where one rejects, the step fails and what it wrote is dropped.
+    /// Requires of every step and construct that is at the top now that `holds` accepts its output and the context as
+    /// it leaves it. Where it doesn't, the step fails without another attempt, and what it wrote is dropped.
     #[must_use]
-    pub fn invariants(mut self, invariants: impl IntoIterator<Item = Handler>) -> Self {
-        let invariants: Vec<Handler> = invariants.into_iter().collect();
+    pub fn invariant<F>(mut self, holds: F) -> Self
+    where
+        F: Fn(&Value, &Context) -> Result<(), Raised> + Send + Sync + 'static,
+    {
+        let holds: Arc<Check> = Arc::new(holds);
         for step in &mut self.steps {
-            let name = self.nodes.name_of(*step);
-            let mut checked = StepNode::of(Work::Body(*step));
-            checked.policy.max_retries = 0;
-            checked.validators.clone_from(&invariants);
-            *step = self.nodes.step(name, checked);
+            let checked = self.nodes.step_mut(*step).and_then(|step| {
+                step.apply = Some(Handler::checked(step.apply.as_ref(), &holds)?);
+                Some(())
+            });
+            if checked.is_none() {
+                let name = self.nodes.name_of(*step);
+                let mut around = StepNode::of(Work::Body(*step));
+                around.policy.max_retries = 0;
+                around.apply = Handler::checked(None, &holds);
+                *step = self.nodes.step(name, around);
+            }
         }
         self
     }
