@@ -1,27 +1,28 @@
 //! Doing what a `Call` asks: user code is called inline, in a worker thread, or not at all where the host knows the
 //! answer itself.
 
+mod items;
+mod join;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use flujo_core::machine::{CallId, Input, LaneRecord, Outcome, Role, Time};
-use flujo_core::plan::{Kind, NodeId};
-use flujo_core::usage::Usage;
+use flujo_core::machine::{CallId, Input, Role, Time};
 use pyo3::PyTraverseError;
-use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
-use pyo3::types::{PyBool, PyDict, PyList, PyString};
+use pyo3::types::{PyBool, PyDict, PyString};
+
+pub(crate) use items::item_ended;
 
 use super::answer;
-use super::aside::{self, Aside, Work};
+use super::aside::{self, Aside};
 use super::callable::{Argument, CallableSpec, Given, Place, Protocol};
 use super::context::ContextCell;
-use super::domain::{Answer, Call, Event, Machine, Python3};
+use super::domain::{Call, Event, Machine};
 use super::shared::Shared;
-use super::{collected, construct, failure, hooks, names, planning, record, usage};
-use crate::context::MergeStrategy;
+use super::{collected, construct, failure, hooks, names, planning, usage};
 use crate::vectorcall;
 
 /// A call that is under way: its coroutine, and what its result is to be read as.
@@ -76,8 +77,8 @@ pub(crate) fn begin(py: Python<'_>, shared: &Arc<Shared>, machine: &Machine, cal
     let id = call.call;
     let outcome = match call.role {
         Role::Hook(point) => return hooks::begin(py, shared, machine, &call, point),
-        Role::NextItem => next_item(py, shared, &call),
-        Role::Merge | Role::Collect => join(py, shared, &plan.node_callable(&call), call),
+        Role::NextItem => items::next_item(py, shared, &call),
+        Role::Merge | Role::Collect => join::join(py, shared, &plan.node_callable(&call), call),
         Role::Redirect => redirect(py, shared, call),
         _ => user_code(py, shared, machine, &plan.node_callable(&call), call),
     };
@@ -322,221 +323,4 @@ fn redirect(py: Python<'_>, shared: &Arc<Shared>, call: Call) -> PyResult<Begun>
         ..Given::default()
     };
     invoke(py, shared, spec, call.call, call.deadline, given, own)
-}
-
-/// The next item of a collection that is read as room comes free.
-fn next_item(py: Python<'_>, shared: &Arc<Shared>, call: &Call) -> PyResult<Begun> {
-    let Input::Value(items) = &call.input else {
-        return Err(answer::refuse("a map without items"));
-    };
-    let items = items.bind(py);
-    if !items.hasattr(intern!(py, "__anext__"))? {
-        let item = match items.call_method0(intern!(py, "__next__")) {
-            Ok(item) => Some(item.unbind()),
-            Err(error) if error.is_instance_of::<PyStopIteration>(py) => None,
-            Err(error) => return Err(error),
-        };
-        let (answer, at) = (Answer::Item(item), shared.now(py));
-        return Ok(Begun::Ended(Event::Answered {
-            call: call.call,
-            answer,
-            context: None,
-            at,
-        }));
-    }
-    let next = items.call_method0(intern!(py, "__anext__"))?;
-    match awaitable(&next)? {
-        Some(coroutine) => Ok(Begun::UnderWay(Box::new(Pending {
-            call: call.call,
-            reader: Reader::NextItem,
-            coroutine: coroutine.unbind(),
-            context: None,
-            deadline: call.deadline,
-            limit_from: None,
-            thrown_at: None,
-            worker: None,
-        }))),
-        None => Err(answer::refuse("__anext__ must return an awaitable")),
-    }
-}
-
-/// The event of an item that was awaited.
-pub(crate) fn item_ended(
-    py: Python<'_>,
-    shared: &Shared,
-    call: CallId,
-    result: PyResult<Bound<'_, PyAny>>,
-) -> PyResult<Event> {
-    let at = shared.now(py);
-    match result {
-        Ok(item) => Ok(Event::Answered {
-            call,
-            answer: Answer::Item(Some(item.unbind())),
-            context: None,
-            at,
-        }),
-        Err(error) if error.is_instance_of::<PyStopAsyncIteration>(py) => Ok(Event::Answered {
-            call,
-            answer: Answer::Item(None),
-            context: None,
-            at,
-        }),
-        Err(error) => failed(py, shared, call, None, error),
-    }
-}
-
-/// Joins lanes: merges their contexts, or collects their outputs.
-fn join(py: Python<'_>, shared: &Arc<Shared>, spec: &Arc<CallableSpec>, call: Call) -> PyResult<Begun> {
-    let Input::Lanes(lanes) = &call.input else {
-        return Err(answer::refuse("a join without lanes"));
-    };
-    let target = spec.target.bind(py);
-    let shape = target
-        .cast::<PyString>()
-        .ok()
-        .map(std::string::ToString::to_string);
-    let (answer, at) = match (call.role, shape.as_deref()) {
-        (Role::Merge, Some(strategy)) => return merge(py, shared, &call, lanes, strategy),
-        (Role::Merge, None) => return merge_by_callable(py, shared, spec, &call, lanes),
-        (_, Some("branches")) => {
-            let outputs = PyDict::new(py);
-            for (place, lane) in lanes.iter().enumerate() {
-                match lane.output() {
-                    Some(output) => outputs.set_item(&*lane.name, output)?,
-                    None => {
-                        outputs
-                            .set_item(&*lane.name, record::lane_result(py, &shared.plan, lanes, place)?)?;
-                    }
-                }
-            }
-            let value = outputs.into_any().unbind();
-            (
-                Answer::Value {
-                    value,
-                    usage: Usage::ZERO,
-                },
-                shared.now(py),
-            )
-        }
-        (_, Some(shape)) => {
-            let outputs = PyList::empty(py);
-            for lane in lanes.iter() {
-                match lane.output() {
-                    Some(output) => outputs.append(output)?,
-                    None if shape == "items_or_none" => outputs.append(py.None())?,
-                    None => {}
-                }
-            }
-            let value = outputs.into_any().unbind();
-            (
-                Answer::Value {
-                    value,
-                    usage: Usage::ZERO,
-                },
-                shared.now(py),
-            )
-        }
-        (_, None) => {
-            let input = lane_results(py, shared, call.node, lanes)?;
-            let (context, own) = context_for(py, shared, spec, &call)?;
-            let given = Given {
-                input: Some(input),
-                context,
-                ..Given::default()
-            };
-            let spec = Arc::clone(spec);
-            return invoke(py, shared, spec, call.call, call.deadline, given, own);
-        }
-    };
-    Ok(Begun::Ended(Event::Answered {
-        call: call.call,
-        answer,
-        context: None,
-        at,
-    }))
-}
-
-/// What a collecting callable gets: every lane's result; of a nested runner, the result of its run.
-fn lane_results<'py>(
-    py: Python<'py>,
-    shared: &Shared,
-    node: NodeId,
-    lanes: &Arc<Vec<LaneRecord<Python3>>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let is_group = matches!(shared.plan.plan.node(node).kind, Kind::Group(_));
-    if let (true, Some(finish)) = (is_group, lanes.first().and_then(|lane| lane.finish.as_ref())) {
-        return record::pipeline_result(py, &shared.plan, Arc::clone(finish));
-    }
-    let results = PyList::empty(py);
-    for place in 0..lanes.len() {
-        results.append(record::lane_result(py, &shared.plan, lanes, place)?)?;
-    }
-    Ok(results.into_any())
-}
-
-/// The lanes that succeeded and whose context somebody looked at, by name.
-fn looked_at(lanes: &[LaneRecord<Python3>]) -> Vec<(&LaneRecord<Python3>, &Py<PyAny>)> {
-    lanes
-        .iter()
-        .filter_map(|lane| {
-            let finish = lane.finish.as_ref()?;
-            matches!(finish.outcome, Outcome::Completed(_)).then_some(())?;
-            Some((lane, finish.context.peek()?))
-        })
-        .collect()
-}
-
-fn merge(
-    py: Python<'_>,
-    shared: &Arc<Shared>,
-    call: &Call,
-    lanes: &[LaneRecord<Python3>],
-    strategy: &str,
-) -> PyResult<Begun> {
-    let lanes: Vec<(String, Py<PyAny>)> = looked_at(lanes)
-        .into_iter()
-        .map(|(lane, context)| (lane.name.to_string(), context.clone_ref(py)))
-        .collect();
-    let done = Event::Answered {
-        call: call.call,
-        answer: Answer::Done,
-        context: None,
-        at: shared.now(py),
-    };
-    if lanes.is_empty() {
-        return Ok(Begun::Ended(done));
-    }
-    let counts = &shared.engine.contexts;
-    counts.merges.fetch_add(lanes.len() as u64, Ordering::Relaxed);
-    let work = Work::Merge {
-        base: call.context.object(py)?.unbind(),
-        lanes,
-        strategy: MergeStrategy::from_name(strategy)?,
-    };
-    aside::begin(py, shared, work, done, call.deadline)
-}
-
-fn merge_by_callable(
-    py: Python<'_>,
-    shared: &Arc<Shared>,
-    spec: &Arc<CallableSpec>,
-    call: &Call,
-    lanes: &[LaneRecord<Python3>],
-) -> PyResult<Begun> {
-    let own = Arc::new(ContextCell::fork_of(&call.context));
-    let contexts = PyDict::new(py);
-    for lane in lanes {
-        if let Some(finish) = &lane.finish
-            && matches!(finish.outcome, Outcome::Completed(_))
-        {
-            contexts.set_item(&*lane.name, finish.context.object(py)?)?;
-        }
-    }
-    let given = Given {
-        input: Some(own.object(py)?),
-        context: Some(contexts.into_any()),
-        ..Given::default()
-    };
-    let spec = Arc::clone(spec);
-    invoke(py, shared, spec, call.call, call.deadline, given, Some(own))
 }
