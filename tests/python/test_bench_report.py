@@ -48,6 +48,7 @@ PROMISED = {
     "parallel, one branch edits one of 100 KB of models",
     "rust linear 100 steps, current thread",
     "rust fork, one write, merge, 10,000 fields",
+    "rust cache, misses, zipf 0.9",
 }
 
 

@@ -1,15 +1,16 @@
 //! What forking, writing and merging contexts costs, and that it doesn't grow with what there is.
 //!
-//! `cargo bench -p flujo-core` prints a table; with `-- --json`, one JSON object a line: `name`, `value`, `unit`,
-//! `baseline`, `ratio`, `reach`, `holds`, `against`.
+//! `cargo bench -p flujo-core --bench merging`
+
+mod rows;
 
 use std::hint::black_box;
-use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
 use flujo_core::context::{Context, MergeStrategy};
 use flujo_core::value::Value;
+use rows::Row;
 
 const ROUNDS: u32 = 60;
 const FIELDS: i64 = 10_000;
@@ -18,14 +19,6 @@ const FEW: i64 = 100;
 const LONGEST: f64 = 2_000.0;
 /// The largest ratio to the same with a hundredth of the fields: a tree that much higher.
 const RATIO: f64 = 2.0;
-
-struct Row {
-    name: &'static str,
-    value: f64,
-    baseline: f64,
-    reach: &'static str,
-    holds: bool,
-}
 
 fn context(fields: i64) -> Context {
     (0..fields)
@@ -90,54 +83,30 @@ fn many_writes(fields: i64, branches: u32) -> f64 {
 }
 
 fn main() -> std::io::Result<()> {
-    let json = std::env::args().any(|argument| argument == "--json");
-    let (value, baseline) = (one_write(FIELDS), one_write(FEW));
-    let alone = Row {
-        name: "rust fork, one write, merge, 10,000 fields",
+    let row = |name: &str, (value, baseline): (f64, f64), reach: &'static str, longest: f64| Row {
+        name: format!("rust {name}, 10,000 fields"),
         value,
+        unit: "ns",
         baseline,
-        reach: "<= 2000 ns and <= 2 x of 100 fields",
-        holds: value <= LONGEST && value / baseline <= RATIO,
+        reach,
+        holds: value <= longest && value / baseline <= RATIO,
+        against: "the same with 100 fields",
     };
-    let (value, baseline) = (many_writes(FIELDS, 2), many_writes(FEW, 2));
-    let two = Row {
-        name: "rust merge of 2 branches, 10,000 fields, per branch",
-        value,
-        baseline,
-        reach: "<= 2000 ns and <= 2 x of 100 fields",
-        holds: value <= LONGEST && value / baseline <= RATIO,
-    };
-    let (value, baseline) = (many_writes(FIELDS, 100), many_writes(FEW, 100));
-    let many = Row {
-        name: "rust merge of 100 branches, 10,000 fields, per branch",
-        value,
-        baseline,
-        reach: "<= 2 x of 100 fields",
-        holds: value / baseline <= RATIO,
-    };
-    let mut out = std::io::stdout().lock();
-    for row in [alone, two, many] {
-        let Row {
-            name,
-            value,
-            baseline,
-            reach,
-            holds,
-        } = row;
-        let ratio = value / baseline;
-        if json {
-            writeln!(
-                out,
-                "{{\"name\": \"{name}\", \"value\": {value:.1}, \"unit\": \"ns\", \"baseline\": {baseline:.1}, \
-                 \"ratio\": {ratio:.2}, \"reach\": \"{reach}\", \"holds\": {holds}, \"against\": \"the same with 100 fields\"}}"
-            )?;
-        } else {
-            let holds = if holds { "holds" } else { "DOES NOT HOLD" };
-            writeln!(
-                out,
-                "{name:56} {value:8.1} ns  baseline {baseline:6.1} ns  {ratio:6.2} x  {reach}: {holds}"
-            )?;
-        }
-    }
-    Ok(())
+    let both = "<= 2000 ns and <= 2 x of 100 fields";
+    let many = |branches| (many_writes(FIELDS, branches), many_writes(FEW, branches));
+    rows::print([
+        row(
+            "fork, one write, merge",
+            (one_write(FIELDS), one_write(FEW)),
+            both,
+            LONGEST,
+        ),
+        row("merge of 2 branches, per branch", many(2), both, LONGEST),
+        row(
+            "merge of 100 branches, per branch",
+            many(100),
+            "<= 2 x of 100 fields",
+            f64::INFINITY,
+        ),
+    ])
 }
