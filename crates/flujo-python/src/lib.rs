@@ -12,6 +12,10 @@ mod statistics;
 mod templates;
 mod vectorcall;
 
+/// Steps, lanes and records are many small allocations: a tenth of what a branch costs is saved.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The native module behind the `flujo` package. Its names are private; import from `flujo`.
 // Contexts ask how many references an object has, and pause the collector: a free-threaded interpreter answers the one
 // only roughly and shares the other among its threads, so it has to turn its lock on.
