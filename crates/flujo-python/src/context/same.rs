@@ -187,15 +187,11 @@ impl Comparison<'_> {
         };
         for name in names.iter() {
             let name = name.cast_into::<PyString>()?;
-            let equal = match (
+            let (left, right) = (
                 raw::get_attribute(left, &name)?,
                 raw::get_attribute(right, &name)?,
-            ) {
-                (Some(left), Some(right)) => self.same(&left, &right)?,
-                (None, None) => true,
-                _ => false,
-            };
-            if !equal {
+            );
+            if !self.same_if_any(left.as_ref(), right.as_ref())? {
                 return Ok(false);
             }
         }
@@ -205,16 +201,24 @@ impl Comparison<'_> {
     /// Compares what two models have besides their fields.
     fn same_parts(&mut self, left: &Bound<'_, PyAny>, right: &Bound<'_, PyAny>) -> PyResult<bool> {
         for part_of in Part::ALL {
-            let equal = match (part(left, part_of)?, part(right, part_of)?) {
-                (Some(left), Some(right)) => self.same(&left, &right)?,
-                (None, None) => true,
-                _ => false,
-            };
-            if !equal {
+            let (left, right) = (part(left, part_of)?, part(right, part_of)?);
+            if !self.same_if_any(left.as_ref(), right.as_ref())? {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    fn same_if_any(
+        &mut self,
+        left: Option<&Bound<'_, PyAny>>,
+        right: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        match (left, right) {
+            (Some(left), Some(right)) => self.same(left, right),
+            (None, None) => Ok(true),
+            _ => Ok(false),
+        }
     }
 
     /// Compares what both say about how to rebuild them.
