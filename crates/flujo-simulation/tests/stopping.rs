@@ -320,9 +320,16 @@ fn a_limit_of_a_step_counts_all_attempts_of_its_body_and_ends_with_it() {
     let fails = step("limited")
         .body(step("call").uses(4).always_fails())
         .own_token_limit(10);
-    story([part(fails.fallback(step("instead").uses(50)))])
+    let fails = fails.fallback(step("instead").uses(50));
+    story([part(fails.clone())]).run(1).completed(1).used(54);
+    let around = step("around").body(fails);
+    story(around.clone().own_token_limit(60))
         .run(1)
         .completed(1)
+        .used(54);
+    story(around.own_token_limit(50))
+        .run(1)
+        .limit_exceeded(false)
         .used(54);
 }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::cursor::{Cursor, Next};
+use super::frame::Frame;
 use super::{Domain, LimitBreach, LimitKind};
 use crate::plan::Kind;
 use crate::usage::{Usage, UsageLimits};
@@ -15,15 +16,26 @@ impl<D: Domain> Cursor<'_, D> {
         &self,
         check: impl Fn(&UsageLimits, Usage) -> Option<LimitKind>,
     ) -> Option<LimitBreach> {
+        // How many steps there are still to be met that are limited while a part of the pipeline does their work.
+        let mut left = self.state.limited;
         let mut used = Usage::ZERO;
-        for frame in self.state.stack.iter().rev() {
+        for (above, frame) in self.state.stack.iter().rev().enumerate() {
+            if above > 0 && left == 0 {
+                break;
+            }
             let Some(opened) = frame.opened() else { continue };
             if let Some(record) = self.state.history.records.get(opened.record as usize) {
                 used += record.usage;
             }
             let node = self.plan.node(opened.node);
-            let Kind::Step(step) = &node.kind else { continue };
-            if let Some(limits) = step.limits
+            let (Frame::Step(frame), Kind::Step(step)) = (frame, &node.kind) else {
+                continue;
+            };
+            let Some(limits) = step.limits else { continue };
+            // The limits are those of the step's attempts; its fallback has its own.
+            let in_body = frame.is_in_body();
+            left = left.saturating_sub(u32::from(in_body));
+            if (above == 0 || in_body)
                 && let Some(which) = check(&limits, used)
             {
                 return Some(LimitBreach {

@@ -149,6 +149,11 @@ impl<D: Domain> StepFrame<D> {
             && self.details.is_none()
     }
 
+    /// Whether a part of the pipeline is doing the step's work.
+    pub(super) fn is_in_body(&self) -> bool {
+        self.stage == Stage::Body
+    }
+
     /// Turns the frame of a step that awaited only its agent into that of the first attempt at another such step.
     #[inline]
     pub(super) fn begin_plain(&mut self, opened: Opened, input: D::Object) {
