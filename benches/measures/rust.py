@@ -55,6 +55,6 @@ def _told(output: str) -> Iterator[Row]:
                 ratio=told["ratio"],
                 reach=told["reach"],
                 holds=None if told["reach"] == "reported" else told["holds"],
-                against=told.get("against", "a boxed-future loop" if "boxed" in told["reach"] else ""),
+                against=told["against"],
                 note="" if told["unit"] == "misses" else "wall time",
             )

@@ -124,7 +124,7 @@ def _outcome(act: Json, nth: int, given: Any) -> Any:
         case {"fail": {"permanent": permanent, "retry_after": retry_after}}:
             error = (_PermanentError if permanent else ScriptedError)(f"call {nth + 1} fails as written")
             if retry_after is not None:
-                error.retry_after = seconds(retry_after)  # type: ignore[union-attr]
+                error.retry_after = seconds(retry_after)
             raise error
     raise AssertionError(f"{does} is not for this role")
 
@@ -159,7 +159,7 @@ class Agent(Scripted):
             _write(context, act)
             output = _outcome(act, nth, given)
         except (Exception, asyncio.CancelledError) as error:
-            error.cost_usd, error.token_counts = cost, tokens  # type: ignore[union-attr]
+            error.cost_usd, error.token_counts = cost, tokens
             raise
         return FlujoAgentResult(output, cost_usd=cost, token_counts=tokens)
 

@@ -71,7 +71,7 @@ async def carry_out(case: Json) -> tuple[Any, Log]:
     """The result of a case, None where the run ended in an error without one, and what it called."""
     log = Log()
     fields = {feedback_field(field): value_of(value) for field, value in case["context"].items()}
-    model: Any = create_model("CaseContext", **{field: (Any, ...) for field in fields})  # type: ignore[call-overload]
+    model: Any = create_model("CaseContext", **{field: (Any, ...) for field in fields})
     limits = case["limits"]
 
     def hook(payload: Any) -> None:
@@ -96,7 +96,7 @@ async def carry_out(case: Json) -> tuple[Any, Log]:
     try:
         return await task, log
     except asyncio.CancelledError as error:
-        return error.flujo_result, log  # type: ignore[attr-defined]
+        return error.flujo_result, log
     except UsageLimitExceededError as error:
         return error.result, log
     except InfiniteRedirectError as error:

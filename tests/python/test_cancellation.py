@@ -45,7 +45,7 @@ async def _cancelled(runner: Flujo[Any, Any], began: asyncio.Event) -> Any:
     task.cancel()
     with pytest.raises(asyncio.CancelledError) as caught:
         await task
-    return caught.value.flujo_result  # type: ignore[attr-defined]
+    return caught.value.flujo_result
 
 
 async def test_a_cancelled_step_cleans_up_and_is_not_retried_and_history_is_kept() -> None:
@@ -107,7 +107,7 @@ async def test_the_very_exception_that_came_in_goes_out() -> None:
                 await Flujo(Step("hang", agent)).run_async(1)
         except TimeoutError as error:
             assert isinstance(error.__cause__, asyncio.CancelledError)
-            assert error.__cause__.flujo_result.status == "cancelled"  # type: ignore[attr-defined]
+            assert error.__cause__.flujo_result.status == "cancelled"
             raise
 
     with pytest.raises(TimeoutError):
@@ -284,7 +284,7 @@ async def test_what_a_cancelled_call_says_it_had_used_is_counted() -> None:
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError as error:
-            error.token_counts = 7  # type: ignore[attr-defined]
+            error.token_counts = 7
             raise
         return x
 

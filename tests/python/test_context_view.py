@@ -222,16 +222,16 @@ def test_a_models_own_rules_hold_in_its_view() -> None:
     strict = view(Strict())
     with pytest.raises(ValidationError):
         strict.count = "many"
-    strict.count = "3"  # type: ignore[assignment]
+    strict.count = "3"
     assert strict.count == 3
     with pytest.raises(ValidationError):
-        strict.fixed = 2  # type: ignore[misc]
+        strict.fixed = 2
     with pytest.raises(ValidationError):
-        view(Frozen()).count = 1  # type: ignore[misc]
+        view(Frozen()).count = 1
     with pytest.raises(ValueError, match="no field"):
-        view(Context()).unknown = 1  # type: ignore[attr-defined]
+        view(Context()).unknown = 1
     with pytest.raises(AttributeError):
-        _ = view(Context()).unknown  # type: ignore[attr-defined]
+        _ = view(Context()).unknown
 
 
 def test_a_frozen_field_of_an_otherwise_open_model_refuses_assignment() -> None:
@@ -242,7 +242,7 @@ def test_a_frozen_field_of_an_otherwise_open_model_refuses_assignment() -> None:
     made = view(Model())
     made.open = 2
     with pytest.raises(ValidationError):
-        made.fixed = 2  # type: ignore[misc]
+        made.fixed = 2
     assert touched(made) == ["open"]
 
 

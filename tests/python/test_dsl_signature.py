@@ -305,7 +305,7 @@ def test_short_lived_callables_never_get_the_facts_of_another() -> None:
                 return data
         else:
 
-            async def work(data: int, context: Any) -> int:  # type: ignore[misc]
+            async def work(data: int, context: Any) -> int:
                 return data
 
         facts = Step("work", work).facts()

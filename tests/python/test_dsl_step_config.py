@@ -73,7 +73,7 @@ def test_a_wrong_value_is_refused_at_construction_and_at_assignment(
     field: str, value: object, error: type[Exception]
 ) -> None:
     with pytest.raises(error) as made:
-        StepConfig(**{field: value})  # type: ignore[arg-type]
+        StepConfig(**{field: value})
     config = StepConfig()
     before = getattr(config, field)
     with pytest.raises(error) as assigned:
@@ -102,14 +102,14 @@ def test_a_wrong_value_is_refused_at_construction_and_at_assignment(
     ],
 )
 def test_a_fitting_value_is_kept(field: str, value: object, kept: object) -> None:
-    assert getattr(StepConfig(**{field: value}), field) == kept  # type: ignore[arg-type]
+    assert getattr(StepConfig(**{field: value}), field) == kept
 
 
 def test_an_unknown_field_is_refused_with_the_nearest_known_one() -> None:
     with pytest.raises(
         TypeError, match=r"StepConfig has no field 'max_retrys'; did you mean 'max_retries'\?"
     ):
-        StepConfig(max_retrys=3)  # type: ignore[call-arg]
+        StepConfig(max_retrys=3)
     with pytest.raises(AttributeError, match="did you mean 'timeout_s'"):
         StepConfig().timeout = 3
 

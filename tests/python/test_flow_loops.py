@@ -135,7 +135,7 @@ async def test_what_raises_is_named_and_what_was_done_is_kept(
 
 async def test_a_mapper_that_gives_another_type_than_it_declares_is_blamed() -> None:
     def following(out: int, context: Any, index: int) -> int:
-        return str(out)  # type: ignore[return-value]
+        return str(out)
 
     result = await Flujo(loop(iteration_input_mapper=following)).run_async(0)
     feedback = result.step_history[0].feedback

@@ -122,7 +122,7 @@ async def test_a_failed_attempt_of_a_construct_leaves_no_trace_in_the_context(ma
     body = Pipeline([Step("writes", writes), Step("fails", runs, max_retries=0)]).as_step("body")
     whole = make("whole", body, max_retries=1)
     if hasattr(whole, "merge_strategy"):
-        whole.merge_strategy = "context_update"  # type: ignore[attr-defined]
+        whole.merge_strategy = "context_update"
     result = await Flujo(whole, context_model=Notes).run_async("x")
     assert result.success and runs.calls == 2
     assert result.final_pipeline_context.notes == [1]

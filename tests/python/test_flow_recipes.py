@@ -108,7 +108,7 @@ async def test_what_is_no_command_is_a_failed_attempt_of_the_planner() -> None:
 
 def test_a_registry_is_a_mapping() -> None:
     with pytest.raises(TypeError, match="agent_registry"):
-        make_agentic_loop_pipeline(search, [search])  # type: ignore[arg-type]
+        make_agentic_loop_pipeline(search, [search])
 
 
 # --- the default pipeline

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-
-import pytest
 
 SCRIPT = """
 import asyncio, os, signal, sys, threading, warnings
@@ -53,7 +50,6 @@ print("parent works", flush=True)
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
 def test_a_runner_used_before_a_fork_works_in_the_child_and_in_the_parent() -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60, check=False

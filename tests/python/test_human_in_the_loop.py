@@ -462,7 +462,7 @@ async def test_cancelling_the_task_that_resumes_ends_the_run_as_cancelled() -> N
     task.cancel()
     with pytest.raises(asyncio.CancelledError) as cancelled:
         await task
-    assert cancelled.value.flujo_result.status == "cancelled"  # type: ignore[attr-defined]
+    assert cancelled.value.flujo_result.status == "cancelled"
 
 
 async def test_one_of_two_answers_given_at_once_is_taken() -> None:

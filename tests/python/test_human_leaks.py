@@ -122,8 +122,8 @@ async def test_a_resumption_that_is_let_go_is_kept_no_longer() -> None:
     paused = await runner.run_async(1, run_id="kept")
     held = weakref.ref(find(runner, paused))
     run = runner.resume_async("kept", 2)
-    run.send(None)  # type: ignore[attr-defined]
-    run.close()  # type: ignore[attr-defined]
+    run.send(None)
+    run.close()
     del run, paused
     gc.collect()
     assert held() is None
@@ -139,7 +139,7 @@ async def test_a_resumption_that_is_interrupted_is_kept_no_longer() -> None:
     await runner.run_async(1, run_id="kept")
     run = runner.resume_async("kept", 2)
     with pytest.raises(KeyboardInterrupt):
-        run.send(None)  # type: ignore[attr-defined]
+        run.send(None)
     gc.collect()
     with pytest.raises(ResumeError, match="knows no paused run 'kept'"):
         await runner.resume_async("kept", 2)

@@ -163,7 +163,7 @@ class Context(BaseModel):
     def cached(self) -> Any:
         return self.value
 
-    @computed_field  # type: ignore[prop-decorator]
+    @computed_field
     @property
     def computed(self) -> int:
         return len(self.other)

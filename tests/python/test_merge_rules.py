@@ -256,7 +256,7 @@ async def test_a_rule_that_does_not_fit_is_refused_when_the_context_is_first_use
     assert all(word in str(refused.value) for word in words), str(refused.value)
 
     class Around(PipelineContext):
-        deep: dict[str, list[wrong]] = {}  # type: ignore[valid-type]
+        deep: dict[str, list[wrong]] = {}
 
     with pytest.raises(ConfigurationError, match=r"Model\.value"):
         Flujo(branch("a", lambda c: None), context_model=Around)

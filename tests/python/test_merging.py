@@ -163,7 +163,7 @@ async def test_no_merge_drops_what_branches_wrote() -> None:
 def test_the_strategy_that_is_gone_names_its_cure() -> None:
     branches = {"a": branch("a", lambda c: None)}
     for use in (
-        lambda: MergeStrategy.MERGE_SCRATCHPAD,  # type: ignore[attr-defined]
+        lambda: MergeStrategy.MERGE_SCRATCHPAD,
         lambda: MergeStrategy("merge_scratchpad"),
         lambda: Step.parallel("fan", branches, merge_strategy="MERGE_SCRATCHPAD"),
         lambda: Step.map_over("m", branches["a"], merge_strategy="merge_scratchpad"),

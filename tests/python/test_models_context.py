@@ -54,33 +54,33 @@ def test_assignments_are_validated_and_unknown_fields_are_kept() -> None:
     class Counter(PipelineContext):
         n: int = 0
 
-    counter = Counter(extra_thing=[1])  # type: ignore[call-arg]
-    assert counter.extra_thing == [1]  # type: ignore[attr-defined]
+    counter = Counter(extra_thing=[1])
+    assert counter.extra_thing == [1]
     counter.n = 3
     with pytest.raises(pydantic.ValidationError):
-        counter.n = "many"  # type: ignore[assignment]
+        counter.n = "many"
     with pytest.raises(pydantic.ValidationError):
-        counter.status = "lost"  # type: ignore[assignment]
+        counter.status = "lost"
     assert counter.n == 3
 
 
 def test_the_scratchpad_of_older_versions_is_refused_with_the_cure() -> None:
     with pytest.raises(pydantic.ValidationError, match="typed fields of your own context"):
-        PipelineContext(scratchpad={})  # type: ignore[call-arg]
+        PipelineContext(scratchpad={})
     with pytest.raises(AttributeError, match="typed fields of your own context"):
-        PipelineContext().scratchpad  # type: ignore[attr-defined]  # noqa: B018
+        PipelineContext().scratchpad  # noqa: B018
 
 
 def test_a_wrong_definition_of_an_own_context_shows_where_it_stands() -> None:
     with pytest.raises(pydantic.errors.PydanticSchemaGenerationError):
 
         class Wrong(PipelineContext):
-            lock: type(json.JSONEncoder().default)  # type: ignore[valid-type]
+            lock: type(json.JSONEncoder().default)
 
 
 @pytest.mark.parametrize("cls", [BaseContext, PipelineContext])
 def test_contexts_dump_copy_and_pickle(cls: type[BaseContext]) -> None:
-    context = cls(own=[1])  # type: ignore[call-arg]
+    context = cls(own=[1])
     assert pickle.loads(pickle.dumps(context)) == context
     assert copy.deepcopy(context) == context
     assert cls.model_validate_json(context.model_dump_json()) == context
@@ -133,7 +133,7 @@ def test_an_impossible_count_is_refused(name: str, given: Any) -> None:
 
 def test_a_misspelt_limit_is_refused() -> None:
     with pytest.raises(pydantic.ValidationError, match="total_cost_limit"):
-        UsageLimits(total_cost_limit=1)  # type: ignore[call-arg]
+        UsageLimits(total_cost_limit=1)
 
 
 def test_limits_cannot_change_under_a_running_pipeline() -> None:
@@ -143,7 +143,7 @@ def test_limits_cannot_change_under_a_running_pipeline() -> None:
 
 
 def test_limits_go_through_json() -> None:
-    limits = UsageLimits(total_cost_usd_limit="0.10", total_tokens_limit=5)  # type: ignore[arg-type]
+    limits = UsageLimits(total_cost_usd_limit="0.10", total_tokens_limit=5)
     assert UsageLimits.model_validate_json(limits.model_dump_json()) == limits
     assert "total_cost_usd_limit" in json.dumps(UsageLimits.model_json_schema())
 
@@ -241,7 +241,7 @@ def test_every_model_is_found_at_its_documented_path(name: str) -> None:
 
 def test_an_unknown_model_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
-        models.Nothing  # type: ignore[attr-defined]  # noqa: B018
+        models.Nothing  # noqa: B018
     assert set(models.__all__) <= set(dir(models))
 
 

@@ -27,9 +27,9 @@ from flujo.testing.utils import DummyPlugin
 
 def test_a_plugin_outcome_needs_a_truth_value() -> None:
     with pytest.raises(TypeError, match="success"):
-        PluginOutcome(success="yes")  # type: ignore[arg-type]
+        PluginOutcome(success="yes")
     with pytest.raises(TypeError, match="feedback"):
-        PluginOutcome(success=True, feedback=3)  # type: ignore[arg-type]
+        PluginOutcome(success=True, feedback=3)
     assert isinstance(DummyPlugin([PluginOutcome(True)]), ValidationPlugin)
 
 
@@ -37,7 +37,7 @@ def test_a_score_is_from_0_to_1() -> None:
     with pytest.raises(ValueError, match="score"):
         ValidationResult(is_valid=True, score=2)
     with pytest.raises(TypeError, match="is_valid"):
-        ValidationResult(is_valid=1)  # type: ignore[arg-type]
+        ValidationResult(is_valid=1)
 
 
 @validator
@@ -95,7 +95,7 @@ def test_processors_are_kept_in_lists_that_tell_of_changes() -> None:
     before = processors.output_processors._revision
     processors.output_processors.append(SerializePydantic())
     assert processors.output_processors._revision != before
-    processors.prompt_processors = [SerializePydantic()]  # type: ignore[assignment]
+    processors.prompt_processors = [SerializePydantic()]
     assert isinstance(processors.prompt_processors, TrackedList)
 
 

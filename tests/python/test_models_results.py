@@ -97,7 +97,7 @@ def pair(request: pytest.FixtureRequest) -> tuple[Any, Any]:
 def class_copy(result: Any) -> Any:
     class Holder(BaseModel):
         model_config = {"arbitrary_types_allowed": True}
-        held: type(result)  # type: ignore[valid-type]
+        held: type(result)
 
     return Holder
 
@@ -325,7 +325,7 @@ def test_an_error_goes_through_json_as_type_message_and_traceback() -> None:
 
 def test_something_else_than_an_error_is_refused() -> None:
     with pytest.raises(pydantic.ValidationError, match="must be an exception"):
-        StepResult(name="a", error="text")  # type: ignore[arg-type]
+        StepResult(name="a", error="text")
 
 
 def test_unwrap_gives_the_output_of_a_completed_run() -> None:

@@ -112,9 +112,9 @@ def test_replace_changes_the_named_fields_in_a_copy() -> None:
 def test_a_configuration_cannot_be_changed() -> None:
     config = OptimizationConfig()
     with pytest.raises(AttributeError):
-        config.max_pool_size = 1  # type: ignore[misc]
+        config.max_pool_size = 1
     with pytest.raises(AttributeError):
-        config.something = 1  # type: ignore[attr-defined]
+        config.something = 1
 
 
 def test_its_documented_place_is_the_class_itself() -> None:
@@ -225,7 +225,7 @@ def test_reading_from_something_else_than_a_mapping_is_refused(fields: Any) -> N
 
 def test_positional_arguments_are_refused() -> None:
     with pytest.raises(TypeError, match="positional"):
-        OptimizationConfig(True)  # type: ignore[misc]
+        OptimizationConfig(True)
 
 
 def test_a_huge_value_does_not_flood_the_message() -> None:

@@ -187,7 +187,7 @@ async def test_a_merge_of_a_cancelled_run_ends_early_and_writes_nothing(stuck: b
         await task
     tripwire.go_on.set()
     assert merged == []
-    context = caught.value.flujo_result.final_pipeline_context  # type: ignore[attr-defined]
+    context = caught.value.flujo_result.final_pipeline_context
     assert len(context.rows[1]) == 1
     assert (context.after[1], context.after[2]) == ([1], [2])
 

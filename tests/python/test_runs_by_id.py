@@ -233,7 +233,7 @@ async def test_a_cancellation_of_the_task_itself_stays_a_cancelled_error() -> No
     run.cancel()
     with pytest.raises(asyncio.CancelledError) as caught:
         await run
-    assert caught.value.flujo_result is await waiting  # type: ignore[attr-defined]
+    assert caught.value.flujo_result is await waiting
     assert (await runner.result("r")).status == "cancelled"
 
 
@@ -299,7 +299,7 @@ async def _cancelled(runner: Flujo[Any, Any], began: asyncio.Event) -> tuple[Any
     run.cancel()
     with pytest.raises(asyncio.CancelledError) as caught:
         await run
-    result = caught.value.flujo_result  # type: ignore[attr-defined]
+    result = caught.value.flujo_result
     return result, asyncio.get_running_loop().time() - begin
 
 
@@ -368,4 +368,4 @@ def test_an_impossible_grace_is_refused(wrong: float) -> None:
     with pytest.raises(ValueError, match="cancel_grace_s"):
         Flujo(Step("first", _first), cancel_grace_s=wrong)
     with pytest.raises(TypeError, match="cancel_grace_s"):
-        Flujo(Step("first", _first), cancel_grace_s="5")  # type: ignore[arg-type]
+        Flujo(Step("first", _first), cancel_grace_s="5")

@@ -198,7 +198,7 @@ def test_the_metrics_have_every_documented_key_with_real_values() -> None:
 
 def test_a_reset_counts_contexts_and_analyses_anew_too() -> None:
     async def writes(x: int, *, context: PipelineContext) -> int:
-        context.scratch = [x]  # type: ignore[attr-defined]
+        context.scratch = [x]
         return x
 
     fan = Step.parallel("fan", {"a": Step("a", writes), "b": Step("b", writes)}, merge_strategy="overwrite")
@@ -219,4 +219,4 @@ def test_a_reset_counts_contexts_and_analyses_anew_too() -> None:
 
 def test_a_wrong_configuration_is_refused_with_field_value_and_cure() -> None:
     with pytest.raises(TypeError, match="optimization_config"):
-        Flujo(_pipeline(), optimization_config={"max_pool_size": 1})  # type: ignore[arg-type]
+        Flujo(_pipeline(), optimization_config={"max_pool_size": 1})

@@ -99,7 +99,7 @@ def test_a_context_is_turned_into_data_only_for_an_agent_that_mentions_it() -> N
         (lambda: ExtractRegex("("), "extract agent, `regex.pattern`"),
         (lambda: GlobFiles(["../*"]), r"files agent, `glob.include\[0\]`"),
         (lambda: ReadFile(max_bytes=0), "files agent, `read.max_bytes`: must be at least 1"),
-        (lambda: ReadFile(max_bytes="many"), "files agent: invalid type: string"),  # type: ignore[arg-type]
+        (lambda: ReadFile(max_bytes="many"), "files agent: invalid type: string"),
         (lambda: Command(["true"], timeout_s=-1), "command agent, `timeout_s`"),
     ],
 )

@@ -229,13 +229,13 @@ def test_workers_and_executors_that_can_t_work_are_refused() -> None:
         Flujo(step, sync_workers=0)
     for workers in (True, 1.5, "2"):
         with pytest.raises(TypeError, match="sync_workers"):
-            Flujo(step, sync_workers=workers)  # type: ignore[arg-type]
+            Flujo(step, sync_workers=workers)
     with ThreadPoolExecutor(1) as executor, pytest.raises(ValueError, match="not both"):
         Flujo(step, sync_workers=1, executor=executor)
     with ProcessPoolExecutor(1) as processes, pytest.raises(TypeError, match="threads of this process"):
         Flujo(step, executor=processes)
     with pytest.raises(TypeError, match="executor"):
-        Flujo(step, executor="threads")  # type: ignore[arg-type]
+        Flujo(step, executor="threads")
 
 
 async def test_blocking_sends_a_mapper_to_a_thread_where_plain_ones_run_inline() -> None:

@@ -183,7 +183,7 @@ async def test_a_condition_that_names_nothing_fails_the_step() -> None:
         result.step_history[0].feedback or ""
     )
     with pytest.raises(TypeError, match="either"):
-        Step.branch_on("b", branches={"a": Step("a", same)})  # type: ignore[call-overload]
+        Step.branch_on("b", branches={"a": Step("a", same)})
     with pytest.raises(TemplateResolutionError, match="is none"):
         await run(Step.branch_on("b", condition_expression="input is None", branches={"a": Step("a", same)}))
 

@@ -51,7 +51,7 @@ def test_of_a_cancelled_task() -> None:
         with pytest.raises(asyncio.CancelledError) as caught:
             await task
         assert (took(), agent.calls, task.cancelled()) == (1 + CLEANUP_S, 1, True)
-        assert caught.value.flujo_result.status == "cancelled"  # type: ignore[attr-defined]
+        assert caught.value.flujo_result.status == "cancelled"
 
     virtual_time.run(main())
 

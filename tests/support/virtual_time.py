@@ -35,7 +35,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def jump(self) -> None:
         """To the next timer that hasn't been cancelled."""
-        when = min(handle.when() for handle in self._scheduled if not handle.cancelled())  # type: ignore[attr-defined]
+        when = min(handle.when() for handle in self._scheduled if not handle.cancelled())
         self._now = max(self._now, round(when * 1e9))
 
 

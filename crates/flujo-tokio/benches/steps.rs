@@ -1,11 +1,12 @@
 //! What a step costs: a pipeline of no-op steps against a loop over boxed futures in the same process.
 //!
-//! `cargo bench -p flujo-tokio` prints a table; with `-- --json`, one JSON object a line: `name`, `value`, `unit`,
-//! `baseline`, `ratio`, `reach`, `holds`.
+//! `cargo bench -p flujo-tokio`
+
+#[path = "../../flujo-core/benches/rows/mod.rs"]
+mod rows;
 
 use std::future::Future;
 use std::hint::black_box;
-use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,20 +14,13 @@ use flujo_core::agent::{Agent, AgentError, AgentOutput, AgentRequest, BoxFuture}
 use flujo_core::context::Context;
 use flujo_core::value::Value;
 use flujo_tokio::{Handler, Parallel, Pipeline, Runner, Step};
+use rows::Row;
 use tokio::runtime::{Builder, Runtime};
 
 const STEPS: u32 = 100;
 const ROUNDS: u32 = 60;
 /// The longest a step may take, in nanoseconds, and the largest ratio to the boxed-future loop.
 const REACH: (f64, f64) = (150.0, 12.0);
-
-struct Row {
-    name: &'static str,
-    value: f64,
-    baseline: f64,
-    reach: &'static str,
-    holds: bool,
-}
 
 fn noop(name: u32) -> Step {
     let handler = Handler::function(|input| async move {
@@ -91,11 +85,13 @@ fn linear_row(name: &'static str, runtime: &Runtime) -> Row {
         }
     });
     Row {
-        name,
+        name: name.into(),
         value,
+        unit: "ns",
         baseline,
         reach: "<= 150 ns and <= 12 x a boxed-future loop",
         holds: value <= REACH.0 && value / baseline <= REACH.1,
+        against: "a boxed-future loop",
     }
 }
 
@@ -112,11 +108,13 @@ fn flat_row(runtime: &Runtime) -> Row {
     };
     let (baseline, value) = (per_step(100), per_step(10_000));
     Row {
-        name: "rust linear 10,000 steps, per step",
+        name: "rust linear 10,000 steps, per step".into(),
         value,
+        unit: "ns",
         baseline,
         reach: "<= 2 x the step of 100",
         holds: value / baseline <= 2.0,
+        against: "a step of 100",
     }
 }
 
@@ -141,11 +139,13 @@ fn parallel_row(runtime: &Runtime) -> Row {
         }
     });
     Row {
-        name: "rust parallel 100 no-op branches, per branch",
+        name: "rust parallel 100 no-op branches, per branch".into(),
         value,
+        unit: "ns",
         baseline,
         reach: "reported",
         holds: true,
+        against: "tasks",
     }
 }
 
@@ -190,16 +190,17 @@ fn chunks_row(runtime: &Runtime) -> Row {
         }
     });
     Row {
-        name: "rust 200,000 streamed chunks, per chunk",
+        name: "rust 200,000 streamed chunks, per chunk".into(),
         value,
+        unit: "ns",
         baseline,
         reach: "<= 1000 ns",
         holds: value <= 1_000.0,
+        against: "a bare channel",
     }
 }
 
 fn main() -> std::io::Result<()> {
-    let json = std::env::args().any(|argument| argument == "--json");
     let current_thread = Builder::new_current_thread().enable_all().build()?;
     let multi_thread = Builder::new_multi_thread().enable_all().build()?;
     let rows = [
@@ -209,29 +210,5 @@ fn main() -> std::io::Result<()> {
         parallel_row(&multi_thread),
         chunks_row(&current_thread),
     ];
-    let mut out = std::io::stdout().lock();
-    for row in rows {
-        let Row {
-            name,
-            value,
-            baseline,
-            reach,
-            holds,
-        } = row;
-        let ratio = value / baseline;
-        if json {
-            writeln!(
-                out,
-                "{{\"name\": \"{name}\", \"value\": {value:.1}, \"unit\": \"ns\", \"baseline\": {baseline:.1}, \
-                 \"ratio\": {ratio:.2}, \"reach\": \"{reach}\", \"holds\": {holds}}}"
-            )?;
-        } else {
-            let holds = if holds { "holds" } else { "DOES NOT HOLD" };
-            writeln!(
-                out,
-                "{name:48} {value:8.1} ns  baseline {baseline:6.1} ns  {ratio:6.2} x  {reach}: {holds}"
-            )?;
-        }
-    }
-    Ok(())
+    rows::print(rows)
 }

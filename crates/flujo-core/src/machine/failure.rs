@@ -128,9 +128,7 @@ impl<D: Domain> Failure<D> {
         }
         failure
     }
-}
 
-impl<D: Domain> Failure<D> {
     /// What failed inside a construct that failed with it. It is named itself, not through every construct around it:
     /// the records tell those, and depth costs neither long texts nor long chains.
     pub(super) fn inside(cause: Arc<Self>) -> Arc<Self> {
