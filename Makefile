@@ -24,11 +24,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md \
 	$(shell find crates python -type f \( -name '*.rs' -o -name '*.toml' -o -name '*.py' -o -name '*.pyi' -o -name '*.pth' -o -name py.typed -o -name '*.json' \))
 
-.PHONY: help install lint lint-rust lint-python test test-rust test-python demo demo-model bench soak advisories clean
+.PHONY: help install services lint lint-rust lint-python test test-rust test-python demo demo-model bench soak advisories clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
-	@echo 'also: install lint demo-model bench soak advisories clean'
+	@echo 'also: install services lint demo-model bench soak advisories clean'
 
 # --- environment ---------------------------------------------------------------------------------------------------
 
@@ -48,6 +48,10 @@ $(VENV)/.flujo: $(VENV)/.tools $(SOURCES)
 
 install: $(VENV)/.flujo
 
+# The programs that tests start.
+services:
+	scripts/services.sh
+
 # --- checks --------------------------------------------------------------------------------------------------------
 
 lint: lint-rust lint-python
@@ -64,11 +68,11 @@ lint-python: $(VENV)/.flujo
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/python -m mypy.stubtest flujo._native
 
-test-rust: $(VENV)/.tools
+test-rust: $(VENV)/.tools services
 	cargo test --workspace --locked
 	cargo test -p flujo-simulation --locked --features planted-faults --test planted_faults
 
-test-python: $(VENV)/.flujo
+test-python: $(VENV)/.flujo services
 	$(BIN)/python -m pytest
 
 test: lint test-rust test-python
