@@ -21,6 +21,7 @@ mod optimized;
 mod plain;
 #[cfg(test)]
 mod tests;
+mod tier;
 #[cfg(test)]
 mod traces;
 
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 pub use optimized::OptimizedCache;
 pub use plain::PlainCache;
+pub use tier::{SecondTier, TierEntry, TierError};
 
 use crate::machine::Time;
 
