@@ -1,9 +1,10 @@
 //! A compiled pipeline with everything its runs share: limits, resources, statistics.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use flujo_core::config::{OptimizationConfig, OptimizationConfigError, Twin};
+use flujo_core::config::{OptimizationConfig, OptimizationConfigError, Twin, Twins};
 use flujo_core::context::{Context, MergeRules};
 use flujo_core::machine::{Finish, Outcome, Record, Status, Stop};
 use flujo_core::pipeline::CompileError;
@@ -44,13 +45,11 @@ pub(crate) struct Running {
     statistics: Statistics,
     /// By node; sequences, guards and constructs that are one with their step have none.
     slots: Vec<Option<StepSlot>>,
-    optimization: Mutex<Optimization>,
-}
-
-#[derive(Clone)]
-struct Optimization {
-    config: OptimizationConfig,
-    runner: Twin,
+    /// The pipeline's own, or the runner's.
+    config: Arc<OptimizationConfig>,
+    /// What the config says while optimisations are on.
+    twins: Twins,
+    optimized: AtomicBool,
 }
 
 /// A runner under construction.
@@ -62,7 +61,8 @@ pub struct RunnerBuilder {
     resources: Resources,
     event_buffer: usize,
     rules: Option<Arc<MergeRules>>,
-    optimization: Optimization,
+    config: OptimizationConfig,
+    optimized: bool,
 }
 
 impl RunnerBuilder {
@@ -111,14 +111,14 @@ impl RunnerBuilder {
     /// Whether optimised parts are used at all; they are without this. Results are the same.
     #[must_use]
     pub fn optimizations(mut self, enabled: bool) -> Self {
-        self.optimization.runner = twin(enabled);
+        self.optimized = enabled;
         self
     }
 
-    /// Which optimised parts are used, and their sizes and thresholds.
+    /// Which optimised parts are used, and their sizes and thresholds. The pipeline's or a step's own config wins.
     #[must_use]
     pub fn optimization_config(mut self, config: OptimizationConfig) -> Self {
-        self.optimization.config = config;
+        self.config = config;
         self
     }
 
@@ -127,8 +127,10 @@ impl RunnerBuilder {
     /// # Errors
     /// [`BuildError`] says which part of the pipeline cannot run, or which field of a config is wrong, and the cure.
     pub fn build(self) -> Result<Runner, BuildError> {
-        self.optimization.config.validate()?;
+        self.config.validate()?;
         let plan = Arc::new(self.pipeline.compile(self.name)?);
+        let config = plan.optimization().cloned();
+        let config = config.unwrap_or_else(|| Arc::new(self.config));
         let statistics = Statistics::default();
         let steps: Vec<_> = plan
             .nodes()
@@ -155,13 +157,11 @@ impl RunnerBuilder {
             rules: self.rules,
             statistics,
             slots,
-            optimization: Mutex::new(self.optimization),
+            twins: Twins::decide(Twin::Optimized, &config),
+            config,
+            optimized: AtomicBool::new(self.optimized),
         })))
     }
-}
-
-fn twin(enabled: bool) -> Twin {
-    if enabled { Twin::Optimized } else { Twin::Plain }
 }
 
 impl Runner {
@@ -175,10 +175,8 @@ impl Runner {
             resources: Resources::default(),
             event_buffer: 64,
             rules: None,
-            optimization: Optimization {
-                config: OptimizationConfig::default(),
-                runner: Twin::Optimized,
-            },
+            config: OptimizationConfig::default(),
+            optimized: true,
         }
     }
 
@@ -228,35 +226,42 @@ impl Runner {
         &self.0.plan
     }
 
-    /// Turns the optimised parts on. Runs under way keep what they have.
+    /// Turns the optimised parts on, from any thread. Runs under way keep what they have.
     pub fn enable_optimizations(&self) {
-        self.switch(Twin::Optimized);
+        self.0.optimized.store(true, Ordering::Relaxed);
     }
 
-    /// Turns the optimised parts off. Runs under way keep what they have.
+    /// Turns the optimised parts off, from any thread. Runs under way keep what they have.
     pub fn disable_optimizations(&self) {
-        self.switch(Twin::Plain);
-    }
-
-    fn switch(&self, runner: Twin) {
-        let mut optimization = self.0.optimization.lock().unwrap_or_else(PoisonError::into_inner);
-        optimization.runner = runner;
+        self.0.optimized.store(false, Ordering::Relaxed);
     }
 
     /// What the runs so far used and how long they took.
     pub fn performance_statistics(&self) -> PerformanceStatistics {
-        let Optimization { config, runner } = {
-            let optimization = self.0.optimization.lock().unwrap_or_else(PoisonError::into_inner);
-            optimization.clone()
-        };
         self.0.statistics.snapshot(PartStatistics {
-            optimizations: config.in_use(runner),
+            optimizations: self.0.config.in_use(self.0.switch()),
             ..PartStatistics::default()
         })
     }
 }
 
 impl Running {
+    fn switch(&self) -> Twin {
+        if self.optimized.load(Ordering::Relaxed) {
+            Twin::Optimized
+        } else {
+            Twin::Plain
+        }
+    }
+
+    /// What a run uses that starts now.
+    pub(crate) fn twins(&self) -> Twins {
+        match self.switch() {
+            Twin::Optimized => self.twins,
+            Twin::Plain => Twins::PLAIN,
+        }
+    }
+
     /// Counts a run that has ended, with the steps of all its lanes.
     pub(crate) fn record(&self, finish: &Finish<Tokio>) {
         let ended_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

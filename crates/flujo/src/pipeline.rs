@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 use std::ops::Shr;
 use std::sync::Arc;
 
+use flujo_core::config::OptimizationConfig;
 use flujo_core::context::Context as Fields;
 use flujo_core::value::{TypeCodec, Value};
 use flujo_tokio::{Pipeline as Untyped, Raised};
@@ -217,6 +218,16 @@ macro_rules! composable {
             {
                 let (untyped, input_codec) = self.into_pipeline().into_parts();
                 Pipeline::typed(untyped.invariant(invariant(name.into(), holds)), input_codec)
+            }
+
+            /// The whole with a config of its own: which optimised parts it uses, and the thresholds its steps are watched
+            /// by. The config of a step in it wins over it, and it over the runner's. Results are the same.
+            pub fn optimization(
+                self,
+                config: OptimizationConfig,
+            ) -> Pipeline<<Self as Stage>::In, <Self as Stage>::Out, <Self as Stage>::Context> {
+                let (untyped, input_codec) = self.into_pipeline().into_parts();
+                Pipeline::typed(untyped.optimization(config), input_codec)
             }
 
             /// Runs `handler` when the whole has failed, retries and fallbacks included; how the handler ends is how the

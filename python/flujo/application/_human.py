@@ -67,7 +67,7 @@ def _refuse_what_is_of_work(step: Any) -> None:
     given = [field for field in _OF_WORK if getattr(step, field)]
     if processors and (processors.prompt_processors or processors.output_processors):
         given.append("processors")
-    given += [setting for setting in step.config.given() if setting != "deadline_s"]
+    given += [setting for setting in step.config.given() if setting not in ("deadline_s", "optimization")]
     if given:
         from flujo.exceptions import ConfigurationError
 

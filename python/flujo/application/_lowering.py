@@ -69,6 +69,8 @@ def sequence(builder: PlanBuilder, pipeline: Any, around: Around) -> Lowering:
     made = builder.sequence(children)
     if pipeline.on_failure is not None:
         made = yield _guarded(builder, made, pipeline.on_failure, around)
+    if pipeline.optimization is not None:
+        builder.optimize(made, pipeline.optimization)
     return made
 
 
@@ -86,6 +88,8 @@ def _node(builder: PlanBuilder, step: Any, around: Around) -> Lowering:
         made = yield construct(builder, step, around)
     if step.failure_route is not None:
         made = yield _guarded(builder, made, step.failure_route, around)
+    if step.config.optimization is not None:
+        builder.optimize(made, step.config.optimization)
     return made
 
 

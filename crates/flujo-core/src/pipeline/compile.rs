@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Pipeline;
+use crate::config::OptimizationConfigError;
 use crate::plan::{Fingerprint, Kind, Node, NodeId, Plan, construct_in};
 
 /// Why a pipeline cannot run.
@@ -50,6 +51,14 @@ pub enum CompileError {
     /// A node that holds itself or a node held twice.
     #[error("node {0} of the pipeline is used twice or holds itself: a node belongs in one place")]
     Shared(u32),
+    /// A config that holds what it must not.
+    #[error("the optimization of `{node}` is wrong: {error}")]
+    Optimization {
+        /// Where it was given.
+        node: Arc<str>,
+        /// What is wrong.
+        error: OptimizationConfigError,
+    },
     /// An id that belongs to no node.
     #[error("the pipeline names node {0}, which it does not have")]
     Unknown(u32),
@@ -87,6 +96,14 @@ impl<C> Pipeline<C> {
                 return Err(CompileError::NoOwnDeadline(place));
             }
             check(&node.kind, &node.path)?;
+            if let Some(Err(error)) = node.optimization.as_ref().map(|config| config.validate()) {
+                let node = if node.path.is_empty() {
+                    name
+                } else {
+                    Arc::clone(&node.path)
+                };
+                return Err(CompileError::Optimization { node, error });
+            }
             let construct = construct_in(&self.nodes, id);
             for (label, child) in node.kind.children() {
                 let around = match label {
@@ -96,6 +113,13 @@ impl<C> Pipeline<C> {
                     None => Arc::clone(&node.path),
                 };
                 waiting.push((child, around));
+            }
+            if let Some(config) = self.nodes[id.0 as usize].optimization.clone() {
+                let children = self.nodes[id.0 as usize].kind.children();
+                let children: Vec<_> = children.into_iter().map(|(_, child)| child).collect();
+                for child in children {
+                    self.set_optimization(child, &config);
+                }
             }
             if let Some(inner) = construct {
                 self.nodes[inner.0 as usize].inner = true;

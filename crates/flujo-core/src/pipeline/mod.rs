@@ -8,6 +8,7 @@ use std::time::Duration;
 
 pub use compile::CompileError;
 
+use crate::config::OptimizationConfig;
 use crate::plan::{
     ConditionalNode, GroupNode, GuardNode, HumanNode, Kind, LoopNode, MapNode, Node, NodeId, ParallelNode,
     StatesNode, StepNode, Work,
@@ -39,6 +40,7 @@ impl<C> Pipeline<C> {
             path: Arc::from(""),
             deadline: None,
             inner: false,
+            optimization: None,
             kind,
         });
         id
@@ -98,6 +100,13 @@ impl<C> Pipeline<C> {
     pub fn set_deadline(&mut self, node: NodeId, deadline: Option<Duration>) {
         if let Some(node) = self.nodes.get_mut(node.0 as usize) {
             node.deadline = deadline;
+        }
+    }
+
+    /// Says which optimisations a node and what is inside of it use, unless it says so already; a config further in wins.
+    pub fn set_optimization(&mut self, node: NodeId, config: &Arc<OptimizationConfig>) {
+        if let Some(node) = self.nodes.get_mut(node.0 as usize) {
+            node.optimization.get_or_insert_with(|| Arc::clone(config));
         }
     }
 

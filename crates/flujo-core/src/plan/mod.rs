@@ -7,6 +7,7 @@ mod shown;
 
 use std::sync::Arc;
 
+use crate::config::OptimizationConfig;
 pub use fingerprint::Fingerprint;
 pub use node::{
     Backoff, ConditionalNode, GroupNode, GuardNode, HumanNode, IterationFailure, Kind, LaneFailure, LoopNode,
@@ -39,6 +40,11 @@ impl<C> Plan<C> {
     /// The node where a run begins.
     pub fn root(&self) -> NodeId {
         self.root
+    }
+
+    /// Which optimisations its runs use; `None` leaves it to the runner.
+    pub fn optimization(&self) -> Option<&Arc<OptimizationConfig>> {
+        self.node(self.root).optimization.as_ref()
     }
 
     /// A node by id. Ids come from this plan.

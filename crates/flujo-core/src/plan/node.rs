@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::OptimizationConfig;
 use crate::usage::{Usage, UsageLimits};
 
 /// A node's place in its plan.
@@ -22,6 +23,9 @@ pub struct Node<C> {
     pub deadline: Option<Duration>,
     /// Whether it is what the step around it works with, under the same name: the two are told of, and shown, as one.
     pub inner: bool,
+    /// Which optimisations it uses, by its own config or the nearest one around it in the pipeline; `None` leaves it to
+    /// the runner. Results are the same.
+    pub optimization: Option<Arc<OptimizationConfig>>,
     /// What it is.
     pub kind: Kind<C>,
 }

@@ -1,12 +1,12 @@
 //! One runner's engine: its plan, its hooks and limits, its statistics. Runs share it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use flujo_core::config::{OptimizationConfig, Part, Twin, TwinInUse};
+use flujo_core::config::{OptimizationConfig, Part, Twin, TwinInUse, Twins};
 use flujo_core::machine::{Outcome, Stop};
-use flujo_core::stats::{PartStatistics, Statistics, StepSlot};
+use flujo_core::stats::{AnalysisStats, PartStatistics, Statistics, StepSlot};
 use flujo_core::usage::UsageLimits;
 use pyo3::PyTraverseError;
 use pyo3::prelude::*;
@@ -47,7 +47,9 @@ pub(crate) struct EngineInner {
     pub(crate) contexts: ContextCounts,
     pub(crate) paused: PausedRuns,
     memory: Memory,
-    optimizations: Mutex<Optimizations>,
+    config: OptimizationConfig,
+    optimized: AtomicBool,
+    analyses: AnalysisCounts,
 }
 
 /// How often contexts were isolated and merged.
@@ -81,12 +83,28 @@ pub(super) struct Planned {
     pub(super) slots: Arc<[StepSlot]>,
 }
 
-struct Optimizations {
-    config: OptimizationConfig,
-    runner: Twin,
-    analyses: u64,
-    reuses: u64,
-    invalidations: u64,
+/// How often the pipeline was analysed.
+#[derive(Default)]
+struct AnalysisCounts {
+    analyses: AtomicU64,
+    reuses: AtomicU64,
+    invalidations: AtomicU64,
+}
+
+impl AnalysisCounts {
+    fn stats(&self) -> AnalysisStats {
+        AnalysisStats {
+            analyses: self.analyses.load(Ordering::Relaxed),
+            reuses: self.reuses.load(Ordering::Relaxed),
+            invalidations: self.invalidations.load(Ordering::Relaxed),
+        }
+    }
+
+    fn reset(&self) {
+        for count in [&self.analyses, &self.reuses, &self.invalidations] {
+            count.store(0, Ordering::Relaxed);
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -141,13 +159,9 @@ impl Engine {
                 contexts: ContextCounts::default(),
                 paused: PausedRuns::default(),
                 memory: Memory::at_start(),
-                optimizations: Mutex::new(Optimizations {
-                    config,
-                    runner: if optimized { Twin::Optimized } else { Twin::Plain },
-                    analyses: 0,
-                    reuses: 0,
-                    invalidations: 0,
-                }),
+                config,
+                optimized: AtomicBool::new(optimized),
+                analyses: AnalysisCounts::default(),
             }),
         })
     }
@@ -224,11 +238,11 @@ impl Engine {
 
     /// Uses the optimised or the plain parts for runs that start from now on.
     fn switch(&self, optimized: bool) {
-        lock(&self.inner.optimizations).runner = if optimized { Twin::Optimized } else { Twin::Plain };
+        self.inner.optimized.store(optimized, Ordering::Relaxed);
     }
 
     fn is_optimized(&self) -> bool {
-        lock(&self.inner.optimizations).runner == Twin::Optimized
+        self.inner.optimized.load(Ordering::Relaxed)
     }
 
     /// The dictionary of `get_performance_statistics()`.
@@ -241,27 +255,49 @@ impl Engine {
     fn reset_statistics(&self) {
         self.inner.statistics.reset();
         self.inner.contexts.reset();
-        let mut optimizations = lock(&self.inner.optimizations);
-        optimizations.analyses = 0;
-        optimizations.reuses = 0;
-        optimizations.invalidations = 0;
+        self.inner.analyses.reset();
     }
 }
 
 impl EngineInner {
-    /// The plan, made anew when a definition has changed since the last look.
+    /// What the runner's switch says now.
+    fn switch(&self) -> Twin {
+        if self.optimized.load(Ordering::Relaxed) {
+            Twin::Optimized
+        } else {
+            Twin::Plain
+        }
+    }
+
+    /// What a run uses that starts now.
+    fn twins_for(&self, plan: &PlanWithSteps) -> Twins {
+        Twins::decide(
+            self.switch(),
+            plan.plan.optimization().map_or(&self.config, |own| own),
+        )
+    }
+
+    /// The plan and the twin of each part, for a run that starts now.
+    pub(super) fn plan_for_run(&self, py: Python<'_>) -> PyResult<(Planned, Twins)> {
+        let planned = self.current_plan(py)?;
+        let twins = self.twins_for(&planned.plan);
+        Ok((planned, twins))
+    }
+
+    /// The plan, made anew when a definition has changed since the last look, or when nothing is kept between runs.
     pub(super) fn current_plan(&self, py: Python<'_>) -> PyResult<Planned> {
         let epoch = definition_epoch();
-        let optimized = {
-            let optimizations = lock(&self.optimizations);
-            optimizations.runner == Twin::Optimized && optimizations.config.enable_step_analysis
-        };
         let before = lock(&self.plan).clone();
+        let keeps = |plan| self.twins_for(plan).is_optimized(Part::Analysis);
+        let optimized = match &before {
+            Some(planned) => keeps(&planned.plan),
+            None => self.switch() == Twin::Optimized && self.config.enable_step_analysis,
+        };
         if let Some(planned) = before
             .as_ref()
             .filter(|planned| optimized && planned.epoch == epoch)
         {
-            lock(&self.optimizations).reuses += 1;
+            self.analyses.reuses.fetch_add(1, Ordering::Relaxed);
             return Ok(planned.clone());
         }
         // The compiler gives the same plan again when it was another definition that changed.
@@ -272,15 +308,16 @@ impl EngineInner {
             .call1((fresh,))?
             .cast_into::<CompiledPlan>()?;
         let plan = Arc::clone(&compiled.get().inner);
-        let mut optimizations = lock(&self.optimizations);
+        let counts = &self.analyses;
         let planned = match before {
             Some(before) if Arc::ptr_eq(&before.plan, &plan) => {
-                optimizations.reuses += 1;
+                counts.reuses.fetch_add(1, Ordering::Relaxed);
                 Planned { epoch, ..before }
             }
             before => {
-                optimizations.analyses += 1;
-                optimizations.invalidations += u64::from(before.is_some() && optimized);
+                counts.analyses.fetch_add(1, Ordering::Relaxed);
+                let invalid = u64::from(before.is_some() && optimized);
+                counts.invalidations.fetch_add(invalid, Ordering::Relaxed);
                 Planned {
                     epoch,
                     slots: self.slots_of(&plan),
@@ -300,8 +337,11 @@ impl EngineInner {
     }
 
     fn parts(&self) -> PartStatistics {
-        let optimizations = lock(&self.optimizations);
-        let mut in_use = optimizations.config.in_use(optimizations.runner);
+        let planned = lock(&self.plan).clone();
+        let own = planned
+            .as_ref()
+            .and_then(|planned| planned.plan.plan.optimization());
+        let mut in_use = own.map_or(&self.config, |own| own).in_use(self.switch());
         // What this version does not have in two forms yet is named as it is, whatever the switches say.
         for part in [Part::Pool, Part::Telemetry, Part::Monitor, Part::Cache] {
             let reason = "this version has no optimized form of it yet".into();
@@ -334,9 +374,7 @@ impl EngineInner {
         parts.context.bytes_cloned = clones.bytes.load(Ordering::Relaxed);
         parts.context.merges = self.contexts.merges.load(Ordering::Relaxed);
         parts.context.conflicts = self.contexts.conflicts.load(Ordering::Relaxed);
-        parts.analysis.analyses = optimizations.analyses;
-        parts.analysis.reuses = optimizations.reuses;
-        parts.analysis.invalidations = optimizations.invalidations;
+        parts.analysis = self.analyses.stats();
         parts
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use flujo_core::config::Twins;
 use flujo_core::machine::Time;
 use flujo_core::usage::UsagePool;
 use pyo3::PyTraverseError;
@@ -24,6 +25,7 @@ pub(crate) struct PausedRun {
     pub(crate) plan: Arc<PlanWithSteps>,
     pub(crate) run_id: Py<PyAny>,
     pub(crate) budget: Option<Arc<UsagePool>>,
+    pub(crate) twins: Twins,
     /// When the run began, in its own time.
     pub(crate) began: Time,
     state: Mutex<State>,
@@ -70,6 +72,7 @@ impl PausedRun {
             plan: Arc::clone(&shared.plan),
             run_id,
             budget: shared.budget.clone(),
+            twins: shared.twins,
             began,
             state: Mutex::new(State {
                 stage: Stage::Parked(parked),

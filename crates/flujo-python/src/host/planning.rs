@@ -22,6 +22,7 @@ use words::{lane_failure, rejection};
 use super::callable::{Callable, CallableSpec};
 use super::domain::{Call, Plan};
 use super::usage::money;
+use crate::config::PyOptimizationConfig;
 
 /// Counts changes of any definition in this process, so that a plan made at the present count is known to be valid.
 static EPOCH: AtomicU64 = AtomicU64::new(1);
@@ -418,6 +419,13 @@ impl PlanBuilder {
             default: default.as_ref().map(spec),
         };
         self.add(object, deadline_s, |pipeline| pipeline.human(name, node))
+    }
+
+    /// Which optimisations a node and what is in it use, where nothing further in says otherwise.
+    fn optimize(&self, node: u32, config: &Bound<'_, PyOptimizationConfig>) {
+        let config = Arc::new(config.get().config().clone());
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.pipeline.set_optimization(NodeId(node), &config);
     }
 
     /// The plan of the pipeline that begins at `root`. The builder is empty afterwards.

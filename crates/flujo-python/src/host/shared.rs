@@ -4,6 +4,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use flujo_core::config::Twins;
 use flujo_core::machine::{Options, Status, Time};
 use flujo_core::stats::{RunFacts, StepFact, StepSlot};
 use flujo_core::usage::UsagePool;
@@ -27,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) engine: Arc<EngineInner>,
     pub(crate) plan: Arc<PlanWithSteps>,
     slots: Arc<[StepSlot]>,
+    /// Which twin of each part the run uses; a node may have a nearer config.
+    pub(crate) twins: Twins,
     clock: Clock,
     event_loop: Py<PyAny>,
     /// How the tasks of lanes are made, once there are any.
@@ -56,13 +59,14 @@ impl Shared {
             None if told => Some(new_run_id(py)?),
             given => given,
         };
-        let Planned { plan, slots, .. } = engine.current_plan(py)?;
+        let (Planned { plan, slots, .. }, twins) = engine.plan_for_run(py)?;
         let clock = Clock::of(py, &event_loop)?;
         let budget = (!engine.limits.is_unlimited()).then(|| Arc::new(UsagePool::new(engine.limits)));
         Self {
             engine: Arc::clone(engine),
             plan,
             slots,
+            twins,
             clock,
             event_loop: event_loop.unbind(),
             tasks: OnceLock::new(),
@@ -87,6 +91,7 @@ impl Shared {
         Self {
             engine: Arc::clone(engine),
             slots: engine.slots_of(&plan),
+            twins: paused.twins,
             plan,
             clock: Clock::going_on(py, &event_loop, paused.stopped())?,
             event_loop: event_loop.unbind(),

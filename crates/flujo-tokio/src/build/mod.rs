@@ -32,6 +32,7 @@ mod step;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flujo_core::config::OptimizationConfig;
 use flujo_core::context::Context;
 use flujo_core::pipeline::{CompileError, Pipeline as Nodes};
 use flujo_core::plan::{GroupNode, NodeId, Plan, StepNode, Work};
@@ -59,6 +60,7 @@ pub struct Pipeline {
     nodes: Nodes<Handler>,
     /// The nodes at the top, in order.
     steps: Vec<NodeId>,
+    optimization: Option<Arc<OptimizationConfig>>,
 }
 
 impl Pipeline {
@@ -70,7 +72,9 @@ impl Pipeline {
     /// Goes on with another step, construct or pipeline.
     #[must_use]
     pub fn then(mut self, next: impl Into<Self>) -> Self {
-        let next = next.into();
+        let mut next = next.into();
+        next.hand_down();
+        self.hand_down();
         let offset = self.nodes.absorb(next.nodes);
         let shifted = next.steps.into_iter().map(|id| shift(id, offset));
         self.steps.extend(shifted);
@@ -87,6 +91,23 @@ impl Pipeline {
     #[must_use]
     pub fn as_step_within(self, name: impl Into<Arc<str>>, deadline: Duration) -> Self {
         self.grouped(name, Some(deadline))
+    }
+
+    /// Which optimised parts the pipeline uses, and the thresholds its steps are watched by; without this the runner's. A
+    /// config of a step in it wins. What is added to the pipeline later is not concerned. Results are the same.
+    #[must_use]
+    pub fn optimization(mut self, config: OptimizationConfig) -> Self {
+        self.optimization = Some(Arc::new(config));
+        self
+    }
+
+    /// Gives the pipeline's config to its steps, which become part of another pipeline.
+    fn hand_down(&mut self) {
+        if let Some(config) = self.optimization.take() {
+            for step in &self.steps {
+                self.nodes.set_optimization(*step, &config);
+            }
+        }
     }
 
     /// Requires of every step and construct that is at the top now that `holds` accepts its output and the context as
@@ -143,6 +164,9 @@ impl Pipeline {
     pub fn compile(self, name: impl Into<Arc<str>>) -> Result<Plan<Handler>, CompileError> {
         let mut nodes = self.nodes;
         let root = nodes.sequence(self.steps);
+        if let Some(config) = &self.optimization {
+            nodes.set_optimization(root, config);
+        }
         nodes.compile(name, root)
     }
 
@@ -152,12 +176,14 @@ impl Pipeline {
         Self {
             nodes,
             steps: vec![node],
+            optimization: None,
         }
     }
 
     /// Moves into `nodes`; gives the node that stands for the whole. The first pipeline that moves in is taken as it is,
     /// so that wrapping costs the same at any depth.
-    fn place_in(self, nodes: &mut Option<Nodes<Handler>>) -> NodeId {
+    fn place_in(mut self, nodes: &mut Option<Nodes<Handler>>) -> NodeId {
+        self.hand_down();
         let (nodes, offset) = match nodes {
             Some(nodes) => {
                 let offset = nodes.absorb(self.nodes);

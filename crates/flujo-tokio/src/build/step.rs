@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flujo_core::agent::Agent;
+use flujo_core::config::OptimizationConfig;
 use flujo_core::plan::{Backoff, NodeId, StepNode, Work};
 use flujo_core::usage::{Usage, UsageLimits};
 use flujo_core::value::{Map, Value};
@@ -19,6 +20,7 @@ pub struct Step {
     node: StepNode<Handler>,
     body: Option<Pipeline>,
     deadline: Option<Duration>,
+    optimization: Option<Arc<OptimizationConfig>>,
     fallback: Option<Pipeline>,
 }
 
@@ -30,6 +32,7 @@ impl Step {
             node: StepNode::new(handler),
             body: None,
             deadline: None,
+            optimization: None,
             fallback: None,
         }
     }
@@ -45,6 +48,7 @@ impl Step {
             node,
             body: Some(body.into()),
             deadline: None,
+            optimization: None,
             fallback: None,
         }
     }
@@ -102,6 +106,14 @@ impl Step {
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
+        self
+    }
+
+    /// Which optimised parts the step uses, and the thresholds it is watched by; without this the pipeline's or the
+    /// runner's. Results are the same.
+    #[must_use]
+    pub fn optimization(mut self, config: OptimizationConfig) -> Self {
+        self.optimization = Some(Arc::new(config));
         self
     }
 
@@ -218,6 +230,9 @@ impl From<Step> for Pipeline {
         node.fallback = step.fallback.map(|fallback| fallback.place_in(&mut nodes));
         let mut nodes = nodes.unwrap_or_default();
         let id = nodes.step(step.name, node);
+        if let Some(config) = &step.optimization {
+            nodes.set_optimization(id, config);
+        }
         Pipeline::of(nodes, id, step.deadline)
     }
 }

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as Poller, Poll, ready};
 
+use flujo_core::config::Twins;
 use flujo_core::context::Context;
 use flujo_core::machine::{Finish, Machine, Options, Outcome, Time};
 use flujo_core::plan::Plan;
@@ -163,7 +164,7 @@ impl Run {
     }
 
     /// What all lanes share, from now on.
-    fn share(&mut self, pool: Option<Arc<UsagePool>>, base: Time) -> Arc<Shared> {
+    fn share(&mut self, pool: Option<Arc<UsagePool>>, twins: Twins, base: Time) -> Arc<Shared> {
         let runner = &self.runner;
         let events = self.listening.then(|| mpsc::channel(runner.event_buffer));
         let (sender, receiver) = events.unzip();
@@ -173,6 +174,7 @@ impl Run {
             plan: Arc::clone(&runner.plan),
             resources: Arc::clone(&runner.resources),
             pool,
+            twins,
             traced: tracing::enabled!(target: "flujo::run", tracing::Level::DEBUG),
             reads_steps: runner.reads_steps,
             origin: Instant::now(),
@@ -184,7 +186,7 @@ impl Run {
     fn start(&mut self, input: Value, context: Context) -> Driver {
         let limits = self.runner.limits;
         let pool = (!limits.is_unlimited()).then(|| Arc::new(UsagePool::new(limits)));
-        let shared = self.share(pool, 0);
+        let shared = self.share(pool, self.runner.twins(), 0);
         let options = Options {
             hooks: false,
             limits: shared.pool.is_some(),
@@ -203,9 +205,10 @@ impl Run {
     }
 
     fn go_on(&mut self, resumption: Resumption) -> Option<Driver> {
-        let (pool, base) = (resumption.kept.pool.clone(), resumption.stopped);
+        let (pool, twins) = (resumption.kept.pool.clone(), resumption.kept.twins);
+        let base = resumption.stopped;
         let parked = resumption.take()?;
-        let shared = self.share(pool, base);
+        let shared = self.share(pool, twins, base);
         Some(Driver::resume(shared, *parked, Arc::clone(&self.cancel)))
     }
 
@@ -237,7 +240,7 @@ impl Run {
         let shared = driver.shared();
         let stopped = shared.now();
         let kept = self.kept.get_or_insert_with(|| {
-            let kept = Kept::new(self.id, Arc::clone(&self.runner), shared.pool.clone());
+            let kept = Kept::new(shared, Arc::clone(&self.runner));
             Arc::new(kept)
         });
         let parked = Box::new(driver.park());

@@ -15,6 +15,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use flujo_core::config::Twins;
 use flujo_core::machine::{LanePlace, Machine, Round, Time};
 use flujo_core::plan::{NodeId, Plan};
 use flujo_core::usage::UsagePool;
@@ -68,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) plan: Arc<Plan<Handler>>,
     pub(crate) resources: Arc<Resources>,
     pub(crate) pool: Option<Arc<UsagePool>>,
+    /// Which twin of each part the run uses; a node may have a nearer config.
+    pub(crate) twins: Twins,
     pub(crate) events: Option<Sender<Event>>,
     /// Whether somebody collects `tracing` events of runs.
     pub(crate) traced: bool,

@@ -4,13 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use flujo_core::config::Twins;
 use flujo_core::machine::Time;
 use flujo_core::usage::UsagePool;
 use flujo_core::value::Value;
 use tokio::time::Instant;
 
-use super::RunId;
 use super::parked::{Open, Parked, Pause, Wake};
+use super::{RunId, Shared};
 use crate::runner::Running;
 
 /// A run that can go no further but for answers. Cloning shares it; see [`Runner::resume`](crate::Runner::resume).
@@ -83,6 +84,7 @@ pub(super) struct Kept {
     pub(super) id: RunId,
     pub(super) runner: Arc<Running>,
     pub(super) pool: Option<Arc<UsagePool>>,
+    pub(super) twins: Twins,
     state: Mutex<State>,
 }
 
@@ -124,11 +126,12 @@ impl Drop for Resumption {
 }
 
 impl Kept {
-    pub(super) fn new(id: RunId, runner: Arc<Running>, pool: Option<Arc<UsagePool>>) -> Self {
+    pub(super) fn new(shared: &Shared, runner: Arc<Running>) -> Self {
         Self {
-            id,
+            id: shared.id,
             runner,
-            pool,
+            pool: shared.pool.clone(),
+            twins: shared.twins,
             state: Mutex::default(),
         }
     }

@@ -115,6 +115,7 @@ fn all_callables_of_a_node_are_those_that_calls_find_by_role() {
             path: Arc::from("node"),
             deadline: None,
             inner: false,
+            optimization: None,
             kind,
         };
         let mut listed: Vec<u32> = node.callables().copied().collect();
