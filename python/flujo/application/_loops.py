@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextvars
 import os
 import threading
 import weakref
@@ -42,7 +43,8 @@ class PrivateLoop:
         except TypeError:
             coroutine.close()
             raise
-        return self._runner.run(_wait_for(coroutine))
+        # By itself the runner would keep the context of its first run for all that follow.
+        return self._runner.run(_wait_for(coroutine), context=contextvars.copy_context())
 
     def usable(self) -> bool:
         """Whether it belongs to this process; a fork leaves the parent's loop behind."""

@@ -9,6 +9,16 @@ from typing import TYPE_CHECKING, Any, Generic, cast
 from typing_extensions import TypeVar
 
 from flujo._native import CompiledPlan, Engine, Run, definition_epoch
+from flujo.application._checked import (
+    as_pipeline,
+    checked_config,
+    checked_data,
+    checked_grace,
+    checked_limits,
+    checked_model,
+    checked_seconds,
+    checked_traceparent,
+)
 from flujo.application._unanswered import NO_ANSWER
 from flujo.domain.dsl.pipeline import Pipeline
 from flujo.domain.dsl.step import Step
@@ -50,6 +60,7 @@ class Flujo(Generic[InputT, OutputT]):
             are closed and a warning names them.
         sync_workers: How many threads run plain functions; the process's shared pool by default.
         executor: Runs plain functions in place of Flujo's threads; a `ThreadPoolExecutor`, for instance.
+        enable_tracing: Leave spans where somebody takes them: OpenTelemetry's SDK, when the program has set one up.
         enable_optimizations: Use the optimised parts; False uses their plain twins.
         optimization_config: Which optimised parts are used, and their settings.
 
@@ -73,17 +84,18 @@ class Flujo(Generic[InputT, OutputT]):
         cancel_grace_s: float = 5.0,
         sync_workers: int | None = None,
         executor: Executor | None = None,
+        enable_tracing: bool = True,
         enable_optimizations: bool = True,
         optimization_config: OptimizationConfig | None = None,
     ) -> None:
         from flujo.application._runs import Runs
         from flujo.application._workers import workers_for
 
-        self.pipeline: Pipeline[InputT, OutputT] = _as_pipeline(pipeline)
-        self.context_model = _checked_model(context_model)
-        self.initial_context_data = _checked_data(initial_context_data)
+        self.pipeline: Pipeline[InputT, OutputT] = as_pipeline(pipeline)
+        self.context_model = checked_model(context_model)
+        self.initial_context_data = checked_data(initial_context_data)
         self.resources = resources
-        self.usage_limits = _checked_limits(usage_limits)
+        self.usage_limits = checked_limits(usage_limits)
         self.hooks = [*(hooks or ()), *self.pipeline.hooks]
         self.pipeline_name = pipeline_name or self.pipeline.name or "unnamed"
         self._runs = Runs()
@@ -103,16 +115,17 @@ class Flujo(Generic[InputT, OutputT]):
             self._compile,
             workers=workers_for(sync_workers, executor),
             runs=self._runs,
-            cancel_grace_s=_checked_grace(cancel_grace_s),
+            cancel_grace_s=checked_grace(cancel_grace_s),
             make_context=make_context,
             resources=resources,
             hooks=hooked,
             cost_limit=None if limits is None else limits.total_cost_usd_limit,
             token_limit=None if limits is None else limits.total_tokens_limit,
             request_limit=None if limits is None else limits.total_requests_limit,
-            deadline_s=_checked_seconds("deadline_s", deadline_s),
-            config=_checked_config(optimization_config),
+            deadline_s=checked_seconds("deadline_s", deadline_s),
+            config=checked_config(optimization_config),
             optimized=enable_optimizations,
+            traces=enable_tracing,
         )
 
     # --- running
@@ -123,6 +136,7 @@ class Flujo(Generic[InputT, OutputT]):
         *,
         run_id: str | None = None,
         initial_context_data: Mapping[str, Any] | None = None,
+        traceparent: str | None = None,
     ) -> Coroutine[Any, Any, PipelineResult[Any, OutputT]]:
         """Run the pipeline: a coroutine that gives the result when it is awaited.
 
@@ -132,6 +146,8 @@ class Flujo(Generic[InputT, OutputT]):
             initial_input: The first step's input.
             run_id: Names the run.
             initial_context_data: Fields of this run's context, over the runner's.
+            traceparent: The span that the run is below, when that is one of another process: the value of the W3C
+                header of this name. By default it is below the current span.
 
         Raises:
             UsageLimitExceededError: a usage limit was reached; `.result` holds what was done.
@@ -144,11 +160,14 @@ class Flujo(Generic[InputT, OutputT]):
             initial_context_data = self.initial_context_data
         return cast(
             "Coroutine[Any, Any, PipelineResult[Any, OutputT]]",
-            self._engine.run(initial_input, run_id, initial_context_data),
+            self._engine.run(initial_input, run_id, initial_context_data, checked_traceparent(traceparent)),
         )
 
-    def _run(self, initial_input: Any, run_id: str | None, data: Mapping[str, Any] | None) -> Run:
-        return cast("Run", self.run_async(initial_input, run_id=run_id, initial_context_data=data))
+    def _run(
+        self, initial_input: Any, run_id: str | None, data: Mapping[str, Any] | None, traceparent: str | None
+    ) -> Run:
+        run = self.run_async(initial_input, run_id=run_id, initial_context_data=data, traceparent=traceparent)
+        return cast("Run", run)
 
     def run(
         self,
@@ -156,6 +175,7 @@ class Flujo(Generic[InputT, OutputT]):
         *,
         run_id: str | None = None,
         initial_context_data: Mapping[str, Any] | None = None,
+        traceparent: str | None = None,
     ) -> PipelineResult[Any, OutputT]:
         """Run the pipeline and wait for it. See `run_async`.
 
@@ -165,7 +185,12 @@ class Flujo(Generic[InputT, OutputT]):
         from flujo.application._loops import private_loop
 
         return private_loop().run(
-            self.run_async(initial_input, run_id=run_id, initial_context_data=initial_context_data)
+            self.run_async(
+                initial_input,
+                run_id=run_id,
+                initial_context_data=initial_context_data,
+                traceparent=traceparent,
+            )
         )
 
     async def run_result_async(
@@ -174,9 +199,12 @@ class Flujo(Generic[InputT, OutputT]):
         *,
         run_id: str | None = None,
         initial_context_data: Mapping[str, Any] | None = None,
+        traceparent: str | None = None,
     ) -> PipelineResult[Any, OutputT]:
         """Run the pipeline. See `run_async`."""
-        return await self.run_async(initial_input, run_id=run_id, initial_context_data=initial_context_data)
+        return await self.run_async(
+            initial_input, run_id=run_id, initial_context_data=initial_context_data, traceparent=traceparent
+        )
 
     # --- streams. Leaving one early cancels its run and waits for its end.
 
@@ -186,13 +214,14 @@ class Flujo(Generic[InputT, OutputT]):
         *,
         run_id: str | None = None,
         initial_context_data: Mapping[str, Any] | None = None,
+        traceparent: str | None = None,
     ) -> AsyncGenerator[Any]:
         """Run the pipeline and yield the chunks of its last step, where its agent streams, then the result."""
         from flujo.application._stream import chunks
 
         steps = self.pipeline.steps
         last = steps[-1].name if steps else ""
-        return chunks(lambda: self._run(initial_input, run_id, initial_context_data), only=last)
+        return chunks(lambda: self._run(initial_input, run_id, initial_context_data, traceparent), only=last)
 
     def run_stream(
         self,
@@ -200,6 +229,7 @@ class Flujo(Generic[InputT, OutputT]):
         *,
         run_id: str | None = None,
         initial_context_data: Mapping[str, Any] | None = None,
+        traceparent: str | None = None,
     ) -> AsyncGenerator[Any]:
         """Run the pipeline and yield the chunks of every step whose agent streams, then the result.
 
@@ -207,7 +237,7 @@ class Flujo(Generic[InputT, OutputT]):
         """
         from flujo.application._stream import chunks
 
-        return chunks(lambda: self._run(initial_input, run_id, initial_context_data))
+        return chunks(lambda: self._run(initial_input, run_id, initial_context_data, traceparent))
 
     def run_with_events(
         self,
@@ -215,6 +245,7 @@ class Flujo(Generic[InputT, OutputT]):
         *,
         run_id: str | None = None,
         initial_context_data: Mapping[str, Any] | None = None,
+        traceparent: str | None = None,
     ) -> AsyncGenerator[Event]:
         """Run the pipeline and yield what happens, in order; the last is `run_finished` with the result.
 
@@ -222,7 +253,7 @@ class Flujo(Generic[InputT, OutputT]):
         """
         from flujo.application._stream import events
 
-        return events(lambda: self._run(initial_input, run_id, initial_context_data))
+        return events(lambda: self._run(initial_input, run_id, initial_context_data, traceparent))
 
     def run_outcomes(
         self,
@@ -230,11 +261,12 @@ class Flujo(Generic[InputT, OutputT]):
         *,
         run_id: str | None = None,
         initial_context_data: Mapping[str, Any] | None = None,
+        traceparent: str | None = None,
     ) -> AsyncGenerator[StepOutcome]:
         """Run the pipeline and yield `Chunk`s, then one `Success`, `Failure`, `Paused` or `Aborted`."""
         from flujo.application._stream import outcomes
 
-        return outcomes(lambda: self._run(initial_input, run_id, initial_context_data))
+        return outcomes(lambda: self._run(initial_input, run_id, initial_context_data, traceparent))
 
     run_outcomes_async = run_outcomes
 
@@ -375,6 +407,10 @@ class Flujo(Generic[InputT, OutputT]):
         """Use the plain parts for runs that start from now on."""
         self._engine.switch(False)
 
+    def disable_tracing(self) -> None:
+        """Leave no spans of runs that start from now on."""
+        self._engine.disable_tracing()
+
     def get_performance_statistics(self) -> dict[str, Any]:
         """How this runner's runs have performed so far: exact counts, times in seconds."""
         return self._engine.statistics()
@@ -415,65 +451,3 @@ class Flujo(Generic[InputT, OutputT]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
-
-
-def _as_pipeline(pipeline: Any) -> Pipeline[Any, Any]:
-    if isinstance(pipeline, Pipeline):
-        return pipeline
-    if isinstance(pipeline, Step):
-        return Pipeline([pipeline])
-    raise TypeError(
-        f"Flujo runs a Pipeline or a Step, not a {type(pipeline).__name__}: join steps with >>, or decorate a "
-        "function with @step"
-    )
-
-
-def _checked_model(model: Any) -> type[BaseModel] | None:
-    if model is None:
-        return None
-    if isinstance(model, type) and hasattr(model, "model_fields"):
-        from flujo.domain._merge_rules import check
-
-        check(model)
-        return cast("type[BaseModel]", model)
-    raise TypeError(
-        f"context_model must be a class derived from PipelineContext or pydantic.BaseModel, not {model!r}"
-    )
-
-
-def _checked_data(data: Any) -> Mapping[str, Any] | None:
-    if data is None or isinstance(data, Mapping):
-        return data
-    raise TypeError(
-        f"initial_context_data must be a mapping of field names to values, not {type(data).__name__}"
-    )
-
-
-def _checked_limits(limits: Any) -> UsageLimits | None:
-    if limits is None or hasattr(limits, "total_cost_usd_limit"):
-        return cast("UsageLimits | None", limits)
-    raise TypeError(f"usage_limits must be a UsageLimits, not {type(limits).__name__}")
-
-
-def _checked_config(config: Any) -> OptimizationConfig | None:
-    if config is None or hasattr(config, "enable_object_pooling"):
-        return cast("OptimizationConfig | None", config)
-    raise TypeError(f"optimization_config must be an OptimizationConfig, not {type(config).__name__}")
-
-
-def _checked_grace(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"cancel_grace_s must be a number of seconds, not {type(value).__name__}")
-    if not value >= 0:
-        raise ValueError(f"cancel_grace_s must be 0 seconds or more, not {value}")
-    return float(value)
-
-
-def _checked_seconds(name: str, value: Any) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
-    if not value > 0:
-        raise ValueError(f"{name} must be above 0 seconds, not {value}")
-    return float(value)

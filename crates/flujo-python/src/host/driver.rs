@@ -18,11 +18,12 @@ use super::clock::seconds;
 use super::domain::{Call, Command, Event, Finish, Machine, Notice};
 use super::inbox::{Delivery, Inbox, Waker};
 use super::interrupt::Interrupt;
-use super::lane::Lanes;
+use super::lane::{Around, Lanes};
 use super::parked::{Parked, Question, Wake};
 use super::shared::Shared;
 use super::steps::{self, Outputs};
 use super::time_limit::TimeLimit;
+use super::trace::Trace;
 use super::{collected, events};
 use cancelling::Grace;
 
@@ -62,6 +63,8 @@ pub(crate) struct Driver {
     /// The cancellation that is being carried out; the very object leaves again.
     pub(crate) cancellation: Option<PyErr>,
     place: Arc<super::place::PlaceState>,
+    /// The spans that are open, if anybody records any.
+    trace: Option<Box<Trace>>,
     begun: bool,
 }
 
@@ -74,7 +77,12 @@ enum Awaited {
 }
 
 impl Driver {
-    pub(crate) fn new(machine: Box<Machine>, shared: Arc<Shared>, outputs: Outputs) -> Self {
+    pub(crate) fn new(
+        machine: Box<Machine>,
+        shared: Arc<Shared>,
+        outputs: Outputs,
+        trace: Option<Box<Trace>>,
+    ) -> Self {
         let place = super::place::PlaceState::new(&shared, machine.lane(), outputs);
         let place = Arc::new(place);
         let interrupt = match machine.lane() {
@@ -96,14 +104,23 @@ impl Driver {
             called_off: false,
             cancellation: None,
             place,
+            trace,
             begun: false,
         }
     }
 
     /// Goes on with a machine that stood still.
-    pub(crate) fn revive(py: Python<'_>, parked: Parked, shared: Arc<Shared>) -> PyResult<Self> {
-        let mut driver = Self::new(parked.machine, shared, parked.outputs);
-        driver.machine.listen(driver.shared.listener.is_some());
+    pub(crate) fn revive(
+        py: Python<'_>,
+        parked: Parked,
+        shared: Arc<Shared>,
+        mut trace: Option<Box<Trace>>,
+    ) -> PyResult<Self> {
+        if let Some(trace) = &mut trace {
+            trace.reopen(py, &shared, &parked.machine)?;
+        }
+        let mut driver = Self::new(parked.machine, shared, parked.outputs, trace);
+        driver.machine.listen(driver.shared.is_told());
         let at = driver.shared.now(py);
         let pause = parked.question.as_ref().map(|question| question.pause);
         for lane in parked.lanes.awake() {
@@ -120,12 +137,17 @@ impl Driver {
     /// What is left when it has given [`Turn::Park`].
     pub(crate) fn park(self, py: Python<'_>) -> PyResult<Box<Parked>> {
         self.time_limit.close(py)?;
+        let span = match self.trace {
+            Some(mut trace) => trace.stand_still(py)?,
+            None => None,
+        };
         Ok(Box::new(Parked {
             machine: self.machine,
             question: self.question,
             lanes: self.lanes.parked,
             outputs: std::mem::take(&mut *self.place.outputs()),
             wake: Wake::default(),
+            span,
         }))
     }
 
@@ -181,12 +203,12 @@ impl Driver {
     fn go_on(&mut self, py: Python<'_>) -> PyResult<Turn> {
         loop {
             let command = self.machine.poll();
-            if let (Some(Command::Notify(notice)), true) = (&command, self.shared.listener.is_some()) {
-                self.notices.push(notice.clone());
+            if let Some(Command::Notify(notice)) = command {
+                self.notices.push(notice);
                 continue;
             }
             if !self.notices.is_empty() {
-                self.tell_listener(py, command.as_ref())?;
+                self.pass_on(py, command.as_ref())?;
             }
             match command {
                 Some(Command::Call(call)) => {
@@ -212,6 +234,9 @@ impl Driver {
                     self.time_limit.close(py)?;
                     self.end_grace(py)?;
                     self.place.forget_outputs();
+                    if let Some(mut trace) = self.trace.take() {
+                        trace.end(py, &finish)?;
+                    }
                     return Ok(Turn::End(finish));
                 }
                 Some(command) => self.carry_out(py, command)?,
@@ -228,6 +253,16 @@ impl Driver {
         }
     }
 
+    /// The lanes, and what they are started with.
+    fn lanes(&mut self) -> (&mut Lanes, Around<'_>) {
+        let around = Around {
+            shared: &self.shared,
+            inbox: &self.inbox,
+            trace: self.trace.as_deref(),
+        };
+        (&mut self.lanes, around)
+    }
+
     #[inline]
     fn take_in_outputs(&self, py: Python<'_>) -> PyResult<()> {
         if !steps::are_kept() {
@@ -240,6 +275,9 @@ impl Driver {
     fn call(&mut self, py: Python<'_>, call: Call) -> PyResult<Option<Turn>> {
         self.place.at(&self.machine, call.node, call.attempt);
         self.take_in_outputs(py)?;
+        if let Some(trace) = &mut self.trace {
+            trace.enter(py)?;
+        }
         match call::begin(py, &self.shared, &self.machine, call)? {
             Begun::Ended(event) => {
                 self.machine.handle(event);
@@ -249,14 +287,20 @@ impl Driver {
         }
     }
 
-    fn tell_listener(&mut self, py: Python<'_>, next: Option<&Command>) -> PyResult<()> {
+    fn pass_on(&mut self, py: Python<'_>, next: Option<&Command>) -> PyResult<()> {
         // A machine that has ended has given its history away.
         let history = match next {
             Some(Command::Finish(finish)) => &finish.history,
             _ => self.machine.history(),
         };
+        let lane = self.machine.lane();
         for notice in self.notices.drain(..) {
-            events::tell(py, &self.shared, self.machine.lane(), history, &notice)?;
+            if let Some(trace) = &mut self.trace {
+                trace.tell(py, &self.shared, lane, history, &notice)?;
+            }
+            if self.shared.listener.is_some() {
+                events::tell(py, &self.shared, lane, history, &notice)?;
+            }
         }
         Ok(())
     }
@@ -266,10 +310,15 @@ impl Driver {
             Command::Spawn { lane, machine } => {
                 self.take_in_outputs(py)?;
                 let outputs = self.place.outputs().for_lane(py);
-                let driver = Self::new(machine, Arc::clone(&self.shared), outputs);
-                self.lanes.spawn(py, &self.inbox, lane, driver)?;
+                let (lanes, around) = self.lanes();
+                let trace = around.trace_of(py, &machine, None)?;
+                let driver = Self::new(machine, Arc::clone(around.shared), outputs, trace);
+                lanes.spawn(py, around.inbox, lane, driver)?;
             }
-            Command::CancelLane(lane) => self.lanes.cancel(py, &self.shared, &self.inbox, lane)?,
+            Command::CancelLane(lane) => {
+                let (lanes, around) = self.lanes();
+                lanes.cancel(py, around, lane)?;
+            }
             Command::Sleep { timer, until } => {
                 let wait = seconds(until.saturating_sub(self.shared.now(py)));
                 let waker = Bound::new(
@@ -341,9 +390,13 @@ impl Driver {
                 event
             }
             Delivery::Parked(lane, parked) => {
-                return self.lanes.park(py, &self.shared, &self.inbox, lane, parked);
+                let (lanes, around) = self.lanes();
+                return lanes.park(py, around, lane, parked);
             }
-            Delivery::Awake(lane) => return self.lanes.revive(py, &self.shared, &self.inbox, lane),
+            Delivery::Awake(lane) => {
+                let (lanes, around) = self.lanes();
+                return lanes.revive(py, around, lane);
+            }
         };
         self.machine.handle(event);
         Ok(())
@@ -387,6 +440,9 @@ impl Driver {
         }
         self.place.tell(visit)?;
         self.lanes.tell(visit)?;
+        if let Some(trace) = &self.trace {
+            trace.visit(visit)?;
+        }
         match &self.timer {
             Some((_, handle)) => visit.call(handle),
             None => Ok(()),
@@ -409,6 +465,10 @@ impl Driver {
         }
         self.place.forget_outputs();
         self.lanes.abandon(py);
+        if let Some(mut trace) = self.trace {
+            // Nobody is left to be told.
+            let _ = trace.abandon(py);
+        }
         if let Some((_, handle)) = self.timer {
             let _ = handle.bind(py).call_method0(intern!(py, "cancel"));
         }

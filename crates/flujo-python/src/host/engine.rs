@@ -11,7 +11,7 @@ use flujo_core::usage::UsageLimits;
 use pyo3::PyTraverseError;
 use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
 
 use super::domain::Finish;
 use super::hooks::Hook;
@@ -49,6 +49,7 @@ pub(crate) struct EngineInner {
     memory: Memory,
     config: OptimizationConfig,
     optimized: AtomicBool,
+    traces: AtomicBool,
     analyses: AnalysisCounts,
 }
 
@@ -115,7 +116,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Engine {
     #[new]
     #[pyo3(signature = (compile, *, workers, runs, cancel_grace_s=5.0, make_context=None, resources=None, hooks=vec![], cost_limit=None,
-        token_limit=None, request_limit=None, deadline_s=None, config=None, optimized=true))]
+        token_limit=None, request_limit=None, deadline_s=None, config=None, optimized=true, traces=true))]
     #[allow(clippy::too_many_arguments)] // named at the one place that calls it
     fn new(
         compile: Py<PyAny>,
@@ -131,6 +132,7 @@ impl Engine {
         deadline_s: Option<f64>,
         config: Option<Bound<'_, PyOptimizationConfig>>,
         optimized: bool,
+        traces: bool,
     ) -> PyResult<Self> {
         let cost = cost_limit.map(|cost| super::usage::money(&cost)).transpose()?;
         let config = config.map_or_else(OptimizationConfig::default, |config| {
@@ -161,6 +163,7 @@ impl Engine {
                 memory: Memory::at_start(),
                 config,
                 optimized: AtomicBool::new(optimized),
+                traces: AtomicBool::new(traces),
                 analyses: AnalysisCounts::default(),
             }),
         })
@@ -187,24 +190,27 @@ impl Engine {
     }
 
     /// A run of the pipeline, as a coroutine.
-    #[pyo3(signature = (input, run_id=None, initial_context_data=None))]
+    #[pyo3(signature = (input, run_id=None, initial_context_data=None, traceparent=None))]
     fn run(
         &self,
         input: Py<PyAny>,
         run_id: Option<Py<PyAny>>,
         initial_context_data: Option<Py<PyAny>>,
+        traceparent: Option<Py<PyString>>,
     ) -> Run {
-        Run::new(Arc::clone(&self.inner), input, run_id, initial_context_data)
+        let engine = Arc::clone(&self.inner);
+        Run::new(engine, input, run_id, initial_context_data, traceparent)
     }
 
     /// A paused run going on, as a coroutine: with answers by pause, and with the pauses that nobody answered in time.
-    #[pyo3(signature = (paused, answers, expired=vec![], *, cancel=false))]
+    #[pyo3(signature = (paused, answers, expired=vec![], *, cancel=false, traceparent=None))]
     fn resume(
         &self,
         paused: Py<PausedRun>,
         answers: Vec<(String, Py<PyAny>)>,
         expired: Vec<String>,
         cancel: bool,
+        traceparent: Option<Py<PyString>>,
     ) -> Run {
         let answered = answers.into_iter().map(|(id, answer)| (id, Wake::Answer(answer)));
         let expired = expired.into_iter().map(|id| (id, Wake::Expired));
@@ -216,6 +222,7 @@ impl Engine {
                 cancel,
             },
             listener: None,
+            traceparent,
         })
     }
 
@@ -239,6 +246,11 @@ impl Engine {
     /// Uses the optimised or the plain parts for runs that start from now on.
     fn switch(&self, optimized: bool) {
         self.inner.optimized.store(optimized, Ordering::Relaxed);
+    }
+
+    /// Leaves no spans of runs that start from now on.
+    fn disable_tracing(&self) {
+        self.inner.traces.store(false, Ordering::Relaxed);
     }
 
     fn is_optimized(&self) -> bool {
@@ -267,6 +279,11 @@ impl EngineInner {
         } else {
             Twin::Plain
         }
+    }
+
+    /// Whether runs that start now leave spans, where somebody takes them.
+    pub(super) fn traces(&self) -> bool {
+        self.traces.load(Ordering::Relaxed)
     }
 
     /// What a run uses that starts now.

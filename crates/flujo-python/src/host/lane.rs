@@ -11,13 +11,14 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
 
-use super::domain::Event;
+use super::domain::{Event, Machine};
 use super::driver::{Driver, Resume, Turn};
 use super::inbox::{Delivery, Inbox};
 use super::names;
 use super::parked::{Parked, ParkedLanes, Wake};
 use super::place::Place;
 use super::shared::Shared;
+use super::trace::Trace;
 use crate::vectorcall;
 
 /// The coroutine of a lane.
@@ -33,6 +34,35 @@ pub(crate) struct Lane {
 pub(crate) struct Lanes {
     pub(crate) running: HashMap<LaneId, Task>,
     pub(crate) parked: ParkedLanes,
+}
+
+/// What lanes are started with by the machine around them.
+#[derive(Clone, Copy)]
+pub(crate) struct Around<'d> {
+    pub(crate) shared: &'d Arc<Shared>,
+    pub(crate) inbox: &'d Arc<Inbox>,
+    pub(crate) trace: Option<&'d Trace>,
+}
+
+impl Around<'_> {
+    /// The spans of a lane, `before` being its span until it stood still.
+    pub(crate) fn trace_of(
+        self,
+        py: Python<'_>,
+        machine: &Machine,
+        before: Option<&Py<PyAny>>,
+    ) -> PyResult<Option<Box<Trace>>> {
+        match (self.trace, machine.lane()) {
+            (Some(trace), Some(lane)) => trace.of_lane(py, self.shared, lane, before).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// A lane that stood still, ready to go on.
+    fn revived(self, py: Python<'_>, parked: Parked) -> PyResult<Driver> {
+        let trace = self.trace_of(py, &parked.machine, parked.span.as_ref())?;
+        Driver::revive(py, parked, Arc::clone(self.shared), trace)
+    }
 }
 
 pub(crate) struct Task {
@@ -56,19 +86,13 @@ impl Lanes {
     }
 
     /// Tells a lane to end. One that stands still goes on to do so.
-    pub(crate) fn cancel(
-        &mut self,
-        py: Python<'_>,
-        shared: &Arc<Shared>,
-        inbox: &Arc<Inbox>,
-        lane: LaneId,
-    ) -> PyResult<()> {
+    pub(crate) fn cancel(&mut self, py: Python<'_>, around: Around<'_>, lane: LaneId) -> PyResult<()> {
         if let Some(running) = self.running.get_mut(&lane) {
             running.cancelled = true;
             running.task.bind(py).call_method0(intern!(py, "cancel"))?;
         } else if let Some(mut parked) = self.parked.take(lane) {
             parked.wake = Wake::Cancel;
-            self.spawn(py, inbox, lane, Driver::revive(py, *parked, Arc::clone(shared))?)?;
+            self.spawn(py, around.inbox, lane, around.revived(py, *parked)?)?;
         }
         Ok(())
     }
@@ -77,8 +101,7 @@ impl Lanes {
     pub(crate) fn park(
         &mut self,
         py: Python<'_>,
-        shared: &Arc<Shared>,
-        inbox: &Arc<Inbox>,
+        around: Around<'_>,
         lane: LaneId,
         parked: Box<Parked>,
     ) -> PyResult<()> {
@@ -88,21 +111,15 @@ impl Lanes {
             .is_some_and(|running| running.cancelled);
         self.parked.insert(lane, parked);
         if cancelled {
-            return self.cancel(py, shared, inbox, lane);
+            return self.cancel(py, around, lane);
         }
         Ok(())
     }
 
     /// Has a lane that stood still go on.
-    pub(crate) fn revive(
-        &mut self,
-        py: Python<'_>,
-        shared: &Arc<Shared>,
-        inbox: &Arc<Inbox>,
-        lane: LaneId,
-    ) -> PyResult<()> {
+    pub(crate) fn revive(&mut self, py: Python<'_>, around: Around<'_>, lane: LaneId) -> PyResult<()> {
         match self.parked.take(lane) {
-            Some(parked) => self.spawn(py, inbox, lane, Driver::revive(py, *parked, Arc::clone(shared))?),
+            Some(parked) => self.spawn(py, around.inbox, lane, around.revived(py, *parked)?),
             None => Ok(()),
         }
     }

@@ -33,6 +33,7 @@ mod run;
 mod shared;
 pub(crate) mod steps;
 mod time_limit;
+mod trace;
 mod usage;
 
 use pyo3::prelude::*;

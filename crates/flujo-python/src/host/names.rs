@@ -38,6 +38,13 @@ imported! {
     run_cancelled => "flujo.application._runs"."cancelled_error";
     mark_paused => "flujo.application._human"."mark_paused";
     place_variable => "flujo.application._place"."PLACE";
+    spans_of_user => "flujo.application._spans"."spans_of_user";
+    span_here => "flujo.application._spans"."get_current";
+    span_of_process => "flujo.application._spans"."context_of";
+    span_context => "flujo.application._spans"."span_context";
+    enter_span => "flujo.application._spans"."enter";
+    leave_span => "flujo.application._spans"."leave";
+    current_traceparent => "flujo.application._spans"."traceparent";
 }
 
 /// A class by module and name, looked up once.

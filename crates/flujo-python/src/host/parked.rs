@@ -27,6 +27,8 @@ pub(crate) struct Parked {
     /// What it knows of earlier steps' outputs.
     pub(crate) outputs: Outputs,
     pub(crate) wake: Wake,
+    /// What identifies the span that ended when it stopped.
+    pub(crate) span: Option<Py<PyAny>>,
 }
 
 /// Why a parked machine is driven on.
@@ -176,6 +178,9 @@ impl Parked {
             }
             if let Some(outputs) = parked.outputs.by_name() {
                 visit.call(outputs)?;
+            }
+            if let Some(span) = &parked.span {
+                visit.call(span)?;
             }
             parked.wake.tell(visit)?;
             waiting.extend(parked.lanes.0.values().map(|below| &**below));

@@ -99,20 +99,21 @@ pub(crate) fn lane_path(plan: &Plan, lane: Option<&Arc<LanePlace>>) -> String {
     }
     let mut path = String::new();
     for lane in places.into_iter().rev() {
-        let node = plan.node(lane.node);
-        let branch = match &node.kind {
-            Kind::Parallel(parallel) => parallel
-                .branches
-                .get(lane.index as usize)
-                .map(|(name, _)| name.to_string()),
-            _ => None,
-        };
         let separator = if path.is_empty() { "" } else { "/" };
-        let branch = branch.unwrap_or_else(|| lane.index.to_string());
+        let branch = branch_name(plan, lane);
         // Writing to a string cannot fail.
-        let _ = write!(path, "{separator}{}[{branch}]", node.name);
+        let _ = write!(path, "{separator}{}[{branch}]", plan.node(lane.node).name);
     }
     path
+}
+
+/// The branch's name, or the item's number.
+pub(crate) fn branch_name(plan: &Plan, lane: &LanePlace) -> String {
+    let branch = match &plan.node(lane.node).kind {
+        Kind::Parallel(parallel) => parallel.branches.get(lane.index as usize),
+        _ => None,
+    };
+    branch.map_or_else(|| lane.index.to_string(), |(name, _)| name.to_string())
 }
 
 /// The step that is being worked on, as seen from inside it.
@@ -158,6 +159,13 @@ impl Place {
     #[getter]
     fn iteration(&self) -> u32 {
         self.state.rounds().last().copied().unwrap_or(0)
+    }
+
+    /// The current span, in the form in which other processes are told of it (the value of a W3C `traceparent` header);
+    /// None where nobody traces the run.
+    #[getter]
+    fn traceparent(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        self.state.shared.traced.traceparent(py)
     }
 
     /// Whoever listens to the run; None where nobody does.

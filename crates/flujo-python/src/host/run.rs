@@ -8,7 +8,7 @@ use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
-use pyo3::types::PyList;
+use pyo3::types::{PyList, PyString};
 
 use super::context::ContextCell;
 use super::domain::{Finish, Machine};
@@ -19,6 +19,7 @@ use super::paused::{Answers, PausedRun};
 use super::place::Place;
 use super::shared::Shared;
 use super::steps::Outputs;
+use super::trace::{Trace, Traced};
 use super::{names, record};
 use crate::vectorcall;
 
@@ -42,6 +43,7 @@ struct Start {
     run_id: Option<Py<PyAny>>,
     initial_context_data: Option<Py<PyAny>>,
     listener: Option<Py<PyAny>>,
+    traceparent: Option<Py<PyString>>,
 }
 
 /// What a run that stood still goes on with.
@@ -50,6 +52,7 @@ pub(crate) struct Resumption {
     pub(crate) paused: Py<PausedRun>,
     pub(crate) answers: Answers,
     pub(crate) listener: Option<Py<PyAny>>,
+    pub(crate) traceparent: Option<Py<PyString>>,
 }
 
 struct UnderWay {
@@ -69,6 +72,7 @@ impl Run {
         input: Py<PyAny>,
         run_id: Option<Py<PyAny>>,
         initial_context_data: Option<Py<PyAny>>,
+        traceparent: Option<Py<PyString>>,
     ) -> Self {
         let start = Start {
             engine,
@@ -76,6 +80,7 @@ impl Run {
             run_id,
             initial_context_data,
             listener: None,
+            traceparent,
         };
         Self {
             state: Mutex::new(State::Fresh(Box::new(start))),
@@ -160,16 +165,19 @@ fn begin(py: Python<'_>, start: Start, resume: &Resume) -> PyResult<Box<UnderWay
         run_id,
         initial_context_data,
         listener,
+        traceparent,
     } = start;
     let named = run_id.is_some();
-    let shared = Shared::begin(py, &engine, run_id, listener)?;
+    let traced = Traced::now(py, engine.traces(), traceparent)?;
+    let shared = Shared::begin(py, &engine, run_id, listener, traced)?;
     super::events::started(py, &shared)?;
     let context = shared.context(py, &input, initial_context_data)?;
     let began = shared.now(py);
     let deadline = shared.deadline(began);
     let plan = Arc::clone(&shared.plan.plan);
     let machine = Machine::start(plan, shared.options(), input, context, began, deadline);
-    let driver = Driver::new(Box::new(machine), shared, Outputs::default());
+    let trace = Trace::of_run(py, &shared, None)?;
+    let driver = Driver::new(Box::new(machine), shared, Outputs::default(), trace);
     let place_token = set_place(py, &driver)?;
     Ok(Box::new(UnderWay {
         driver,
@@ -190,11 +198,14 @@ fn go_on(py: Python<'_>, resumption: Resumption, resume: &Resume) -> PyResult<Bo
         paused,
         answers,
         listener,
+        traceparent,
     } = resumption;
-    let shared = Shared::resume(py, &engine, paused.get(), listener)?;
+    let traced = Traced::now(py, engine.traces(), traceparent)?;
+    let shared = Shared::resume(py, &engine, paused.get(), listener, traced)?;
     let answered = answers.wakes.iter().map(|(id, _)| id.clone()).collect();
     let parked = paused.get().take(py, answers)?;
-    let driver = Driver::revive(py, *parked, shared)?;
+    let trace = Trace::of_run(py, &shared, parked.span.as_ref())?;
+    let driver = Driver::revive(py, *parked, shared, trace)?;
     let place_token = set_place(py, &driver)?;
     Ok(Box::new(UnderWay {
         driver,

@@ -22,6 +22,7 @@ use super::interrupt::{Interrupt, Switch};
 use super::names;
 use super::paused::PausedRun;
 use super::planning::PlanWithSteps;
+use super::trace::Traced;
 
 /// What the lanes of one run share.
 pub(crate) struct Shared {
@@ -42,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) budget: Option<Arc<UsagePool>>,
     /// Who is told what happens, as it happens.
     pub(crate) listener: Option<Py<PyAny>>,
+    /// Who records spans of it.
+    pub(crate) traced: Traced,
 }
 
 impl Shared {
@@ -51,10 +54,11 @@ impl Shared {
         engine: &Arc<EngineInner>,
         run_id: Option<Py<PyAny>>,
         listener: Option<Py<PyAny>>,
+        traced: Traced,
     ) -> PyResult<Arc<Self>> {
         let event_loop = running_loop(py)?;
         // Whoever is told the id in advance finds it in the context too.
-        let told = listener.is_some() || !engine.hooks.is_empty();
+        let told = listener.is_some() || !engine.hooks.is_empty() || traced.is_traced();
         let run_id = match run_id {
             None if told => Some(new_run_id(py)?),
             given => given,
@@ -75,6 +79,7 @@ impl Shared {
             interrupt: Arc::default(),
             budget,
             listener,
+            traced,
         }
         .announced(py)
     }
@@ -85,6 +90,7 @@ impl Shared {
         engine: &Arc<EngineInner>,
         paused: &PausedRun,
         listener: Option<Py<PyAny>>,
+        traced: Traced,
     ) -> PyResult<Arc<Self>> {
         let event_loop = running_loop(py)?;
         let plan = Arc::clone(&paused.plan);
@@ -101,6 +107,7 @@ impl Shared {
             interrupt: Arc::default(),
             budget: paused.budget.clone(),
             listener,
+            traced,
         }
         .announced(py)
     }
@@ -150,9 +157,14 @@ impl Shared {
         Options {
             hooks: !self.engine.hooks.is_empty(),
             limits: self.budget.is_some(),
-            notices: self.listener.is_some(),
+            notices: self.is_told(),
             seed: std::ptr::from_ref(self) as u64,
         }
+    }
+
+    /// Whether anybody is to be told what happens to steps.
+    pub(crate) fn is_told(&self) -> bool {
+        self.listener.is_some() || self.traced.is_traced()
     }
 
     pub(crate) fn deadline(&self, now: Time) -> Option<Time> {

@@ -1,0 +1,93 @@
+"""What a runner is given, checked: one clear error for each thing that can't be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from flujo.domain.dsl.pipeline import Pipeline
+from flujo.domain.dsl.step import Step
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from flujo.application.core.executor_core import OptimizationConfig
+    from flujo.domain.usage import UsageLimits
+
+
+def as_pipeline(pipeline: Any) -> Pipeline[Any, Any]:
+    """The pipeline itself; of a step, a pipeline of one."""
+    if isinstance(pipeline, Pipeline):
+        return pipeline
+    if isinstance(pipeline, Step):
+        return Pipeline([pipeline])
+    raise TypeError(
+        f"Flujo runs a Pipeline or a Step, not a {type(pipeline).__name__}: join steps with >>, or decorate a "
+        "function with @step"
+    )
+
+
+def checked_model(model: Any) -> type[BaseModel] | None:
+    """A class of contexts, its merge rules checked."""
+    if model is None:
+        return None
+    if isinstance(model, type) and hasattr(model, "model_fields"):
+        from flujo.domain._merge_rules import check
+
+        check(model)
+        return cast("type[BaseModel]", model)
+    raise TypeError(
+        f"context_model must be a class derived from PipelineContext or pydantic.BaseModel, not {model!r}"
+    )
+
+
+def checked_data(data: Any) -> Mapping[str, Any] | None:
+    """Fields of a context."""
+    if data is None or isinstance(data, Mapping):
+        return data
+    raise TypeError(
+        f"initial_context_data must be a mapping of field names to values, not {type(data).__name__}"
+    )
+
+
+def checked_limits(limits: Any) -> UsageLimits | None:
+    """Usage limits."""
+    if limits is None or hasattr(limits, "total_cost_usd_limit"):
+        return cast("UsageLimits | None", limits)
+    raise TypeError(f"usage_limits must be a UsageLimits, not {type(limits).__name__}")
+
+
+def checked_config(config: Any) -> OptimizationConfig | None:
+    """An optimisation config."""
+    if config is None or hasattr(config, "enable_object_pooling"):
+        return cast("OptimizationConfig | None", config)
+    raise TypeError(f"optimization_config must be an OptimizationConfig, not {type(config).__name__}")
+
+
+def checked_grace(value: Any) -> float:
+    """Seconds, 0 or more, that a cancelled run waits."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"cancel_grace_s must be a number of seconds, not {type(value).__name__}")
+    if not value >= 0:
+        raise ValueError(f"cancel_grace_s must be 0 seconds or more, not {value}")
+    return float(value)
+
+
+def checked_seconds(name: str, value: Any) -> float | None:
+    """Seconds above 0."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
+    if not value > 0:
+        raise ValueError(f"{name} must be above 0 seconds, not {value}")
+    return float(value)
+
+
+def checked_traceparent(value: Any) -> str | None:
+    """The span of another process. A text that isn't one counts as none, as the standard asks: who calls is to blame,
+    not who is called.
+    """
+    if value is None or isinstance(value, str):
+        return value
+    raise TypeError(f"traceparent must be the text of a W3C traceparent header, not {type(value).__name__}")
