@@ -1,0 +1,149 @@
+//! What leaves the coroutine of a run that has ended, or that stands still.
+
+use std::sync::Arc;
+
+use flujo_core::machine::{LimitBreach, LimitKind, Outcome, Stop};
+use pyo3::exceptions::PyStopIteration;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+
+use super::UnderWay;
+use crate::host::context::ContextCell;
+use crate::host::domain::Finish;
+use crate::host::engine::was_cancelled;
+use crate::host::paused::PausedRun;
+use crate::host::{names, parked, record};
+
+fn reset_place(py: Python<'_>, token: Py<PyAny>) -> PyResult<()> {
+    // A run that was handed from one context to another keeps the variable where it was set.
+    let _ = names::place_variable(py)?.call_method1(intern!(py, "reset"), (token,));
+    Ok(())
+}
+
+/// What leaves the coroutine when the run stands still: its result so far as `StopIteration`, or why an answer was not
+/// taken.
+pub(super) fn park(py: Python<'_>, under_way: UnderWay) -> PyResult<PyErr> {
+    let UnderWay {
+        driver,
+        began,
+        named,
+        paused,
+        place_token,
+    } = under_way;
+    reset_place(py, place_token)?;
+    let shared = Arc::clone(&driver.shared);
+    let stopped = shared.now(py);
+    let parked = driver.park(py)?;
+    let mut finish = parked.so_far();
+    let pauses = PyList::empty(py);
+    let mut refused = None;
+    for open in parked.open() {
+        pauses.append(parked::shown(py, &shared.plan, &open.id, open.question)?)?;
+        let answered = paused
+            .as_ref()
+            .is_some_and(|(_, answered)| answered.contains(&open.id));
+        if let (true, None, Some(failure)) = (answered, &refused, &open.question.rejected) {
+            refused = Some(Arc::clone(failure));
+        }
+    }
+    let context = names::mark_paused(py)?.call1((finish.context.plain(py)?, &pauses))?;
+    finish.context = Arc::new(ContextCell::given(&context)?);
+    let paused = if let Some((paused, _)) = paused {
+        paused.get().park(parked, stopped);
+        paused.into_bound(py)
+    } else {
+        let run_id = shared.run_id_in(&context)?.unbind();
+        let paused = Bound::new(py, PausedRun::new(&shared, run_id, began, stopped, parked))?;
+        shared.engine.paused.add(&paused, named)?;
+        paused
+    };
+    let result = record::paused_result(&paused, finish, pauses)?;
+    shared.ended(py, &result, false)?;
+    let Some(failure) = refused else {
+        return Ok(PyStopIteration::new_err((result.unbind(),)));
+    };
+    let error = (
+        failure.error.as_ref(),
+        &*failure.error_type,
+        &*failure.message,
+        &result,
+    );
+    Ok(PyErr::from_value(names::fatal_error(py)?.call1(error)?))
+}
+
+/// What leaves the coroutine when the run has ended: its result as `StopIteration`, or an exception.
+pub(super) fn end(py: Python<'_>, under_way: UnderWay, finish: Box<Finish>) -> PyResult<PyErr> {
+    let UnderWay {
+        driver,
+        began,
+        paused,
+        place_token,
+        ..
+    } = under_way;
+    let shared = &driver.shared;
+    reset_place(py, place_token)?;
+    shared.record(&finish, began, shared.now(py));
+    if let Some((paused, _)) = paused {
+        paused.get().end(finish.outcome.name());
+        shared.engine.paused.release(paused.bind(py))?;
+    }
+    let finish: Arc<Finish> = Arc::from(finish);
+    let result = record::pipeline_result(py, &shared.plan, Arc::clone(&finish))?;
+    let cancelled = was_cancelled(&finish);
+    let called_off = cancelled && driver.called_off && driver.cancellation.is_none();
+    shared.ended(py, &result, called_off)?;
+    if let (true, Some(error)) = (cancelled, driver.cancellation.as_ref()) {
+        let error = error.clone_ref(py);
+        error.value(py).setattr(intern!(py, "flujo_result"), result)?;
+        return Ok(error);
+    }
+    if called_off {
+        let told = (shared.run_id(py)?, result);
+        return Ok(PyErr::from_value(names::run_cancelled(py)?.call1(told)?));
+    }
+    match &finish.outcome {
+        Outcome::Stopped(Stop::LimitExceeded(breach)) => {
+            let [limit, used, reserved] = amounts(breach);
+            let limits = (
+                breach.to_string(),
+                result,
+                limit,
+                used,
+                reserved,
+                &*breach.step,
+                breach.refused,
+            );
+            Ok(PyErr::from_value(names::limit_error(py)?.call1(limits)?))
+        }
+        Outcome::Stopped(Stop::Fatal(failure)) => {
+            let error = failure.error.as_ref();
+            let fatal = (error, &*failure.error_type, &*failure.message, result);
+            Ok(PyErr::from_value(names::fatal_error(py)?.call1(fatal)?))
+        }
+        _ => Ok(PyStopIteration::new_err((result.unbind(),))),
+    }
+}
+
+/// The limit that was reached, what was used and what was reserved, in its unit: dollars, tokens or requests.
+#[allow(clippy::cast_precision_loss)] // for display; the totals in the result are exact
+fn amounts(breach: &LimitBreach) -> [f64; 3] {
+    let (limits, used, reserved) = (breach.limits, breach.used, breach.reserved);
+    match breach.which {
+        LimitKind::Cost | LimitKind::Price => [
+            limits.cost.unwrap_or_default().dollars(),
+            used.cost.dollars(),
+            reserved.cost.dollars(),
+        ],
+        LimitKind::Tokens => [
+            limits.tokens.unwrap_or_default() as f64,
+            used.tokens as f64,
+            reserved.tokens as f64,
+        ],
+        LimitKind::Requests => [
+            limits.requests.unwrap_or_default() as f64,
+            used.requests as f64,
+            reserved.requests as f64,
+        ],
+    }
+}
