@@ -139,7 +139,7 @@ DIFFERENT: list[Any] = [
     dt.date(2026, 3, 1),
     NOON,
     NOON.replace(fold=1),
-    NOON.replace(tzinfo=dt.timezone.utc),
+    NOON.replace(tzinfo=dt.UTC),
     NOON.replace(tzinfo=dt.timezone(dt.timedelta(hours=1))),
     NOON.replace(tzinfo=dt.timezone(dt.timedelta(hours=1), "here")),
     NOON.replace(tzinfo=ZoneInfo("Europe/Berlin")),
@@ -345,8 +345,8 @@ def test_an_isolated_value_shares_nothing_that_can_change() -> None:
 
 
 @pytest.mark.parametrize(
-    "part", [threading.Lock(), iter([1]), open(__file__)], ids=["lock", "iterator", "file"]
-)  # noqa: SIM115
+    "part", [threading.Lock(), iter([1]), (n for n in ())], ids=["lock", "iterator", "generator"]
+)
 def test_a_value_that_cannot_be_isolated_is_told_by_none(part: Any) -> None:
     for value in (part, [part], Answer(note=part), Pair({"deep": (part,)})):
         assert isolated_value(value) is None

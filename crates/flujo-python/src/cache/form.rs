@@ -161,6 +161,7 @@ pub(super) fn resolve<'py>(
 }
 
 fn name_of(class: &Bound<'_, PyType>) -> PyResult<ClassName> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
     let py = class.py();
     let text = |name| -> Option<String> { class.getattr(name).ok()?.extract().ok() };
     let module = text(intern!(py, "__module__"));
@@ -170,7 +171,6 @@ fn name_of(class: &Bound<'_, PyType>) -> PyResult<ClassName> {
     {
         return Ok(ClassName::Named(module.into(), qualified.into()));
     }
-    static NEXT: AtomicU64 = AtomicU64::new(0);
     Ok(ClassName::Local(NEXT.fetch_add(1, Ordering::Relaxed)))
 }
 
@@ -251,11 +251,10 @@ fn classify(class: &Bound<'_, PyType>) -> PyResult<Form> {
     if derives(&names.enum_class)? {
         return Ok(Form::Enum);
     }
-    if let Some(fields) = class
+    if let Ok(fields) = class
         .getattr(intern!(py, "__dict__"))?
         .call_method1(intern!(py, "get"), (intern!(py, "__dataclass_fields__"),))?
         .cast::<PyDict>()
-        .ok()
     {
         return dataclass(class, fields);
     }

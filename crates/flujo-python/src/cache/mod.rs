@@ -7,8 +7,8 @@ mod write;
 
 use pyo3::prelude::*;
 
-pub(crate) use read::{Unreadable, read};
-pub(crate) use write::{Purpose, Unwritable, Written, write};
+use read::read;
+use write::{Purpose, Unwritable, write};
 
 /// The same functions under private names of the native module, for tests and measurements.
 mod exposed {

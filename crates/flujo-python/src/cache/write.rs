@@ -429,13 +429,11 @@ impl Writer<'_> {
             .call_method0(intern!(py, "__getinitargs__"))?
             .cast_into::<PyTuple>()?;
         self.delta(&arguments.get_item(0)?)?;
-        match arguments.get_item(1) {
-            Ok(name) => self.value(&name),
-            Err(_) => {
-                self.bytes.push(tag::NONE);
-                Ok(())
-            }
+        if let Ok(name) = arguments.get_item(1) {
+            return self.value(&name);
         }
+        self.bytes.push(tag::NONE);
+        Ok(())
     }
 
     fn delta(&mut self, delta: &Bound<'_, PyAny>) -> Done {
