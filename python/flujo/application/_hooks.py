@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 
-_log = logging.getLogger("flujo.run")
+from flujo.application._logging import logger
+
+_log = logger("run")
 
 _POINTS = {
     "pre_run": 1,

@@ -6,7 +6,6 @@ token is kept: what is current is set to what it was, from whichever task or thr
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +13,9 @@ from opentelemetry import trace
 from opentelemetry.context import Context, attach, get_current
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-_log = logging.getLogger("flujo.telemetry")
+from flujo.application._logging import logger
+
+_log = logger("telemetry")
 
 
 class Spans:

@@ -11,7 +11,6 @@ import asyncio
 import concurrent.futures
 import contextlib
 import contextvars
-import logging
 import os
 import threading
 import weakref
@@ -19,7 +18,9 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
-_log = logging.getLogger("flujo.run")
+from flujo.application._logging import logger
+
+_log = logger("run")
 
 _Job = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[..., Any]]
 

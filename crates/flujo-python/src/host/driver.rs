@@ -298,6 +298,9 @@ impl Driver {
             if let Some(trace) = &mut self.trace {
                 trace.tell(py, &self.shared, lane, history, &notice)?;
             }
+            if self.shared.logged {
+                events::log(py, &self.shared, lane, &notice)?;
+            }
             if self.shared.listener.is_some() {
                 events::tell(py, &self.shared, lane, history, &notice)?;
             }

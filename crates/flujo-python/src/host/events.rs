@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use super::domain::{Machine, Notice, Python3};
 use super::parked::{self, Question};
 use super::shared::Shared;
-use super::{place, record};
+use super::{names, place, record};
 
 /// Tells of what happened to a step.
 pub(crate) fn tell(
@@ -42,6 +42,32 @@ pub(crate) fn tell(
         _ => None,
     };
     say(py, shared, kind, lane, (notice.node, notice.attempt), data)
+}
+
+/// Writes what happened to a step into the log.
+pub(crate) fn log(
+    py: Python<'_>,
+    shared: &Shared,
+    lane: Option<&Arc<LanePlace>>,
+    notice: &Notice,
+) -> PyResult<()> {
+    let (kind, failure) = match &notice.kind {
+        NoticeKind::StepStarted => ("step_started", None),
+        NoticeKind::AttemptStarted => ("attempt_started", None),
+        NoticeKind::AttemptFailed(failure) => ("attempt_failed", Some(failure)),
+        NoticeKind::FallbackStarted => ("fallback_started", None),
+        NoticeKind::Paused => ("paused", None),
+        NoticeKind::Resumed => ("resumed", None),
+        NoticeKind::StepFinished => ("step_finished", None),
+        NoticeKind::StepFailed(failure) => ("step_failed", Some(failure)),
+        NoticeKind::StepStopped => ("step_stopped", None),
+    };
+    let plan = &shared.plan.plan;
+    let place = (&*plan.node(notice.node).path, place::lane_path(plan, lane));
+    let error = failure.map(|failure| &*failure.error_type);
+    let told = (kind, shared.run_id(py)?, place.0, place.1, notice.attempt, error);
+    names::log(py)?.call1(told)?;
+    Ok(())
 }
 
 /// Tells of a question that is put.

@@ -38,6 +38,8 @@ imported! {
     run_cancelled => "flujo.application._runs"."cancelled_error";
     mark_paused => "flujo.application._human"."mark_paused";
     place_variable => "flujo.application._place"."PLACE";
+    logs_steps => "flujo.application._logging"."tells_steps";
+    log => "flujo.application._logging"."told";
     spans_of_user => "flujo.application._spans"."spans_of_user";
     span_here => "flujo.application._spans"."get_current";
     span_of_process => "flujo.application._spans"."context_of";

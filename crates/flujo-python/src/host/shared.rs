@@ -45,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) listener: Option<Py<PyAny>>,
     /// Who records spans of it.
     pub(crate) traced: Traced,
+    /// Whether what happens to steps is written into the log.
+    pub(crate) logged: bool,
 }
 
 impl Shared {
@@ -80,6 +82,7 @@ impl Shared {
             budget,
             listener,
             traced,
+            logged: names::logs_steps(py)?.call0()?.is_truthy()?,
         }
         .announced(py)
     }
@@ -108,6 +111,7 @@ impl Shared {
             budget: paused.budget.clone(),
             listener,
             traced,
+            logged: names::logs_steps(py)?.call0()?.is_truthy()?,
         }
         .announced(py)
     }
@@ -164,7 +168,7 @@ impl Shared {
 
     /// Whether anybody is to be told what happens to steps.
     pub(crate) fn is_told(&self) -> bool {
-        self.listener.is_some() || self.traced.is_traced()
+        self.listener.is_some() || self.traced.is_traced() || self.logged
     }
 
     pub(crate) fn deadline(&self, now: Time) -> Option<Time> {
