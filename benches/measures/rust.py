@@ -1,4 +1,4 @@
-"""The benchmarks in Rust, of the runner, of merging and of caching, whose rows are taken over as they are."""
+"""The benchmarks in Rust, of the runner, of merging, of caching and of metering, whose rows are taken over as they are."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ REACH = "<= 150 ns and <= 12 x a boxed-future loop"
 MERGE = "rust fork, one write, merge, 10,000 fields"
 MERGE_REACH = "<= 2000 ns and <= 2 x of 100 fields"
 CACHE = "rust cache, misses, zipf 0.9"
+USAGE = "rust usage, an add, 4 threads"
 
 # By package and benchmark, the first row and its reach and unit: what is told where it can't be measured.
 BENCHES = (
     ("flujo-tokio", "steps", LINEAR, REACH, "ns/step"),
     ("flujo-core", "merging", MERGE, MERGE_REACH, "ns"),
     ("flujo-core", "caching", CACHE, "<= 1 x", "misses"),
+    ("flujo-core", "metering", USAGE, "<= 0.2 x", "ns"),
 )
 
 

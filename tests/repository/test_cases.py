@@ -28,6 +28,7 @@ REQUIRED = [
     "P33",
     "P34",
     "P36",
+    "P38",
     "P39",
 ]
 REQUIRED += [f"D{number:02}" for number in range(1, 22)]

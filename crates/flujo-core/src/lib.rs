@@ -12,5 +12,6 @@ pub mod machine;
 pub mod pipeline;
 pub mod plan;
 pub mod stats;
+mod sync;
 pub mod usage;
 pub mod value;

@@ -2,29 +2,30 @@
 
 use std::sync::Arc;
 
+use flujo_core::config::Twin;
 use flujo_core::machine::LimitBreach;
-use flujo_core::usage::{Usage, UsageLimits, UsagePool};
+use flujo_core::usage::{MeterReading, Usage, UsageLimits, UsageMeter, meter};
 
 /// The budget of a run and all its lanes.
 #[derive(Debug, Clone)]
 pub struct Budget {
-    pool: Arc<UsagePool>,
+    meter: Arc<dyn UsageMeter>,
     /// The most that was ever used and reserved together.
     pub peak: Usage,
 }
 
 impl Budget {
-    /// A full budget.
-    pub fn new(limits: UsageLimits) -> Self {
+    /// A full budget, kept by either twin.
+    pub fn new(twin: Twin, limits: UsageLimits) -> Self {
         Self {
-            pool: Arc::new(UsagePool::new(limits)),
+            meter: meter(twin, limits, Usage::ZERO),
             peak: Usage::ZERO,
         }
     }
 
     /// What is set aside for calls under way.
     pub fn reserved(&self) -> Usage {
-        self.pool.reserved()
+        self.meter.reserved()
     }
 
     /// Sets an estimate aside.
@@ -32,7 +33,7 @@ impl Budget {
     /// # Errors
     /// The breach when it does not fit.
     pub fn reserve(&mut self, step: &Arc<str>, estimate: Usage) -> Result<(), Arc<LimitBreach>> {
-        let answer = self.pool.reserve(step, estimate);
+        let answer = self.meter.reserve(step, estimate);
         self.keep_peak();
         answer
     }
@@ -47,13 +48,14 @@ impl Budget {
         estimate: Usage,
         actual: Usage,
     ) -> Result<(), Arc<LimitBreach>> {
-        let answer = self.pool.settle(step, estimate, actual);
+        let answer = self.meter.settle(step, estimate, actual);
         self.keep_peak();
         answer
     }
 
     fn keep_peak(&mut self) {
-        let now = self.pool.used() + self.pool.reserved();
+        let MeterReading { used, reserved } = self.meter.read();
+        let now = used + reserved;
         self.peak = Usage {
             cost: self.peak.cost.max(now.cost),
             tokens: self.peak.tokens.max(now.tokens),

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
+use flujo_core::config::Twin;
 use flujo_core::machine::{
     CallId, Command, Event, Finish, LaneId, LanePlace, Machine, Options, Pause, PauseId, Role, Time, TimerId,
 };
@@ -97,6 +98,8 @@ impl Simulation {
             notices: true,
             seed: case.schedule.seed,
         };
+        // Which twin keeps the budget makes no difference.
+        let twin = [Twin::Plain, Twin::Optimized][usize::from(case.schedule.seed.is_multiple_of(2))];
         let machine = Machine::start(Arc::clone(&plan), options, input, context, 0, case.deadline);
         let mut simulation = Self {
             plan,
@@ -117,7 +120,7 @@ impl Simulation {
             queue: BTreeMap::new(),
             sequence: 0,
             counts: HashMap::new(),
-            budget: Budget::new(case.limits),
+            budget: Budget::new(twin, case.limits),
             deadline: case.deadline,
             trace: Trace::default(),
             finished: None,

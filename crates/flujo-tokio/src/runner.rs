@@ -10,7 +10,7 @@ use flujo_core::machine::{Finish, Outcome, Record, Status, Stop};
 use flujo_core::pipeline::CompileError;
 use flujo_core::plan::{Kind, Plan};
 use flujo_core::stats::{PartStatistics, PerformanceStatistics, RunFacts, Statistics, StepFact, StepSlot};
-use flujo_core::usage::UsageLimits;
+use flujo_core::usage::{UsageLimits, UsageMeter};
 use flujo_core::value::Value;
 
 use crate::domain::Tokio;
@@ -263,7 +263,7 @@ impl Running {
     }
 
     /// Counts a run that has ended, with the steps of all its lanes.
-    pub(crate) fn record(&self, finish: &Finish<Tokio>) {
+    pub(crate) fn record(&self, finish: &Finish<Tokio>, meter: Option<&dyn UsageMeter>) {
         let ended_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let records = &finish.history.records;
         let begun = records.iter().map(|record| record.started).min().unwrap_or(0);
@@ -281,6 +281,7 @@ impl Running {
         let facts = RunFacts {
             latency_ns: ended.saturating_sub(begun),
             usage: finish.usage,
+            meter: meter.map(UsageMeter::statistics),
             error,
             ended_at,
         };

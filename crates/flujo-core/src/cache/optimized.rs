@@ -1,7 +1,7 @@
 //! The optimised twin: readers take a lock of their own thread's and count for themselves.
 
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard, ShardedLockWriteGuard};
@@ -9,6 +9,7 @@ use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard, ShardedLockWriteG
 use super::kept::{Found, Kept};
 use super::{CacheKey, CacheStatistics, ResultCache};
 use crate::machine::Time;
+use crate::sync::thread_number;
 
 /// Counters for so many threads that don't slow one another down.
 const COUNTERS: usize = 16;
@@ -25,12 +26,6 @@ pub struct OptimizedCache<V> {
 struct Asked {
     hits: AtomicU64,
     misses: AtomicU64,
-}
-
-static THREADS: AtomicUsize = AtomicUsize::new(0);
-
-thread_local! {
-    static COUNTER: usize = THREADS.fetch_add(1, Ordering::Relaxed) % COUNTERS;
 }
 
 impl<V> OptimizedCache<V> {
@@ -52,7 +47,7 @@ impl<V> OptimizedCache<V> {
     }
 
     fn asked(&self) -> &Asked {
-        &self.asked[COUNTER.with(|counter| *counter)]
+        &self.asked[thread_number() % COUNTERS]
     }
 }
 

@@ -18,14 +18,13 @@ use std::time::Duration;
 pub use distribution::TimeStats;
 pub use histogram::Histogram;
 pub use parts::{
-    Alert, AlertKind, AnalysisStats, ContextStats, MemoryStats, PartStatistics, PoolStats, ReservationStats,
-    TelemetryStats,
+    Alert, AlertKind, AnalysisStats, ContextStats, MemoryStats, PartStatistics, PoolStats, TelemetryStats,
 };
 pub use snapshot::{
     ErrorStats, ExecutionTimeStats, PerformanceStatistics, TimesByStep, UsageStats, UsageTotals,
 };
 
-use crate::usage::Usage;
+use crate::usage::{MeterStatistics, Usage};
 use table::Table;
 
 /// Collects how the runs of one runner performed; shared by all of them.
@@ -67,6 +66,8 @@ pub struct RunFacts<'a> {
     pub latency_ns: u64,
     /// What it used, failed attempts included.
     pub usage: Usage,
+    /// What its meter counted, where usage was limited.
+    pub meter: Option<MeterStatistics>,
     /// The type of an error that belongs to no step, such as a limit reached between steps. A failed step's error is
     /// said in its [`StepFact`] only, or it would count twice.
     pub error: Option<&'a str>,

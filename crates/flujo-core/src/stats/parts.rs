@@ -10,7 +10,6 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Part, TwinInUse};
-use crate::usage::Usage;
 
 /// What every part counts about itself.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -27,8 +26,6 @@ pub struct PartStatistics {
     pub context: ContextStats,
     /// Analysis of pipelines.
     pub analysis: AnalysisStats,
-    /// Reservations from the shared budget; what was committed is known from the recorded runs.
-    pub reservations: ReservationStats,
     /// Resident memory of the process.
     pub memory: MemoryStats,
     /// Alerts raised, oldest first.
@@ -93,17 +90,6 @@ pub struct AnalysisStats {
     pub reuses: u64,
     /// Plans given up because their pipeline was changed.
     pub invalidations: u64,
-}
-
-/// Reservations from a run's shared budget.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ReservationStats {
-    /// Set aside before the work, by estimate.
-    pub reserved: Usage,
-    /// Given back because the work used less.
-    pub refunded: Usage,
-    /// Updates of the shared pool; several amounts may travel in one.
-    pub batches: u64,
 }
 
 /// Resident memory of the process, in bytes.

@@ -113,7 +113,6 @@ impl From<Usage> for UsageTotals {
 impl PerformanceStatistics {
     pub(super) fn new(table: Arc<Table>, parts: PartStatistics) -> Self {
         let overall = table.runs.summary();
-        let reservations = parts.reservations;
         Self {
             execution_count: overall.count,
             total_execution_time: table.runs.total_seconds(),
@@ -123,10 +122,10 @@ impl PerformanceStatistics {
             cache_hit_rate: percentage(parts.cache_hits, parts.cache_misses),
             error_stats: table.errors(),
             usage_stats: UsageStats {
-                reserved: reservations.reserved.into(),
+                reserved: table.metered.reserved.into(),
                 committed: table.usage.into(),
-                refunded: reservations.refunded.into(),
-                batches: reservations.batches,
+                refunded: table.metered.refunded.into(),
+                batches: table.metered.batches,
             },
             execution_time_stats: ExecutionTimeStats {
                 overall,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::distribution::Distribution;
 use super::snapshot::ErrorStats;
 use super::{RunFacts, StepFact, StepSlot};
-use crate::usage::Usage;
+use crate::usage::{MeterStatistics, Usage};
 
 /// How many step names, and how many error types, are kept apart.
 pub(super) const MAX_NAMES: usize = 1_000;
@@ -18,6 +18,8 @@ pub(super) const OTHER: &str = "other";
 pub(super) struct Table {
     pub(super) runs: Distribution,
     pub(super) usage: Usage,
+    /// What the meters of limited runs counted.
+    pub(super) metered: MeterStatistics,
     /// In the order in which the names became known.
     steps: Vec<StepRow>,
     other: StepRow,
@@ -77,6 +79,9 @@ impl Table {
     pub(super) fn record_run(&mut self, facts: &RunFacts<'_>, errors_before: u64) {
         self.runs.record(facts.latency_ns);
         self.usage += facts.usage;
+        if let Some(meter) = facts.meter {
+            self.metered += meter;
+        }
         if let Some(error) = facts.error {
             self.count_error(error);
         }
@@ -122,6 +127,7 @@ impl Table {
         }
         self.runs.clear();
         self.usage = Usage::ZERO;
+        self.metered = MeterStatistics::default();
         self.errors = 0;
         self.errors_by_type.clear();
         self.last_error = None;

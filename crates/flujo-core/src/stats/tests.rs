@@ -8,11 +8,11 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{
-    Alert, AlertKind, Histogram, PartStatistics, PerformanceStatistics, PoolStats, ReservationStats,
-    RunFacts, Statistics, StepFact, StepSlot,
+    Alert, AlertKind, Histogram, PartStatistics, PerformanceStatistics, PoolStats, RunFacts, Statistics,
+    StepFact, StepSlot,
 };
 use crate::config::{OptimizationConfig, Part, Twin};
-use crate::usage::{Cost, Usage};
+use crate::usage::{Cost, MeterStatistics, Usage};
 
 fn names(count: usize) -> Vec<Arc<str>> {
     (0..count).map(|n| Arc::from(format!("step-{n}"))).collect()
@@ -263,22 +263,17 @@ fn what_runs_used_adds_up_exactly() {
         statistics.record_run(
             &RunFacts {
                 usage,
+                meter: Some(MeterStatistics {
+                    reserved: usage,
+                    batches: 3,
+                    ..MeterStatistics::default()
+                }),
                 ..RunFacts::default()
             },
             [],
         );
     }
-    let reservations = ReservationStats {
-        reserved: usage,
-        batches: 3,
-        ..ReservationStats::default()
-    };
-    let read = statistics
-        .snapshot(PartStatistics {
-            reservations,
-            ..PartStatistics::default()
-        })
-        .usage_stats;
+    let read = read(&statistics).usage_stats;
     assert_eq!(
         (
             read.committed.cost_usd,
@@ -289,7 +284,7 @@ fn what_runs_used_adds_up_exactly() {
     );
     assert_eq!(
         (read.reserved.tokens, read.refunded.tokens, read.batches),
-        (7, 0, 3)
+        (70, 0, 30)
     );
 }
 
@@ -316,6 +311,7 @@ fn after_a_reset_counting_starts_anew_and_slots_stay_valid() {
     let run = RunFacts {
         latency_ns: 4_000,
         usage,
+        meter: None,
         error: Some("E"),
         ended_at: Duration::from_secs(1),
     };

@@ -344,9 +344,9 @@ impl Driver {
                 let name = &self.shared.plan.plan.node(node).name;
                 let answer = self
                     .shared
-                    .budget
+                    .meter
                     .as_ref()
-                    .map(|budget| budget.reserve(name, estimate));
+                    .map(|meter| meter.reserve(name, estimate));
                 self.machine.handle(match answer {
                     Some(Err(breach)) => Event::Refused(breach),
                     _ => Event::Reserved,
@@ -360,9 +360,9 @@ impl Driver {
                 let name = &self.shared.plan.plan.node(node).name;
                 let answer = self
                     .shared
-                    .budget
+                    .meter
                     .as_ref()
-                    .map(|budget| budget.settle(name, estimate, actual));
+                    .map(|meter| meter.settle(name, estimate, actual));
                 self.machine.handle(match answer {
                     Some(Err(breach)) => Event::Refused(breach),
                     _ => Event::Reserved,

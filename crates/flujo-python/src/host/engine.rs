@@ -370,16 +370,9 @@ impl EngineInner {
                 },
             );
         }
-        for part in [Part::Context, Part::Usage] {
-            let reason = "this version has no plain form of it yet".into();
-            in_use.insert(
-                part,
-                TwinInUse {
-                    twin: Twin::Optimized,
-                    reason,
-                },
-            );
-        }
+        let reason = "this version has no plain form of it yet".into();
+        let twin = Twin::Optimized;
+        in_use.insert(Part::Context, TwinInUse { twin, reason });
         let mut parts = PartStatistics {
             optimizations: in_use,
             ..PartStatistics::default()

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use flujo_core::config::Twins;
 use flujo_core::machine::Time;
-use flujo_core::usage::UsagePool;
+use flujo_core::usage::UsageMeter;
 use pyo3::PyTraverseError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -24,7 +24,7 @@ use super::shared::Shared;
 pub(crate) struct PausedRun {
     pub(crate) plan: Arc<PlanWithSteps>,
     pub(crate) run_id: Py<PyAny>,
-    pub(crate) budget: Option<Arc<UsagePool>>,
+    pub(crate) meter: Option<Arc<dyn UsageMeter>>,
     pub(crate) twins: Twins,
     /// When the run began, in its own time.
     pub(crate) began: Time,
@@ -71,7 +71,7 @@ impl PausedRun {
         Self {
             plan: Arc::clone(&shared.plan),
             run_id,
-            budget: shared.budget.clone(),
+            meter: shared.meter.clone(),
             twins: shared.twins,
             began,
             state: Mutex::new(State {

@@ -4,10 +4,10 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use flujo_core::config::Twins;
+use flujo_core::config::{Part, Twins};
 use flujo_core::machine::{Options, Status, Time};
 use flujo_core::stats::{RunFacts, StepFact, StepSlot};
-use flujo_core::usage::UsagePool;
+use flujo_core::usage::{Usage, UsageMeter, meter};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -40,7 +40,7 @@ pub(crate) struct Shared {
     under_way: OnceLock<Py<PyAny>>,
     /// Interrupts the run's own driver.
     pub(crate) interrupt: Arc<Interrupt>,
-    pub(crate) budget: Option<Arc<UsagePool>>,
+    pub(crate) meter: Option<Arc<dyn UsageMeter>>,
     /// Who is told what happens, as it happens.
     pub(crate) listener: Option<Py<PyAny>>,
     /// Who records spans of it.
@@ -67,7 +67,8 @@ impl Shared {
         };
         let (Planned { plan, slots, .. }, twins) = engine.plan_for_run(py)?;
         let clock = Clock::of(py, &event_loop)?;
-        let budget = (!engine.limits.is_unlimited()).then(|| Arc::new(UsagePool::new(engine.limits)));
+        let limits = engine.limits;
+        let meter = (!limits.is_unlimited()).then(|| meter(twins.of(Part::Usage), limits, Usage::ZERO));
         Self {
             engine: Arc::clone(engine),
             plan,
@@ -79,7 +80,7 @@ impl Shared {
             run_id: run_id.map_or_else(OnceLock::new, OnceLock::from),
             under_way: OnceLock::new(),
             interrupt: Arc::default(),
-            budget,
+            meter,
             listener,
             traced,
             logged: names::logs_steps(py)?.call0()?.is_truthy()?,
@@ -108,7 +109,7 @@ impl Shared {
             run_id: OnceLock::from(paused.run_id.clone_ref(py)),
             under_way: OnceLock::new(),
             interrupt: Arc::default(),
-            budget: paused.budget.clone(),
+            meter: paused.meter.clone(),
             listener,
             traced,
             logged: names::logs_steps(py)?.call0()?.is_truthy()?,
@@ -160,7 +161,7 @@ impl Shared {
     pub(crate) fn options(&self) -> Options {
         Options {
             hooks: !self.engine.hooks.is_empty(),
-            limits: self.budget.is_some(),
+            limits: self.meter.is_some(),
             notices: self.is_told(),
             seed: std::ptr::from_ref(self) as u64,
         }
@@ -274,6 +275,7 @@ impl Shared {
         let run = RunFacts {
             latency_ns: ended.saturating_sub(began),
             usage: finish.usage,
+            meter: self.meter.as_deref().map(UsageMeter::statistics),
             ended_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
             ..RunFacts::default()
         };

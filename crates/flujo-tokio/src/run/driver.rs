@@ -141,7 +141,11 @@ impl Driver {
             }
             Command::Reserve { node, estimate } => {
                 let step = &self.shared.plan.node(node).name;
-                let granted = self.shared.pool.as_ref().map(|pool| pool.reserve(step, estimate));
+                let granted = self
+                    .shared
+                    .meter
+                    .as_ref()
+                    .map(|meter| meter.reserve(step, estimate));
                 self.answer_budget(granted);
             }
             Command::Settle {
@@ -150,8 +154,8 @@ impl Driver {
                 actual,
             } => {
                 let step = &self.shared.plan.node(node).name;
-                let pool = self.shared.pool.as_ref();
-                let settled = pool.map(|pool| pool.settle(step, estimate, actual));
+                let meter = self.shared.meter.as_ref();
+                let settled = meter.map(|meter| meter.settle(step, estimate, actual));
                 self.answer_budget(settled);
             }
             Command::Pause(pause) => self.ask(pause),

@@ -5,11 +5,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as Poller, Poll, ready};
 
-use flujo_core::config::Twins;
+use flujo_core::config::{Part, Twins};
 use flujo_core::context::Context;
 use flujo_core::machine::{Finish, Machine, Options, Outcome, Time};
 use flujo_core::plan::Plan;
-use flujo_core::usage::UsagePool;
+use flujo_core::usage::{Usage, UsageMeter, meter};
 use flujo_core::value::Value;
 use futures_core::Stream;
 use tokio::sync::mpsc::{self, Receiver};
@@ -164,7 +164,7 @@ impl Run {
     }
 
     /// What all lanes share, from now on.
-    fn share(&mut self, pool: Option<Arc<UsagePool>>, twins: Twins, base: Time) -> Arc<Shared> {
+    fn share(&mut self, meter: Option<Arc<dyn UsageMeter>>, twins: Twins, base: Time) -> Arc<Shared> {
         let runner = &self.runner;
         let events = self.listening.then(|| mpsc::channel(runner.event_buffer));
         let (sender, receiver) = events.unzip();
@@ -173,7 +173,7 @@ impl Run {
             id: self.id,
             plan: Arc::clone(&runner.plan),
             resources: Arc::clone(&runner.resources),
-            pool,
+            meter,
             twins,
             traced: tracing::enabled!(target: "flujo::run", tracing::Level::DEBUG),
             reads_steps: runner.reads_steps,
@@ -184,12 +184,12 @@ impl Run {
     }
 
     fn start(&mut self, input: Value, context: Context) -> Driver {
-        let limits = self.runner.limits;
-        let pool = (!limits.is_unlimited()).then(|| Arc::new(UsagePool::new(limits)));
-        let shared = self.share(pool, self.runner.twins(), 0);
+        let (limits, twins) = (self.runner.limits, self.runner.twins());
+        let meter = (!limits.is_unlimited()).then(|| meter(twins.of(Part::Usage), limits, Usage::ZERO));
+        let shared = self.share(meter, twins, 0);
         let options = Options {
             hooks: false,
-            limits: shared.pool.is_some(),
+            limits: shared.meter.is_some(),
             notices: shared.listened_to(),
             seed: self.id.seed(),
         };
@@ -205,10 +205,10 @@ impl Run {
     }
 
     fn go_on(&mut self, resumption: Resumption) -> Option<Driver> {
-        let (pool, twins) = (resumption.kept.pool.clone(), resumption.kept.twins);
+        let (meter, twins) = (resumption.kept.meter.clone(), resumption.kept.twins);
         let base = resumption.stopped;
         let parked = resumption.take()?;
-        let shared = self.share(pool, twins, base);
+        let shared = self.share(meter, twins, base);
         Some(Driver::resume(shared, *parked, Arc::clone(&self.cancel)))
     }
 
@@ -218,7 +218,8 @@ impl Run {
             return Poll::Ready(());
         };
         let (finish, paused) = if let Some(finish) = ready!(driver.drive(poller)) {
-            self.runner.record(&finish);
+            let meter = driver.shared().meter.clone();
+            self.runner.record(&finish, meter.as_deref());
             (finish, None)
         } else {
             let State::Driving(driver) = std::mem::replace(&mut self.state, State::Ended(None)) else {

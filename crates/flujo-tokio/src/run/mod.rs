@@ -18,7 +18,7 @@ use std::sync::{Arc, OnceLock};
 use flujo_core::config::Twins;
 use flujo_core::machine::{LanePlace, Machine, Round, Time};
 use flujo_core::plan::{NodeId, Plan};
-use flujo_core::usage::UsagePool;
+use flujo_core::usage::UsageMeter;
 use tokio::sync::mpsc::Sender;
 use tokio::time::Instant;
 
@@ -68,7 +68,7 @@ pub(crate) struct Shared {
     pub(crate) id: RunId,
     pub(crate) plan: Arc<Plan<Handler>>,
     pub(crate) resources: Arc<Resources>,
-    pub(crate) pool: Option<Arc<UsagePool>>,
+    pub(crate) meter: Option<Arc<dyn UsageMeter>>,
     /// Which twin of each part the run uses; a node may have a nearer config.
     pub(crate) twins: Twins,
     pub(crate) events: Option<Sender<Event>>,

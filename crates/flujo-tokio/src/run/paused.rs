@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flujo_core::config::Twins;
 use flujo_core::machine::Time;
-use flujo_core::usage::UsagePool;
+use flujo_core::usage::UsageMeter;
 use flujo_core::value::Value;
 use tokio::time::Instant;
 
@@ -83,7 +83,7 @@ fn listed(ids: &[String]) -> String {
 pub(super) struct Kept {
     pub(super) id: RunId,
     pub(super) runner: Arc<Running>,
-    pub(super) pool: Option<Arc<UsagePool>>,
+    pub(super) meter: Option<Arc<dyn UsageMeter>>,
     pub(super) twins: Twins,
     state: Mutex<State>,
 }
@@ -130,7 +130,7 @@ impl Kept {
         Self {
             id: shared.id,
             runner,
-            pool: shared.pool.clone(),
+            meter: shared.meter.clone(),
             twins: shared.twins,
             state: Mutex::default(),
         }

@@ -1,0 +1,126 @@
+//! What threads share, under every order of their steps that a scheduler can be made to choose: the very sources, with
+//! the locks of `shuttle` in place of the system's.
+
+mod sync {
+    pub(crate) use std::sync::PoisonError;
+
+    pub(crate) use shuttle::sync::{Mutex, MutexGuard};
+
+    /// Threads that begin one after the other are neighbours, as they are outside.
+    pub(crate) fn thread_number() -> usize {
+        usize::from(shuttle::current::me())
+    }
+}
+
+mod machine {
+    pub(crate) use flujo_core::machine::{LimitBreach, LimitKind};
+}
+
+// What is looked at here is not all there is.
+#[allow(dead_code, unreachable_pub)]
+#[path = "../src/usage/account.rs"]
+mod account;
+#[allow(dead_code, unreachable_pub)]
+#[path = "../src/usage/optimized.rs"]
+mod optimized;
+
+use std::sync::Arc;
+
+// The sources above look for these beside them.
+use flujo_core::usage::{Cost, MeterReading, MeterStatistics, Usage, UsageLimits, UsageMeter};
+use optimized::OptimizedMeter;
+use shuttle::thread;
+
+const SCHEDULES: usize = 1_000;
+
+fn tokens(tokens: u64) -> Usage {
+    Usage {
+        tokens,
+        ..Usage::ZERO
+    }
+}
+
+fn meter(tokens: u64) -> Arc<OptimizedMeter> {
+    let limits = UsageLimits {
+        tokens: Some(tokens),
+        ..UsageLimits::default()
+    };
+    Arc::new(OptimizedMeter::new(limits))
+}
+
+/// Runs `check` under schedules drawn at random, and under those that put a thread off at the worst of times.
+fn under_many_schedules(check: fn()) {
+    shuttle::check_random(check, SCHEDULES);
+    shuttle::check_pct(check, SCHEDULES, 3);
+}
+
+#[test]
+fn of_what_threads_reserve_at_once_exactly_as_much_is_granted_as_fits() {
+    under_many_schedules(|| {
+        let meter = meter(10);
+        let reserving: Vec<_> = (0..3)
+            .map(|_| {
+                let meter = Arc::clone(&meter);
+                thread::spawn(move || meter.reserve(&Arc::from("s"), tokens(4)).is_ok())
+            })
+            .collect();
+        let granted = reserving.into_iter().filter_map(|one| one.join().ok());
+        let granted = granted.filter(|granted| *granted).count() as u64;
+        assert_eq!((granted, meter.reserved().tokens), (2, 8));
+    });
+}
+
+#[test]
+fn no_increment_is_lost_and_every_read_is_one_that_a_single_counter_could_give() {
+    under_many_schedules(|| {
+        let meter = meter(42);
+        let adding: Vec<_> = (0..2)
+            .map(|_| {
+                let meter = Arc::clone(&meter);
+                thread::spawn(move || (0..3).all(|_| meter.add(&Arc::from("s"), tokens(7)).is_ok()))
+            })
+            .collect();
+        let mut before = 0;
+        for _ in 0..2 {
+            let now = meter.used().tokens;
+            assert!(
+                before <= now && now <= 42 && now.is_multiple_of(7),
+                "{now} after {before}"
+            );
+            before = now;
+        }
+        assert!(adding.into_iter().all(|one| one.join().unwrap_or(false)));
+        assert_eq!(meter.used().tokens, 42);
+        assert!(meter.add(&Arc::from("s"), tokens(1)).is_err());
+    });
+}
+
+#[test]
+fn what_one_thread_gives_back_another_gets_and_the_limit_holds_at_every_moment() {
+    under_many_schedules(|| {
+        let meter = meter(9);
+        let calling: Vec<_> = (0..2)
+            .map(|_| {
+                let meter = Arc::clone(&meter);
+                thread::spawn(move || {
+                    let step: Arc<str> = Arc::from("s");
+                    let mut calls = 0;
+                    while calls < 2 && meter.reserve(&step, tokens(3)).is_ok() {
+                        assert!(meter.settle(&step, tokens(3), tokens(1)).is_ok());
+                        calls += 1;
+                    }
+                    calls
+                })
+            })
+            .collect();
+        for _ in 0..2 {
+            let MeterReading { used, reserved } = meter.read();
+            assert!(used.tokens + reserved.tokens <= 9);
+        }
+        let calls: u64 = calling.into_iter().filter_map(|one| one.join().ok()).sum();
+        assert_eq!(meter.used().tokens, calls);
+        assert_eq!(meter.reserved(), Usage::ZERO);
+        // Three that are used, three that are reserved and three more fit: nothing is ever refused.
+        assert_eq!(calls, 4);
+    });
+}
