@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 
 mod agents;
+mod cache;
 mod command_line;
 mod config;
 mod context;
@@ -22,6 +23,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[pymodule(gil_used = true)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     agents::register(module)?;
+    cache::register(module)?;
     command_line::register(module)?;
     config::register(module)?;
     context::register(module)?;

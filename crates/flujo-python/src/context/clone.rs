@@ -55,6 +55,27 @@ pub(super) fn measured<'py>(
     }
 }
 
+/// A deep clone that shares nothing with the value but what can't change, functions and modules; `None` where something in
+/// it can't be copied: a lock, a client, an iterator, what is nested too deep.
+pub(super) fn isolated<'py>(
+    value: &Bound<'py, PyAny>,
+    pace: &Pace<'_>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    if immutable(value) {
+        return Ok(Some(value.clone()));
+    }
+    let _paused = raw::CollectorPause::begin(value.py());
+    let mut cloner = Cloner::new(value.py(), pace);
+    // As inside an object that is copied whole or not at all.
+    cloner.inside_whole = true;
+    match cloner.clone(value, 0) {
+        Ok(copy) => Ok(Some(copy)),
+        Err(Failure::Uncopyable) => Ok(None),
+        Err(Failure::Raised(error)) if error.is_instance_of::<PyRecursionError>(value.py()) => Ok(None),
+        Err(Failure::Raised(error)) => Err(error),
+    }
+}
+
 /// Whether the value is of one of the immutable types that most values are.
 #[allow(unsafe_code)]
 pub(super) fn immutable(value: &Bound<'_, PyAny>) -> bool {

@@ -21,6 +21,7 @@ mod conflict;
 mod held;
 mod kind;
 mod list;
+mod made;
 mod merge;
 mod pace;
 mod plain;
@@ -36,8 +37,9 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
+pub(crate) use made::{made_instance, made_model, model_class};
 pub(crate) use merge::MergeStrategy;
-pub(crate) use pace::{Pace, Ticket};
+pub(crate) use pace::{CONTAINER, Pace, Ticket};
 pub(crate) use state::CloneCounts;
 
 /// One attribute to write, or to delete where there is no value.
@@ -115,6 +117,11 @@ pub(crate) fn merge(
 /// inside the value are kept.
 pub(crate) fn clone_value(value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
     clone::clone(value, &Pace::attended()).map(Bound::unbind)
+}
+
+/// A deep clone that shares nothing with the value that can change; `None` where something in it can't be copied.
+pub(crate) fn isolated<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    clone::isolated(value, &Pace::attended())
 }
 
 /// An ordinary instance of the user's class with the view's present state, and independent of it; what isn't a view comes

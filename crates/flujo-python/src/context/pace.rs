@@ -31,7 +31,7 @@ const UNINTERRUPTED: usize = 500_000;
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// What meeting a container costs, in units. One unit is one entry of a flat container: about ten nanoseconds.
-pub(super) const CONTAINER: usize = 8;
+pub(crate) const CONTAINER: usize = 8;
 
 /// The pace of one piece of work.
 pub(crate) struct Pace<'a> {
@@ -103,7 +103,7 @@ impl<'a> Pace<'a> {
     ///
     /// Errors: what a signal handler raised; a `BaseException` that ends work which was withdrawn or is too large.
     #[inline]
-    pub(super) fn spend(&self, py: Python<'_>, units: usize) -> PyResult<()> {
+    pub(crate) fn spend(&self, py: Python<'_>, units: usize) -> PyResult<()> {
         let spent = self.spent.get() + units;
         self.spent.set(spent);
         if spent < CLOCK_INTERVAL {
