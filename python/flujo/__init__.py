@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from flujo.application._place import current_step
     from flujo.application.core.executor_core import OptimizationConfig
     from flujo.application.runner import Flujo
+    from flujo.domain.alerts import Alert
     from flujo.domain.backoff import Backoff
     from flujo.domain.context import PipelineContext
     from flujo.domain.dsl import (
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULE_OF = {
+    "Alert": "domain.alerts",
     "AppResources": "domain.resources",
     "Backoff": "domain.backoff",
     "BranchFailureStrategy": "domain.dsl",
@@ -61,6 +63,7 @@ _MODULE_OF = {
 }
 
 __all__ = [
+    "Alert",
     "AppResources",
     "Backoff",
     "BranchFailureStrategy",

@@ -257,6 +257,11 @@ impl OptimizationConfig {
         duration(self.execution_time_threshold)
     }
 
+    /// The same in nanoseconds, as many as fit.
+    pub fn execution_limit_ns(&self) -> u64 {
+        u64::try_from(self.execution_time_limit().as_nanos()).unwrap_or(u64::MAX)
+    }
+
     /// [`memory_usage_threshold`](Self::memory_usage_threshold) in bytes.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the cast saturates, which is meant
     pub fn memory_limit_bytes(&self) -> u64 {

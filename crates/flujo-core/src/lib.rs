@@ -9,6 +9,7 @@ pub mod cache;
 pub mod config;
 pub mod context;
 pub mod machine;
+pub mod monitor;
 pub mod pipeline;
 pub mod plan;
 pub mod stats;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flujo_core::stats::{
-    Alert, AnalysisStats, ContextStats, ErrorStats, ExecutionTimeStats, MemoryStats, PerformanceStatistics,
-    PoolStats, TelemetryStats, TimeStats, UsageStats, UsageTotals,
+    Alert, AlertStats, AnalysisStats, ContextStats, ErrorStats, ExecutionTimeStats, MemoryStats,
+    PerformanceStatistics, PoolStats, TelemetryStats, TimeStats, UsageStats, UsageTotals,
 };
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -45,6 +45,7 @@ pub(crate) fn statistics_to_dict<'py>(
         usage_stats => usage,
         memory_stats => memory,
         alerts => alerts_to_list,
+        alert_stats => alert_counts,
         optimizations => twins,
     }))
 }
@@ -173,6 +174,18 @@ fn memory<'py>(py: Python<'py>, stats: &MemoryStats) -> Dict<'py> {
             current_rss_bytes,
             peak_rss_bytes,
             growth_bytes
+        }
+    ))
+}
+
+fn alert_counts<'py>(py: Python<'py>, stats: &AlertStats) -> Dict<'py> {
+    Ok(dict_of!(
+        py,
+        stats,
+        AlertStats {
+            raised,
+            callbacks_failed,
+            callbacks_skipped
         }
     ))
 }

@@ -97,6 +97,7 @@ impl Simulation {
             limits: !case.limits.is_unlimited(),
             notices: true,
             seed: case.schedule.seed,
+            tell_from: None,
         };
         // Which twin keeps the budget makes no difference.
         let twin = [Twin::Plain, Twin::Optimized][usize::from(case.schedule.seed.is_multiple_of(2))];
@@ -342,6 +343,7 @@ impl Simulation {
             Command::CancelSleep(timer) => {
                 self.dead_timers.insert((lane, timer));
             }
+            Command::Took { .. } => {} // nobody watches
             Command::Notify(notice) => {
                 let place = self.place(lane);
                 self.trace.notices.push(NoticeTrace { lane: place, notice });

@@ -3,9 +3,11 @@
 //! A sequential step costs no spawn, no channel and no thread hop: the user's future is polled in place. Dropping a run
 //! cancels everything it started. The typed API stands on this crate (`flujo`); blueprints build [`Pipeline`]s directly.
 
+mod alarm;
 mod build;
 mod domain;
 mod handler;
+mod memory;
 mod run;
 mod runner;
 mod scope;
@@ -16,7 +18,9 @@ pub use build::{
 };
 pub use domain::{BoxError, Raised, Tokio, UserError, user_error};
 pub use flujo_core::plan::IterationFailure;
+pub use flujo_core::stats::Alert;
 pub use handler::{Decision, Handler, Iteration, Reply};
+pub use memory::{Memory, Sampled};
 pub use run::{
     Canceller, Done, Event, EventKind, EventStream, Events, Pause, PausedRun, ResumeError, Run, RunId,
 };

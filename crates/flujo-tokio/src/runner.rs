@@ -2,18 +2,23 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use flujo_core::config::{OptimizationConfig, OptimizationConfigError, Twin, Twins};
+use flujo_core::config::{OptimizationConfig, OptimizationConfigError, Part, Twin, Twins};
 use flujo_core::context::{Context, MergeRules};
 use flujo_core::machine::{Finish, Outcome, Record, Status, Stop};
+use flujo_core::monitor::Watch;
 use flujo_core::pipeline::CompileError;
-use flujo_core::plan::{Kind, Plan};
-use flujo_core::stats::{PartStatistics, PerformanceStatistics, RunFacts, Statistics, StepFact, StepSlot};
+use flujo_core::plan::{Kind, NodeId, Plan};
+use flujo_core::stats::{
+    Alert, MemoryStats, PartStatistics, PerformanceStatistics, RunFacts, Statistics, StepFact, StepSlot,
+};
 use flujo_core::usage::{UsageLimits, UsageMeter};
 use flujo_core::value::Value;
 
+use crate::alarm::{Alarm, OnAlert, now};
 use crate::domain::Tokio;
+use crate::memory::{Memory, Sampled};
 use crate::run::{Answers, PausedRun, ResumeError, Run};
 use crate::scope::Resources;
 use crate::{Handler, Pipeline};
@@ -50,6 +55,9 @@ pub(crate) struct Running {
     /// What the config says while optimisations are on.
     twins: Twins,
     optimized: AtomicBool,
+    watch: Arc<Watch>,
+    alarm: Alarm,
+    memory: Memory,
 }
 
 /// A runner under construction.
@@ -63,6 +71,7 @@ pub struct RunnerBuilder {
     rules: Option<Arc<MergeRules>>,
     config: OptimizationConfig,
     optimized: bool,
+    on_alert: Option<Arc<OnAlert>>,
 }
 
 impl RunnerBuilder {
@@ -122,6 +131,15 @@ impl RunnerBuilder {
         self
     }
 
+    /// Is told of each alert: a threshold that was crossed, once per crossing, or a part that gave way to its plain twin.
+    /// It is called in a thread of its own; when it panics or is more than 64 alerts behind, that is counted in the
+    /// statistics and harms no run. With it the growth of memory is watched in the background too.
+    #[must_use]
+    pub fn on_alert(mut self, callback: impl Fn(&Alert) + Send + Sync + 'static) -> Self {
+        self.on_alert = Some(Arc::new(callback));
+        self
+    }
+
     /// The runner.
     ///
     /// # Errors
@@ -131,6 +149,7 @@ impl RunnerBuilder {
         let plan = Arc::new(self.pipeline.compile(self.name)?);
         let config = plan.optimization().cloned();
         let config = config.unwrap_or_else(|| Arc::new(self.config));
+        let watch = Arc::<Watch>::default();
         let statistics = Statistics::default();
         let steps: Vec<_> = plan
             .nodes()
@@ -160,6 +179,9 @@ impl RunnerBuilder {
             twins: Twins::decide(Twin::Optimized, &config),
             config,
             optimized: AtomicBool::new(self.optimized),
+            alarm: Alarm::new(Arc::clone(&watch), self.on_alert),
+            watch,
+            memory: Memory::at_start(),
         })))
     }
 }
@@ -177,6 +199,7 @@ impl Runner {
             rules: None,
             config: OptimizationConfig::default(),
             optimized: true,
+            on_alert: None,
         }
     }
 
@@ -238,10 +261,37 @@ impl Runner {
 
     /// What the runs so far used and how long they took.
     pub fn performance_statistics(&self) -> PerformanceStatistics {
-        self.0.statistics.snapshot(PartStatistics {
-            optimizations: self.0.config.in_use(self.0.switch()),
+        let running = &self.0;
+        let memory = running.memory.stats();
+        running.sampled(memory);
+        let alerts = running.watch.alerts();
+        let mut optimizations = running.config.in_use(running.switch());
+        alerts.correct(&mut optimizations);
+        running.statistics.snapshot(PartStatistics {
+            memory,
+            alerts: alerts.kept(),
+            alert_counts: alerts.statistics(),
+            optimizations,
             ..PartStatistics::default()
         })
+    }
+
+    /// Takes in that an optimised part which lives outside of the runner, such as a tier of a cache or an exporter, has
+    /// failed and its plain form stands in for it. One alert says so; the same is not said again before
+    /// [`report_recovered`](Self::report_recovered).
+    pub fn report_degraded(&self, part: Part, reason: &str) {
+        let _ = self.0.degraded(part, reason);
+    }
+
+    /// Takes in that such a part works again.
+    pub fn report_recovered(&self, part: Part) {
+        self.0.watch.alerts().recovered(part);
+    }
+
+    /// Starts counting anew, and no threshold counts as crossed.
+    pub fn reset_performance_statistics(&self) {
+        self.0.statistics.reset();
+        self.0.watch.reset();
     }
 }
 
@@ -262,9 +312,55 @@ impl Running {
         }
     }
 
+    /// From which time on a machine of a run with these twins must tell of a step.
+    pub(crate) fn tell_from(&self, twins: Twins) -> u64 {
+        self.watch.tell_from(&self.plan, twins, &self.config)
+    }
+
+    /// Takes in that a step took so long; gives what there is to tell of.
+    pub(crate) fn took(&self, node: NodeId, latency: u64, twins: Twins) -> Option<Alert> {
+        let slot = (*self.slots.get(node.0 as usize)?)?;
+        let step = (self.plan.node(node), slot);
+        let alert = self.watch.took(step, latency, twins, &self.config, now());
+        self.told(alert)
+    }
+
+    /// Takes in that a part has given way to its plain twin.
+    pub(crate) fn degraded(&self, part: Part, reason: &str) -> Option<Alert> {
+        self.told(self.watch.degraded(part, reason, now()))
+    }
+
+    /// Watches memory in the background, if somebody has asked to hear of it.
+    pub(crate) fn watch_memory(self: &Arc<Self>) {
+        if self.alarm.is_wanted() {
+            Memory::sample(self);
+        }
+    }
+
+    /// Measures memory, if somebody has asked to hear of it.
+    pub(crate) fn measure_memory(&self) -> Option<Alert> {
+        if !self.alarm.is_wanted() {
+            return None;
+        }
+        self.grew(self.memory.stats())
+    }
+
+    fn grew(&self, memory: MemoryStats) -> Option<Alert> {
+        let alert = self
+            .watch
+            .grew(memory.growth_bytes, self.twins(), &self.config, now());
+        self.told(alert)
+    }
+
+    fn told(&self, alert: Option<Alert>) -> Option<Alert> {
+        if let Some(alert) = &alert {
+            self.alarm.tell(alert);
+        }
+        alert
+    }
+
     /// Counts a run that has ended, with the steps of all its lanes.
     pub(crate) fn record(&self, finish: &Finish<Tokio>, meter: Option<&dyn UsageMeter>) {
-        let ended_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let records = &finish.history.records;
         let begun = records.iter().map(|record| record.started).min().unwrap_or(0);
         let ended = records.iter().map(|record| record.ended).max().unwrap_or(0);
@@ -283,7 +379,7 @@ impl Running {
             usage: finish.usage,
             meter: meter.map(UsageMeter::statistics),
             error,
-            ended_at,
+            ended_at: now(),
         };
         let steps = Records {
             open: vec![records.iter()],
@@ -300,6 +396,16 @@ impl Running {
                 })
             }),
         );
+    }
+}
+
+impl Sampled for Running {
+    fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    fn sampled(&self, stats: MemoryStats) {
+        let _ = self.grew(stats);
     }
 }
 

@@ -90,7 +90,7 @@ pub use flujo_core::config::OptimizationConfig;
 pub use flujo_core::context::{Context as Fields, MergeConflict, MergeRule, MergeRules, MergeStrategy};
 pub use flujo_core::machine::{FailureKind, LimitBreach, Status};
 pub use flujo_core::plan::Backoff;
-pub use flujo_core::stats::PerformanceStatistics;
+pub use flujo_core::stats::{Alert, AlertKind, PerformanceStatistics};
 pub use flujo_core::usage::{Cost, Usage, UsageLimits};
 pub use flujo_core::value::{CodecError, Value, from_value, to_value};
 pub use flujo_macros::Context;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use flujo_core::config::OptimizationConfig;
 use flujo_core::context::Context as Fields;
-use flujo_core::stats::PerformanceStatistics;
+use flujo_core::stats::{Alert, PerformanceStatistics};
 use flujo_core::usage::UsageLimits;
 use flujo_core::value::{TypeCodec, to_value};
 use flujo_tokio::{BuildError, PausedRun, Runner, RunnerBuilder};
@@ -148,6 +148,13 @@ impl<I: Payload, O: Payload, C: Context> Flujo<I, O, C> {
         self.runner.as_ref().ok().map(Runner::performance_statistics)
     }
 
+    /// Starts counting anew, and no threshold counts as crossed.
+    pub fn reset_performance_statistics(&self) {
+        if let Ok(runner) = &self.runner {
+            runner.reset_performance_statistics();
+        }
+    }
+
     /// Turns the optimised parts on. Runs under way keep what they have.
     pub fn enable_optimizations(&self) {
         if let Ok(runner) = &self.runner {
@@ -209,6 +216,24 @@ impl<I: Payload, O: Payload, C: Context> FlujoBuilder<I, O, C> {
     #[must_use]
     pub fn optimization_config(self, config: OptimizationConfig) -> Self {
         self.with(|runner| runner.optimization_config(config))
+    }
+
+    /// Is told of each alert: a threshold that was crossed, once per crossing, or a part that gave way to its plain twin.
+    /// It is called in a thread of its own; when it panics or hangs, that is counted and harms no run.
+    ///
+    /// ```
+    /// # use flujo::{BoxError, Flujo, OptimizationConfig, step};
+    /// # fn main() -> Result<(), BoxError> {
+    /// let p = step("count", |n: u32| async move { Ok::<_, BoxError>(n + 1) });
+    /// let flujo = Flujo::builder(p)
+    ///     .optimization_config(OptimizationConfig { execution_time_threshold: 0.5, ..OptimizationConfig::default() })
+    ///     .on_alert(|alert| eprintln!("{}", alert.message))
+    ///     .build()?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn on_alert(self, callback: impl Fn(&Alert) + Send + Sync + 'static) -> Self {
+        self.with(|runner| runner.on_alert(callback))
     }
 
     /// The runner.

@@ -64,6 +64,15 @@ def checked_config(config: Any) -> OptimizationConfig | None:
     raise TypeError(f"optimization_config must be an OptimizationConfig, not {type(config).__name__}")
 
 
+def checked_on_alert(callback: Any) -> object:
+    """Who tells `on_alert`; None where nobody is to be told."""
+    if callback is None:
+        return None
+    from flujo.application._alerts import teller_for
+
+    return teller_for(callback)
+
+
 def checked_grace(value: Any) -> float:
     """Seconds, 0 or more, that a cancelled run waits."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):

@@ -16,6 +16,7 @@ from flujo.application._checked import (
     checked_grace,
     checked_limits,
     checked_model,
+    checked_on_alert,
     checked_seconds,
     checked_traceparent,
 )
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from flujo.application.core.executor_core import OptimizationConfig
+    from flujo.domain.alerts import Alert
     from flujo.domain.events import Event
     from flujo.domain.outcomes import StepOutcome
     from flujo.domain.resources import AppResources
@@ -62,7 +64,9 @@ class Flujo(Generic[InputT, OutputT]):
         executor: Runs plain functions in place of Flujo's threads; a `ThreadPoolExecutor`, for instance.
         enable_tracing: Leave spans where somebody takes them: OpenTelemetry's SDK, when the program has set one up.
         enable_optimizations: Use the optimised parts; False uses their plain twins.
-        optimization_config: Which optimised parts are used, and their settings.
+        optimization_config: Which optimised parts are used, and their settings; those of the pipeline or a step win.
+        on_alert: Is told of each `Alert`, in a thread of its own: a threshold of the config was crossed, or an
+            optimised part failed. With it the growth of memory is watched in the background too.
 
     Raises:
         TypeError: an argument has a wrong type.
@@ -87,6 +91,7 @@ class Flujo(Generic[InputT, OutputT]):
         enable_tracing: bool = True,
         enable_optimizations: bool = True,
         optimization_config: OptimizationConfig | None = None,
+        on_alert: Callable[[Alert], object] | None = None,
     ) -> None:
         from flujo.application._runs import Runs
         from flujo.application._workers import workers_for
@@ -126,6 +131,7 @@ class Flujo(Generic[InputT, OutputT]):
             config=checked_config(optimization_config),
             optimized=enable_optimizations,
             traces=enable_tracing,
+            on_alert=checked_on_alert(on_alert),
         )
 
     # --- running

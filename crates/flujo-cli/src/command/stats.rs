@@ -85,6 +85,12 @@ fn table(statistics: &PerformanceStatistics) -> String {
             duration(times.max)
         );
     }
+    if !statistics.alerts.is_empty() {
+        let _ = writeln!(text, "\nalerts {}", statistics.alert_stats.raised);
+        for alert in &statistics.alerts {
+            let _ = writeln!(text, "  {}", terminal::one_line(&alert.message));
+        }
+    }
     let parts: Vec<String> = statistics
         .optimizations
         .iter()

@@ -12,7 +12,7 @@ pub(super) fn print(event: &Event) {
     }
 }
 
-fn line(event: &Event) -> Option<String> {
+pub(super) fn line(event: &Event) -> Option<String> {
     let place = &event.place;
     let worth = match event.kind {
         EventKind::StepStarted => place.lane.is_empty(),
@@ -42,6 +42,7 @@ fn line(event: &Event) -> Option<String> {
                 one_line(&failure.message)
             )
         }
+        EventKind::Alert(alert) => write!(text, ": {}", one_line(&alert.message)),
         EventKind::RunFinished { status, .. } => write!(text, ": {status}"),
         _ if place.attempt > 1 => write!(text, " (attempt {})", place.attempt),
         _ => Ok(()),

@@ -7,7 +7,7 @@ mod tree;
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use flujo_tokio::Event;
+use flujo_tokio::{Event, EventKind};
 
 use crate::color::Paint;
 use tree::LiveTree;
@@ -39,6 +39,11 @@ impl Progress {
     /// Takes in what has happened.
     pub(crate) fn event(&mut self, event: &Event) {
         match self {
+            Self::Tree(_) if matches!(event.kind, EventKind::Alert(_)) => {
+                if let Some(line) = lines::line(event) {
+                    self.note(&line);
+                }
+            }
             Self::Tree(tree) => tree.take_in(event),
             Self::Lines => lines::print(event),
             Self::Nothing => {}

@@ -1,3 +1,5 @@
+//! Fields, defaults, what is refused, and which twins come of a config.
+
 use std::time::Duration;
 
 use super::{OptimizationConfig, Part, Twin, Twins};

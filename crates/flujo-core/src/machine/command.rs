@@ -244,6 +244,13 @@ pub enum Command<D: Domain> {
     Pause(Pause<D>),
     /// Something happened, for whoever listens.
     Notify(Notice<D>),
+    /// A step took so long that somebody watches it; see [`Options::tell_from`](super::Options::tell_from).
+    Took {
+        /// The step.
+        node: NodeId,
+        /// How long it took, with its retries, in nanoseconds of active time.
+        latency: Time,
+    },
     /// The run or lane has ended; nothing follows.
     Finish(Box<Finish<D>>),
 }

@@ -408,13 +408,26 @@ impl<D: Domain> Cursor<'_, D> {
             return;
         };
         (record.ended, record.status) = (now, status);
-        let (usage, attempts) = (record.usage, record.attempts);
+        let (usage, attempts, latency) = (record.usage, record.attempts, record.latency());
         if let Some(parent) = opened.outer_parent
             && let Some(parent) = self.state.history.records.get_mut(parent as usize)
         {
             parent.usage += usage;
         }
         self.notify(kind, opened.node, opened.record, attempts);
+        if latency >= self.state.tell_from {
+            self.tell_time(opened.node, latency);
+        }
+    }
+
+    /// Tells of a step that somebody watches, and of those that follow: whether they are fast again is of interest too.
+    #[cold]
+    fn tell_time(&mut self, node: NodeId, latency: Time) {
+        // A construct that a step works with is told of with the step.
+        if self.state.options.tell_from.is_some() && !self.plan.node(node).inner {
+            self.state.tell_from = 0;
+            self.commands.push_back(Command::Took { node, latency });
+        }
     }
 
     /// Adds usage to a record and to the run.

@@ -75,6 +75,9 @@ pub struct Options {
     pub notices: bool,
     /// What jitter is derived from; one per run.
     pub seed: u64,
+    /// Steps that take this long or longer are told of with [`Command::Took`], and once there was one, all that follow
+    /// it in the run or lane; `None`: no step is.
+    pub tell_from: Option<Time>,
 }
 
 /// One run, or one lane of one. See the module's documentation.
@@ -108,6 +111,8 @@ pub struct State<D: Domain> {
     /// How many steps with limits of their own are under way around the top of the stack.
     limited: u32,
     now: Time,
+    /// See [`Options::tell_from`].
+    tell_from: Time,
     next_id: u64,
     pending: Pending,
     /// Where the run or lane begins, until it is polled for the first time.
@@ -195,6 +200,10 @@ impl<D: Domain> Clone for Command<D> {
                 actual: *actual,
             },
             Self::Notify(notice) => Self::Notify(notice.clone()),
+            Self::Took { node, latency } => Self::Took {
+                node: *node,
+                latency: *latency,
+            },
             Self::Finish(finish) => Self::Finish(finish.clone()),
         }
     }
@@ -363,6 +372,7 @@ impl<D: Domain> State<D> {
             usage: Usage::ZERO,
             limited: 0,
             now,
+            tell_from: options.tell_from.unwrap_or(Time::MAX),
             next_id: 0,
             pending: Pending::Nothing,
             begin: Some(begin),

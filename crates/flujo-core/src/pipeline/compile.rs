@@ -132,6 +132,7 @@ impl<C> Pipeline<C> {
         let fingerprint = Fingerprint::of(&self.nodes, root);
         Ok(Plan {
             plain_successors: plain_successors(&self.nodes),
+            shortest_limit: self.nodes.iter().filter_map(Node::own_limit_ns).min(),
             nodes: self.nodes,
             root,
             name,

@@ -23,6 +23,8 @@ pub struct Plan<C> {
     pub(crate) fingerprint: Fingerprint,
     /// For each plain step the plain step that follows it in its sequence, if one does.
     pub(crate) plain_successors: Box<[Option<NodeId>]>,
+    /// The shortest time in nanoseconds that a config in the plan lets a step take.
+    pub(crate) shortest_limit: Option<u64>,
 }
 
 impl<C> Plan<C> {
@@ -45,6 +47,15 @@ impl<C> Plan<C> {
     /// Which optimisations its runs use; `None` leaves it to the runner.
     pub fn optimization(&self) -> Option<&Arc<OptimizationConfig>> {
         self.node(self.root).optimization.as_ref()
+    }
+
+    /// The shortest time in nanoseconds that some step of it may take by a config of its own or by the runner's.
+    pub fn shortest_limit(&self, runner: &OptimizationConfig) -> u64 {
+        let runner = match self.optimization() {
+            Some(_) => u64::MAX, // its own config stands in place of the runner's everywhere
+            None => runner.execution_limit_ns(),
+        };
+        self.shortest_limit.unwrap_or(u64::MAX).min(runner)
     }
 
     /// A node by id. Ids come from this plan.

@@ -31,6 +31,16 @@ pub struct Node<C> {
 }
 
 impl<C> Node<C> {
+    /// What it is optimised and watched by, in a runner with this config.
+    pub fn config<'c>(&'c self, runner: &'c OptimizationConfig) -> &'c OptimizationConfig {
+        self.optimization.as_deref().unwrap_or(runner)
+    }
+
+    /// The time in nanoseconds it may take by a config in the pipeline.
+    pub(crate) fn own_limit_ns(&self) -> Option<u64> {
+        Some(self.optimization.as_ref()?.execution_limit_ns())
+    }
+
     /// Whether it is a step of which an attempt that succeeds is one call of the agent, and no time limit is its own.
     pub(crate) fn is_plain_step(&self) -> bool {
         match &self.kind {

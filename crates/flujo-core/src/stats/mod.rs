@@ -18,13 +18,15 @@ use std::time::Duration;
 pub use distribution::TimeStats;
 pub use histogram::Histogram;
 pub use parts::{
-    Alert, AlertKind, AnalysisStats, ContextStats, MemoryStats, PartStatistics, PoolStats, TelemetryStats,
+    Alert, AlertKind, AlertStats, AnalysisStats, ContextStats, MemoryStats, PartStatistics, PoolStats,
+    TelemetryStats,
 };
 pub use snapshot::{
     ErrorStats, ExecutionTimeStats, PerformanceStatistics, TimesByStep, UsageStats, UsageTotals,
 };
 
 use crate::usage::{MeterStatistics, Usage};
+pub(crate) use table::MAX_NAMES;
 use table::Table;
 
 /// Collects how the runs of one runner performed; shared by all of them.
@@ -51,12 +53,17 @@ pub struct Statistics {
 
 /// Where a step's facts go: found once per plan, so that recording is an index. Valid for the [`Statistics`] that gave
 /// it, also after a reset; with another one the facts go to some other step's row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StepSlot(usize);
 
 impl StepSlot {
     /// The row of the names that there was no room for.
     pub const OTHER: Self = Self(usize::MAX);
+
+    /// Its place among the names that are kept apart; beyond all of them for the others.
+    pub(crate) fn index(self) -> usize {
+        self.0
+    }
 }
 
 /// One run that has ended.

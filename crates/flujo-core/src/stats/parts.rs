@@ -28,8 +28,10 @@ pub struct PartStatistics {
     pub analysis: AnalysisStats,
     /// Resident memory of the process.
     pub memory: MemoryStats,
-    /// Alerts raised, oldest first.
+    /// The last alerts raised, oldest first.
     pub alerts: Vec<Alert>,
+    /// How many there were, and what became of the callbacks.
+    pub alert_counts: AlertStats,
     /// Which twin each part uses now, and why.
     pub optimizations: BTreeMap<Part, TwinInUse>,
 }
@@ -120,6 +122,17 @@ pub struct Alert {
     pub time: f64,
     /// What happened and why, for people to read.
     pub message: String,
+}
+
+/// How many alerts there were, and what became of the callbacks that are told of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertStats {
+    /// Alerts raised.
+    pub raised: u64,
+    /// Callbacks that failed.
+    pub callbacks_failed: u64,
+    /// Alerts that a callback wasn't told of, since it was still busy with earlier ones.
+    pub callbacks_skipped: u64,
 }
 
 /// What an [`Alert`] is about.

@@ -11,7 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::table::Table;
 use super::{
-    Alert, AnalysisStats, ContextStats, MemoryStats, PartStatistics, PoolStats, TelemetryStats, TimeStats,
+    Alert, AlertStats, AnalysisStats, ContextStats, MemoryStats, PartStatistics, PoolStats, TelemetryStats,
+    TimeStats,
 };
 use crate::config::{Part, TwinInUse};
 use crate::usage::Usage;
@@ -47,8 +48,10 @@ pub struct PerformanceStatistics {
     pub usage_stats: UsageStats,
     /// Resident memory of the process.
     pub memory_stats: MemoryStats,
-    /// Alerts raised, oldest first.
+    /// The last 100 alerts raised, oldest first.
     pub alerts: Vec<Alert>,
+    /// How many there were, and what became of the callbacks.
+    pub alert_stats: AlertStats,
     /// Which twin each part uses now, and why.
     pub optimizations: BTreeMap<Part, TwinInUse>,
 }
@@ -137,6 +140,7 @@ impl PerformanceStatistics {
             analysis_stats: parts.analysis,
             memory_stats: parts.memory,
             alerts: parts.alerts,
+            alert_stats: parts.alert_counts,
             optimizations: parts.optimizations,
         }
     }

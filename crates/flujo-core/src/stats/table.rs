@@ -10,7 +10,7 @@ use super::{RunFacts, StepFact, StepSlot};
 use crate::usage::{MeterStatistics, Usage};
 
 /// How many step names, and how many error types, are kept apart.
-pub(super) const MAX_NAMES: usize = 1_000;
+pub(crate) const MAX_NAMES: usize = 1_000;
 /// What the rest is counted as.
 pub(super) const OTHER: &str = "other";
 

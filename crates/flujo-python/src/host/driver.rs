@@ -372,6 +372,9 @@ impl Driver {
                 events::paused(py, &self.shared, &self.machine, &question)?;
                 self.question = Some(question);
             }
+            Command::Took { node, latency } => {
+                self.shared.took(py, self.machine.lane(), node, latency)?;
+            }
             Command::CancelCall(_) | Command::Notify(_) | Command::Call(_) | Command::Finish(_) => {}
         }
         Ok(())

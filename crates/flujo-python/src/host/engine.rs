@@ -6,16 +6,19 @@ use std::time::Duration;
 
 use flujo_core::config::{OptimizationConfig, Part, Twin, TwinInUse, Twins};
 use flujo_core::machine::{Outcome, Stop};
+use flujo_core::monitor::Watch;
 use flujo_core::stats::{AnalysisStats, PartStatistics, Statistics, StepSlot};
 use flujo_core::usage::UsageLimits;
+use flujo_tokio::Memory;
 use pyo3::PyTraverseError;
+use pyo3::exceptions::PyValueError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
 use pyo3::types::{PyDict, PyString};
 
 use super::domain::Finish;
 use super::hooks::Hook;
-use super::memory::Memory;
 use super::parked::Wake;
 use super::paused::{Answers, PausedRun, PausedRuns};
 use super::planning::{CompiledPlan, PlanWithSteps, definition_epoch};
@@ -46,8 +49,11 @@ pub(crate) struct EngineInner {
     pub(super) statistics: Statistics,
     pub(crate) contexts: ContextCounts,
     pub(crate) paused: PausedRuns,
-    memory: Memory,
-    config: OptimizationConfig,
+    pub(super) watch: Watch,
+    /// Tells the runner's callback of alerts.
+    pub(super) on_alert: Option<Py<PyAny>>,
+    pub(super) memory: Memory,
+    pub(super) config: Arc<OptimizationConfig>,
     optimized: AtomicBool,
     traces: AtomicBool,
     analyses: AnalysisCounts,
@@ -116,7 +122,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Engine {
     #[new]
     #[pyo3(signature = (compile, *, workers, runs, cancel_grace_s=5.0, make_context=None, resources=None, hooks=vec![], cost_limit=None,
-        token_limit=None, request_limit=None, deadline_s=None, config=None, optimized=true, traces=true))]
+        token_limit=None, request_limit=None, deadline_s=None, config=None, optimized=true, traces=true, on_alert=None))]
     #[allow(clippy::too_many_arguments)] // named at the one place that calls it
     fn new(
         compile: Py<PyAny>,
@@ -133,6 +139,7 @@ impl Engine {
         config: Option<Bound<'_, PyOptimizationConfig>>,
         optimized: bool,
         traces: bool,
+        on_alert: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let cost = cost_limit.map(|cost| super::usage::money(&cost)).transpose()?;
         let config = config.map_or_else(OptimizationConfig::default, |config| {
@@ -160,8 +167,10 @@ impl Engine {
                 statistics: Statistics::default(),
                 contexts: ContextCounts::default(),
                 paused: PausedRuns::default(),
+                watch: Watch::default(),
+                on_alert,
                 memory: Memory::at_start(),
-                config,
+                config: Arc::new(config),
                 optimized: AtomicBool::new(optimized),
                 traces: AtomicBool::new(traces),
                 analyses: AnalysisCounts::default(),
@@ -177,7 +186,8 @@ impl Engine {
         visit.call(&self.inner.compile)?;
         visit.call(&self.inner.runs)?;
         self.inner.paused.tell(&visit)?;
-        for object in [&self.inner.make_context, &self.inner.resources]
+        let inner = &self.inner;
+        for object in [&inner.make_context, &inner.resources, &inner.on_alert]
             .into_iter()
             .flatten()
         {
@@ -259,15 +269,31 @@ impl Engine {
 
     /// The dictionary of `get_performance_statistics()`.
     fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let snapshot = self.inner.statistics.snapshot(self.inner.parts());
+        let snapshot = self.inner.statistics.snapshot(self.inner.parts(py)?);
         statistics_to_dict(py, &snapshot)
     }
 
     /// Counts everything anew: runs and steps, contexts, analyses.
-    fn reset_statistics(&self) {
+    fn reset_statistics(&self, py: Python<'_>) -> PyResult<()> {
         self.inner.statistics.reset();
+        self.inner.watch.reset();
         self.inner.contexts.reset();
         self.inner.analyses.reset();
+        match &self.inner.on_alert {
+            Some(teller) => teller.bind(py).call_method0(intern!(py, "reset")).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes in that an optimised part that lives outside has failed and its plain form stands in for it.
+    fn report_degraded(&self, py: Python<'_>, part: &str, reason: &str) -> PyResult<()> {
+        self.inner.degraded(py, part_named(part)?, reason)
+    }
+
+    /// Takes in that it works again.
+    fn report_recovered(&self, part: &str) -> PyResult<()> {
+        self.inner.watch.alerts().recovered(part_named(part)?);
+        Ok(())
     }
 }
 
@@ -288,10 +314,7 @@ impl EngineInner {
 
     /// What a run uses that starts now.
     fn twins_for(&self, plan: &PlanWithSteps) -> Twins {
-        Twins::decide(
-            self.switch(),
-            plan.plan.optimization().map_or(&self.config, |own| own),
-        )
+        Twins::decide(self.switch(), plan.plan.optimization().unwrap_or(&self.config))
     }
 
     /// The plan and the twin of each part, for a run that starts now.
@@ -353,14 +376,20 @@ impl EngineInner {
         Arc::from(self.statistics.slots(&names))
     }
 
-    fn parts(&self) -> PartStatistics {
-        let planned = lock(&self.plan).clone();
-        let own = planned
+    /// What a run would use that starts now, as far as the pipeline is known.
+    pub(super) fn in_use(&self) -> (Twins, Arc<OptimizationConfig>) {
+        let own = lock(&self.plan)
             .as_ref()
-            .and_then(|planned| planned.plan.plan.optimization());
-        let mut in_use = own.map_or(&self.config, |own| own).in_use(self.switch());
+            .and_then(|planned| planned.plan.plan.optimization().cloned());
+        let config = own.unwrap_or_else(|| Arc::clone(&self.config));
+        (Twins::decide(self.switch(), &config), config)
+    }
+
+    fn parts(&self, py: Python<'_>) -> PyResult<PartStatistics> {
+        let memory = self.measure_memory(py)?;
+        let mut in_use = self.in_use().1.in_use(self.switch());
         // What this version does not have in two forms yet is named as it is, whatever the switches say.
-        for part in [Part::Pool, Part::Telemetry, Part::Monitor, Part::Cache] {
+        for part in [Part::Pool, Part::Telemetry, Part::Cache] {
             let reason = "this version has no optimized form of it yet".into();
             in_use.insert(
                 part,
@@ -373,11 +402,15 @@ impl EngineInner {
         let reason = "this version has no plain form of it yet".into();
         let twin = Twin::Optimized;
         in_use.insert(Part::Context, TwinInUse { twin, reason });
+        let alerts = self.watch.alerts();
+        alerts.correct(&mut in_use);
         let mut parts = PartStatistics {
             optimizations: in_use,
+            memory,
+            alerts: alerts.kept(),
+            alert_counts: self.alert_counts(py)?,
             ..PartStatistics::default()
         };
-        parts.memory = self.memory.stats();
         parts.context.forks = self.contexts.forks.load(Ordering::Relaxed);
         let clones = &self.contexts.clones;
         parts.context.fields_cloned = clones.fields.load(Ordering::Relaxed);
@@ -385,8 +418,16 @@ impl EngineInner {
         parts.context.merges = self.contexts.merges.load(Ordering::Relaxed);
         parts.context.conflicts = self.contexts.conflicts.load(Ordering::Relaxed);
         parts.analysis = self.analyses.stats();
-        parts
+        Ok(parts)
     }
+}
+
+fn part_named(name: &str) -> PyResult<Part> {
+    let part = Part::ALL.into_iter().find(|part| part.name() == name);
+    part.ok_or_else(|| {
+        let known = Part::ALL.map(Part::name).join(", ");
+        PyValueError::new_err(format!("there is no part {name:?}; the parts are {known}"))
+    })
 }
 
 /// Whether a run was stopped because somebody cancelled it.

@@ -92,6 +92,17 @@ pub(crate) fn paused(
     )
 }
 
+/// Tells of an alert.
+pub(crate) fn alert(
+    py: Python<'_>,
+    shared: &Shared,
+    lane: Option<&Arc<LanePlace>>,
+    node: NodeId,
+    alert: Bound<'_, PyAny>,
+) -> PyResult<()> {
+    say(py, shared, "alert", lane, (node, 0), Some(alert))
+}
+
 fn say(
     py: Python<'_>,
     shared: &Shared,

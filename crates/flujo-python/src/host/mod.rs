@@ -3,6 +3,7 @@
 //!
 //! State is moved out before any call into Python, since user code may call back.
 
+mod alarm;
 mod answer;
 mod aside;
 mod call;
@@ -21,7 +22,6 @@ mod inbox;
 mod interrupt;
 mod lane;
 mod leaf;
-mod memory;
 mod names;
 mod parked;
 mod paused;

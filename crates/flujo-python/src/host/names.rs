@@ -37,6 +37,7 @@ imported! {
     report_cut_off => "flujo.application._workers"."report_cut_off";
     run_cancelled => "flujo.application._runs"."cancelled_error";
     mark_paused => "flujo.application._human"."mark_paused";
+    alert_raised => "flujo.application._alerts"."raised";
     place_variable => "flujo.application._place"."PLACE";
     logs_steps => "flujo.application._logging"."tells_steps";
     log => "flujo.application._logging"."told";

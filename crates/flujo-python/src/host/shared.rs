@@ -2,10 +2,11 @@
 //! it goes on.
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use flujo_core::config::{Part, Twins};
 use flujo_core::machine::{Options, Status, Time};
+use flujo_core::plan::NodeId;
 use flujo_core::stats::{RunFacts, StepFact, StepSlot};
 use flujo_core::usage::{Usage, UsageMeter, meter};
 use pyo3::exceptions::PyRuntimeError;
@@ -13,6 +14,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
+use super::alarm::now;
 use super::clock::Clock;
 use super::context::ContextCell;
 use super::domain::Finish;
@@ -59,6 +61,7 @@ impl Shared {
         traced: Traced,
     ) -> PyResult<Arc<Self>> {
         let event_loop = running_loop(py)?;
+        engine.watch_memory();
         // Whoever is told the id in advance finds it in the context too.
         let told = listener.is_some() || !engine.hooks.is_empty() || traced.is_traced();
         let run_id = match run_id {
@@ -164,6 +167,7 @@ impl Shared {
             limits: self.meter.is_some(),
             notices: self.is_told(),
             seed: std::ptr::from_ref(self) as u64,
+            tell_from: Some(self.tell_from()),
         }
     }
 
@@ -268,6 +272,11 @@ impl Shared {
         self.run_id(py)
     }
 
+    /// Where a step is counted.
+    pub(super) fn slot(&self, node: NodeId) -> Option<StepSlot> {
+        self.slots.get(node.0 as usize).copied()
+    }
+
     /// Counts a run that has ended.
     pub(crate) fn record(&self, finish: &Finish, began: Time, ended: Time) {
         let mut facts = Vec::with_capacity(finish.history.records.len());
@@ -276,7 +285,7 @@ impl Shared {
             latency_ns: ended.saturating_sub(began),
             usage: finish.usage,
             meter: self.meter.as_deref().map(UsageMeter::statistics),
-            ended_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+            ended_at: now(),
             ..RunFacts::default()
         };
         self.engine.statistics.record_run(&run, facts);

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::task::{Context as Poller, Poll, ready};
 
 use flujo_core::agent::BoxFuture;
@@ -108,6 +108,8 @@ impl Driver {
             Command::Call(call) => self.call(call, poller),
             Command::Finish(finish) => {
                 if self.machine.lane().is_none() {
+                    self.shared.alerted(self.shared.runner.measure_memory());
+                    self.tell_alerts();
                     self.announce(EventKind::RunFinished {
                         status: finish.outcome.name(),
                         usage: finish.usage,
@@ -160,6 +162,11 @@ impl Driver {
             }
             Command::Pause(pause) => self.ask(pause),
             Command::Notify(notice) => self.notify(notice),
+            Command::Took { node, latency } => {
+                let twins = self.shared.twins;
+                self.shared.alerted(self.shared.runner.took(node, latency, twins));
+                self.tell_alerts();
+            }
         }
     }
 
@@ -222,17 +229,33 @@ impl Driver {
         }
     }
 
-    fn send(&mut self, event: Event) {
-        use tokio::sync::mpsc::error::TrySendError;
-        if let Some(events) = &self.shared.events
-            && let Err(TrySendError::Full(event)) = events.try_send(event)
-        {
-            let events = events.clone();
-            self.unsent = Some(Box::pin(async move {
-                // A stream that is no longer read gets nothing more.
-                let _ = events.send(event).await;
-            }));
+    /// Tells of the alerts that have come up in this run.
+    fn tell_alerts(&mut self) {
+        let waiting = &self.shared.alerts;
+        let alerts = std::mem::take(&mut *waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        for alert in alerts {
+            let event = Event::alert(&self.shared, alert);
+            self.send(event);
         }
+    }
+
+    fn send(&mut self, event: Event) {
+        let Some(events) = &self.shared.events else {
+            return;
+        };
+        let before = self.unsent.take();
+        let event = match (&before, events.try_reserve()) {
+            (None, Ok(room)) => return room.send(event),
+            _ => event,
+        };
+        let events = events.clone();
+        self.unsent = Some(Box::pin(async move {
+            if let Some(before) = before {
+                before.await;
+            }
+            // A stream that is no longer read gets nothing more.
+            let _ = events.send(event).await;
+        }));
     }
 
     /// Waits for what is under way; ready with true when the machine has been told something, with false when there is

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flujo_core::machine::{Failure, LanePlace, Notice, NoticeKind};
+use flujo_core::stats::Alert;
 use flujo_core::usage::Usage;
 use flujo_core::value::Value;
 
@@ -72,6 +73,8 @@ pub enum EventKind {
         /// How many attempts were made; 0 for constructs.
         attempts: u32,
     },
+    /// A threshold was crossed, or a part gave way to its plain twin; of a step, or of the run as a whole.
+    Alert(Box<Alert>),
     /// The run ended, or stands still for answers; nothing follows.
     RunFinished {
         /// How: `completed`, `failed`, `paused`, `cancelled` or `limit_exceeded`.
@@ -122,6 +125,16 @@ impl Event {
         }
     }
 
+    /// The event of an alert.
+    pub(super) fn alert(shared: &Shared, alert: Alert) -> Self {
+        let step = alert.step.clone();
+        let mut event = Self::of_run(shared, EventKind::Alert(Box::new(alert)));
+        if let Some(step) = step {
+            event.place.step = step;
+        }
+        event
+    }
+
     /// The run.
     pub fn run(&self) -> RunId {
         self.place.run
@@ -143,6 +156,7 @@ impl EventKind {
             Self::StepFinished { .. } => "step_finished",
             Self::StepFailed { .. } => "step_failed",
             Self::StepStopped { .. } => "step_stopped",
+            Self::Alert(_) => "alert",
             Self::RunFinished { .. } => "run_finished",
         }
     }
@@ -162,6 +176,7 @@ impl fmt::Display for Event {
             EventKind::AttemptFailed { failure, .. } | EventKind::StepFailed { failure, .. } => {
                 write!(f, ": {}", failure.error_type)
             }
+            EventKind::Alert(alert) => write!(f, ": {}", alert.message),
             EventKind::RunFinished { status, .. } => write!(f, ": {status}"),
             _ => Ok(()),
         }

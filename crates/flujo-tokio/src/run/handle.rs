@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context as Poller, Poll, ready};
 
 use flujo_core::config::{Part, Twins};
@@ -169,7 +169,9 @@ impl Run {
         let events = self.listening.then(|| mpsc::channel(runner.event_buffer));
         let (sender, receiver) = events.unzip();
         self.events = receiver;
+        runner.watch_memory();
         Arc::new(Shared {
+            runner: Arc::clone(runner),
             id: self.id,
             plan: Arc::clone(&runner.plan),
             resources: Arc::clone(&runner.resources),
@@ -180,6 +182,7 @@ impl Run {
             origin: Instant::now(),
             base,
             events: sender,
+            alerts: Mutex::default(),
         })
     }
 
@@ -192,6 +195,7 @@ impl Run {
             limits: shared.meter.is_some(),
             notices: shared.listened_to(),
             seed: self.id.seed(),
+            tell_from: Some(self.runner.tell_from(shared.twins)),
         };
         let deadline = self
             .runner

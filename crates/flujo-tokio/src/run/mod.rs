@@ -13,11 +13,12 @@ mod signal;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use flujo_core::config::Twins;
 use flujo_core::machine::{LanePlace, Machine, Round, Time};
 use flujo_core::plan::{NodeId, Plan};
+use flujo_core::stats::Alert;
 use flujo_core::usage::UsageMeter;
 use tokio::sync::mpsc::Sender;
 use tokio::time::Instant;
@@ -30,6 +31,7 @@ pub use paused::{PausedRun, ResumeError};
 
 use crate::Handler;
 use crate::domain::Tokio;
+use crate::runner::Running;
 use crate::scope::{Place, Resources, lane_name};
 
 /// Names a run, differently from every other run.
@@ -65,6 +67,7 @@ impl fmt::Display for RunId {
 
 /// What all lanes of a run share.
 pub(crate) struct Shared {
+    pub(crate) runner: Arc<Running>,
     pub(crate) id: RunId,
     pub(crate) plan: Arc<Plan<Handler>>,
     pub(crate) resources: Arc<Resources>,
@@ -80,6 +83,8 @@ pub(crate) struct Shared {
     pub(crate) origin: Instant,
     /// The run's own time then.
     pub(crate) base: Time,
+    /// Alerts that whoever reads the events is still to be told of.
+    pub(crate) alerts: Mutex<Vec<Alert>>,
 }
 
 impl Shared {
@@ -88,6 +93,16 @@ impl Shared {
         let elapsed = Instant::now().saturating_duration_since(self.origin);
         let elapsed = Time::try_from(elapsed.as_nanos()).unwrap_or(Time::MAX);
         self.base.saturating_add(elapsed)
+    }
+
+    /// Takes in an alert of this run: whoever reads its events is told too.
+    pub(crate) fn alerted(&self, alert: Option<Alert>) {
+        if let Some(alert) = alert.filter(|_| self.events.is_some()) {
+            self.alerts
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(alert);
+        }
     }
 
     /// Whether anybody is told what happens.

@@ -1,5 +1,6 @@
 //! Random pipelines end on tokio as they end in the simulation: outputs, status, attempts, feedback, usage, contexts,
-//! and the sequence of calls and events of each lane. Time is tokio's paused clock.
+//! and the sequence of calls and events of each lane, whichever twins the optimised parts use. Time is tokio's paused
+//! clock.
 #![allow(clippy::unwrap_used, clippy::panic)] // a test fails by panicking
 
 mod flow;
@@ -34,9 +35,9 @@ fn comparable(view: &View) -> Json {
 }
 
 /// Where tokio and the simulation disagree, if they do.
-fn disagreement(expectation: &Expectation) -> Option<String> {
+fn disagreement(expectation: &Expectation, index: u64) -> Option<String> {
     let expected = comparable(&expectation.view);
-    let seen = comparable(&seen::run(&expectation.case));
+    let seen = comparable(&seen::run(&expectation.case, &seen::config(index)));
     difference("", &expected, &seen)
 }
 
@@ -57,11 +58,11 @@ fn difference(path: &str, expected: &Json, seen: &Json) -> Option<String> {
 }
 
 /// The smallest case found by leaving out one thing at a time that still shows a disagreement.
-fn smallest(mut expectation: Expectation) -> Expectation {
+fn smallest(mut expectation: Expectation, index: u64) -> Expectation {
     'smaller: loop {
         for case in differential::smaller(&expectation.case) {
             if let Ok(Some(smaller)) = differential::expected(case)
-                && disagreement(&smaller).is_some()
+                && disagreement(&smaller, index).is_some()
             {
                 expectation = smaller;
                 continue 'smaller;
@@ -81,17 +82,18 @@ fn random_pipelines_end_on_tokio_as_in_the_simulation() {
         };
         compared += 1;
         tally.count(&expectation.view.end);
-        if disagreement(&expectation).is_some() {
+        if disagreement(&expectation, index).is_some() {
             disagreed.push((index, expectation));
         }
     }
     println!("{compared} cases of seed {SEED}\n{tally}");
     if let Some((index, expectation)) = disagreed.first().cloned() {
-        let small = smallest(expectation);
+        let small = smallest(expectation, index);
         panic!(
-            "{} of {compared} cases disagree; the first is case {index} of seed {SEED}, made smaller:\n{}\n{}",
+            "{} of {compared} cases disagree; the first is case {index} of seed {SEED} with {:?}, made smaller:\n{}\n{}",
             disagreed.len(),
-            disagreement(&small).unwrap_or_default(),
+            seen::config(index),
+            disagreement(&small, index).unwrap_or_default(),
             serde_json::to_string(&small.case).unwrap()
         );
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use flujo_core::config::{OptimizationConfig, Part, Twin};
 use flujo_core::context::Context;
 use flujo_core::value::Value;
 use flujo_simulation::differential::{View, end, plain};
@@ -13,8 +14,24 @@ use flujo_tokio::{Run, Runner};
 use crate::flow;
 use crate::scripted::{self, Log};
 
+/// Which twins the runner of a case uses: in turn all optimised, all plain, and each part alone plain. No step takes so
+/// long that an alert would come between the events.
+pub(crate) fn config(index: u64) -> OptimizationConfig {
+    let choice = usize::try_from(index).unwrap() % (Part::ALL.len() + 2);
+    let mut config = if choice == Part::ALL.len() {
+        OptimizationConfig::plain()
+    } else {
+        OptimizationConfig::default()
+    };
+    if let Some(part) = Part::ALL.get(choice) {
+        config.set_twin(*part, Twin::Plain);
+    }
+    config.execution_time_threshold = 1e9;
+    config
+}
+
 /// Runs a case.
-pub(crate) fn run(case: &Case) -> View {
+pub(crate) fn run(case: &Case, config: &OptimizationConfig) -> View {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -22,15 +39,18 @@ pub(crate) fn run(case: &Case) -> View {
         .unwrap();
     // The run is a task, so that everything it calls is called by the task of a lane.
     runtime.block_on(async {
-        let case = case.clone();
-        tokio::spawn(async move { drive(&case).await }).await.unwrap()
+        let (case, config) = (case.clone(), config.clone());
+        tokio::spawn(async move { drive(&case, config).await })
+            .await
+            .unwrap()
     })
 }
 
-async fn drive(case: &Case) -> View {
+async fn drive(case: &Case, config: OptimizationConfig) -> View {
     let log = Arc::new(Mutex::new(Log::default()));
     let mut builder = Runner::builder(scripted::pipeline(&case.pipeline, &log))
         .usage_limits(case.limits)
+        .optimization_config(config)
         .event_buffer(1 << 20);
     if let Some(deadline) = case.deadline {
         builder = builder.deadline(Duration::from_nanos(deadline));

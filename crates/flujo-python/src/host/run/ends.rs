@@ -84,6 +84,7 @@ pub(super) fn end(py: Python<'_>, under_way: UnderWay, finish: Box<Finish>) -> P
     let shared = &driver.shared;
     reset_place(py, place_token)?;
     shared.record(&finish, began, shared.now(py));
+    shared.measure_memory(py)?;
     if let Some((paused, _)) = paused {
         paused.get().end(finish.outcome.name());
         shared.engine.paused.release(paused.bind(py))?;
