@@ -384,6 +384,7 @@ fn every_documented_key_is_written_and_reads_back() {
     let mut keys: Vec<&str> = written.as_object().unwrap().keys().map(String::as_str).collect();
     keys.sort_unstable(); // whether the map keeps the order depends on a feature somebody may have asked for
     let documented = [
+        "alert_stats",
         "alerts",
         "analysis_stats",
         "average_execution_time",
