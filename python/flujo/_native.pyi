@@ -7,6 +7,8 @@ from decimal import Decimal
 from types import TracebackType
 from typing import Any, Self, final
 
+from flujo.domain.usage import UsageLimits
+
 @final
 class OptimizationConfig:
     """Which optimisations are used, and their settings."""
@@ -67,6 +69,75 @@ class OptimizationConfig:
     def __eq__(self, value: object, /) -> bool: ...
     def __ne__(self, value: object, /) -> bool: ...
     def __hash__(self) -> int: ...
+
+@final
+class OptimizedUsageMeter:
+    """A budget that any number of threads and tasks share, exact at every read.
+
+    Args:
+        limits: The most that may be used; nothing is limited without it.
+    """
+
+    def __new__(cls, limits: UsageLimits | None = None) -> Self: ...
+    def reserve(
+        self,
+        *,
+        cost_usd: float | Decimal | None = None,
+        tokens: int | None = None,
+        requests: int | None = None,
+        step: str = "",
+    ) -> UsageReservation:
+        """Set an estimate aside before the work begins.
+
+        Raises:
+            UsageLimitExceededError: a limit would be passed; nothing is set aside.
+            ValueError: an amount is negative, NaN, infinite or too large to be counted.
+        """
+
+    def add(
+        self,
+        *,
+        cost_usd: float | Decimal | None = None,
+        tokens: int | None = None,
+        requests: int | None = None,
+        step: str = "",
+    ) -> None:
+        """Count what was used without a reservation.
+
+        Raises:
+            UsageLimitExceededError: what has been used by now passes a limit; it counts all the same.
+            ValueError: an amount is negative, NaN, infinite or too large to be counted.
+        """
+
+    @property
+    def used(self) -> dict[str, Any]: ...
+    @property
+    def reserved(self) -> dict[str, Any]: ...
+    def statistics(self) -> dict[str, Any]:
+        """What was `reserved`, `committed` and `refunded`, and in how many `batches`."""
+
+@final
+class UsageReservation:
+    """What was set aside for one call; as a context manager it is given back unless it was settled."""
+
+    def settle(
+        self,
+        *,
+        cost_usd: float | Decimal | None = None,
+        tokens: int | None = None,
+        requests: int | None = None,
+    ) -> None:
+        """Replace the estimate by what was used.
+
+        Raises:
+            UsageLimitExceededError: what has been used by now passes a limit; it counts all the same.
+            RuntimeError: it was settled or given back already.
+            ValueError: an amount is negative, NaN, infinite or too large to be counted.
+        """
+
+    def refund(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_args: object) -> None: ...
 
 @final
 class Callable:

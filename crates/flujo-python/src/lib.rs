@@ -9,6 +9,7 @@ mod config;
 mod context;
 mod functions;
 mod host;
+mod meter;
 mod statistics;
 mod templates;
 mod vectorcall;
@@ -28,6 +29,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     config::register(module)?;
     context::register(module)?;
     host::register(module)?;
+    meter::register(module)?;
     templates::register(module)?;
     // The module is private: what is public is said in the package.
     module.delattr("__all__")?;

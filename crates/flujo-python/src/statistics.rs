@@ -154,7 +154,7 @@ fn usage<'py>(py: Python<'py>, stats: &UsageStats) -> Dict<'py> {
     )
 }
 
-fn totals<'py>(py: Python<'py>, totals: &UsageTotals) -> Dict<'py> {
+pub(crate) fn totals<'py>(py: Python<'py>, totals: &UsageTotals) -> Dict<'py> {
     Ok(dict_of!(
         py,
         totals,

@@ -41,7 +41,7 @@ use pyo3::prelude::*;
 pub(crate) use answer::of_agent as agent_answer;
 pub(crate) use domain::Answer;
 pub(crate) use failure::from_error as failure_of;
-pub(crate) use usage::of_error as usage_of_error;
+pub(crate) use usage::{count, limit_error, money, of_error as usage_of_error};
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<callable::Callable>()?;

@@ -1,10 +1,13 @@
 //! What outputs and exceptions say they used. Amounts that can't be counted (negative, NaN, infinite) are refused.
 
+use flujo_core::machine::{LimitBreach, LimitKind};
 use flujo_core::usage::{Cost, Usage};
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyFloat, PyInt, PyString};
+
+use super::names;
 
 /// The usage that an output carries: its own `cost_usd` and `token_counts`, and what its `usage` tells beyond them.
 pub(crate) fn of_output(object: &Bound<'_, PyAny>) -> PyResult<Usage> {
@@ -113,6 +116,48 @@ fn is_given(value: &Bound<'_, PyAny>) -> bool {
     !value.is_none()
 }
 
+/// The exception that tells of a limit that was reached, with what a run had done until then.
+pub(crate) fn limit_error(
+    py: Python<'_>,
+    breach: &LimitBreach,
+    result: Option<&Bound<'_, PyAny>>,
+) -> PyResult<PyErr> {
+    let [limit, used, reserved] = amounts(breach);
+    let told = (
+        breach.to_string(),
+        result,
+        limit,
+        used,
+        reserved,
+        &*breach.step,
+        breach.refused,
+    );
+    Ok(PyErr::from_value(names::limit_error(py)?.call1(told)?))
+}
+
+/// The limit that was reached, what was used and what was reserved, in its unit: dollars, tokens or requests.
+#[allow(clippy::cast_precision_loss)] // for display; the totals in the result are exact
+fn amounts(breach: &LimitBreach) -> [f64; 3] {
+    let (limits, used, reserved) = (breach.limits, breach.used, breach.reserved);
+    match breach.which {
+        LimitKind::Cost | LimitKind::Price => [
+            limits.cost.unwrap_or_default().dollars(),
+            used.cost.dollars(),
+            reserved.cost.dollars(),
+        ],
+        LimitKind::Tokens => [
+            limits.tokens.unwrap_or_default() as f64,
+            used.tokens as f64,
+            reserved.tokens as f64,
+        ],
+        LimitKind::Requests => [
+            limits.requests.unwrap_or_default() as f64,
+            used.requests as f64,
+            reserved.requests as f64,
+        ],
+    }
+}
+
 /// Dollars as exact nano-dollars. None counts as nothing.
 pub(crate) fn money(value: &Bound<'_, PyAny>) -> PyResult<Cost> {
     if value.is_none() {
@@ -132,7 +177,7 @@ pub(crate) fn money(value: &Bound<'_, PyAny>) -> PyResult<Cost> {
 }
 
 /// A count of tokens or requests.
-fn count(value: &Bound<'_, PyAny>, what: &str) -> PyResult<u64> {
+pub(crate) fn count(value: &Bound<'_, PyAny>, what: &str) -> PyResult<u64> {
     value
         .extract::<u64>()
         .map_err(|_| PyValueError::new_err(format!("{what} must be an integer, 0 or more, not {value}")))

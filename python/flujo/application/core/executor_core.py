@@ -1,7 +1,9 @@
-"""The executor's configuration."""
+"""The executor's configuration, and its optimised parts, usable by themselves."""
 
 from __future__ import annotations
 
 from flujo._native import OptimizationConfig as OptimizationConfig
+from flujo._native import OptimizedUsageMeter as OptimizedUsageMeter
+from flujo._native import UsageReservation as UsageReservation
 
-__all__ = ["OptimizationConfig"]
+__all__ = ["OptimizationConfig", "OptimizedUsageMeter", "UsageReservation"]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flujo_core::machine::{LimitBreach, LimitKind, Outcome, Stop};
+use flujo_core::machine::{Outcome, Stop};
 use pyo3::exceptions::PyStopIteration;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -13,6 +13,7 @@ use crate::host::context::ContextCell;
 use crate::host::domain::Finish;
 use crate::host::engine::was_cancelled;
 use crate::host::paused::PausedRun;
+use crate::host::usage::limit_error;
 use crate::host::{names, parked, record};
 
 fn reset_place(py: Python<'_>, token: Py<PyAny>) -> PyResult<()> {
@@ -104,47 +105,12 @@ pub(super) fn end(py: Python<'_>, under_way: UnderWay, finish: Box<Finish>) -> P
         return Ok(PyErr::from_value(names::run_cancelled(py)?.call1(told)?));
     }
     match &finish.outcome {
-        Outcome::Stopped(Stop::LimitExceeded(breach)) => {
-            let [limit, used, reserved] = amounts(breach);
-            let limits = (
-                breach.to_string(),
-                result,
-                limit,
-                used,
-                reserved,
-                &*breach.step,
-                breach.refused,
-            );
-            Ok(PyErr::from_value(names::limit_error(py)?.call1(limits)?))
-        }
+        Outcome::Stopped(Stop::LimitExceeded(breach)) => limit_error(py, breach, Some(result.as_any())),
         Outcome::Stopped(Stop::Fatal(failure)) => {
             let error = failure.error.as_ref();
             let fatal = (error, &*failure.error_type, &*failure.message, result);
             Ok(PyErr::from_value(names::fatal_error(py)?.call1(fatal)?))
         }
         _ => Ok(PyStopIteration::new_err((result.unbind(),))),
-    }
-}
-
-/// The limit that was reached, what was used and what was reserved, in its unit: dollars, tokens or requests.
-#[allow(clippy::cast_precision_loss)] // for display; the totals in the result are exact
-fn amounts(breach: &LimitBreach) -> [f64; 3] {
-    let (limits, used, reserved) = (breach.limits, breach.used, breach.reserved);
-    match breach.which {
-        LimitKind::Cost | LimitKind::Price => [
-            limits.cost.unwrap_or_default().dollars(),
-            used.cost.dollars(),
-            reserved.cost.dollars(),
-        ],
-        LimitKind::Tokens => [
-            limits.tokens.unwrap_or_default() as f64,
-            used.tokens as f64,
-            reserved.tokens as f64,
-        ],
-        LimitKind::Requests => [
-            limits.requests.unwrap_or_default() as f64,
-            used.requests as f64,
-            reserved.requests as f64,
-        ],
     }
 }
