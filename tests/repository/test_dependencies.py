@@ -23,6 +23,7 @@ LAYERS = {
     "flujo-simulation": 1,
     "flujo-tokio": 1,
     "flujo-blueprint": 2,
+    "flujo-claims": 2,
     "flujo": 3,
     "flujo-cli": 4,
     "flujo-python": 5,

@@ -100,6 +100,8 @@ rules! {
     Interrupted = "FLU-0603",
     /// The run waits for answers.
     Paused = "FLU-0604",
+    /// A claim could not be measured.
+    NotMeasured = "FLU-0605",
 }
 
 impl Rule {

@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Graph(GraphArguments),
     /// Show the statistics that `flujo run --stats-out` wrote.
     Stats(StatsArguments),
+    /// Measure on this machine what Flujo promises.
+    Bench(BenchArguments),
     /// Show the settings.
     Config(ConfigArguments),
     /// Explain an error by its id.
@@ -104,6 +106,49 @@ pub(crate) struct StatsArguments {
     /// Print the statistics as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArguments {
+    #[command(subcommand)]
+    pub(crate) bench: Bench,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// Measure what each optimisation earns against its plain twin. Ends with 1 when a claim does not hold.
+    Claims(ClaimsArguments),
+    /// Print the bytes of memory that a run takes among 10,000; `flujo bench claims` starts this.
+    #[command(hide = true)]
+    Memory {
+        /// The twin of every part.
+        #[arg(value_enum)]
+        twin: TwinArgument,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ClaimsArguments {
+    /// Measure only the rows whose name contains this.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) only: Option<String>,
+    /// Take 6 samples of each twin instead of 30: to look at, not to judge by.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Print the rows as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Draw the table into this file, as SVG.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum TwinArgument {
+    /// The obvious implementations.
+    Plain,
+    /// The fast ones.
+    Optimized,
 }
 
 #[derive(Debug, Args)]

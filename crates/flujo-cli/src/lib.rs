@@ -27,11 +27,27 @@ use outcome::Exit;
 ///
 /// It takes over the process: interrupts cancel a run, and a second one ends the process.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    run_with(arguments, None)
+    let itself = std::env::current_exe().map(OsString::from).into_iter().collect();
+    run_in(
+        &Program {
+            functions: None,
+            itself,
+        },
+        arguments,
+    )
 }
 
-/// As [`run`], in a program that can import the functions of Python that blueprints name.
-pub fn run_with(arguments: impl IntoIterator<Item = OsString>, functions: Option<&dyn Functions>) -> u8 {
+/// The program that the command is part of.
+pub struct Program<'a> {
+    /// Imports the functions of Python that blueprints name, where there is Python.
+    pub functions: Option<&'a dyn Functions>,
+    /// What starts this program again: the file and the arguments before the command's own.
+    pub itself: Vec<OsString>,
+}
+
+/// As [`run`], in another program.
+pub fn run_in(program: &Program<'_>, arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let functions = program.functions;
     let (arguments, matches) = match arguments::parse(arguments.into_iter()) {
         Ok(parsed) => parsed,
         Err(error) => {
@@ -51,6 +67,7 @@ pub fn run_with(arguments: impl IntoIterator<Item = OsString>, functions: Option
         Command::Validate(validate) => command::validate::validate(&validate, functions.is_some()),
         Command::Graph(graph) => command::graph::graph(&graph, functions.is_some()),
         Command::Stats(stats) => command::stats::stats(&stats),
+        Command::Bench(bench) => command::bench::bench(&bench, &program.itself),
         Command::Config(config) => command::config::config(&config),
         Command::Explain { rule } => command::explain::explain(&rule),
         Command::Schema { of } => command::schema::schema(of),

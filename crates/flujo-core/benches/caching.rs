@@ -3,15 +3,13 @@
 //! `cargo bench -p flujo-core --bench caching`
 
 mod rows;
-#[path = "../src/cache/traces.rs"]
-mod traces;
 
 use std::hint::black_box;
 use std::time::Instant;
 
+use flujo_core::cache::traces::{self, CAPACITY};
 use flujo_core::cache::{CacheKey, OptimizedCache, PlainCache, ResultCache};
 use rows::Row;
-use traces::CAPACITY;
 
 const THREADS: usize = 4;
 /// A cache as large as a runner's is without more ado.
@@ -76,9 +74,9 @@ fn main() -> std::io::Result<()> {
     };
     let mut all = Vec::new();
     for skew in [0.9, 1.0, 1.1] {
-        let alone = traces::zipf(skew, 0);
+        let alone = traces::zipf(skew, 0, 42);
         all.push(traced(&format!("zipf {skew:.1}"), &alone, "<= 1 x", 1.0));
-        let scans = traces::zipf(skew, 20);
+        let scans = traces::zipf(skew, 20, 42);
         all.push(traced(
             &format!("zipf {skew:.1} and 20 % scans"),
             &scans,
@@ -95,7 +93,7 @@ fn main() -> std::io::Result<()> {
     ));
     let much = traces::round_and_round(CAPACITY * 10);
     all.push(traced("a loop of 10 times the capacity", &much, "<= 1 x", 1.0));
-    let skewed = traces::zipf(1.0, 0);
+    let skewed = traces::zipf(1.0, 0, 42);
     let kept: Vec<CacheKey> = skewed.iter().map(|key| CacheKey(key.0 % 700)).collect();
     let (hits, mixed) = (requests(&kept), requests(&skewed));
     all.push(row(

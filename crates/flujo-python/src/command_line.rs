@@ -3,15 +3,21 @@
 use std::ffi::OsString;
 use std::io::Write;
 
+use flujo_cli::Program;
 use pyo3::prelude::*;
 
 use crate::functions::PythonFunctions;
 
-/// Does what the arguments ask, the program's own name first among them, and returns the exit code.
+/// Does what the arguments ask, the program's own name first among them, and returns the exit code. `itself` starts this
+/// program again.
 #[pyfunction]
-fn run_command_line(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
+fn run_command_line(py: Python<'_>, arguments: Vec<OsString>, itself: Vec<OsString>) -> u8 {
     py.detach(|| {
-        let exit = flujo_cli::run_with(arguments, Some(&PythonFunctions));
+        let program = Program {
+            functions: Some(&PythonFunctions),
+            itself,
+        };
+        let exit = flujo_cli::run_in(&program, arguments);
         // Rust flushes it at the end of its own programs only. A reader that is gone needs nothing any more.
         let _ = std::io::stdout().flush();
         exit

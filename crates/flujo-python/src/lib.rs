@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 
 mod agents;
 mod cache;
+mod claims;
 mod command_line;
 mod config;
 mod context;
@@ -25,6 +26,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     agents::register(module)?;
     cache::register(module)?;
+    claims::register(module)?;
     command_line::register(module)?;
     config::register(module)?;
     context::register(module)?;

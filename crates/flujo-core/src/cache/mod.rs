@@ -22,8 +22,8 @@ mod plain;
 #[cfg(test)]
 mod tests;
 mod tier;
-#[cfg(test)]
-mod traces;
+#[doc(hidden)]
+pub mod traces;
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! Requests to compare caches by, the same everywhere: of tests and of the benchmark `caching`.
+//! Requests to compare caches by, the same everywhere: tests, the benchmark `caching` and `flujo bench claims`.
 #![allow(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
@@ -9,7 +9,7 @@ use super::{CacheKey, ResultCache};
 
 const KEYS: usize = 10_000;
 /// Of a cache: a tenth of the keys.
-pub(super) const CAPACITY: usize = KEYS / 10;
+pub const CAPACITY: usize = KEYS / 10;
 const REQUESTS: usize = 200_000;
 
 /// A small generator (xorshift64*: Marsaglia 2003, Vigna 2016).
@@ -33,15 +33,15 @@ impl Random {
 }
 
 /// Requests whose frequencies fall with the rank to the power of `skew`; of a hundred requests `scanned` are for keys that
-/// come once.
-pub(super) fn zipf(skew: f64, scanned: u64) -> Vec<CacheKey> {
+/// come once. Each `seed` gives its own.
+pub fn zipf(skew: f64, scanned: u64, seed: u64) -> Vec<CacheKey> {
     let mut sums: Vec<f64> = Vec::with_capacity(KEYS);
     let mut sum = 0.0;
     for rank in 1..=KEYS {
         sum += (rank as f64).powf(-skew);
         sums.push(sum);
     }
-    let mut random = Random(42);
+    let mut random = Random(seed.max(1));
     let mut once = KEYS as u128;
     let request = |_| {
         if random.below(100) < scanned {
@@ -55,14 +55,14 @@ pub(super) fn zipf(skew: f64, scanned: u64) -> Vec<CacheKey> {
 }
 
 /// All of so many keys again and again.
-pub(super) fn round_and_round(keys: usize) -> Vec<CacheKey> {
+pub fn round_and_round(keys: usize) -> Vec<CacheKey> {
     (0..REQUESTS)
         .map(|place| CacheKey((place % keys) as u128))
         .collect()
 }
 
 /// How often a cache hasn't what is asked for and is given then.
-pub(super) fn misses(cache: &dyn ResultCache<()>, trace: &[CacheKey]) -> f64 {
+pub fn misses(cache: &dyn ResultCache<()>, trace: &[CacheKey]) -> f64 {
     for key in trace {
         if cache.get(*key, 0).is_none() {
             cache.insert(*key, (), None, 0);

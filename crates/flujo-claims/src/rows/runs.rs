@@ -1,0 +1,98 @@
+//! Whole runs: what one part or all of them together earn.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use flujo_core::config::{Part, Twin};
+use flujo_core::context::Context;
+use flujo_core::value::Value;
+use flujo_tokio::{Handler, Pipeline, Runner};
+use tokio::runtime::Runtime;
+
+use crate::load::{all_threads, branches, context, linear, noop, one_thread, runner, runner_with};
+use crate::{Apart, Comparison, Effort};
+
+/// Nanoseconds that each of `parts` of a run takes, over so many runs one after the other.
+fn each(runtime: &Runtime, runner: &Runner, context: &Context, runs: u32, parts: u32) -> f64 {
+    let begin = Instant::now();
+    for _ in 0..runs {
+        black_box(runtime.block_on(runner.run(Value::Int(0), context.clone())));
+    }
+    begin.elapsed().as_secs_f64() * 1e9 / f64::from(runs) / f64::from(parts)
+}
+
+pub(super) fn steps(effort: Effort, _: Apart<'_>) -> Result<Comparison, String> {
+    let runtime = one_thread()?;
+    let (plain, optimized) = (
+        runner(linear(100), Twin::Plain)?,
+        runner(linear(100), Twin::Optimized)?,
+    );
+    let nothing = Context::new();
+    Ok(effort.compare(
+        || each(&runtime, &plain, &nothing, 200, 100),
+        || each(&runtime, &optimized, &nothing, 200, 100),
+    ))
+}
+
+pub(super) fn branch(effort: Effort, _: Apart<'_>) -> Result<Comparison, String> {
+    const BRANCHES: u32 = 16;
+    let runtime = one_thread()?;
+    let twin = |twin| runner_with(branches(BRANCHES as usize), Part::Context, twin);
+    let (plain, optimized) = (twin(Twin::Plain)?, twin(Twin::Optimized)?);
+    let large = context(100_000);
+    Ok(effort.compare(
+        || each(&runtime, &plain, &large, 4, BRANCHES),
+        || each(&runtime, &optimized, &large, 100, BRANCHES),
+    ))
+}
+
+pub(super) fn analysis(effort: Effort, _: Apart<'_>) -> Result<Comparison, String> {
+    let pipeline = || {
+        (0..10).fold(Pipeline::new(), |pipeline, step| {
+            let same = || Handler::processor(|value, _| Ok(value.clone()));
+            let accept = Handler::validator(|_, _| Ok(()));
+            let step = noop(format!("step {step}"));
+            pipeline.then(
+                step.prompt_processor(same())
+                    .output_processor(same())
+                    .validator(accept),
+            )
+        })
+    };
+    let runtime = one_thread()?;
+    let twin = |twin| runner_with(pipeline(), Part::Analysis, twin);
+    let (plain, optimized) = (twin(Twin::Plain)?, twin(Twin::Optimized)?);
+    let nothing = Context::new();
+    Ok(effort.compare(
+        || each(&runtime, &plain, &nothing, 300, 1),
+        || each(&runtime, &optimized, &nothing, 300, 1),
+    ))
+}
+
+/// Seconds that a run takes of a thousand at once.
+fn at_once(runtime: &Runtime, runner: &Runner, context: &Context) -> f64 {
+    const RUNS: u32 = 1_000;
+    let begin = Instant::now();
+    runtime.block_on(async {
+        let started: Vec<_> = (0..RUNS)
+            .map(|_| tokio::spawn(runner.run(Value::Int(0), context.clone())))
+            .collect();
+        for run in started {
+            black_box(run.await.is_ok());
+        }
+    });
+    begin.elapsed().as_secs_f64() / f64::from(RUNS)
+}
+
+pub(super) fn concurrency(effort: Effort, _: Apart<'_>) -> Result<Comparison, String> {
+    let runtime = all_threads()?;
+    let (plain, optimized) = (
+        runner(branches(4), Twin::Plain)?,
+        runner(branches(4), Twin::Optimized)?,
+    );
+    let usual = context(10_000);
+    Ok(effort.compare(
+        || at_once(&runtime, &plain, &usual),
+        || at_once(&runtime, &optimized, &usual),
+    ))
+}
