@@ -16,12 +16,14 @@ LINEAR = "rust linear 100 steps, current thread"
 REACH = "<= 150 ns and <= 12 x a boxed-future loop"
 MERGE = "rust fork, one write, merge, 10,000 fields"
 MERGE_REACH = "<= 2000 ns and <= 2 x of 100 fields"
+MEMORY = "rust 10,000 runs in flight, memory"
 CACHE = "rust cache, misses, zipf 0.9"
 USAGE = "rust usage, an add, 4 threads"
 
 # By package and benchmark, the first row and its reach and unit: what is told where it can't be measured.
 BENCHES = (
     ("flujo-tokio", "steps", LINEAR, REACH, "ns/step"),
+    ("flujo-tokio", "concurrency", MEMORY, "<= 40 MB", "MB"),
     ("flujo-core", "merging", MERGE, MERGE_REACH, "ns"),
     ("flujo-core", "caching", CACHE, "<= 1 x", "misses"),
     ("flujo-core", "metering", USAGE, "<= 0.2 x", "ns"),

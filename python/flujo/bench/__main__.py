@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _claims(*, only: str, quick: bool, as_json: bool, svg: Path | None) -> int:
     from flujo._native import Claims
-    from flujo.bench._rows import ROWS
+    from flujo.bench._rows import ROWS, Effort
 
     rust = [name for name in Claims.rows() if only in name]
     python = [row for row in ROWS if only in row.name]
@@ -55,7 +55,7 @@ def _claims(*, only: str, quick: bool, as_json: bool, svg: Path | None) -> int:
             claims.measure(name, pairs, _apart)
         for place, row in enumerate(python, start=len(rust) + 1):
             print(f"{place} of {whole}: {row.name}, python", file=sys.stderr)
-            row.measure(claims, pairs)
+            row.measure(claims, Effort(pairs))
     except RuntimeError as error:
         print(f"a claim could not be measured: {error}", file=sys.stderr)
         return 1

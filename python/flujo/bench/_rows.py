@@ -23,6 +23,14 @@ Figure = Callable[[], float]
 
 
 @dataclass(frozen=True)
+class Effort:
+    """How much is measured: samples of each twin, and how often the optimised one works where once would do."""
+
+    pairs: int
+    repeated: int = 1
+
+
+@dataclass(frozen=True)
 class Measured:
     """Figures of both twins, the n-th of each side by side, and of what does outside what the plain one does."""
 
@@ -41,11 +49,11 @@ class Row:
     promise: Literal["less", "more"]
     seed: float
     target: float
-    figures: Callable[[int], Measured]
+    figures: Callable[[Effort], Measured]
 
-    def measure(self, claims: Claims, pairs: int) -> None:
+    def measure(self, claims: Claims, effort: Effort) -> None:
         """Measure it and add it to the table."""
-        measured = self.figures(pairs)
+        measured = self.figures(effort)
         claims.judge(
             name=self.name,
             part=self.part,
@@ -59,12 +67,16 @@ class Row:
         )
 
 
-def compared(pairs: int, plain: Figure, optimized: Figure) -> Measured:
+def compared(effort: Effort, plain: Figure, once: Figure) -> Measured:
     """Both in turn, each first every other time, with the garbage collector at rest."""
     measured = Measured([], [])
+
+    def optimized() -> float:
+        return sum(once() for _ in range(effort.repeated))
+
     plain(), optimized()  # the first time pays for what is made once
     with _no_collection():
-        for pair in range(pairs):
+        for pair in range(effort.pairs):
             if pair % 2:
                 after, before = optimized(), plain()
             else:
@@ -86,7 +98,7 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def runs(runner: Flujo[Any, Any, Any], times: int, parts: int) -> Figure:
+def runs(runner: Flujo[Any, Any], times: int, parts: int) -> Figure:
     """Nanoseconds of this thread's CPU time that each of `parts` of a run takes."""
 
     async def one_after_the_other() -> float:
@@ -109,7 +121,7 @@ class Deep(BaseModel):
     notes: list[int] = Field(default_factory=lambda: [0])
 
 
-def _branch(pairs: int) -> Measured:
+def _branch(effort: Effort) -> Measured:
     many = 16
 
     def branch(name: str) -> Any:
@@ -126,7 +138,7 @@ def _branch(pairs: int) -> Measured:
         runner = Flujo(parallel, context_model=Deep, optimization_config=config)
         return runs(runner, 3, many)
 
-    measured = compared(pairs, twin(_without("enable_context_optimization")), twin(None))
+    measured = compared(effort, twin(_without("enable_context_optimization")), twin(None))
     fields = dict(Deep())
 
     def deep_copies() -> float:
@@ -135,7 +147,7 @@ def _branch(pairs: int) -> Measured:
             {name: copy.deepcopy(value) for name, value in fields.items()}
         return (time.thread_time_ns() - begin) / many
 
-    return replace(measured, reference=("copy.deepcopy", [deep_copies() for _ in range(pairs)]))
+    return replace(measured, reference=("copy.deepcopy", [deep_copies() for _ in range(effort.pairs)]))
 
 
 class _Accept(Validator):
@@ -152,7 +164,7 @@ class _Same:
         return data
 
 
-def _analysis(pairs: int) -> Measured:
+def _analysis(effort: Effort) -> Measured:
     def pipeline() -> Pipeline[Any, Any]:
         from flujo.domain.processors import AgentProcessors
 
@@ -171,15 +183,15 @@ def _analysis(pairs: int) -> Measured:
     def twin(config: OptimizationConfig | None) -> Figure:
         return runs(Flujo(pipeline(), optimization_config=config), 10, 1)
 
-    return compared(pairs, twin(_without("enable_step_analysis")), twin(None))
+    return compared(effort, twin(_without("enable_step_analysis")), twin(None))
 
 
-def _steps(pairs: int) -> Measured:
+def _steps(effort: Effort) -> Measured:
     def twin(optimized: bool) -> Figure:
         steps = [_numbered(number) for number in range(100)]
         return runs(Flujo(Pipeline(steps=steps), enable_optimizations=optimized), 20, 100)
 
-    return compared(pairs, twin(False), twin(True))
+    return compared(effort, twin(False), twin(True))
 
 
 def _numbered(number: int) -> Any:
@@ -190,7 +202,7 @@ def _numbered(number: int) -> Any:
     return numbered
 
 
-def _concurrency(pairs: int) -> Measured:
+def _concurrency(effort: Effort) -> Measured:
     in_flight = 1_000
 
     def twin(optimized: bool) -> Figure:
@@ -203,18 +215,18 @@ def _concurrency(pairs: int) -> Measured:
 
         return lambda: asyncio.run(at_once())
 
-    return compared(pairs, twin(False), twin(True))
+    return compared(effort, twin(False), twin(True))
 
 
-def _memory(pairs: int) -> Measured:
+def _memory(effort: Effort) -> Measured:
     def twin(name: str) -> Figure:
         return lambda: figure_of([sys.executable, "-m", "flujo.bench", "memory", name])
 
     plain, optimized = twin("plain"), twin("optimized")
     measured = Measured([], [])
-    for _ in range(pairs):
+    for _ in range(effort.pairs):
         measured.plain.append(plain())
-        measured.optimized.append(optimized())
+        measured.optimized.append(optimized() * effort.repeated)
     return measured
 
 
