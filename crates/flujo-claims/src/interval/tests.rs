@@ -1,3 +1,5 @@
+//! The median and its interval against known ranks.
+
 use super::Median;
 
 fn counted(to: u32) -> Vec<f64> {
