@@ -1,4 +1,4 @@
-"""The benchmarks in Rust, of the runner, of merging, of caching and of metering, whose rows are taken over as they are."""
+"""The benchmarks in Rust: runner, merging, caching, metering. Their rows are taken over as they are."""
 
 from __future__ import annotations
 

@@ -64,7 +64,10 @@ def sequence(builder: PlanBuilder, pipeline: Any, around: Around) -> Lowering:
     children = []
     inside = around._replace(invariants=tuple(pipeline.static_invariants))
     for step in pipeline.steps:
-        children.append((yield _node(builder, step, inside)))
+        if step.kind == "step" and step.fallback_step is None and step.failure_route is None:
+            children.append(_with_config(builder, step, _leaf(builder, step, inside)))  # most are, and need no turn
+        else:
+            children.append((yield _node(builder, step, inside)))
     del around.pipelines[id(pipeline)]
     made = builder.sequence(children)
     if pipeline.on_failure is not None:
@@ -75,7 +78,6 @@ def sequence(builder: PlanBuilder, pipeline: Any, around: Around) -> Lowering:
 
 
 def _node(builder: PlanBuilder, step: Any, around: Around) -> Lowering:
-    _refuse_what_is_to_come(step)
     if step.kind == "step":
         made = yield _step(builder, step, around)
     elif step.kind == "human":
@@ -88,6 +90,10 @@ def _node(builder: PlanBuilder, step: Any, around: Around) -> Lowering:
         made = yield construct(builder, step, around)
     if step.failure_route is not None:
         made = yield _guarded(builder, made, step.failure_route, around)
+    return _with_config(builder, step, made)
+
+
+def _with_config(builder: PlanBuilder, step: Any, made: int) -> int:
     if step.config.optimization is not None:
         builder.optimize(made, step.config.optimization)
     return made
@@ -106,7 +112,23 @@ def _same(value: Any) -> Any:
 
 
 def _step(builder: PlanBuilder, step: Any, around: Around) -> Lowering:
+    fallback = None
+    if step.fallback_step is not None:
+        fallback = yield _fallback(builder, step, around)
+    return _leaf(builder, step, around, fallback)
+
+
+def _leaf(builder: PlanBuilder, step: Any, around: Around, fallback: int | None = None) -> int:
+    """A step that an agent works for. Only what differs from the defaults is told, since most steps are plain."""
     config = step.config
+    if config.execution_mode == "background":
+        from flujo.exceptions import ConfigurationError
+
+        raise ConfigurationError(
+            f"step {step.name!r} has execution_mode='background', which this version can't do yet",
+            suggestion="`runner.start`, which runs in the background, comes with durable runs; until then give the "
+            "step to a runner of its own and start that: asyncio.create_task(runner.run_async(x))",
+        )
     facts = _facts(step)
     if facts is None:
         from flujo.exceptions import MissingAgentError
@@ -114,65 +136,82 @@ def _step(builder: PlanBuilder, step: Any, around: Around) -> Lowering:
         raise MissingAgentError(
             f"step {step.name!r} has no agent", suggestion="give it one: Step(name, agent) or @step"
         )
-    settings = {
-        key: value
-        for key, value in (
-            ("temperature", config.temperature),
-            ("top_k", config.top_k),
-            ("top_p", config.top_p),
-        )
-        if value is not None and getattr(facts, f"accepts_{key}")
-    }
+    settings: dict[str, Any] = {}
+    if config.temperature is not None and facts.accepts_temperature:
+        settings["temperature"] = config.temperature
+    if config.top_k is not None and facts.accepts_top_k:
+        settings["top_k"] = config.top_k
+    if config.top_p is not None and facts.accepts_top_p:
+        settings["top_p"] = config.top_p
+    life = _life(step, around, fallback)
+    if config.expected_cost_usd is not None:
+        life["expected_cost_usd"] = config.expected_cost_usd
+    if config.expected_tokens is not None:
+        life["expected_tokens"] = config.expected_tokens
+    if getattr(step.agent, "pricing", None) == "unknown":
+        life["unpriced"] = True
     retry_on = tuple(config.retry_on) if config.retry_on else None
-    life = yield life_of(builder, step, around)
-    return builder.step(
-        step.name,
-        describe_facts(facts, settings, retry_on),
-        max_retries=config.max_retries,
-        expected_cost_usd=config.expected_cost_usd,
-        expected_tokens=config.expected_tokens,
-        unpriced=getattr(step.agent, "pricing", None) == "unknown",
-        **life,
-    )
+    agent = describe_facts(facts, settings, retry_on)
+    return builder.step(step.name, agent, max_retries=config.max_retries, **life)
 
 
 def life_of(builder: PlanBuilder, step: Any, around: Around) -> Lowering:
     """What surrounds a step's work, as keywords of `PlanBuilder.step`."""
-    config = step.config
     fallback = None
     if step.fallback_step is not None:
-        outer = around.fallbacks
-        led_back = step if id(step) in outer else step.fallback_step
-        outer[id(step)] = step
-        if led_back is step or id(led_back) in outer:
-            from flujo.exceptions import ConfigurationError
+        fallback = yield _fallback(builder, step, around)
+    return _life(step, around, fallback)
 
-            names = " -> ".join(repr(member.name) for member in (*outer.values(), led_back))
-            raise ConfigurationError(
-                f"the fallbacks lead back to where they began: {names}",
-                suggestion="end the chain with a step that has no fallback",
-            )
-        fallback = yield _node(builder, step.fallback_step, around)
-        del outer[id(step)]
-    processors = step.__dict__.get("processors")
-    return {
-        "object": step,
-        "prompt_processors": [
+
+def _fallback(builder: PlanBuilder, step: Any, around: Around) -> Lowering:
+    outer = around.fallbacks
+    led_back = step if id(step) in outer else step.fallback_step
+    outer[id(step)] = step
+    if led_back is step or id(led_back) in outer:
+        from flujo.exceptions import ConfigurationError
+
+        names = " -> ".join(repr(member.name) for member in (*outer.values(), led_back))
+        raise ConfigurationError(
+            f"the fallbacks lead back to where they began: {names}",
+            suggestion="end the chain with a step that has no fallback",
+        )
+    made = yield _node(builder, step.fallback_step, around)
+    del outer[id(step)]
+    return made
+
+
+def _life(step: Any, around: Around, fallback: int | None) -> dict[str, Any]:
+    life: dict[str, Any] = {"object": step}
+    config, processors = step.config, step.__dict__.get("processors")
+    if step.input is not None or (processors is not None and processors.prompt_processors):
+        life["prompt_processors"] = [
             *input_template(step.input, f"the input of step {step.name!r}"),
             *(_processor(p) for p in (processors.prompt_processors if processors else ())),
-        ],
-        "output_processors": [_processor(p) for p in processors.output_processors] if processors else [],
-        "plugins": [_plugin(p) for p, _ in sorted(step.plugins, key=lambda pair: -pair[1])],
-        "validators": [_validator(v, step) for v in step.validators],
-        "apply": _apply(step, (*step.static_invariants, *around.invariants)),
-        "persist": _persist(step),
-        "timeout_s": config.timeout_s,
-        "deadline_s": config.deadline_s,
-        "backoff": _backoff(config.backoff),
-        "fallback": fallback,
-        "usage_limits": _limits(step.usage_limits),
-        "on_rejection": _on_rejection(step),
-    }
+        ]
+    if processors is not None and processors.output_processors:
+        life["output_processors"] = [_processor(p) for p in processors.output_processors]
+    if step.plugins:
+        life["plugins"] = [_plugin(p) for p, _ in sorted(step.plugins, key=lambda pair: -pair[1])]
+    if step.validators:
+        life["validators"] = [_validator(v, step) for v in step.validators]
+    apply, persist = _apply(step, (*step.static_invariants, *around.invariants)), _persist(step)
+    if apply is not None:
+        life["apply"] = apply
+    if persist is not None:
+        life["persist"] = persist
+    if config.timeout_s is not None:
+        life["timeout_s"] = config.timeout_s
+    if config.deadline_s is not None:
+        life["deadline_s"] = config.deadline_s
+    if config.backoff is not None:
+        life["backoff"] = _backoff(config.backoff)
+    if fallback is not None:
+        life["fallback"] = fallback
+    if step.usage_limits is not None:
+        life["usage_limits"] = _limits(step.usage_limits)
+    if step.meta:
+        life["on_rejection"] = _on_rejection(step)
+    return life
 
 
 def _on_rejection(step: Any) -> str:
@@ -181,9 +220,7 @@ def _on_rejection(step: Any) -> str:
     return "discard" if step.meta.get("strict_validation") else "pass_on"
 
 
-def _limits(limits: Any) -> tuple[Any, int | None, int | None] | None:
-    if limits is None:
-        return None
+def _limits(limits: Any) -> tuple[Any, int | None, int | None]:
     return limits.total_cost_usd_limit, limits.total_tokens_limit, limits.total_requests_limit
 
 
@@ -207,24 +244,6 @@ def _backoff(backoff: Any) -> tuple[float, float, float, float] | None:
     if backoff is None or backoff.initial_s == 0:
         return None
     return backoff.initial_s, backoff.factor, backoff.max_s, backoff.jitter
-
-
-def _refuse_what_is_to_come(step: Any) -> None:
-    """Refuse what this version doesn't do yet, rather than leave it undone without a word."""
-    for given, what, instead in (
-        (
-            step.kind == "step" and step.config.execution_mode == "background",
-            "execution_mode='background'",
-            "`runner.start`, which runs in the background, comes with durable runs; until then give the step to a "
-            "runner of its own and start that: asyncio.create_task(runner.run_async(x))",
-        ),
-    ):
-        if given:
-            from flujo.exceptions import ConfigurationError
-
-            raise ConfigurationError(
-                f"step {step.name!r} has {what}, which this version can't do yet", suggestion=instead
-            )
 
 
 def _processor(processor: Any) -> Callable:
