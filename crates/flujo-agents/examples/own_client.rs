@@ -36,6 +36,7 @@ impl Agent for MyModel {
                 value: Value::from(text),
                 usage: Usage::new(Cost::ZERO, tokens),
                 model: None,
+                tokens: None,
             })
         })
     }

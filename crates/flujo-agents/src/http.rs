@@ -210,6 +210,10 @@ impl Http {
                 header_value("idempotency_header", &request.idempotency_key)?,
             );
         }
+        let own = self.headers.iter().any(|(name, _)| name == net::TRACEPARENT);
+        if let Some(span) = request.span.filter(|_| !own) {
+            builder = builder.header(net::TRACEPARENT, span.to_string());
+        }
         if let Some(body) = &self.body {
             builder = builder.body(template::render(body, "body", &scope)?);
         }
@@ -236,6 +240,7 @@ impl Http {
             value,
             usage,
             model: None,
+            tokens: None,
         })
     }
 }

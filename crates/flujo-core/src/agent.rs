@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::telemetry::SpanContext;
 use crate::usage::Usage;
 use crate::value::Value;
 
@@ -68,6 +69,9 @@ pub struct AgentRequest {
     pub attempt: u32,
     /// The same over retries of this step after a crash; sent to services that de-duplicate by such a key.
     pub idempotency_key: Arc<str>,
+    /// The span of this call, when the run is part of a trace; sent to other services as the header `traceparent`, so
+    /// that their spans become part of it.
+    pub span: Option<SpanContext>,
     /// Where chunks of a streamed answer go, when somebody listens.
     pub chunks: Option<Arc<dyn ChunkSink>>,
 }
@@ -97,6 +101,17 @@ pub struct AgentOutput {
     pub usage: Usage,
     /// The model that answered, when there is one.
     pub model: Option<Arc<str>>,
+    /// How many of the tokens used were read and how many written, where that is known.
+    pub tokens: Option<TokenCounts>,
+}
+
+/// Tokens that a model read and wrote.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TokenCounts {
+    /// Of the prompt.
+    pub input: u64,
+    /// Of the answer.
+    pub output: u64,
 }
 
 impl From<Value> for AgentOutput {
@@ -105,6 +120,7 @@ impl From<Value> for AgentOutput {
             value,
             usage: Usage::ZERO,
             model: None,
+            tokens: None,
         }
     }
 }

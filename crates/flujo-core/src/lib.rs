@@ -14,5 +14,6 @@ pub mod pipeline;
 pub mod plan;
 pub mod stats;
 mod sync;
+pub mod telemetry;
 pub mod usage;
 pub mod value;

@@ -114,6 +114,7 @@ fn output(result: Bound<'_, PyAny>) -> PyResult<AgentOutput> {
         value,
         usage,
         model: None,
+        tokens: None,
     })
 }
 

@@ -11,6 +11,7 @@ mod memory;
 mod run;
 mod runner;
 mod scope;
+mod telemetry;
 
 pub use build::{
     After, AgenticLoop, BranchFailure, Conditional, Human, Import, ItemFailure, Loop, MapOver, Merge,

@@ -13,6 +13,7 @@ use flujo_core::plan::{Kind, NodeId, Plan};
 use flujo_core::stats::{
     Alert, MemoryStats, PartStatistics, PerformanceStatistics, RunFacts, Statistics, StepFact, StepSlot,
 };
+use flujo_core::telemetry::SpanQueue;
 use flujo_core::usage::{UsageLimits, UsageMeter};
 use flujo_core::value::Value;
 
@@ -21,6 +22,7 @@ use crate::domain::Tokio;
 use crate::memory::{Memory, Sampled};
 use crate::run::{Answers, PausedRun, ResumeError, Run};
 use crate::scope::Resources;
+use crate::telemetry::Telemetries;
 use crate::{Handler, Pipeline};
 
 /// Why a runner could not be built.
@@ -58,6 +60,8 @@ pub(crate) struct Running {
     watch: Arc<Watch>,
     alarm: Alarm,
     memory: Memory,
+    /// When somebody listens to spans.
+    pub(crate) telemetries: Option<Telemetries>,
 }
 
 /// A runner under construction.
@@ -72,6 +76,7 @@ pub struct RunnerBuilder {
     config: OptimizationConfig,
     optimized: bool,
     on_alert: Option<Arc<OnAlert>>,
+    telemetry: Option<Arc<SpanQueue>>,
 }
 
 impl RunnerBuilder {
@@ -140,6 +145,14 @@ impl RunnerBuilder {
         self
     }
 
+    /// Where the spans of runs go; none are recorded without this. Several runners may share one queue. An exporter
+    /// takes the spans out of it, such as those of the crate `flujo-observe`.
+    #[must_use]
+    pub fn telemetry(mut self, queue: impl Into<Arc<SpanQueue>>) -> Self {
+        self.telemetry = Some(queue.into());
+        self
+    }
+
     /// The runner.
     ///
     /// # Errors
@@ -150,6 +163,7 @@ impl RunnerBuilder {
         let config = plan.optimization().cloned();
         let config = config.unwrap_or_else(|| Arc::new(self.config));
         let watch = Arc::<Watch>::default();
+        let telemetries = self.telemetry.map(|queue| Telemetries::new(queue, &plan));
         let statistics = Statistics::default();
         let steps: Vec<_> = plan
             .nodes()
@@ -182,6 +196,7 @@ impl RunnerBuilder {
             alarm: Alarm::new(Arc::clone(&watch), self.on_alert),
             watch,
             memory: Memory::at_start(),
+            telemetries,
         })))
     }
 }
@@ -200,6 +215,7 @@ impl Runner {
             config: OptimizationConfig::default(),
             optimized: true,
             on_alert: None,
+            telemetry: None,
         }
     }
 
@@ -267,11 +283,13 @@ impl Runner {
         let alerts = running.watch.alerts();
         let mut optimizations = running.config.in_use(running.switch());
         alerts.correct(&mut optimizations);
+        let telemetries = running.telemetries.as_ref();
         running.statistics.snapshot(PartStatistics {
             memory,
             alerts: alerts.kept(),
             alert_counts: alerts.statistics(),
             optimizations,
+            telemetry: telemetries.map(Telemetries::statistics).unwrap_or_default(),
             ..PartStatistics::default()
         })
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use flujo_core::context::Context;
 use flujo_core::machine::{LanePlace, Machine, Round};
 use flujo_core::plan::{Kind, NodeId, Plan};
+use flujo_core::telemetry::SpanContext;
 use flujo_core::usage::Usage;
 
 use crate::Handler;
@@ -48,6 +49,7 @@ pub(crate) struct Cell {
     node: NodeId,
     attempt: u32,
     round: Option<Arc<Round>>,
+    span: Option<SpanContext>,
 }
 
 struct State {
@@ -71,12 +73,20 @@ pub struct Place {
     pub attempt: u32,
     /// The iterations of the loops, and the turns of the state machines, around it, from 1, outermost first.
     pub iterations: Vec<u32>,
+    /// The span that is current in this call, when spans are recorded or the run has a caller's; of a [`Scope`] only.
+    pub span: Option<SpanContext>,
 }
 
 impl Place {
     /// The iteration of the innermost loop, or the turn of the innermost state machine; 0 outside of them.
     pub fn iteration(&self) -> u32 {
         self.iterations.last().copied().unwrap_or(0)
+    }
+
+    /// What is sent along to other services, as the header `traceparent`, so that their spans become part of the run's
+    /// trace; `None` when there is no trace.
+    pub fn traceparent(&self) -> Option<String> {
+        self.span.map(|span| span.to_string())
     }
 
     /// A key that is the same for every attempt at this step, branch, item and iteration in this run, and for no other;
@@ -96,6 +106,7 @@ impl Scope {
         shared: &Arc<Shared>,
         context: Context,
         machine: &Machine<Tokio>,
+        span: Option<SpanContext>,
         node: NodeId,
         attempt: u32,
     ) -> Self {
@@ -111,6 +122,7 @@ impl Scope {
             node,
             attempt,
             round: machine.round().cloned(),
+            span,
         }))
     }
 
@@ -141,12 +153,16 @@ impl Scope {
 
     /// Where this call runs.
     pub fn place(&self) -> Place {
-        self.0.shared.place(
+        let place = self.0.shared.place(
             self.0.node,
             self.0.lane.as_deref(),
             self.0.attempt,
             self.0.round.as_ref(),
-        )
+        );
+        Place {
+            span: self.0.span,
+            ..place
+        }
     }
 
     /// What the call has made of the context, what it used, and why it failed if it did; later writes reach nothing.

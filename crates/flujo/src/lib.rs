@@ -85,7 +85,9 @@ mod states;
 mod step;
 mod steps;
 
-pub use flujo_core::agent::{Agent, AgentError, AgentOutput, AgentRequest, BoxFuture, Pricing, Retry};
+pub use flujo_core::agent::{
+    Agent, AgentError, AgentOutput, AgentRequest, BoxFuture, Pricing, Retry, TokenCounts,
+};
 pub use flujo_core::config::OptimizationConfig;
 pub use flujo_core::context::{Context as Fields, MergeConflict, MergeRule, MergeRules, MergeStrategy};
 pub use flujo_core::machine::{FailureKind, LimitBreach, Status};

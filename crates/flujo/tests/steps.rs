@@ -37,6 +37,7 @@ impl Agent for Model {
                 value: request.input,
                 usage: tokens(self.uses),
                 model: None,
+                tokens: None,
             })
         })
     }
@@ -72,6 +73,7 @@ impl Agent for Unpriced {
                 value: request.input,
                 usage,
                 model: None,
+                tokens: None,
             })
         })
     }

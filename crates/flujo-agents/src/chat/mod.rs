@@ -14,7 +14,7 @@ mod wire;
 use std::fmt;
 use std::sync::Arc;
 
-use flujo_core::agent::{Agent, AgentError, AgentOutput, AgentRequest, BoxFuture, Pricing};
+use flujo_core::agent::{Agent, AgentError, AgentOutput, AgentRequest, BoxFuture, Pricing, TokenCounts};
 use flujo_core::usage::{Cost, Usage};
 use flujo_core::value::Value;
 use reqwest::Url;
@@ -75,6 +75,14 @@ struct OfferedTool {
     declaration: Value,
 }
 
+/// What the requests of a conversation have used.
+#[derive(Debug, Default)]
+struct Spent {
+    usage: Usage,
+    /// Of the model itself, without its tools.
+    tokens: TokenCounts,
+}
+
 impl fmt::Debug for Chat {
     /// Where and which model; no key, no prompt.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -88,14 +96,18 @@ impl fmt::Debug for Chat {
 impl Agent for Chat {
     fn run(&self, request: AgentRequest) -> BoxFuture<'_, Result<AgentOutput, AgentError>> {
         Box::pin(async move {
-            let mut usage = Usage::ZERO;
-            match self.converse(&request, &mut usage).await {
+            let mut spent = Spent::default();
+            match self.converse(&request, &mut spent).await {
                 Ok((value, model)) => Ok(AgentOutput {
                     value,
-                    usage,
+                    usage: spent.usage,
                     model: Some(model),
+                    tokens: Some(spent.tokens),
                 }),
-                Err(error) => Err(AgentError { usage, ..error }),
+                Err(error) => Err(AgentError {
+                    usage: spent.usage,
+                    ..error
+                }),
             }
         })
     }
@@ -118,16 +130,16 @@ impl Chat {
         ChatBuilder::new(base_url.into(), model.into())
     }
 
-    /// The whole conversation. `usage` is kept up to date at every step, so that it holds when this fails.
+    /// The whole conversation. `spent` is kept up to date at every step, so that it holds when this fails.
     async fn converse(
         &self,
         request: &AgentRequest,
-        usage: &mut Usage,
+        spent: &mut Spent,
     ) -> Result<(Value, Arc<str>), AgentError> {
         let mut messages = self.opening(request)?;
         let declarations: Vec<Value> = self.tools.iter().map(|tool| tool.declaration.clone()).collect();
         for round in 0.. {
-            let reply = self.ask(&messages, &declarations, request, usage).await?;
+            let reply = self.ask(&messages, &declarations, request, spent).await?;
             let model = reply
                 .model
                 .as_deref()
@@ -147,7 +159,7 @@ impl Chat {
                 ),
             ]));
             for call in reply.tool_calls {
-                let result = self.call_tool(&call, request, usage).await;
+                let result = self.call_tool(&call, request, &mut spent.usage).await;
                 messages.push(Value::map([
                     ("role", Value::from("tool")),
                     ("tool_call_id", Value::from(call.id)),
@@ -188,7 +200,7 @@ impl Chat {
         messages: &[Value],
         tools: &[Value],
         request: &AgentRequest,
-        usage: &mut Usage,
+        spent: &mut Spent,
     ) -> Result<Reply, AgentError> {
         let stream = request.chunks.is_some();
         let body = serde_json::to_vec(&RequestBody {
@@ -217,6 +229,9 @@ impl Chat {
                 "application/json"
             },
         );
+        if let Some(span) = &request.span {
+            http = http.header(net::TRACEPARENT, span.to_string());
+        }
         if let Some(authorization) = &self.authorization {
             http = http.header(AUTHORIZATION, authorization.clone());
         }
@@ -225,6 +240,7 @@ impl Chat {
         })?;
 
         let reply = self.connection.send(http).await;
+        let usage = &mut spent.usage;
         usage.requests += reply.as_ref().map_or_else(|error| error.usage.requests, |_| 1);
         usage.unpriced |= usage.requests > 0 && self.rates.is_none();
         let reply = reply?;
@@ -236,7 +252,7 @@ impl Chat {
                 match stream::read(reply, self.connection.max_response_bytes, &**sink).await {
                     Ok(reply) => reply,
                     Err(stream::Broken { error, tokens }) => {
-                        self.count(tokens.unwrap_or_default(), usage);
+                        self.count(tokens.unwrap_or_default(), spent);
                         return Err(error);
                     }
                 }
@@ -250,7 +266,7 @@ impl Chat {
             }
         };
         if let Some(tokens) = reply.tokens {
-            self.count(tokens, usage);
+            self.count(tokens, spent);
         } else {
             tracing::warn!(
                 model = &*self.model,
@@ -261,14 +277,17 @@ impl Chat {
         Ok(reply)
     }
 
-    fn count(&self, tokens: Tokens, usage: &mut Usage) {
+    fn count(&self, tokens: Tokens, spent: &mut Spent) {
         let cost = self.rates.map_or(Cost::ZERO, |rates| {
             rates.cost(tokens.prompt_tokens, tokens.completion_tokens)
         });
-        *usage += Usage::new(
+        spent.usage += Usage::new(
             cost,
             tokens.prompt_tokens.saturating_add(tokens.completion_tokens),
         );
+        let TokenCounts { input, output } = &mut spent.tokens;
+        *input = input.saturating_add(tokens.prompt_tokens);
+        *output = output.saturating_add(tokens.completion_tokens);
     }
 
     /// The output of the step from the final reply.

@@ -205,7 +205,11 @@ impl Command {
             .inherited
             .iter()
             .filter_map(|name| Some((name.clone(), std::env::var_os(name)?)));
-        let mut env: Vec<_> = inherited.collect();
+        // First, so that what was stated wins.
+        let trace = request
+            .span
+            .map(|span| ("TRACEPARENT".to_owned(), span.to_string().into()));
+        let mut env: Vec<_> = trace.into_iter().chain(inherited).collect();
         for (name, value) in &self.env {
             let field = format!("env.{name}");
             env.push((

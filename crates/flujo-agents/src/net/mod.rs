@@ -16,6 +16,9 @@ use crate::config::ConfigError;
 /// How long a connection may take to open, when the time limit of the request isn't shorter.
 const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 
+/// The header that makes the spans of a service part of the caller's trace.
+pub(crate) const TRACEPARENT: &str = "traceparent";
+
 /// The most redirects that are followed.
 const MOST_REDIRECTS: usize = 5;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Domain, Failure, Finish, LaneRecord, LimitBreach, Machine, Round, Time};
+use super::{Domain, Failure, Finish, LaneRecord, LimitBreach, Machine, Round, Status, Time};
 use crate::plan::NodeId;
 use crate::usage::Usage;
 
@@ -406,6 +406,8 @@ pub struct Notice<D: Domain> {
     pub node: NodeId,
     /// The step's record in this machine's history.
     pub record: u32,
+    /// The record of the step around it, as steps are told of: never one that is [inner](crate::plan::Node::inner).
+    pub parent: Option<u32>,
     /// The attempt, from 1; 0 outside attempts. Of a step that has ended: how many were made.
     pub attempt: u32,
     /// The turns of the loops and state machines around.
@@ -436,5 +438,10 @@ pub enum NoticeKind<D: Domain> {
     /// A step failed.
     StepFailed(Arc<Failure<D>>),
     /// A step was stopped.
-    StepStopped,
+    StepStopped {
+        /// As what its record shows it: cancelled, at a limit, or failed for good.
+        status: Status,
+        /// What is wrong with the pipeline, when it failed for good.
+        failure: Option<Arc<Failure<D>>>,
+    },
 }

@@ -8,8 +8,8 @@ use super::fault::{Fault, is_planted};
 use super::frame::{self, Frame, Opened};
 use super::{
     Answer, Call, CallId, Command, Completion, Domain, Event, Failure, FailureKind, Finish, Input, LaneId,
-    LanePlace, Machine, Notice, NoticeKind, Outcome, PauseId, Pending, Record, Role, State, Status, Stop,
-    Time, TimerId, gate, human,
+    LanePlace, Machine, Mark, Notice, NoticeKind, Outcome, PauseId, Pending, Record, Role, State, Status,
+    Stop, Time, TimerId, gate, human,
 };
 use crate::plan::{NodeId, Plan};
 use crate::usage::Usage;
@@ -381,9 +381,14 @@ impl<D: Domain> Cursor<'_, D> {
         let (status, kind) = match completion {
             Completion::Success(_) => (Status::Succeeded, NoticeKind::StepFinished),
             Completion::Failed(failure) => (Status::Failed, NoticeKind::StepFailed(Arc::clone(failure))),
-            Completion::Stopped(Stop::Fatal(_)) => (Status::Failed, NoticeKind::StepStopped),
-            Completion::Stopped(Stop::LimitExceeded(_)) => (Status::LimitExceeded, NoticeKind::StepStopped),
-            Completion::Stopped(_) => (Status::Cancelled, NoticeKind::StepStopped),
+            Completion::Stopped(stop) => {
+                let (status, failure) = match stop {
+                    Stop::Fatal(failure) => (Status::Failed, Some(Arc::clone(failure))),
+                    Stop::LimitExceeded(_) => (Status::LimitExceeded, None),
+                    Stop::Cancelled | Stop::Paused | Stop::Aborted(_) => (Status::Cancelled, None),
+                };
+                (status, NoticeKind::StepStopped { status, failure })
+            }
         };
         if let Some(record) = self.record(opened.record) {
             match completion {
@@ -442,6 +447,15 @@ impl<D: Domain> Cursor<'_, D> {
         }
     }
 
+    /// This moment in the history.
+    #[inline]
+    pub(super) fn mark(&self) -> Mark {
+        Mark {
+            at: self.state.now,
+            records: u32::try_from(self.state.history.records.len()).unwrap_or(u32::MAX),
+        }
+    }
+
     #[inline]
     pub(super) fn record(&mut self, record: u32) -> Option<&mut Record<D>> {
         self.state.history.records.get_mut(record as usize)
@@ -451,12 +465,20 @@ impl<D: Domain> Cursor<'_, D> {
     pub(super) fn notify(&mut self, kind: NoticeKind<D>, node: NodeId, record: u32, attempt: u32) {
         let pauses = matches!(kind, NoticeKind::Paused | NoticeKind::Resumed);
         if self.state.options.notices && (pauses || !self.plan.node(node).inner) {
-            let entry = self.state.history.records.get(record as usize);
+            let records = &self.state.history.records;
+            let entry = records.get(record as usize);
             let (usage, at) = (entry.map_or(Usage::ZERO, |entry| entry.usage), self.state.now);
+            let mut parent = entry.and_then(|entry| entry.parent);
+            while let Some(around) = parent.and_then(|parent| records.get(parent as usize))
+                && self.plan.node(around.node).inner
+            {
+                parent = around.parent;
+            }
             self.commands.push_back(Command::Notify(Notice {
                 kind,
                 node,
                 record,
+                parent,
                 attempt,
                 round: self.state.round.clone(),
                 usage,

@@ -62,6 +62,12 @@ pub struct Record<D: Domain> {
 pub struct Details<D: Domain> {
     /// Why each failed attempt failed, in order, also when a later one succeeded.
     pub attempt_failures: Vec<Arc<Failure<D>>>,
+    /// When each attempt that failed did. One that a usage limit ended isn't among them.
+    #[serde(default)]
+    pub attempts_failed: Vec<Mark>,
+    /// When each attempt after the first began.
+    #[serde(default)]
+    pub attempts_begun: Vec<Mark>,
     /// The record of the fallback that ran, and why the step itself had failed.
     pub fallback: Option<(u32, Arc<Failure<D>>)>,
     /// Why validators rejected the output of a step that passes rejected outputs on.
@@ -73,6 +79,15 @@ pub struct Details<D: Domain> {
     /// The lanes of a parallel step or map, in declared order. They are saved with the history they belong to.
     #[serde(skip)]
     pub lanes: Arc<Vec<LaneRecord<D>>>,
+}
+
+/// A moment in a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// When.
+    pub at: Time,
+    /// How many records there were: those that began later come after them.
+    pub records: u32,
 }
 
 /// How a loop ended.
@@ -126,6 +141,8 @@ impl<D: Domain> Default for Details<D> {
     fn default() -> Self {
         Self {
             attempt_failures: Vec::new(),
+            attempts_failed: Vec::new(),
+            attempts_begun: Vec::new(),
             fallback: None,
             rejections: Vec::new(),
             branch: None,
@@ -167,6 +184,29 @@ impl<D: Domain> Record<D> {
     /// Its lanes; empty for a step that has none.
     pub fn lanes(&self) -> &[LaneRecord<D>] {
         self.details.as_ref().map_or(&[], |details| &details.lanes)
+    }
+
+    /// The attempt that was under way when record `place` of the same history began, from 1; `None` between attempts and
+    /// in a fallback.
+    pub fn attempt_at(&self, place: u32) -> Option<u32> {
+        let Some(details) = &self.details else {
+            return (self.attempts > 0).then_some(self.attempts);
+        };
+        let count = |marks: &[Mark]| {
+            let marks = marks.iter().filter(|mark| mark.records <= place);
+            u32::try_from(marks.count()).unwrap_or(u32::MAX)
+        };
+        let begun = count(&details.attempts_begun).saturating_add(1);
+        (self.attempts > 0 && begun > count(&details.attempts_failed)).then_some(begun)
+    }
+
+    /// When an attempt began and, if it has failed, when it did; attempts count from 1.
+    pub fn attempt_times(&self, attempt: u32) -> (Time, Option<Time>) {
+        let details = self.details.as_deref();
+        let mark = |marks: &[Mark], place: Option<u32>| marks.get(place? as usize).map(|mark| mark.at);
+        let begun = details.and_then(|details| mark(&details.attempts_begun, attempt.checked_sub(2)));
+        let failed = details.and_then(|details| mark(&details.attempts_failed, attempt.checked_sub(1)));
+        (begun.unwrap_or(self.started), failed)
     }
 
     /// Active time from beginning to end, in nanoseconds.

@@ -47,7 +47,7 @@ pub use failure::{Failure, FailureKind, LimitBreach, LimitKind, RetryAdvice};
 #[cfg(feature = "planted-faults")]
 pub use fault::{Fault, plant};
 pub use held::Held;
-pub use history::{Details, ExitReason, History, LaneRecord, LoopEnd, Record, Status};
+pub use history::{Details, ExitReason, History, LaneRecord, LoopEnd, Mark, Record, Status};
 pub use outcome::{Finish, Outcome, Stop};
 pub use round::Round;
 
@@ -315,6 +315,11 @@ impl<D: Domain> Machine<D> {
     /// Whether anybody listens to notices, from now on: a run that goes on may have other listeners than before.
     pub fn listen(&mut self, notices: bool) {
         self.state.options.notices = notices;
+    }
+
+    /// The record of the innermost step or construct under way.
+    pub fn record_under_way(&self) -> Option<u32> {
+        self.state.parent
     }
 
     /// The question it waits to be answered, if it stands still for one.

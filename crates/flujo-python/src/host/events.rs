@@ -30,13 +30,13 @@ pub(crate) fn tell(
         NoticeKind::AttemptFailed(_) => "attempt_failed",
         NoticeKind::Resumed => "resumed",
         NoticeKind::StepFinished => "step_finished",
-        NoticeKind::StepFailed(_) | NoticeKind::StepStopped => "step_failed",
+        NoticeKind::StepFailed(_) | NoticeKind::StepStopped { .. } => "step_failed",
         // The fallback is a step with events of its own; a question is told when it is put.
         NoticeKind::FallbackStarted | NoticeKind::Paused => return Ok(()),
     };
     let data = match &notice.kind {
         NoticeKind::AttemptFailed(failure) => Some(failure.to_string().into_pyobject(py)?.into_any()),
-        NoticeKind::StepFinished | NoticeKind::StepFailed(_) | NoticeKind::StepStopped => {
+        NoticeKind::StepFinished | NoticeKind::StepFailed(_) | NoticeKind::StepStopped { .. } => {
             Some(record::snapshot(py, &shared.plan, history, notice.record)?)
         }
         _ => None,
@@ -60,7 +60,7 @@ pub(crate) fn log(
         NoticeKind::Resumed => ("resumed", None),
         NoticeKind::StepFinished => ("step_finished", None),
         NoticeKind::StepFailed(failure) => ("step_failed", Some(failure)),
-        NoticeKind::StepStopped => ("step_stopped", None),
+        NoticeKind::StepStopped { .. } => ("step_stopped", None),
     };
     let plan = &shared.plan.plan;
     let place = (&*plan.node(notice.node).path, place::lane_path(plan, lane));

@@ -235,7 +235,7 @@ fn event_name(kind: &NoticeKind<Simulated>) -> &'static str {
         NoticeKind::Resumed => "resumed",
         NoticeKind::StepFinished => "step_finished",
         NoticeKind::StepFailed(_) => "step_failed",
-        NoticeKind::StepStopped => "step_stopped",
+        NoticeKind::StepStopped { .. } => "step_stopped",
     }
 }
 

@@ -95,7 +95,7 @@ impl<'a> Check<'a> {
             let open = (told.begun, told.ended) == (1, 0);
             match notice.notice.kind {
                 NoticeKind::StepStarted => told.begun += 1,
-                NoticeKind::StepFinished | NoticeKind::StepFailed(_) | NoticeKind::StepStopped => {
+                NoticeKind::StepFinished | NoticeKind::StepFailed(_) | NoticeKind::StepStopped { .. } => {
                     told.ended += 1;
                 }
                 NoticeKind::Paused if open => told.paused += 1,

@@ -268,6 +268,6 @@ fn label(kind: &NoticeKind<Simulated>) -> &'static str {
         NoticeKind::Resumed => "resumed",
         NoticeKind::StepFinished => "finished",
         NoticeKind::StepFailed(_) => "failed",
-        NoticeKind::StepStopped => "stopped",
+        NoticeKind::StepStopped { .. } => "stopped",
     }
 }

@@ -22,6 +22,7 @@ use tracing::Span;
 use super::Shared;
 use super::event::{Event, EventKind};
 use super::outputs::Outputs;
+use super::spans::{Note, Observed};
 use crate::Handler;
 use crate::domain::{Raised, Tokio, failure, panicked};
 use crate::handler::{Decision, Reply};
@@ -53,10 +54,11 @@ fn redirected(agent: &Value) -> Option<&Handler> {
 /// tells the machine how it ended. User code that panics has failed.
 #[inline]
 pub(super) fn begin(
-    machine: &mut Machine<Tokio>,
+    machine: &mut Observed,
     shared: &Arc<Shared>,
     outputs: &Outputs,
     call: Call<Tokio>,
+    note: Option<&Note>,
     poller: &mut Poller<'_>,
 ) -> Option<Active> {
     let (id, node, attempt, deadline) = (call.call, call.node, call.attempt, call.deadline);
@@ -85,17 +87,18 @@ pub(super) fn begin(
         }
         Handler::Plain(function) => {
             let (input, span) = (value(call.input), shared.span(machine, node, attempt));
-            let begin = || Work::Function(function(input));
+            let begin = || Work::Function(heard(function(input), note));
             (
                 first(begin, span.as_deref(), poller, &mut reply, &mut usage),
                 span,
             )
         }
         Handler::Scoped(function) => {
-            let place = Scope::new(shared, call.context, machine, node, attempt);
+            let span = machine.current(shared, attempt);
+            let place = Scope::new(shared, call.context, machine, span, node, attempt);
             scope = Some(place.clone());
             let (input, span) = (value(call.input), shared.span(machine, node, attempt));
-            let begin = || Work::Function(function(input, place));
+            let begin = || Work::Function(heard(function(input, place), note));
             (
                 first(begin, span.as_deref(), poller, &mut reply, &mut usage),
                 span,
@@ -104,7 +107,13 @@ pub(super) fn begin(
         Handler::Agent(agent) => {
             let request = request(shared, machine, outputs, call);
             let span = shared.span(machine, node, attempt);
-            let begin = || Work::Agent(ask(Arc::clone(agent), request));
+            let begin = || {
+                let work = ask(Arc::clone(agent), request);
+                Work::Agent(match note {
+                    Some(note) => note.hear_agent(work),
+                    None => work,
+                })
+            };
             (
                 first(begin, span.as_deref(), poller, &mut reply, &mut usage),
                 span,
@@ -284,16 +293,19 @@ fn value(input: Input<Tokio>) -> Value {
     }
 }
 
+#[inline]
+fn heard(work: BoxFuture<'static, Reply>, note: Option<&Note>) -> BoxFuture<'static, Reply> {
+    match note {
+        Some(note) => note.hear(work),
+        None => work,
+    }
+}
+
 fn ask(agent: Arc<dyn Agent>, request: AgentRequest) -> BoxFuture<'static, Result<AgentOutput, AgentError>> {
     Box::pin(async move { agent.run(request).await })
 }
 
-fn request(
-    shared: &Arc<Shared>,
-    machine: &Machine<Tokio>,
-    outputs: &Outputs,
-    call: Call<Tokio>,
-) -> AgentRequest {
+fn request(shared: &Arc<Shared>, machine: &Observed, outputs: &Outputs, call: Call<Tokio>) -> AgentRequest {
     let place = shared.place_in(machine, call.node, call.attempt);
     AgentRequest {
         context: call.context.to_value(),
@@ -301,6 +313,7 @@ fn request(
         step: Arc::clone(&place.step),
         attempt: call.attempt,
         idempotency_key: place.idempotency_key().into(),
+        span: machine.in_call(shared, call.call),
         chunks: shared.events.clone().map(|events| {
             let shared = Arc::clone(shared);
             let sink: Arc<dyn ChunkSink> = Arc::new(Chunks {

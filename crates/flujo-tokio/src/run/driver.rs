@@ -7,7 +7,7 @@ use std::task::{Context as Poller, Poll, ready};
 
 use flujo_core::agent::BoxFuture;
 use flujo_core::context::Context;
-use flujo_core::machine::{Call, Command, Event as Happened, Finish, Machine, Notice, Pause, TimerId};
+use flujo_core::machine::{Call, Command, Event as Happened, Finish, Notice, Pause, TimerId};
 use tokio::time::{Instant, Sleep};
 
 use super::Shared;
@@ -17,6 +17,7 @@ use super::lanes::Lanes;
 use super::outputs::Outputs;
 use super::parked::{self, Parked, Question};
 use super::signal::Signal;
+use super::spans::{Note, Observed};
 use crate::domain::Tokio;
 
 /// How many commands may be done without waiting before other tasks get their turn.
@@ -24,11 +25,13 @@ const COMMANDS_PER_TURN: u32 = 256;
 
 /// Drives one machine to its end. Dropping it drops the user's future and aborts the lanes.
 pub(super) struct Driver {
-    machine: Machine<Tokio>,
+    machine: Observed,
     shared: Arc<Shared>,
     cancel: Arc<Signal>,
     cancelling: bool,
     call: Option<Active>,
+    /// What is to be recorded of the call.
+    note: Option<Box<Note>>,
     timer: Option<(TimerId, Pin<Box<Sleep>>)>,
     lanes: Option<Box<Lanes>>,
     /// The question that the machine waits with.
@@ -42,18 +45,14 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        machine: Machine<Tokio>,
-        cancel: Arc<Signal>,
-        outputs: Outputs,
-    ) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, machine: Observed, cancel: Arc<Signal>, outputs: Outputs) -> Self {
         Self {
             machine,
             shared,
             cancel,
             cancelling: false,
             call: None,
+            note: None,
             timer: None,
             lanes: None,
             question: None,
@@ -67,10 +66,10 @@ impl Driver {
     /// Goes on with a machine that stood still, as it was woken.
     pub(super) fn resume(shared: Arc<Shared>, mut parked: Parked, cancel: Arc<Signal>) -> Self {
         let lanes = std::mem::take(&mut parked.lanes);
-        let lanes = (!lanes.is_empty()).then(|| Box::new(Lanes::resume(&shared, lanes)));
+        let lanes = (!lanes.is_empty()).then(|| Box::new(Lanes::resume(&shared, &parked.machine, lanes)));
         let wake = parked.wake.take();
         let event = wake.and_then(|wake| parked.event(wake, shared.now()));
-        let notices = shared.listened_to();
+        let notices = shared.listened_to() || parked.machine.hears();
         let mut driver = Self::new(shared, parked.machine, cancel, parked.outputs);
         driver.machine.listen(notices);
         driver.lanes = lanes;
@@ -115,11 +114,13 @@ impl Driver {
                         usage: finish.usage,
                     });
                 }
+                self.machine.finished(&finish);
                 self.finish = Some(finish);
             }
             Command::CancelCall(id) => {
                 if let Some(call) = self.call.take_if(|call| call.id() == id) {
                     let ended = call.cancel(&self.shared);
+                    self.noted(Some(&ended));
                     self.machine.handle(ended);
                 }
             }
@@ -132,13 +133,17 @@ impl Driver {
                 if self.shared.reads_steps {
                     self.outputs.take_in(self.machine.history(), &self.shared.plan);
                 }
-                self.lanes
-                    .get_or_insert_default()
-                    .spawn(&self.shared, &self.outputs, lane, *machine);
+                self.lanes.get_or_insert_default().spawn(
+                    &self.shared,
+                    &self.machine,
+                    &self.outputs,
+                    lane,
+                    *machine,
+                );
             }
             Command::CancelLane(lane) => {
                 if let Some(lanes) = &mut self.lanes {
-                    lanes.cancel(&self.shared, lane);
+                    lanes.cancel(&self.shared, &self.machine, lane);
                 }
             }
             Command::Reserve { node, estimate } => {
@@ -175,8 +180,19 @@ impl Driver {
         if self.shared.reads_steps {
             self.outputs.take_in(self.machine.history(), &self.shared.plan);
         }
-        if let Some(active) = call::begin(&mut self.machine, &self.shared, &self.outputs, call, poller) {
-            self.call = Some(active);
+        self.note = self.machine.note(&call);
+        let (machine, note) = (&mut self.machine, self.note.as_deref());
+        match call::begin(machine, &self.shared, &self.outputs, call, note, poller) {
+            None => self.noted(None),
+            active => self.call = active,
+        }
+    }
+
+    /// Records the call that has ended, as `event` says, or at once, if it is to be recorded.
+    #[inline]
+    fn noted(&mut self, event: Option<&Happened<Tokio>>) {
+        if let Some(note) = self.note.take() {
+            self.machine.noted(*note, event, self.shared.now());
         }
     }
 
@@ -210,6 +226,7 @@ impl Driver {
     }
 
     fn notify(&mut self, notice: Notice<Tokio>) {
+        self.machine.notice(&notice);
         let lane = self.machine.lane().map(|lane| &**lane);
         if self.shared.traced {
             event::trace(&self.shared, lane, &notice);
@@ -266,6 +283,7 @@ impl Driver {
             && let Poll::Ready(ended) = call.poll(&self.shared, poller)
         {
             self.call = None;
+            self.noted(Some(&ended));
             self.machine.handle(ended);
             return Poll::Ready(true);
         }
@@ -278,7 +296,7 @@ impl Driver {
             return Poll::Ready(true);
         }
         if let Some(lanes) = &mut self.lanes
-            && let Poll::Ready((lane, finish)) = lanes.poll_ended(&self.shared, poller)
+            && let Poll::Ready((lane, finish)) = lanes.poll_ended(&self.shared, &self.machine, poller)
         {
             let at = self.shared.now();
             self.machine.handle(Happened::LaneFinished { lane, finish, at });
@@ -290,6 +308,7 @@ impl Driver {
         if self.call.is_none() && self.timer.is_none() && self.stands_still() {
             return Poll::Ready(false);
         }
+        self.machine.waits();
         Poll::Pending
     }
 
@@ -321,6 +340,7 @@ impl Driver {
                 self.machine.handle(Happened::Cancel { at });
             }
             if turns == COMMANDS_PER_TURN {
+                self.machine.waits();
                 poller.waker().wake_by_ref();
                 return Poll::Pending;
             }

@@ -103,7 +103,7 @@ impl Event {
                     usage,
                     attempts,
                 },
-                NoticeKind::StepStopped => EventKind::StepStopped { usage, attempts },
+                NoticeKind::StepStopped { .. } => EventKind::StepStopped { usage, attempts },
             },
             at: Duration::from_nanos(notice.at),
         })
@@ -119,6 +119,7 @@ impl Event {
                 lane: String::new(),
                 attempt: 0,
                 iterations: Vec::new(),
+                span: None,
             },
             kind,
             at: Duration::from_nanos(shared.now()),
@@ -206,6 +207,6 @@ pub(super) fn trace(shared: &Shared, lane: Option<&LanePlace>, notice: &Notice<T
         NoticeKind::Resumed => emit!(debug, "resumed"),
         NoticeKind::StepFinished => emit!(debug, "step finished"),
         NoticeKind::StepFailed(failure) => emit!(warn, "step failed", error_type = &*failure.error_type),
-        NoticeKind::StepStopped => emit!(debug, "step stopped"),
+        NoticeKind::StepStopped { .. } => emit!(debug, "step stopped"),
     }
 }

@@ -9,6 +9,7 @@ use flujo_core::config::{Part, Twins};
 use flujo_core::context::Context;
 use flujo_core::machine::{Finish, Machine, Options, Outcome, Time};
 use flujo_core::plan::Plan;
+use flujo_core::telemetry::SpanContext;
 use flujo_core::usage::{Usage, UsageMeter, meter};
 use flujo_core::value::Value;
 use futures_core::Stream;
@@ -20,6 +21,7 @@ use super::event::{Event, EventKind};
 use super::outputs::Outputs;
 use super::paused::{Answers, Kept, PausedRun, ResumeError, Resumption};
 use super::signal::Signal;
+use super::spans::Observed;
 use super::{RunId, Shared};
 use crate::Handler;
 use crate::domain::Tokio;
@@ -34,6 +36,8 @@ pub struct Run {
     state: State,
     events: Option<Receiver<Event>>,
     listening: bool,
+    /// The caller's span.
+    parent: Option<SpanContext>,
     /// From its first pause on.
     kept: Option<Arc<Kept>>,
 }
@@ -98,6 +102,7 @@ impl Run {
             state: State::Waiting { input, context },
             events: None,
             listening: false,
+            parent: None,
             kept: None,
         }
     }
@@ -113,6 +118,7 @@ impl Run {
             id: paused.id(),
             runner,
             cancel: Arc::default(),
+            parent: resumption.kept.parent,
             kept: Some(Arc::clone(&resumption.kept)),
             state: State::Paused(resumption),
             events: None,
@@ -133,6 +139,12 @@ impl Run {
     /// Something that cancels this run from elsewhere.
     pub fn canceller(&self) -> Canceller {
         Canceller(Arc::clone(&self.cancel))
+    }
+
+    /// Makes the run part of its caller's trace; a run that goes on after a pause stays in the one it was in. Does nothing
+    /// to a run that has begun.
+    pub fn set_parent(&mut self, parent: SpanContext) {
+        self.parent = Some(parent);
     }
 
     /// What happens in the run, as it happens. Reading drives the run, and the run waits while a bounded number of
@@ -183,6 +195,7 @@ impl Run {
             base,
             events: sender,
             alerts: Mutex::default(),
+            parent: self.parent,
         })
     }
 
@@ -203,6 +216,12 @@ impl Run {
             .map(|deadline| u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX));
         let plan = Arc::clone(&shared.plan);
         let machine = Machine::start(plan, options, input, context, 0, deadline);
+        let mut machine = Observed::from(machine);
+        if let Some(telemetries) = &self.runner.telemetries {
+            machine.observe(&shared, telemetries, false);
+            let notices = shared.listened_to() || machine.hears();
+            machine.listen(notices);
+        }
         let mut driver = Driver::new(shared, machine, Arc::clone(&self.cancel), Outputs::default());
         driver.announce(EventKind::RunStarted);
         driver
@@ -211,8 +230,11 @@ impl Run {
     fn go_on(&mut self, resumption: Resumption) -> Option<Driver> {
         let (meter, twins) = (resumption.kept.meter.clone(), resumption.kept.twins);
         let base = resumption.stopped;
-        let parked = resumption.take()?;
+        let mut parked = resumption.take()?;
         let shared = self.share(meter, twins, base);
+        if let Some(telemetries) = &self.runner.telemetries {
+            parked.machine.observe(&shared, telemetries, true);
+        }
         Some(Driver::resume(shared, *parked, Arc::clone(&self.cancel)))
     }
 
@@ -248,7 +270,8 @@ impl Run {
             let kept = Kept::new(shared, Arc::clone(&self.runner));
             Arc::new(kept)
         });
-        let parked = Box::new(driver.park());
+        let mut parked = Box::new(driver.park());
+        parked.end_spans(stopped);
         let finish = Box::new(parked.so_far());
         (finish, Arc::clone(kept).park(parked, stopped))
     }

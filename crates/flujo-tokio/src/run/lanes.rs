@@ -16,6 +16,7 @@ use super::driver::Driver;
 use super::outputs::Outputs;
 use super::parked::{Parked, ParkedLanes, Wake};
 use super::signal::Signal;
+use super::spans::Observed;
 use crate::domain::Tokio;
 
 #[derive(Default)]
@@ -59,7 +60,7 @@ impl Future for Drive {
 
 impl Lanes {
     /// Lanes of a machine that goes on: those that are to go on run, the others stand still.
-    pub(super) fn resume(shared: &Arc<Shared>, parked: ParkedLanes) -> Self {
+    pub(super) fn resume(shared: &Arc<Shared>, around: &Observed, parked: ParkedLanes) -> Self {
         let awake = parked.awake();
         let mut lanes = Self {
             parked,
@@ -67,7 +68,7 @@ impl Lanes {
         };
         for lane in awake {
             if let Some(parked) = lanes.parked.take(lane) {
-                lanes.go_on(shared, lane, *parked);
+                lanes.go_on(shared, around, lane, *parked);
             }
         }
         lanes
@@ -76,10 +77,13 @@ impl Lanes {
     pub(super) fn spawn(
         &mut self,
         shared: &Arc<Shared>,
+        around: &Observed,
         outputs: &Outputs,
         lane: LaneId,
         machine: Machine<Tokio>,
     ) {
+        let mut machine = Observed::from(machine);
+        around.observe_lane(&mut machine);
         let cancel = Arc::new(Signal::default());
         let driver = Driver::new(
             Arc::clone(shared),
@@ -90,7 +94,8 @@ impl Lanes {
         self.run(lane, driver, cancel);
     }
 
-    fn go_on(&mut self, shared: &Arc<Shared>, lane: LaneId, parked: Parked) {
+    fn go_on(&mut self, shared: &Arc<Shared>, around: &Observed, lane: LaneId, mut parked: Parked) {
+        around.observe_lane(&mut parked.machine);
         let cancel = Arc::new(Signal::default());
         let driver = Driver::resume(Arc::clone(shared), parked, Arc::clone(&cancel));
         self.run(lane, driver, cancel);
@@ -109,10 +114,10 @@ impl Lanes {
         );
     }
 
-    pub(super) fn cancel(&mut self, shared: &Arc<Shared>, lane: LaneId) {
+    pub(super) fn cancel(&mut self, shared: &Arc<Shared>, around: &Observed, lane: LaneId) {
         if let Some(mut parked) = self.parked.take(lane) {
             parked.wake = Some(Wake::Cancel);
-            self.go_on(shared, lane, *parked);
+            self.go_on(shared, around, lane, *parked);
             return;
         }
         for running in self.running.values().filter(|running| running.lane == lane) {
@@ -139,6 +144,7 @@ impl Lanes {
     pub(super) fn poll_ended(
         &mut self,
         shared: &Arc<Shared>,
+        around: &Observed,
         poller: &mut Poller<'_>,
     ) -> Poll<(LaneId, Box<Finish<Tokio>>)> {
         loop {
@@ -156,7 +162,7 @@ impl Lanes {
                     if running.cancel.is_raised() {
                         // It stood still before it saw that it is to end.
                         parked.wake = Some(Wake::Cancel);
-                        self.go_on(shared, running.lane, *parked);
+                        self.go_on(shared, around, running.lane, *parked);
                     } else {
                         self.parked.insert(running.lane, parked);
                     }

@@ -9,6 +9,7 @@ mod outputs;
 mod parked;
 mod paused;
 mod signal;
+mod spans;
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -19,6 +20,7 @@ use flujo_core::config::Twins;
 use flujo_core::machine::{LanePlace, Machine, Round, Time};
 use flujo_core::plan::{NodeId, Plan};
 use flujo_core::stats::Alert;
+use flujo_core::telemetry::SpanContext;
 use flujo_core::usage::UsageMeter;
 use tokio::sync::mpsc::Sender;
 use tokio::time::Instant;
@@ -75,6 +77,8 @@ pub(crate) struct Shared {
     /// Which twin of each part the run uses; a node may have a nearer config.
     pub(crate) twins: Twins,
     pub(crate) events: Option<Sender<Event>>,
+    /// The caller's span.
+    pub(crate) parent: Option<SpanContext>,
     /// Whether somebody collects `tracing` events of runs.
     pub(crate) traced: bool,
     /// Whether something in the plan is told the outputs of earlier steps.
@@ -138,6 +142,7 @@ impl Shared {
             lane: lane_name(&self.plan, lane),
             attempt,
             iterations: round.map(|round| round.indices()).unwrap_or_default(),
+            span: None,
         }
     }
 }

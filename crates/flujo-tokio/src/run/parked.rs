@@ -12,12 +12,13 @@ use flujo_core::value::Value;
 use tokio::time::Instant;
 
 use super::outputs::Outputs;
+use super::spans::Observed;
 use crate::domain::Tokio;
 use crate::scope::lane_name;
 
 /// A machine that waits for answers and for nothing else.
 pub(crate) struct Parked {
-    pub(super) machine: Machine<Tokio>,
+    pub(super) machine: Observed,
     pub(super) outputs: Outputs,
     /// The question that it waits with itself.
     pub(super) question: Option<Question>,
@@ -183,6 +184,15 @@ impl Parked {
         let mut waiting = vec![self];
         while let Some(parked) = waiting.pop() {
             parked.wake = None;
+            waiting.extend(parked.lanes.0.values_mut().map(|below| &mut **below));
+        }
+    }
+
+    /// Ends its spans and those of its lanes: the run as a whole stands still.
+    pub(super) fn end_spans(&mut self, at: Time) {
+        let mut waiting = vec![self];
+        while let Some(parked) = waiting.pop() {
+            parked.machine.paused(at);
             waiting.extend(parked.lanes.0.values_mut().map(|below| &mut **below));
         }
     }

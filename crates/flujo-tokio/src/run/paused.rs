@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flujo_core::config::Twins;
 use flujo_core::machine::Time;
+use flujo_core::telemetry::SpanContext;
 use flujo_core::usage::UsageMeter;
 use flujo_core::value::Value;
 use tokio::time::Instant;
@@ -85,6 +86,7 @@ pub(super) struct Kept {
     pub(super) runner: Arc<Running>,
     pub(super) meter: Option<Arc<dyn UsageMeter>>,
     pub(super) twins: Twins,
+    pub(super) parent: Option<SpanContext>,
     state: Mutex<State>,
 }
 
@@ -132,6 +134,7 @@ impl Kept {
             runner,
             meter: shared.meter.clone(),
             twins: shared.twins,
+            parent: shared.parent,
             state: Mutex::default(),
         }
     }

@@ -44,8 +44,11 @@ pub(super) fn attempt_failed<D: Domain>(cursor: &mut Cursor<'_, D>, failure: Fai
     {
         let _ = D::commit(&mut cursor.state.context, view);
     }
+    let mark = cursor.mark();
     if let Some(record) = cursor.record(opened.record) {
-        record.details_mut().attempt_failures.push(Arc::clone(&failure));
+        let details = record.details_mut();
+        details.attempt_failures.push(Arc::clone(&failure));
+        details.attempts_failed.push(mark);
     }
     cursor.notify(
         NoticeKind::AttemptFailed(Arc::clone(&failure)),

@@ -219,8 +219,12 @@ fn begin_attempt<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
         let failure = cursor.late(opened.node, attempt);
         return attempt_failed(cursor, failure);
     }
+    let mark = cursor.mark();
     if let Some(record) = cursor.record(opened.record) {
         record.attempts = attempt;
+        if attempt > 1 {
+            record.details_mut().attempts_begun.push(mark);
+        }
     }
     cursor.notify(NoticeKind::AttemptStarted, opened.node, opened.record, attempt);
     advance(cursor, Stage::Prompt(0))

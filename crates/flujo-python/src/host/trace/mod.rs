@@ -189,7 +189,7 @@ impl Trace {
             NoticeKind::Resumed => self.event(py, "resumed"),
             NoticeKind::StepFinished => self.step_ended(py, notice, &End::Well("ok")),
             NoticeKind::StepFailed(failure) => self.step_ended(py, notice, &End::Failed(failure)),
-            NoticeKind::StepStopped => {
+            NoticeKind::StepStopped { .. } => {
                 let record = history.records.get(notice.record as usize);
                 let failure = record.and_then(|record| record.failure.as_ref());
                 match (record.map(|record| record.status), failure) {

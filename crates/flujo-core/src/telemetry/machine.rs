@@ -1,0 +1,184 @@
+//! The spans of one machine, as its host keeps them beside it.
+
+use std::sync::Arc;
+
+use super::recorder::around;
+use super::{
+    AgentCall, Ending, Names, Recorder, RunStart, SpanContext, SpanIds, SpanQueue, SpanStatus, Telemetry,
+};
+use crate::machine::{CallId, Domain, Finish, Machine, Notice, Outcome, Stop, Time};
+
+/// The spans of a run or lane: what is current in user code, and the recorder when the run is sampled.
+pub struct MachineSpans<D: Domain> {
+    ids: SpanIds,
+    names: Arc<Names>,
+    recorder: Option<Recording<D>>,
+}
+
+struct Recording<D: Domain> {
+    recorder: Box<dyn Recorder<D>>,
+    queue: Arc<SpanQueue>,
+    timer: Option<(fn() -> Time, u64)>,
+}
+
+impl<D: Domain> Recording<D> {
+    fn timed<R>(&mut self, work: impl FnOnce(&mut dyn Recorder<D>) -> R) -> R {
+        let Some((clock, spent)) = &mut self.timer else {
+            return work(&mut *self.recorder);
+        };
+        let before = clock();
+        let result = work(&mut *self.recorder);
+        *spent += clock().saturating_sub(before);
+        result
+    }
+}
+
+impl<D: Domain> MachineSpans<D> {
+    /// Of a run that begins, or goes on: `machine` is where it stands.
+    pub fn begin(telemetry: &dyn Telemetry<D>, run: &RunStart, machine: &Machine<D>) -> Self {
+        let queue = telemetry.queue();
+        let ids = run.ids(queue.settings().rate);
+        let recorder = ids.sampled().then(|| Recording {
+            recorder: telemetry.record(run, ids, machine.history()),
+            timer: queue.timer().map(|clock| (clock, 0)),
+            queue: Arc::clone(queue),
+        });
+        Self {
+            ids,
+            names: Arc::clone(&run.names),
+            recorder,
+        }
+    }
+
+    /// Of a lane of it, that begins or goes on.
+    #[must_use]
+    pub fn lane(&self, around: &Machine<D>, lane: &Machine<D>) -> Self {
+        let Some(place) = lane.lane() else {
+            return Self {
+                ids: self.ids,
+                names: Arc::clone(&self.names),
+                recorder: None,
+            };
+        };
+        Self {
+            ids: self.ids.lane(place.record, place.index),
+            names: Arc::clone(&self.names),
+            recorder: self.recorder.as_ref().map(|recording| Recording {
+                recorder: recording
+                    .recorder
+                    .lane(place, around.history(), lane.history(), lane.now()),
+                timer: recording.timer.map(|(clock, _)| (clock, 0)),
+                queue: Arc::clone(&recording.queue),
+            }),
+        }
+    }
+
+    /// The ids of its spans.
+    pub fn ids(&self) -> SpanIds {
+        self.ids
+    }
+
+    /// Whether agent calls are to be told.
+    pub fn records(&self) -> bool {
+        self.recorder.is_some()
+    }
+
+    /// Whether agent calls are to be told with what they were given and gave.
+    pub fn captures_content(&self) -> bool {
+        let queue = self.recorder.as_ref().map(|recording| &recording.queue);
+        queue.is_some_and(|queue| queue.settings().capture_content)
+    }
+
+    /// Whether the machine's notices are to be told.
+    pub fn hears(&self) -> bool {
+        self.recorder
+            .as_ref()
+            .is_some_and(|recording| recording.recorder.hears())
+    }
+
+    /// Something happened in the machine.
+    pub fn notice(&mut self, notice: &Notice<D>) {
+        if let Some(recording) = &mut self.recorder {
+            recording.timed(|recorder| recorder.notice(notice));
+        }
+    }
+
+    /// A call of an agent has ended.
+    pub fn called(&mut self, call: AgentCall) {
+        if let Some(recording) = &mut self.recorder {
+            recording.timed(|recorder| recorder.called(call));
+        }
+    }
+
+    /// The machine waits.
+    pub fn waits(&mut self, machine: &Machine<D>, at: Time) {
+        if let Some(recording) = &mut self.recorder {
+            recording.timed(|recorder| recorder.waits(machine.history(), at));
+        }
+    }
+
+    /// The machine has ended.
+    pub fn finished(&mut self, finish: &Finish<D>, at: Time) {
+        let (status, failure) = match &finish.outcome {
+            Outcome::Completed(_) => (SpanStatus::Ok, None),
+            Outcome::Failed(failure) | Outcome::Stopped(Stop::Fatal(failure)) => {
+                (SpanStatus::Error, Some(&**failure))
+            }
+            Outcome::Stopped(Stop::LimitExceeded(_)) => (SpanStatus::LimitExceeded, None),
+            Outcome::Stopped(Stop::Paused) => (SpanStatus::Paused, None),
+            Outcome::Stopped(Stop::Cancelled | Stop::Aborted(_)) => (SpanStatus::Cancelled, None),
+        };
+        self.end(&Ending {
+            status,
+            failure,
+            history: &finish.history,
+            usage: finish.usage,
+            at,
+        });
+    }
+
+    /// The machine stands still for an answer.
+    pub fn paused(&mut self, machine: &Machine<D>, at: Time) {
+        self.cut(machine, SpanStatus::Paused, at);
+    }
+
+    /// The machine is given up before it has ended. Does nothing after [`Self::finished`] or [`Self::paused`].
+    pub fn dropped(&mut self, machine: &Machine<D>, at: Time) {
+        self.cut(machine, SpanStatus::Cancelled, at);
+    }
+
+    fn cut(&mut self, machine: &Machine<D>, status: SpanStatus, at: Time) {
+        self.end(&Ending {
+            status,
+            failure: None,
+            history: machine.history(),
+            usage: machine.usage(),
+            at,
+        });
+    }
+
+    fn end(&mut self, end: &Ending<'_, D>) {
+        if let Some(mut recording) = self.recorder.take() {
+            let spans = recording.timed(|recorder| recorder.end(end));
+            if let Some((_, spent)) = recording.timer {
+                recording.queue.timed(spans, spent);
+            }
+        }
+    }
+
+    /// What is current in a callable that the machine calls now: the span of the attempt, else of the step or construct
+    /// it is called for, else of the run or lane.
+    pub fn current(&self, machine: &Machine<D>, attempt: u32) -> SpanContext {
+        let record = machine.record_under_way();
+        let span = match record {
+            Some(record) if attempt > 0 => self.ids.attempt(record, attempt),
+            record => around(&self.names, self.ids, machine.history(), record, u32::MAX),
+        };
+        self.ids.context(span)
+    }
+
+    /// What is current in an agent's call.
+    pub fn in_call(&self, call: CallId) -> SpanContext {
+        self.ids.context(self.ids.call(call))
+    }
+}

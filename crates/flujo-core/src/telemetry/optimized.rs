@@ -1,0 +1,236 @@
+//! The fast twin: steps are not told to it. It reads the machine's own record of them when the run waits or has ended,
+//! makes compact entries of one size without names, and hands them over by the batch.
+
+use std::sync::Arc;
+
+use super::queue::Item;
+use super::recorder::Recorded;
+use super::span::{Compact, What};
+use super::{AgentCall, Ending, Recorder, RunStart, SpanIds, SpanQueue, SpanStatus, Telemetry};
+use crate::machine::{Domain, History, LanePlace, Notice, Record, Time};
+use crate::stats::TelemetryStats;
+use crate::usage::Usage;
+
+/// So many spans are handed over at once, or as many as there are when the oldest has waited for [`PATIENCE`].
+const BATCH: usize = 256;
+const PATIENCE: Time = 1_000_000_000;
+
+/// Spans read from the machine's records and handed over in batches.
+#[derive(Debug, Clone)]
+pub struct OptimizedTelemetry(Arc<SpanQueue>);
+
+impl OptimizedTelemetry {
+    /// Spans go into `queue`.
+    pub fn new(queue: Arc<SpanQueue>) -> Self {
+        Self(queue)
+    }
+}
+
+impl<D: Domain> Telemetry<D> for OptimizedTelemetry {
+    fn queue(&self) -> &Arc<SpanQueue> {
+        &self.0
+    }
+
+    fn record(&self, run: &RunStart, ids: SpanIds, history: &History<D>) -> Box<dyn Recorder<D>> {
+        let recorded = run.recorded(ids, self.0.settings());
+        Box::new(Batching::new(recorded, Arc::clone(&self.0), history, run.at))
+    }
+
+    fn statistics(&self) -> TelemetryStats {
+        self.0.statistics()
+    }
+}
+
+struct Batching {
+    recorded: Recorded,
+    queue: Arc<SpanQueue>,
+    /// Records from here on have not been looked at.
+    next: usize,
+    /// Those before that had not ended, each with how many attempts had failed before the run went on.
+    open: Vec<(u32, u32)>,
+    batch: Vec<Compact>,
+    /// When the oldest entry of the batch was made.
+    oldest: Time,
+    spans: u64,
+}
+
+impl Batching {
+    /// With a history there is already, the run goes on: what has ended was recorded before.
+    fn new<D: Domain>(recorded: Recorded, queue: Arc<SpanQueue>, history: &History<D>, at: Time) -> Self {
+        let running = (0u32..).zip(&history.records);
+        let running = running.filter(|(_, record)| SpanStatus::of(record.status).is_none());
+        Self {
+            recorded,
+            queue,
+            next: history.records.len(),
+            open: running.map(|(place, record)| (place, failed(record))).collect(),
+            batch: Vec::new(),
+            oldest: at,
+            spans: 0,
+        }
+    }
+
+    /// Makes entries of what has ended, and of everything else too when the recording ends with `cut`.
+    fn read<D: Domain>(&mut self, history: &History<D>, at: Time, cut: Option<SpanStatus>) {
+        if self.batch.is_empty() {
+            self.oldest = at;
+            let new = history.records.len().saturating_sub(self.next) + self.open.len();
+            self.batch.reserve((2 * new + 1).min(BATCH + 2)); // a step and its attempt; at the end the run
+        }
+        // What is open is one inside the other, so the last one ends first.
+        while let Some((place, failed)) = self.open.last().copied() {
+            let record = history.records.get(place as usize);
+            if record.is_some_and(|record| !self.enter(history, place, record, failed, at, cut)) {
+                break;
+            }
+            self.open.pop();
+        }
+        for (place, record) in (0u32..).zip(&history.records).skip(self.next) {
+            if !self.enter(history, place, record, 0, at, cut) {
+                self.open.push((place, 0));
+            }
+        }
+        self.next = history.records.len();
+    }
+
+    /// The entries of a step and its attempts; whether there is nothing more to be said about it.
+    fn enter<D: Domain>(
+        &mut self,
+        history: &History<D>,
+        place: u32,
+        record: &Record<D>,
+        failed_before: u32,
+        at: Time,
+        cut: Option<SpanStatus>,
+    ) -> bool {
+        if !self.recorded.run.names.shows(record.node) {
+            return true;
+        }
+        let ended = SpanStatus::of(record.status);
+        let Some(status) = ended.or(cut) else {
+            return false;
+        };
+        let end = if ended.is_some() { record.ended } else { at };
+        let (ids, since) = (self.recorded.ids, self.recorded.since);
+        let failure = record.failure.as_deref().filter(|_| status == SpanStatus::Error);
+        let parent = self.recorded.around_at(history, record.parent, place);
+        let error_type = failure.map(|failure| Arc::clone(&failure.error_type));
+        let error_message = failure.and_then(|failure| self.recorded.message(failure));
+        let attempts = self.recorded.run.names.attempts(record);
+        for attempt in failed_before + 1..=attempts {
+            let (begun, failed) = record.attempt_times(attempt);
+            let details = record.details.as_deref().filter(|_| failed.is_some());
+            let failure = details.and_then(|details| details.attempt_failures.get(attempt as usize - 1));
+            self.batch.push(Compact {
+                id: ids.attempt(place, attempt),
+                parent: Some(ids.step(place)),
+                what: What::Attempt {
+                    node: record.node,
+                    attempt,
+                },
+                started: begun.max(since),
+                ended: failed.unwrap_or(end),
+                status: if failed.is_some() {
+                    SpanStatus::Error
+                } else {
+                    status
+                },
+                usage: Usage::ZERO,
+                error_type: match failure {
+                    Some(failure) => Some(Arc::clone(&failure.error_type)),
+                    None => error_type.clone(),
+                },
+                error_message: match failure {
+                    Some(failure) => self.recorded.message(failure),
+                    None => error_message.clone(),
+                },
+            });
+        }
+        self.batch.push(Compact {
+            id: ids.step(place),
+            parent: Some(parent),
+            what: What::Step {
+                node: record.node,
+                attempts,
+                fallback: record
+                    .details
+                    .as_ref()
+                    .is_some_and(|details| details.fallback.is_some()),
+            },
+            started: record.started.max(since),
+            ended: end,
+            status,
+            usage: record.usage,
+            error_type,
+            error_message,
+        });
+        if self.batch.len() >= BATCH {
+            self.hand_over();
+        }
+        true
+    }
+
+    fn hand_over(&mut self) {
+        let spans = self.batch.len() as u64;
+        if spans > 0 {
+            self.spans += spans;
+            self.queue.begun(spans);
+            let batch = std::mem::take(&mut self.batch);
+            self.queue.put(Item::Batch(Arc::clone(&self.recorded.run), batch));
+        }
+    }
+}
+
+/// How many attempts have failed.
+fn failed<D: Domain>(record: &Record<D>) -> u32 {
+    let failed = record
+        .details
+        .as_ref()
+        .map_or(0, |details| details.attempts_failed.len());
+    u32::try_from(failed).unwrap_or(u32::MAX)
+}
+
+impl<D: Domain> Recorder<D> for Batching {
+    fn hears(&self) -> bool {
+        false
+    }
+
+    fn notice(&mut self, _notice: &Notice<D>) {}
+
+    fn called(&mut self, call: AgentCall) {
+        if self.batch.is_empty() {
+            self.oldest = call.ended;
+        }
+        self.batch.push(self.recorded.call(call));
+    }
+
+    fn waits(&mut self, history: &History<D>, at: Time) {
+        if self.next < history.records.len() {
+            self.read(history, at, None);
+        }
+        let waited = at.saturating_sub(self.oldest);
+        if self.batch.len() >= BATCH || (waited >= PATIENCE && !self.batch.is_empty()) {
+            self.hand_over();
+        }
+    }
+
+    fn lane(
+        &self,
+        place: &LanePlace,
+        around: &History<D>,
+        lane: &History<D>,
+        now: Time,
+    ) -> Box<dyn Recorder<D>> {
+        let since = now.max(self.recorded.run.base);
+        let recorded = self.recorded.lane(place, around, since);
+        Box::new(Self::new(recorded, Arc::clone(&self.queue), lane, since))
+    }
+
+    fn end(&mut self, end: &Ending<'_, D>) -> u64 {
+        let cut = (end.status == SpanStatus::Paused).then_some(SpanStatus::Paused);
+        self.read(end.history, end.at, cut.or(Some(SpanStatus::Cancelled)));
+        self.batch.push(self.recorded.own(end));
+        self.hand_over();
+        self.spans
+    }
+}

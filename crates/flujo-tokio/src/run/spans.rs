@@ -1,0 +1,299 @@
+//! A machine with its spans, when somebody listens to them: whatever becomes of the machine, all of them end.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use flujo_core::agent::{AgentError, AgentOutput, BoxFuture, TokenCounts};
+use flujo_core::machine::{Call, CallId, Event as Happened, Finish, Input, Machine, Notice, Role, Time};
+use flujo_core::plan::NodeId;
+use flujo_core::telemetry::{AgentCall, Content, MachineSpans, RunStart, SpanContext, SpanStatus, Telemetry};
+use flujo_core::usage::Usage;
+use flujo_core::value::Value;
+
+use super::Shared;
+use crate::Handler;
+use crate::domain::{Raised, Tokio};
+use crate::handler::Reply;
+use crate::telemetry::Telemetries;
+
+/// A machine and its spans.
+pub(super) struct Observed {
+    machine: Machine<Tokio>,
+    spans: Option<Box<Open>>,
+}
+
+struct Open {
+    spans: MachineSpans<Tokio>,
+    shared: Arc<Shared>,
+}
+
+impl Deref for Observed {
+    type Target = Machine<Tokio>;
+
+    #[inline]
+    fn deref(&self) -> &Machine<Tokio> {
+        &self.machine
+    }
+}
+
+impl DerefMut for Observed {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Machine<Tokio> {
+        &mut self.machine
+    }
+}
+
+impl Drop for Observed {
+    /// A machine that is dropped half-way was cancelled.
+    fn drop(&mut self) {
+        if let Some(mut open) = self.spans.take() {
+            open.spans.dropped(&self.machine, open.shared.now());
+        }
+    }
+}
+
+impl From<Machine<Tokio>> for Observed {
+    fn from(machine: Machine<Tokio>) -> Self {
+        Self { machine, spans: None }
+    }
+}
+
+impl Observed {
+    /// Begins the spans of a run that begins or goes on.
+    pub(super) fn observe(&mut self, shared: &Arc<Shared>, telemetries: &Telemetries, resumed: bool) {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let telemetry: &dyn Telemetry<Tokio> = telemetries.of(shared.twins);
+        let run = RunStart {
+            run: Arc::from(shared.id.to_string()),
+            names: Arc::clone(&telemetries.names),
+            parent: shared.parent,
+            resumed,
+            wall: u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX),
+            at: shared.now(),
+        };
+        let spans = MachineSpans::begin(telemetry, &run, &self.machine);
+        let shared = Arc::clone(shared);
+        self.spans = Some(Box::new(Open { spans, shared }));
+    }
+
+    /// Begins the spans of a lane of this machine, unless they have begun.
+    pub(super) fn observe_lane(&self, lane: &mut Self) {
+        if let (Some(open), None) = (&self.spans, &lane.spans) {
+            lane.spans = Some(Box::new(Open {
+                spans: open.spans.lane(&self.machine, &lane.machine),
+                shared: Arc::clone(&open.shared),
+            }));
+        }
+    }
+
+    /// Whether notices are wanted for the spans.
+    pub(super) fn hears(&self) -> bool {
+        self.spans.as_ref().is_some_and(|open| open.spans.hears())
+    }
+
+    pub(super) fn notice(&mut self, notice: &Notice<Tokio>) {
+        if let Some(open) = &mut self.spans {
+            open.spans.notice(notice);
+        }
+    }
+
+    /// The machine waits.
+    #[inline]
+    pub(super) fn waits(&mut self) {
+        if let Some(open) = &mut self.spans {
+            open.spans.waits(&self.machine, self.machine.now());
+        }
+    }
+
+    pub(super) fn finished(&mut self, finish: &Finish<Tokio>) {
+        if let Some(mut open) = self.spans.take() {
+            open.spans.finished(finish, open.shared.now());
+        }
+    }
+
+    /// The run as a whole stands still.
+    pub(super) fn paused(&mut self, at: Time) {
+        if let Some(mut open) = self.spans.take() {
+            open.spans.paused(&self.machine, at);
+        }
+    }
+
+    /// The span that is current in what is called now.
+    #[inline]
+    pub(super) fn current(&self, shared: &Shared, attempt: u32) -> Option<SpanContext> {
+        match &self.spans {
+            None => shared.parent,
+            Some(open) => Some(open.spans.current(&self.machine, attempt)),
+        }
+    }
+
+    /// The span of an agent's call.
+    pub(super) fn in_call(&self, shared: &Shared, call: CallId) -> Option<SpanContext> {
+        match &self.spans {
+            None => shared.parent,
+            Some(open) => Some(open.spans.in_call(call)),
+        }
+    }
+
+    /// What is to be noted of a call that begins: of agents, and of every function while content is captured.
+    #[inline]
+    pub(super) fn note(&self, call: &Call<Tokio>) -> Option<Box<Note>> {
+        let spans = &self.spans.as_ref()?.spans;
+        self.note_in(spans, call)
+    }
+
+    fn note_in(&self, spans: &MachineSpans<Tokio>, call: &Call<Tokio>) -> Option<Box<Note>> {
+        let does_work = matches!(call.role, Role::Agent | Role::Redirect);
+        let handler = self.plan().node(call.node).callable(call.role, call.index);
+        let is_agent = call.role == Role::Redirect || matches!(handler, Some(Handler::Agent(_)));
+        let captures = spans.captures_content();
+        if !spans.records() || !does_work || !(is_agent || captures) {
+            return None;
+        }
+        let input = match &call.input {
+            Input::Value(value) | Input::Redirect { input: value, .. } if captures => Some(shown(value)),
+            _ => None,
+        };
+        Some(Box::new(Note {
+            call: call.call,
+            node: call.node,
+            attempt: call.attempt,
+            record: self.record_under_way(),
+            started: self.now(),
+            input,
+            said: Arc::default(),
+        }))
+    }
+
+    /// The call has ended, as `event` says, or at once.
+    pub(super) fn noted(&mut self, note: Note, event: Option<&Happened<Tokio>>, at: Time) {
+        if let Some(open) = &mut self.spans {
+            open.spans.called(note.ended(event, at));
+        }
+    }
+}
+
+/// A call that is recorded.
+pub(super) struct Note {
+    call: CallId,
+    node: NodeId,
+    attempt: u32,
+    record: Option<u32>,
+    started: Time,
+    /// What it was given, while content is captured.
+    input: Option<Arc<str>>,
+    said: Arc<Mutex<Option<Said>>>,
+}
+
+/// What the called code gave.
+struct Said {
+    usage: Usage,
+    tokens: Option<TokenCounts>,
+    model: Option<Arc<str>>,
+    error_type: Option<&'static str>,
+    output: Option<Arc<str>>,
+}
+
+impl Note {
+    /// The agent's work, which is heard when it has ended.
+    pub(super) fn hear_agent(
+        &self,
+        work: BoxFuture<'static, Result<AgentOutput, AgentError>>,
+    ) -> BoxFuture<'static, Result<AgentOutput, AgentError>> {
+        let (said, capture) = (Arc::clone(&self.said), self.input.is_some());
+        Box::pin(async move {
+            let reply = work.await;
+            *lock(&said) = Some(match &reply {
+                Ok(output) => Said {
+                    usage: output.usage,
+                    tokens: output.tokens,
+                    model: output.model.clone(),
+                    error_type: None,
+                    output: capture.then(|| shown(&output.value)),
+                },
+                Err(error) => Said {
+                    usage: error.usage,
+                    ..Said::failed(std::any::type_name::<AgentError>())
+                },
+            });
+            reply
+        })
+    }
+
+    /// The same of a function.
+    pub(super) fn hear(&self, work: BoxFuture<'static, Reply>) -> BoxFuture<'static, Reply> {
+        let said = Arc::clone(&self.said);
+        Box::pin(async move {
+            let reply = work.await;
+            *lock(&said) = Some(match &reply {
+                Ok(value) => Said {
+                    output: Some(shown(value)),
+                    error_type: None,
+                    ..Said::failed("")
+                },
+                Err(Raised { type_name, .. }) => Said::failed(type_name),
+            });
+            reply
+        })
+    }
+
+    fn ended(self, event: Option<&Happened<Tokio>>, at: Time) -> AgentCall {
+        let said = lock(&self.said).take();
+        let (status, error_type): (_, Option<Arc<str>>) = match (&said, event) {
+            (Some(said), _) => match said.error_type {
+                Some(error) => (SpanStatus::Error, Some(Arc::from(error))),
+                None => (SpanStatus::Ok, None),
+            },
+            (None, Some(Happened::CallCancelled { .. })) => (SpanStatus::Cancelled, None),
+            (None, Some(Happened::TimedOut { .. })) => (SpanStatus::Error, Some(Arc::from("TimeoutError"))),
+            (None, Some(Happened::Failed { failure, .. })) => {
+                (SpanStatus::Error, Some(Arc::clone(&failure.error_type)))
+            }
+            (None, _) => (SpanStatus::Error, Some(Arc::from("Panic"))),
+        };
+        let said = said.unwrap_or_else(|| Said::failed(""));
+        AgentCall {
+            call: self.call,
+            node: self.node,
+            record: self.record,
+            attempt: self.attempt,
+            started: self.started,
+            ended: at,
+            status,
+            error_type,
+            usage: said.usage,
+            tokens: said.tokens,
+            model: said.model,
+            content: self.input.map(|input| Content {
+                input,
+                output: said.output,
+            }),
+        }
+    }
+}
+
+impl Said {
+    fn failed(error_type: &'static str) -> Self {
+        Self {
+            usage: Usage::ZERO,
+            tokens: None,
+            model: None,
+            error_type: Some(error_type),
+            output: None,
+        }
+    }
+}
+
+fn lock(said: &Mutex<Option<Said>>) -> MutexGuard<'_, Option<Said>> {
+    // A whole value is put in place, so it is good also after a panic.
+    said.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A value as captured content shows it: text as it is, anything else as logs show it.
+fn shown(value: &Value) -> Arc<str> {
+    match value {
+        Value::Str(text) => Arc::clone(text),
+        other => Arc::from(format!("{other:?}")),
+    }
+}
