@@ -1,6 +1,7 @@
 //! The rows, in the order of the seed.
 
 mod cache;
+mod meters;
 mod runs;
 
 use flujo_core::config::Twin;
@@ -103,6 +104,23 @@ pub const ROWS: &[Row] = &[
             target: 0.60,
         },
         measure: cache::misses_of_loops,
+    },
+    Row {
+        name: "monitoring: a record",
+        part: "monitor",
+        unit: "ns",
+        promise: Promise::AtMost(25.0),
+        measure: meters::records,
+    },
+    Row {
+        name: "usage: an add, four threads, with a limit",
+        part: "usage",
+        unit: "ns",
+        promise: Promise::Less {
+            seed: 0.40,
+            target: 0.80,
+        },
+        measure: meters::adds,
     },
     Row {
         name: "step execution: a step of 100",
