@@ -5,6 +5,7 @@
 //! Time enters with events. Hosts (`flujo-tokio`, the Python shell, the simulation in the tests) live in other crates.
 
 pub mod agent;
+pub mod analysis;
 pub mod cache;
 pub mod config;
 pub mod context;

@@ -48,7 +48,12 @@ fn memory_row(runtime: &Runtime) -> Row {
             }
         })
     };
-    let same = |name: &str| Step::new(name.to_owned(), Handler::function(|input| async move { Ok(input) }));
+    let same = |name: &str| {
+        Step::new(
+            name.to_owned(),
+            Handler::function(|input| async move { Ok(input) }),
+        )
+    };
     let runner = build(
         Pipeline::new()
             .then(same("first"))
@@ -137,7 +142,12 @@ fn cores_row(one: &Runtime, two: &Runtime) -> Row {
 }
 
 fn main() -> std::io::Result<()> {
-    let threads = |number| Builder::new_multi_thread().worker_threads(number).enable_all().build();
+    let threads = |number| {
+        Builder::new_multi_thread()
+            .worker_threads(number)
+            .enable_all()
+            .build()
+    };
     let (one, two) = (threads(1)?, threads(2)?);
     let memory = memory_row(&one);
     rows::print([memory, cores_row(&one, &two)])

@@ -26,7 +26,7 @@ impl Domain for Tokio {
     type Callable = Handler;
 
     fn fork(context: &Context) -> Context {
-        context.clone()
+        context.fork()
     }
 
     fn commit(base: &mut Context, view: Context) -> Result<(), Failure<Self>> {

@@ -4,7 +4,9 @@
 //! cancels everything it started. The typed API stands on this crate (`flujo`); blueprints build [`Pipeline`]s directly.
 
 mod alarm;
+mod analysis;
 mod build;
+mod contexts;
 mod domain;
 mod handler;
 mod memory;

@@ -4,26 +4,32 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use flujo_core::analysis::Analyses;
 use flujo_core::config::{OptimizationConfig, OptimizationConfigError, Part, Twin, Twins};
 use flujo_core::context::{Context, MergeRules};
 use flujo_core::machine::{Finish, Outcome, Record, Status, Stop};
 use flujo_core::monitor::Watch;
 use flujo_core::pipeline::CompileError;
-use flujo_core::plan::{Kind, NodeId, Plan};
+use flujo_core::plan::{NodeId, Plan};
 use flujo_core::stats::{
-    Alert, MemoryStats, PartStatistics, PerformanceStatistics, RunFacts, Statistics, StepFact, StepSlot,
+    Alert, MemoryStats, PartStatistics, PerformanceStatistics, RunFacts, Statistics, StepFact,
 };
 use flujo_core::telemetry::SpanQueue;
 use flujo_core::usage::{UsageLimits, UsageMeter};
 use flujo_core::value::Value;
 
 use crate::alarm::{Alarm, OnAlert, now};
+use crate::analysis::Analysed;
+use crate::contexts::ContextCounts;
 use crate::domain::Tokio;
 use crate::memory::{Memory, Sampled};
 use crate::run::{Answers, PausedRun, ResumeError, Run};
 use crate::scope::Resources;
 use crate::telemetry::Telemetries;
 use crate::{Handler, Pipeline};
+
+/// A pipeline that a runner has doesn't change.
+const VERSION: u64 = 0;
 
 /// Why a runner could not be built.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -42,16 +48,18 @@ pub struct Runner(Arc<Running>);
 
 /// What the runs of a runner share.
 pub(crate) struct Running {
-    pub(crate) plan: Arc<Plan<Handler>>,
+    pipeline: Pipeline,
+    name: Arc<str>,
+    analyses: Analyses<Arc<Analysed>>,
+    /// As it was analysed when the runner was made.
+    pub(crate) analysed: Arc<Analysed>,
     pub(crate) limits: UsageLimits,
     pub(crate) deadline: Option<Duration>,
     pub(crate) resources: Arc<Resources>,
     pub(crate) event_buffer: usize,
-    pub(crate) reads_steps: bool,
     rules: Option<Arc<MergeRules>>,
     statistics: Statistics,
-    /// By node; sequences, guards and constructs that are one with their step have none.
-    slots: Vec<Option<StepSlot>>,
+    pub(crate) contexts: ContextCounts,
     /// The pipeline's own, or the runner's.
     config: Arc<OptimizationConfig>,
     /// What the config says while optimisations are on.
@@ -159,37 +167,28 @@ impl RunnerBuilder {
     /// [`BuildError`] says which part of the pipeline cannot run, or which field of a config is wrong, and the cure.
     pub fn build(self) -> Result<Runner, BuildError> {
         self.config.validate()?;
-        let plan = Arc::new(self.pipeline.compile(self.name)?);
-        let config = plan.optimization().cloned();
+        let statistics = Statistics::default();
+        let analyses = Analyses::new(Arc::ptr_eq);
+        let analyse = || Analysed::new(self.pipeline.clone(), Arc::clone(&self.name), &statistics);
+        let analysed = analyses.of(Twin::Optimized, VERSION, analyse)?;
+        let config = analysed.plan.optimization().cloned();
         let config = config.unwrap_or_else(|| Arc::new(self.config));
         let watch = Arc::<Watch>::default();
-        let telemetries = self.telemetry.map(|queue| Telemetries::new(queue, &plan));
-        let statistics = Statistics::default();
-        let steps: Vec<_> = plan
-            .nodes()
-            .filter(|(_, node)| !matches!(node.kind, Kind::Sequence(_) | Kind::Guard(_)) && !node.inner)
-            .map(|(id, node)| (id, &node.name))
-            .collect();
-        let mut slots = vec![None; plan.len()];
-        let rows = statistics.slots(steps.iter().map(|(_, name)| *name));
-        for ((id, _), row) in steps.iter().zip(rows) {
-            slots[id.0 as usize] = Some(row);
-        }
-        let reads_steps = plan.nodes().any(|(_, node)| {
-            // A plugin may redirect to an agent.
-            let redirects = matches!(&node.kind, Kind::Step(step) if !step.plugins.is_empty());
-            redirects || node.callables().any(Handler::is_informed)
-        });
+        let telemetries = self
+            .telemetry
+            .map(|queue| Telemetries::new(queue, &analysed.plan));
         Ok(Runner(Arc::new(Running {
-            plan,
+            pipeline: self.pipeline,
+            name: self.name,
+            analyses,
+            analysed,
             limits: self.limits,
             deadline: self.deadline,
             resources: Arc::new(self.resources),
             event_buffer: self.event_buffer,
-            reads_steps,
             rules: self.rules,
             statistics,
-            slots,
+            contexts: ContextCounts::default(),
             twins: Twins::decide(Twin::Optimized, &config),
             config,
             optimized: AtomicBool::new(self.optimized),
@@ -262,7 +261,7 @@ impl Runner {
 
     /// The plan.
     pub fn plan(&self) -> &Arc<Plan<Handler>> {
-        &self.0.plan
+        &self.0.analysed.plan
     }
 
     /// Turns the optimised parts on, from any thread. Runs under way keep what they have.
@@ -286,6 +285,8 @@ impl Runner {
         let telemetries = running.telemetries.as_ref();
         running.statistics.snapshot(PartStatistics {
             memory,
+            context: running.contexts.stats(),
+            analysis: running.analyses.statistics(),
             alerts: alerts.kept(),
             alert_counts: alerts.statistics(),
             optimizations,
@@ -310,6 +311,8 @@ impl Runner {
     pub fn reset_performance_statistics(&self) {
         self.0.statistics.reset();
         self.0.watch.reset();
+        self.0.contexts.reset();
+        self.0.analyses.reset();
     }
 }
 
@@ -330,15 +333,22 @@ impl Running {
         }
     }
 
+    /// The analysis that a run with these twins uses.
+    pub(crate) fn analysed(&self, twins: Twins) -> Arc<Analysed> {
+        let analyse = || Analysed::new(self.pipeline.clone(), Arc::clone(&self.name), &self.statistics);
+        let analysed = self.analyses.of(twins.of(Part::Analysis), VERSION, analyse);
+        // What could be analysed once can be again.
+        analysed.unwrap_or_else(|_| Arc::clone(&self.analysed))
+    }
+
     /// From which time on a machine of a run with these twins must tell of a step.
     pub(crate) fn tell_from(&self, twins: Twins) -> u64 {
-        self.watch.tell_from(&self.plan, twins, &self.config)
+        self.watch.tell_from(&self.analysed.plan, twins, &self.config)
     }
 
     /// Takes in that a step took so long; gives what there is to tell of.
     pub(crate) fn took(&self, node: NodeId, latency: u64, twins: Twins) -> Option<Alert> {
-        let slot = (*self.slots.get(node.0 as usize)?)?;
-        let step = (self.plan.node(node), slot);
+        let step = (self.analysed.plan.node(node), self.analysed.slot(node)?);
         let alert = self.watch.took(step, latency, twins, &self.config, now());
         self.told(alert)
     }
@@ -406,9 +416,8 @@ impl Running {
         self.statistics.record_run(
             &facts,
             steps.filter_map(|record| {
-                let slot = *self.slots.get(record.node.0 as usize)?;
                 Some(StepFact {
-                    slot: slot?,
+                    slot: self.analysed.slot(record.node)?,
                     latency_ns: record.latency(),
                     error: record.failure.as_ref().map(|failure| &*failure.error_type),
                 })

@@ -1,9 +1,10 @@
 //! The state of a run: an ordered, persistent map from field names to values.
 //!
-//! Isolation costs nothing: a fork shares everything with its origin, and a write copies only the way to the field that
+//! Isolation costs nothing: a [fork](Context::fork) shares everything with its origin, and a write copies only the way to the field that
 //! was written. Branches are [merged](Context::merge) three-way against the context at the fork, at a cost that grows
 //! with what they wrote, not with what there is.
 
+mod copying;
 mod edits;
 mod merge;
 mod path;
@@ -18,6 +19,7 @@ use serde::de::Error;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use copying::CopyCounts;
 pub use edits::{Edit, Edits, edits};
 pub use merge::{FieldCheck, MergeConflict, MergeFunction, MergeRule, MergeRules, MergeStrategy};
 pub use path::{PathError, PathErrorKind};
@@ -40,6 +42,8 @@ use crate::value::Value;
 pub struct Context {
     fields: OrdMap<Arc<str>, Value>,
     rules: Option<Arc<MergeRules>>,
+    /// Where copies are counted, in a context that is isolated by copying.
+    copies: Option<Arc<CopyCounts>>,
 }
 
 impl Context {
@@ -61,6 +65,7 @@ impl Context {
         Self {
             fields: OrdMap::new(),
             rules: self.rules.clone(),
+            copies: self.copies.clone(),
         }
     }
 
@@ -124,6 +129,7 @@ impl FromIterator<(Arc<str>, Value)> for Context {
         Self {
             fields: fields.into_iter().collect(),
             rules: None,
+            copies: None,
         }
     }
 }

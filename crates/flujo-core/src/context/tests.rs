@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Context, MergeRule, MergeStrategy, PathErrorKind};
+use proptest::prelude::*;
+
+use super::{Context, CopyCounts, MergeRule, MergeStrategy, PathErrorKind};
 use crate::value::Value;
 
 fn ints(items: &[i64]) -> Value {
@@ -214,4 +216,57 @@ fn a_path_through_something_else_than_a_map_is_refused_and_nothing_is_written() 
     assert_eq!(written, context(&[("x", Value::from(1))]));
     written.set_path("report.sub.title", Value::from("t")).unwrap();
     assert_eq!(written.get_path("report.sub.title"), Some(&Value::from("t")));
+}
+
+#[test]
+fn a_context_that_is_isolated_by_copying_shares_nothing_with_its_fork_and_counts_what_it_copies() {
+    let counts = Arc::new(CopyCounts::default());
+    let mut context = Context::new().copying(Arc::clone(&counts));
+    context.set("log", Value::list([Value::from("a"), Value::from("b")]));
+    context.set("seen", Value::from(1));
+    let mut fork = context.fork();
+    assert_eq!(fork, context);
+    assert!(!fork.same(&context));
+    let lists = [&context, &fork].map(|context| match context.get("log") {
+        Some(Value::List(items)) => Arc::as_ptr(items),
+        other => panic!("{other:?}"),
+    });
+    assert_ne!(lists[0], lists[1]);
+    fork.set("seen", Value::from(2));
+    assert_eq!(context.get("seen"), Some(&Value::from(1)));
+    assert_eq!(counts.fields(), 2);
+    assert!(counts.bytes() > 2);
+    // A fork of the fork copies too, and a merge by value is the same as by sharing.
+    let again = fork.fork();
+    assert_eq!(counts.fields(), 4);
+    let merged = context
+        .merge(
+            &[("a".into(), &again), ("b".into(), &context.fork())],
+            MergeStrategy::ErrorOnConflict,
+        )
+        .unwrap();
+    assert_eq!(merged.get("seen"), Some(&Value::from(2)));
+    assert!(!merged.fork().same(&merged), "what was merged copies as before");
+}
+
+proptest! {
+    #[test]
+    fn a_merge_is_the_same_whether_branches_were_copied_or_shared(
+        fields in proptest::collection::vec((0..4_u8, 0..3_i64), 0..5),
+        writes in proptest::collection::vec((0..2_usize, 0..4_u8, 0..3_i64), 0..6),
+    ) {
+        let base: Context = fields
+            .iter()
+            .map(|(name, value)| (Arc::from(name.to_string()), Value::list([Value::from(*value)])))
+            .collect();
+        let merged = |base: Context| {
+            let mut branches = [base.fork(), base.fork()];
+            for (branch, name, value) in &writes {
+                branches[*branch].set(name.to_string(), Value::list([Value::from(*value)]));
+            }
+            let branches: Vec<_> = branches.iter().map(|branch| (Arc::from("branch"), branch)).collect();
+            base.merge(&branches, MergeStrategy::ContextUpdate).map_err(|error| error.to_string())
+        };
+        prop_assert_eq!(merged(base.clone()), merged(base.copying(Arc::default())));
+    }
 }

@@ -65,6 +65,16 @@ fn counted(base: &Bound<'_, PyAny>, counts: Option<Arc<CloneCounts>>) -> PyResul
     }
 }
 
+/// Whether the object is a view.
+pub(crate) fn is_view(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    state::is_view(object)
+}
+
+/// Copies every field of a view now, not when somebody first looks at it. What isn't a view has been copied.
+pub(crate) fn copy_all(view: &Bound<'_, PyAny>) -> PyResult<()> {
+    state::copy_all(view)
+}
+
 /// Whether both are contexts of one class; a view's is that of its model.
 pub(crate) fn same_class(left: &Bound<'_, PyAny>, right: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(class::model_of(&left.get_type())?.is(class::model_of(&right.get_type())?))

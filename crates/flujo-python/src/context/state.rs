@@ -297,6 +297,15 @@ pub(super) fn part<'py>(instance: &Bound<'py, PyAny>, part: Part) -> PyResult<Op
     Ok(Some(cloned))
 }
 
+/// Copies everything that a view has not handed out yet.
+pub(super) fn copy_all(view: &Bound<'_, PyAny>) -> PyResult<()> {
+    all_attributes(view)?;
+    for part_of in Part::ALL {
+        part(view, part_of)?;
+    }
+    Ok(())
+}
+
 pub(super) fn set_part(instance: &Bound<'_, PyAny>, part: Part, value: &Bound<'_, PyAny>) -> PyResult<()> {
     raw::set_slot(part.slot(instance.py())?, instance, Some(value))?;
     if let Some((_, state)) = state_of(instance)? {

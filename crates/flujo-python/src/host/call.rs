@@ -7,6 +7,7 @@ mod join;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use flujo_core::config::Part;
 use flujo_core::machine::{CallId, Input, Role, Time};
 use pyo3::PyTraverseError;
 use pyo3::intern;
@@ -294,7 +295,12 @@ fn context_for<'py>(
         Arc::clone(&call.context)
     } else {
         shared.engine.contexts.forks.fetch_add(1, Ordering::Relaxed);
-        Arc::new(ContextCell::fork_of(&call.context))
+        let nearest = shared.plan.plan.node(call.node).optimization.as_deref();
+        let twins = shared.twins.within(nearest);
+        Arc::new(ContextCell::isolated(
+            &call.context,
+            !twins.is_optimized(Part::Context),
+        ))
     };
     Ok((Some(own.object(py)?), Some(own)))
 }

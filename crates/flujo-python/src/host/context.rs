@@ -16,6 +16,8 @@ use crate::context::{self as view, CloneCounts, Pace};
 pub(crate) struct ContextCell {
     object: OnceLock<Py<PyAny>>,
     source: Source,
+    /// Whether it is isolated by copying every field, at once: the plain twin of views.
+    copies: bool,
 }
 
 #[derive(Debug)]
@@ -40,6 +42,7 @@ impl ContextCell {
         Ok(Self {
             object: OnceLock::from(view::view(object)?),
             source: Source::Given,
+            copies: false,
         })
     }
 
@@ -53,16 +56,34 @@ impl ContextCell {
         let made = Self {
             object: OnceLock::from(object.clone().unbind()),
             source: Source::Given,
+            copies: self.copies,
         };
         Ok(view::same_class(&own, object)?.then(|| Arc::new(made)))
     }
 
-    /// As `given`, counting what is cloned from it.
-    pub(crate) fn counting(object: &Bound<'_, PyAny>, counts: &Arc<CloneCounts>) -> PyResult<Self> {
+    /// As `given`, counting what is cloned from it, and isolated by copying where that is asked for.
+    pub(crate) fn counting(
+        object: &Bound<'_, PyAny>,
+        counts: &Arc<CloneCounts>,
+        copies: bool,
+    ) -> PyResult<Self> {
+        let made = view::counting_view(object, counts)?;
+        if copies {
+            view::copy_all(made.bind(object.py()))?;
+        }
         Ok(Self {
-            object: OnceLock::from(view::counting_view(object, counts)?),
+            object: OnceLock::from(made),
             source: Source::Given,
+            copies,
         })
+    }
+
+    /// Whether it is a view: where its class admits none it is copied whole, whatever was asked for.
+    pub(crate) fn is_view(&self, py: Python<'_>) -> PyResult<bool> {
+        match self.object.get() {
+            Some(object) => view::is_view(object.bind(py)),
+            None => Ok(true), // the default context, once it is made
+        }
     }
 
     /// The default context of a run with this input. A mutable input is turned into text now, since it may be another
@@ -73,6 +94,7 @@ impl ContextCell {
         data: Option<Py<PyAny>>,
         run_id: Option<Py<PyAny>>,
         counts: &Arc<CloneCounts>,
+        copies: bool,
     ) -> PyResult<Self> {
         let input = input.bind(py);
         let stays = input.is_none()
@@ -92,13 +114,20 @@ impl ContextCell {
                 run_id,
                 counts: Arc::clone(counts),
             },
+            copies,
         })
     }
 
     pub(crate) fn fork_of(base: &Arc<Self>) -> Self {
+        Self::isolated(base, base.copies)
+    }
+
+    /// A fork of `base` that is isolated in its own way.
+    pub(crate) fn isolated(base: &Arc<Self>, copies: bool) -> Self {
         Self {
             object: OnceLock::new(),
             source: Source::Fork(Arc::clone(base)),
+            copies,
         }
     }
 
@@ -132,6 +161,9 @@ impl ContextCell {
                 }
                 Source::Given => continue,
             };
+            if cell.copies {
+                view::copy_all(object.bind(py))?;
+            }
             // Another thread may have been faster; its object stays.
             let _ = cell.object.set(object);
         }

@@ -1,13 +1,14 @@
 //! One runner's engine: its plan, its hooks and limits, its statistics. Runs share it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use flujo_core::analysis::Analyses;
 use flujo_core::config::{OptimizationConfig, Part, Twin, TwinInUse, Twins};
 use flujo_core::machine::{Outcome, Stop};
 use flujo_core::monitor::Watch;
-use flujo_core::stats::{AnalysisStats, PartStatistics, Statistics, StepSlot};
+use flujo_core::stats::{PartStatistics, Statistics, StepSlot};
 use flujo_core::usage::UsageLimits;
 use flujo_tokio::Memory;
 use pyo3::PyTraverseError;
@@ -45,7 +46,6 @@ pub(crate) struct EngineInner {
     pub(super) hooks: Vec<Hook>,
     pub(super) limits: UsageLimits,
     pub(super) deadline: Option<Duration>,
-    plan: Mutex<Option<Planned>>,
     pub(super) statistics: Statistics,
     pub(crate) contexts: ContextCounts,
     pub(crate) paused: PausedRuns,
@@ -56,7 +56,7 @@ pub(crate) struct EngineInner {
     pub(super) config: Arc<OptimizationConfig>,
     optimized: AtomicBool,
     traces: AtomicBool,
-    analyses: AnalysisCounts,
+    analyses: Analyses<Planned>,
 }
 
 /// How often contexts were isolated and merged.
@@ -85,37 +85,8 @@ impl ContextCounts {
 
 #[derive(Clone)]
 pub(super) struct Planned {
-    epoch: u64,
     pub(super) plan: Arc<PlanWithSteps>,
     pub(super) slots: Arc<[StepSlot]>,
-}
-
-/// How often the pipeline was analysed.
-#[derive(Default)]
-struct AnalysisCounts {
-    analyses: AtomicU64,
-    reuses: AtomicU64,
-    invalidations: AtomicU64,
-}
-
-impl AnalysisCounts {
-    fn stats(&self) -> AnalysisStats {
-        AnalysisStats {
-            analyses: self.analyses.load(Ordering::Relaxed),
-            reuses: self.reuses.load(Ordering::Relaxed),
-            invalidations: self.invalidations.load(Ordering::Relaxed),
-        }
-    }
-
-    fn reset(&self) {
-        for count in [&self.analyses, &self.reuses, &self.invalidations] {
-            count.store(0, Ordering::Relaxed);
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[pymethods]
@@ -163,7 +134,6 @@ impl Engine {
                     requests: request_limit,
                 },
                 deadline: deadline_s.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
-                plan: Mutex::new(None),
                 statistics: Statistics::default(),
                 contexts: ContextCounts::default(),
                 paused: PausedRuns::default(),
@@ -173,7 +143,7 @@ impl Engine {
                 config: Arc::new(config),
                 optimized: AtomicBool::new(optimized),
                 traces: AtomicBool::new(traces),
-                analyses: AnalysisCounts::default(),
+                analyses: Analyses::new(|one, other| Arc::ptr_eq(&one.plan, &other.plan)),
             }),
         })
     }
@@ -326,47 +296,32 @@ impl EngineInner {
 
     /// The plan, made anew when a definition has changed since the last look, or when nothing is kept between runs.
     pub(super) fn current_plan(&self, py: Python<'_>) -> PyResult<Planned> {
-        let epoch = definition_epoch();
-        let before = lock(&self.plan).clone();
-        let keeps = |plan| self.twins_for(plan).is_optimized(Part::Analysis);
-        let optimized = match &before {
-            Some(planned) => keeps(&planned.plan),
-            None => self.switch() == Twin::Optimized && self.config.enable_step_analysis,
+        let known = self.analyses.known();
+        let twins = match &known {
+            Some(planned) => self.twins_for(&planned.plan),
+            None => Twins::decide(self.switch(), &self.config),
         };
-        if let Some(planned) = before
-            .as_ref()
-            .filter(|planned| optimized && planned.epoch == epoch)
-        {
-            self.analyses.reuses.fetch_add(1, Ordering::Relaxed);
-            return Ok(planned.clone());
+        let twin = twins.of(Part::Analysis);
+        let analyse = || self.analyse(py, twin == Twin::Plain);
+        match self.analyses.of(twin, definition_epoch(), analyse) {
+            // What was kept may be no good; if it is the definition that is wrong, it is so again.
+            Err(error) if twin == Twin::Optimized => {
+                let planned = self.analyse(py, true)?;
+                self.degraded(py, Part::Analysis, &error.to_string())?;
+                Ok(planned)
+            }
+            planned => planned,
         }
-        // The compiler gives the same plan again when it was another definition that changed.
-        let fresh = !optimized;
-        let compiled = self
-            .compile
-            .bind(py)
-            .call1((fresh,))?
-            .cast_into::<CompiledPlan>()?;
-        let plan = Arc::clone(&compiled.get().inner);
-        let counts = &self.analyses;
-        let planned = match before {
-            Some(before) if Arc::ptr_eq(&before.plan, &plan) => {
-                counts.reuses.fetch_add(1, Ordering::Relaxed);
-                Planned { epoch, ..before }
-            }
-            before => {
-                counts.analyses.fetch_add(1, Ordering::Relaxed);
-                let invalid = u64::from(before.is_some() && optimized);
-                counts.invalidations.fetch_add(invalid, Ordering::Relaxed);
-                Planned {
-                    epoch,
-                    slots: self.slots_of(&plan),
-                    plan,
-                }
-            }
-        };
-        *lock(&self.plan) = Some(planned.clone());
-        Ok(planned)
+    }
+
+    /// What the compiler makes of the definition: the same plan again when it was another definition that changed.
+    fn analyse(&self, py: Python<'_>, fresh: bool) -> PyResult<Planned> {
+        let compiled = self.compile.bind(py).call1((fresh,))?;
+        let plan = Arc::clone(&compiled.cast_into::<CompiledPlan>()?.get().inner);
+        Ok(Planned {
+            slots: self.slots_of(&plan),
+            plan,
+        })
     }
 
     /// Where the steps of a plan are counted, by node.
@@ -378,9 +333,8 @@ impl EngineInner {
 
     /// What a run would use that starts now, as far as the pipeline is known.
     pub(super) fn in_use(&self) -> (Twins, Arc<OptimizationConfig>) {
-        let own = lock(&self.plan)
-            .as_ref()
-            .and_then(|planned| planned.plan.plan.optimization().cloned());
+        let known = self.analyses.known();
+        let own = known.and_then(|planned| planned.plan.plan.optimization().cloned());
         let config = own.unwrap_or_else(|| Arc::clone(&self.config));
         (Twins::decide(self.switch(), &config), config)
     }
@@ -399,9 +353,6 @@ impl EngineInner {
                 },
             );
         }
-        let reason = "this version has no plain form of it yet".into();
-        let twin = Twin::Optimized;
-        in_use.insert(Part::Context, TwinInUse { twin, reason });
         let alerts = self.watch.alerts();
         alerts.correct(&mut in_use);
         let mut parts = PartStatistics {
@@ -417,7 +368,7 @@ impl EngineInner {
         parts.context.bytes_cloned = clones.bytes.load(Ordering::Relaxed);
         parts.context.merges = self.contexts.merges.load(Ordering::Relaxed);
         parts.context.conflicts = self.contexts.conflicts.load(Ordering::Relaxed);
-        parts.analysis = self.analyses.stats();
+        parts.analysis = self.analyses.statistics();
         Ok(parts)
     }
 }

@@ -189,11 +189,22 @@ impl Shared {
         data: Option<Py<PyAny>>,
     ) -> PyResult<Arc<ContextCell>> {
         let counts = &self.engine.contexts.clones;
+        let copies = !self.twins.is_optimized(Part::Context);
         let cell = if let Some(make) = &self.engine.make_context {
-            ContextCell::counting(&make.bind(py).call1((data, self.run_id.get()))?, counts)?
+            let made = make.bind(py).call1((data, self.run_id.get()))?;
+            let cell = ContextCell::counting(&made, counts, copies)?;
+            if !copies && !cell.is_view(py)? {
+                let class = made.get_type().fully_qualified_name()?;
+                let reason = format!(
+                    "{class} admits no views, since it has slots of its own or its metaclass admits no subclass; it \
+                     is copied whole"
+                );
+                self.engine.degraded(py, Part::Context, &reason)?;
+            }
+            cell
         } else {
             let run_id = self.run_id.get().map(|run_id| run_id.clone_ref(py));
-            ContextCell::default_for(py, input, data, run_id, counts)?
+            ContextCell::default_for(py, input, data, run_id, counts, copies)?
         };
         Ok(Arc::new(cell))
     }

@@ -10,7 +10,7 @@ use std::task::{Context as Poller, Poll, ready};
 use flujo_core::agent::{Agent, AgentError, AgentOutput, AgentRequest, BoxFuture, ChunkSink};
 use flujo_core::context::Context;
 use flujo_core::machine::{
-    Answer, Call, CallId, Event as Happened, Failure, FailureKind, Input, Machine, Time,
+    Answer, Call, CallId, Event as Happened, Failure, FailureKind, Input, Machine, Role, Time,
 };
 use flujo_core::plan::NodeId;
 use flujo_core::usage::Usage;
@@ -95,7 +95,12 @@ pub(super) fn begin(
         }
         Handler::Scoped(function) => {
             let span = machine.current(shared, attempt);
-            let place = Scope::new(shared, call.context, machine, span, node, attempt);
+            let context = if call.isolated {
+                call.context
+            } else {
+                shared.isolated(node, call.context)
+            };
+            let place = Scope::new(shared, context, machine, span, node, attempt);
             scope = Some(place.clone());
             let (input, span) = (value(call.input), shared.span(machine, node, attempt));
             let begin = || Work::Function(heard(function(input, place), note));
@@ -268,6 +273,12 @@ fn decide_now(
             steps,
         })
     }));
+    if call.role == Role::Merge {
+        shared
+            .runner
+            .contexts
+            .merged(decided.as_ref().is_ok_and(Result::is_ok));
+    }
     let (call, written, at) = (call.call, !context.same(&call.context), shared.now());
     match decided {
         Ok(Ok(mut answer)) => {

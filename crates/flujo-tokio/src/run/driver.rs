@@ -130,7 +130,8 @@ impl Driver {
             },
             Command::CancelSleep(_) => self.timer = None,
             Command::Spawn { lane, machine } => {
-                if self.shared.reads_steps {
+                self.shared.runner.contexts.forked();
+                if self.shared.analysed.reads_steps {
                     self.outputs.take_in(self.machine.history(), &self.shared.plan);
                 }
                 self.lanes.get_or_insert_default().spawn(
@@ -177,7 +178,7 @@ impl Driver {
 
     #[inline]
     fn call(&mut self, call: Call<Tokio>, poller: &mut Poller<'_>) {
-        if self.shared.reads_steps {
+        if self.shared.analysed.reads_steps {
             self.outputs.take_in(self.machine.history(), &self.shared.plan);
         }
         self.note = self.machine.note(&call);

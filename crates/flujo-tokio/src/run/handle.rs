@@ -24,6 +24,7 @@ use super::signal::Signal;
 use super::spans::Observed;
 use super::{RunId, Shared};
 use crate::Handler;
+use crate::analysis::Analysed;
 use crate::domain::Tokio;
 use crate::runner::Running;
 
@@ -176,7 +177,12 @@ impl Run {
     }
 
     /// What all lanes share, from now on.
-    fn share(&mut self, meter: Option<Arc<dyn UsageMeter>>, twins: Twins, base: Time) -> Arc<Shared> {
+    fn share(
+        &mut self,
+        meter: Option<Arc<dyn UsageMeter>>,
+        (twins, analysed): (Twins, Arc<Analysed>),
+        base: Time,
+    ) -> Arc<Shared> {
         let runner = &self.runner;
         let events = self.listening.then(|| mpsc::channel(runner.event_buffer));
         let (sender, receiver) = events.unzip();
@@ -185,12 +191,12 @@ impl Run {
         Arc::new(Shared {
             runner: Arc::clone(runner),
             id: self.id,
-            plan: Arc::clone(&runner.plan),
+            plan: Arc::clone(&analysed.plan),
+            analysed,
             resources: Arc::clone(&runner.resources),
             meter,
             twins,
             traced: tracing::enabled!(target: "flujo::run", tracing::Level::DEBUG),
-            reads_steps: runner.reads_steps,
             origin: Instant::now(),
             base,
             events: sender,
@@ -202,7 +208,13 @@ impl Run {
     fn start(&mut self, input: Value, context: Context) -> Driver {
         let (limits, twins) = (self.runner.limits, self.runner.twins());
         let meter = (!limits.is_unlimited()).then(|| meter(twins.of(Part::Usage), limits, Usage::ZERO));
-        let shared = self.share(meter, twins, 0);
+        let analysed = self.runner.analysed(twins);
+        let shared = self.share(meter, (twins, analysed), 0);
+        let context = if twins.is_optimized(Part::Context) {
+            context
+        } else {
+            context.copying(Arc::clone(self.runner.contexts.copies()))
+        };
         let options = Options {
             hooks: false,
             limits: shared.meter.is_some(),
@@ -228,10 +240,11 @@ impl Run {
     }
 
     fn go_on(&mut self, resumption: Resumption) -> Option<Driver> {
-        let (meter, twins) = (resumption.kept.meter.clone(), resumption.kept.twins);
+        let kept = &resumption.kept;
+        let (meter, decided) = (kept.meter.clone(), (kept.twins, Arc::clone(&kept.analysed)));
         let base = resumption.stopped;
         let mut parked = resumption.take()?;
-        let shared = self.share(meter, twins, base);
+        let shared = self.share(meter, decided, base);
         if let Some(telemetries) = &self.runner.telemetries {
             parked.machine.observe(&shared, telemetries, true);
         }
@@ -243,7 +256,9 @@ impl Run {
         let Some(driver) = self.driver() else {
             return Poll::Ready(());
         };
-        let (finish, paused) = if let Some(finish) = ready!(driver.drive(poller)) {
+        let ended = ready!(driver.drive(poller));
+        let plan = Arc::clone(&driver.shared().plan);
+        let (finish, paused) = if let Some(finish) = ended {
             let meter = driver.shared().meter.clone();
             self.runner.record(&finish, meter.as_deref());
             (finish, None)
@@ -257,7 +272,7 @@ impl Run {
         self.state = State::Ended(Some(Done {
             id: self.id,
             finish,
-            plan: Arc::clone(&self.runner.plan),
+            plan,
             paused,
         }));
         Poll::Ready(())

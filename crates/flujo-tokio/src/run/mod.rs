@@ -16,7 +16,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use flujo_core::config::Twins;
+use flujo_core::config::{Part, Twins};
+use flujo_core::context::Context;
 use flujo_core::machine::{LanePlace, Machine, Round, Time};
 use flujo_core::plan::{NodeId, Plan};
 use flujo_core::stats::Alert;
@@ -32,6 +33,7 @@ pub(crate) use paused::Answers;
 pub use paused::{PausedRun, ResumeError};
 
 use crate::Handler;
+use crate::analysis::Analysed;
 use crate::domain::Tokio;
 use crate::runner::Running;
 use crate::scope::{Place, Resources, lane_name};
@@ -71,6 +73,7 @@ impl fmt::Display for RunId {
 pub(crate) struct Shared {
     pub(crate) runner: Arc<Running>,
     pub(crate) id: RunId,
+    pub(crate) analysed: Arc<Analysed>,
     pub(crate) plan: Arc<Plan<Handler>>,
     pub(crate) resources: Arc<Resources>,
     pub(crate) meter: Option<Arc<dyn UsageMeter>>,
@@ -81,8 +84,6 @@ pub(crate) struct Shared {
     pub(crate) parent: Option<SpanContext>,
     /// Whether somebody collects `tracing` events of runs.
     pub(crate) traced: bool,
-    /// Whether something in the plan is told the outputs of earlier steps.
-    pub(crate) reads_steps: bool,
     /// When the run began, or was resumed.
     pub(crate) origin: Instant,
     /// The run's own time then.
@@ -97,6 +98,18 @@ impl Shared {
         let elapsed = Instant::now().saturating_duration_since(self.origin);
         let elapsed = Time::try_from(elapsed.as_nanos()).unwrap_or(Time::MAX);
         self.base.saturating_add(elapsed)
+    }
+
+    /// The context of a call of user code, isolated from the one around it.
+    pub(crate) fn isolated(&self, node: NodeId, context: Context) -> Context {
+        let contexts = &self.runner.contexts;
+        contexts.forked();
+        let nearest = self.plan.node(node).optimization.as_deref();
+        if self.twins.within(nearest).is_optimized(Part::Context) {
+            context
+        } else {
+            context.copied(contexts.copies())
+        }
     }
 
     /// Takes in an alert of this run: whoever reads its events is told too.

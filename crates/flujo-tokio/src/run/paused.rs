@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::parked::{Open, Parked, Pause, Wake};
 use super::{RunId, Shared};
+use crate::analysis::Analysed;
 use crate::runner::Running;
 
 /// A run that can go no further but for answers. Cloning shares it; see [`Runner::resume`](crate::Runner::resume).
@@ -87,6 +88,7 @@ pub(super) struct Kept {
     pub(super) meter: Option<Arc<dyn UsageMeter>>,
     pub(super) twins: Twins,
     pub(super) parent: Option<SpanContext>,
+    pub(super) analysed: Arc<Analysed>,
     state: Mutex<State>,
 }
 
@@ -135,6 +137,7 @@ impl Kept {
             meter: shared.meter.clone(),
             twins: shared.twins,
             parent: shared.parent,
+            analysed: Arc::clone(&shared.analysed),
             state: Mutex::default(),
         }
     }

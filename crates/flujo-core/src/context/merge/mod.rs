@@ -100,6 +100,7 @@ impl Context {
         Self {
             fields: branch.fields.clone(),
             rules: self.rules.clone(),
+            copies: self.copies.clone(),
         }
     }
 }
