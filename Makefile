@@ -102,8 +102,13 @@ $(VENV)/newer/.flujo: $(VENV)/.flujo
 	PYO3_PYTHON=$(abspath $(VENV)/newer/bin/python) $(VENV)/newer/bin/python -m pip install --quiet .
 	@touch $@
 
-bench: $(VENV)/.flujo $(if $(NEWER),$(VENV)/newer/.flujo)
+bench: $(VENV)/.flujo stress $(if $(NEWER),$(VENV)/newer/.flujo)
 	$(BIN)/python benches/report.py --out bench-report.json $(if $(NEWER),--also $(VENV)/newer/bin/python)
+
+# Many runs, little memory, busy processors, slow networks, with their whole load.
+stress: $(VENV)/.flujo
+	FLUJO_STRESS=full $(BIN)/python -m pytest tests/stress
+	FLUJO_STRESS=full cargo test --release --locked -p flujo --test stress
 
 # The same tests with a hundred times the generated cases.
 soak: $(VENV)/.flujo
