@@ -114,6 +114,7 @@ fn natural(
         | Role::Question
         | Role::Accept
         | Role::DefaultAnswer
+        | Role::CacheKey
         | Role::Describe => Answer::Value { value: input, usage },
         Role::Exit => Answer::Decision(true),
         Role::Select => Answer::Branches(selected(node, &input)),

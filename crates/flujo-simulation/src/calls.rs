@@ -9,7 +9,7 @@ use crate::behaviour::{self, Result as Written};
 use crate::host::{Simulation, Stuck};
 use crate::script::{Act, Does, OnCancel};
 use crate::trace::{CallEnd, CallTrace, place};
-use crate::under_way::{Due, End, Flight, Lane, Orphan};
+use crate::under_way::{Due, End, Flight, Orphan};
 use crate::{Callable, Object, Simulated};
 
 impl Simulation {
@@ -48,9 +48,7 @@ impl Simulation {
             }
         }
         let written = behaviour::result(call, node, &act, nth);
-        let record = self.lanes[lane]
-            .as_ref()
-            .and_then(|lane| open_record(lane, call.node));
+        let record = self.open_record(lane, call.node);
         let trace = self.trace.calls.len();
         self.trace.calls.push(CallTrace {
             lane: lane_place,
@@ -90,6 +88,15 @@ impl Simulation {
         };
         self.flights.insert((lane, call.call), flight);
         Ok(())
+    }
+
+    /// The record of this node that is open: there is only one at a time in a lane.
+    pub(crate) fn open_record(&self, lane: usize, node: NodeId) -> Option<u32> {
+        let records = &self.lanes[lane].as_ref()?.machine.history().records;
+        let open = records
+            .iter()
+            .rposition(|record| record.node == node && record.status == Status::Running);
+        open.and_then(|record| u32::try_from(record).ok())
     }
 
     /// When and how a call ends that is not cancelled: by itself, or at its deadline.
@@ -281,15 +288,6 @@ fn script_index(role: Role, index: u32) -> u32 {
         Role::BranchInput | Role::BranchOutput => 0,
         _ => index,
     }
-}
-
-/// The record of this node that is open: there is only one at a time in a lane.
-fn open_record(lane: &Lane, node: NodeId) -> Option<u32> {
-    let records = &lane.machine.history().records;
-    let open = records
-        .iter()
-        .rposition(|record| record.node == node && record.status == Status::Running);
-    open.and_then(|record| u32::try_from(record).ok())
 }
 
 /// How long a call takes that is left alone.

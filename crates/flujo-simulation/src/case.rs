@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use flujo_core::cache::{CachePolicy, StepIdentity};
 use flujo_core::pipeline::{CompileError, Pipeline};
 use flujo_core::plan::{
-    Backoff, ConditionalNode, GroupNode, GuardNode, HumanNode, IterationFailure, LaneFailure, LoopNode,
-    MapNode, NodeId, ParallelNode, Plan, Policy, Rejection, Router, State, StatesNode, StepNode, Work,
+    Backoff, CachedStep, ConditionalNode, GroupNode, GuardNode, HumanNode, IterationFailure, LaneFailure,
+    LoopNode, MapNode, NodeId, ParallelNode, Plan, Policy, Rejection, Router, State, StatesNode, StepNode,
+    Work,
 };
 use flujo_core::usage::{Usage, UsageLimits};
 use serde::{Deserialize, Serialize};
@@ -47,6 +49,9 @@ pub struct Schedule {
     /// The run is cancelled when this many questions have been asked, each counted as often as it was.
     #[serde(default)]
     pub cancel_asked: Option<u32>,
+    /// Whether look-ups in the cache take time, and sometimes find nothing or what nobody made, as the seed says.
+    #[serde(default)]
+    pub faulty_cache: bool,
     /// The run is saved, dropped and restored after each of these numbers of commands.
     pub save_after: Vec<u32>,
 }
@@ -111,6 +116,19 @@ pub struct StepSpec {
     pub limits: Option<UsageLimits>,
     /// What it means that a validator rejects.
     pub on_rejection: Rejection,
+    /// Whether its results are kept, and by what.
+    pub cached: Option<CachedBy>,
+}
+
+/// What a result of a cached step depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CachedBy {
+    /// On the step and its input.
+    Input,
+    /// On nothing at all: all such steps make the same result. Not for steps that hold such steps, which would wait for
+    /// themselves.
+    Nothing,
 }
 
 /// One of several branches.
@@ -389,6 +407,7 @@ impl Spec {
                 node.estimate = step.estimate;
                 node.limits = step.limits;
                 node.on_rejection = step.on_rejection;
+                node.cache = step.cached.map(|by| Box::new(cached(&step.name, by)));
                 pipeline.step(step.name.as_str(), node)
             }
             Self::Conditional(spec) => {
@@ -482,6 +501,15 @@ impl Spec {
         pipeline.set_deadline(node, self.deadline().map(Duration::from_nanos));
         node
     }
+}
+
+/// A version says that neither the step nor the input says anything.
+fn cached(name: &str, by: CachedBy) -> CachedStep<Callable> {
+    let policy = CachePolicy {
+        version: (by == CachedBy::Nothing).then(|| Arc::from("1")),
+        ..CachePolicy::default()
+    };
+    CachedStep::new(policy, StepIdentity::Known(Arc::from(name)))
 }
 
 /// A policy of this many retries without waits or time limits.

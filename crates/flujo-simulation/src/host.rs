@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
+use flujo_core::cache::Uncached;
 use flujo_core::config::Twin;
 use flujo_core::machine::{
     CallId, Command, Event, Finish, LaneId, LanePlace, Machine, Options, Pause, PauseId, Role, Time, TimerId,
@@ -13,6 +14,7 @@ use flujo_core::plan::{Kind, NodeId, Plan};
 use flujo_core::usage::Usage;
 
 use crate::budget::Budget;
+use crate::cache::Cache;
 use crate::calls::written_event;
 use crate::random::{Random, mix};
 use crate::script::Reply;
@@ -68,6 +70,7 @@ pub struct Simulation {
     /// How often each callable has been called to the end, per lane.
     pub(crate) counts: HashMap<(u64, NodeId, Role, u32), usize>,
     budget: Budget,
+    pub(crate) cache: Cache,
     deadline: Option<Time>,
     pub(crate) trace: Trace,
     finished: Option<Box<Finish<Simulated>>>,
@@ -99,7 +102,7 @@ impl Simulation {
             seed: case.schedule.seed,
             tell_from: None,
         };
-        // Which twin keeps the budget makes no difference.
+        // Which twin keeps the budget and the results makes no difference.
         let twin = [Twin::Plain, Twin::Optimized][usize::from(case.schedule.seed.is_multiple_of(2))];
         let machine = Machine::start(Arc::clone(&plan), options, input, context, 0, case.deadline);
         let mut simulation = Self {
@@ -122,6 +125,7 @@ impl Simulation {
             sequence: 0,
             counts: HashMap::new(),
             budget: Budget::new(twin, case.limits),
+            cache: Cache::new(twin),
             deadline: case.deadline,
             trace: Trace::default(),
             finished: None,
@@ -167,6 +171,7 @@ impl Simulation {
 
     fn end(mut self, finish: Finish<Simulated>) -> Ran {
         self.trace.left_calls += self.flights.len();
+        self.trace.left_leads += self.cache.left();
         self.trace.left_lanes += self.lanes.iter().flatten().count();
         // Reservations that were given back in the last moment.
         for due in std::mem::take(&mut self.queue).into_values() {
@@ -252,6 +257,7 @@ impl Simulation {
         // run going.
         let is_left = |due: &Due| match due {
             Due::Late { .. } | Due::Cancelled => true,
+            Due::LookLate { look, .. } => !self.cache.is_waiting(*look),
             Due::Woke { lane, timer } => self.dead_timers.contains(&(*lane, *timer)),
             due => is_answer(due),
         };
@@ -288,6 +294,8 @@ impl Simulation {
             } => {
                 self.tell(lane, written_event(call, *written, usage, at));
             }
+            Due::Look { look, .. } => self.look(look),
+            Due::LookLate { look, .. } => self.look_late(look),
             Due::Woke { lane, timer } => self.tell(lane, Event::Woke { timer, at }),
             Due::Replied { lane, pause, answer } => {
                 self.trace.replies += 1;
@@ -332,7 +340,14 @@ impl Simulation {
     fn carry_out(&mut self, lane: usize, command: Command<Simulated>) -> Result<(), Stuck> {
         match command {
             Command::Call(call) => return self.begin_call(lane, &call),
-            Command::CancelCall(call) => self.cancel_call(lane, call),
+            Command::CancelCall(call) => {
+                if !self.cancel_look(lane, call) {
+                    self.cancel_call(lane, call);
+                }
+            }
+            Command::CacheGet(get) => self.begin_look(lane, &get),
+            Command::CachePut(put) => self.put(lane, &put),
+            Command::CacheRelease { ticket, reason } => self.release(ticket, reason),
             Command::Sleep { timer, until } => {
                 if self.orphans.remove(&(lane, Orphan::Timer(timer, until))) {
                     return Ok(());
@@ -376,6 +391,7 @@ impl Simulation {
         if self.orphans.remove(&(lane, Orphan::Pause(pause.pause))) {
             return;
         }
+        self.give_up_leads(lane, Uncached::Paused);
         let replies = match &self.plan.node(pause.node).kind {
             Kind::Human(human) => human.question.act(0).replies,
             _ => Vec::new(),
@@ -433,6 +449,7 @@ impl Simulation {
     fn finish(&mut self, lane: usize, finish: Box<Finish<Simulated>>) {
         let left = self.flights.keys().filter(|(of, _)| *of == lane).count();
         self.trace.left_calls += left;
+        self.trace.left_leads += self.leads_of(lane);
         if let Some(place) = self.place(lane) {
             self.trace.lane_ends.push((place, self.now));
         }

@@ -19,6 +19,7 @@ pub mod story;
 pub mod trace;
 
 mod behaviour;
+mod cache;
 mod calls;
 mod save;
 mod under_way;
@@ -43,6 +44,10 @@ impl Domain for Simulated {
 
     fn fork(context: &Context) -> Context {
         context.clone()
+    }
+
+    fn is_unwritten(base: &Context, view: &Context) -> bool {
+        base == view
     }
 
     fn commit(base: &mut Context, view: Context) -> Result<(), Failure<Self>> {

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use flujo_core::cache::Uncached;
 use flujo_core::machine::{Finish, LaneId, Machine, State};
 
 use crate::Simulated;
@@ -30,6 +31,13 @@ impl Simulation {
             .save_after
             .retain(|after| u64::from(*after) > commands);
         self.trace.saves += 1;
+        // Whoever's turn it is then is dropped too.
+        while self.cache.any_led() {
+            for lane in 0..self.lanes.len() {
+                self.give_up_leads(lane, Uncached::Stopped);
+            }
+            self.poll_all()?;
+        }
         self.note_orphans();
         for lane in 0..self.lanes.len() {
             self.restore_lane(lane)?;
@@ -58,6 +66,7 @@ impl Simulation {
     }
 
     fn note_orphans(&mut self) {
+        self.orphans.extend(self.cache.orphans());
         for (lane, call) in self.flights.keys() {
             self.orphans.insert((*lane, Orphan::Call(*call)));
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flujo_core::machine::{CallId, Finish, LanePlace, Notice, PauseId, Role, Time};
+use flujo_core::machine::{CacheTicket, CallId, Finish, LanePlace, Notice, PauseId, Role, Time};
 use flujo_core::plan::NodeId;
 use flujo_core::usage::Usage;
 
@@ -83,6 +83,47 @@ pub struct PauseTrace {
     pub answered: Option<bool>,
 }
 
+/// How a look for a result ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LookEnd {
+    /// With a result.
+    Hit,
+    /// With the turn to make it.
+    Led(CacheTicket),
+    /// With the news that it isn't kept.
+    Uncached,
+    /// Its deadline passed.
+    TimedOut,
+    /// It was cancelled.
+    Cancelled,
+}
+
+/// One look for the result of a cached step.
+#[derive(Debug, Clone)]
+pub struct LookTrace {
+    /// The lane.
+    pub lane: Option<Arc<LanePlace>>,
+    /// The step.
+    pub node: NodeId,
+    /// Its record.
+    pub record: Option<u32>,
+    /// How it ended.
+    pub end: Option<LookEnd>,
+    /// Whether it waited for somebody else's result.
+    pub waited: bool,
+}
+
+/// One result that was put.
+#[derive(Debug, Clone)]
+pub struct PutTrace {
+    /// The lane.
+    pub lane: Option<Arc<LanePlace>>,
+    /// The step.
+    pub node: NodeId,
+    /// Its record.
+    pub record: Option<u32>,
+}
+
 /// Everything the simulation saw.
 #[derive(Debug, Clone, Default)]
 pub struct Trace {
@@ -108,6 +149,16 @@ pub struct Trace {
     pub left_calls: usize,
     /// Lanes that were under way when the run ended.
     pub left_lanes: usize,
+    /// Looks for results in the order in which they began.
+    pub looks: Vec<LookTrace>,
+    /// Results that were put.
+    pub puts: Vec<PutTrace>,
+    /// How often two made one result at the same time.
+    pub double_leads: u32,
+    /// How often a result was put or released that nobody was to make.
+    pub strange_tickets: u32,
+    /// Results still to be made, and looks not answered, when their lane or the run ended.
+    pub left_leads: usize,
     /// When the run was cancelled from outside.
     pub cancelled_at: Option<Time>,
     /// How often the seed decided which of two lanes came first.

@@ -39,6 +39,7 @@ pub(crate) enum Orphan {
     Timer(TimerId, Time),
     Budget(u64),
     Pause(PauseId),
+    Look(u64),
 }
 
 /// Something that is to happen.
@@ -77,6 +78,16 @@ pub(crate) enum Due {
         pause: PauseId,
         answer: Option<Object>,
     },
+    /// The cache is asked.
+    Look {
+        lane: usize,
+        look: u64,
+    },
+    /// It is too late to wait for somebody else's result.
+    LookLate {
+        lane: usize,
+        look: u64,
+    },
     /// Somebody outside asks the run to end.
     Cancelled,
 }
@@ -89,6 +100,8 @@ impl Due {
             | Self::Late { lane, .. }
             | Self::Woke { lane, .. }
             | Self::Budget { lane, .. }
+            | Self::Look { lane, .. }
+            | Self::LookLate { lane, .. }
             | Self::Replied { lane, .. }
             | Self::LaneFinished { parent: lane, .. } => *lane,
             Self::Cancelled => usize::MAX,

@@ -31,6 +31,8 @@ fn every_planted_fault_is_caught_and_nothing_is_caught_without_one() {
         (Fault::FailedIterationCommitted, "failed attempts or lanes wrote"),
         (Fault::LoopRunsOver, "are allowed"),
         (Fault::AnsweredAskedAgain, "asked"),
+        (Fault::LeadForgotten, "still to be made"),
+        (Fault::WrittenResultKept, "although it wrote"),
     ];
     for (fault, expected) in faults {
         plant(Some(fault));

@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 
 use flujo_core::machine::{FailureKind, History, NoticeKind, Outcome, Record, Role, Status, Stop};
 use flujo_core::plan::{Kind, Plan, Work};
+use flujo_simulation::trace::LookEnd;
 use flujo_simulation::{CallEnd, Callable, Case, Ran, Simulated, Simulation, Spec, generate, invariant};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 
-const CASES: u32 = 4_200;
+const CASES: u32 = 5_000;
 
 /// How often each construct met each outcome.
 type Seen = BTreeMap<(&'static str, &'static str), u32>;
@@ -33,7 +34,15 @@ fn runner(cases: u32) -> TestRunner {
 }
 
 fn check(cases: u32, test: impl Fn(&Case) -> Result<(), TestCaseError>) {
-    let result = runner(cases).run(&generate::case(), |case| test(&case));
+    check_all(cases, &generate::case(), test);
+}
+
+fn check_all(
+    cases: u32,
+    any: &impl Strategy<Value = Case>,
+    test: impl Fn(&Case) -> Result<(), TestCaseError>,
+) {
+    let result = runner(cases).run(any, |case| test(&case));
     match result {
         Err(TestError::Fail(reason, case)) => {
             panic!(
@@ -116,6 +125,44 @@ fn every_run_is_sound_and_every_construct_meets_every_outcome() {
     );
 }
 
+#[test]
+fn of_steps_that_want_one_result_one_makes_it_and_another_takes_over_whatever_befalls_it() {
+    let seen = RefCell::new(Seen::new());
+    check_all(CASES / 4, &generate::crowd(), |case| {
+        let plan = case
+            .plan()
+            .map_err(|error| TestCaseError::fail(error.to_string()))?;
+        for save_after in [Vec::new(), (1..60).step_by(3).collect()] {
+            let mut case = case.clone();
+            case.schedule.save_after = save_after;
+            let ran = run(&case)?;
+            let broken = invariant::broken(&plan, &ran);
+            prop_assert!(broken.is_empty(), "{}", broken.join("\n"));
+            count(&plan, &ran, &mut seen.borrow_mut());
+        }
+        Ok(())
+    });
+    let seen = seen.into_inner();
+    let ends = [
+        "hit",
+        "led",
+        "uncached",
+        "timed out",
+        "cancelled",
+        "put",
+        "waited",
+        "hit after waiting",
+        "led after waiting",
+        "gave up waiting",
+    ];
+    for end in ends {
+        let times = seen.get(&("cache", end)).copied().unwrap_or(0);
+        println!("{end:20} {times:6}");
+        let least = if end == "gave up waiting" { 10 } else { 50 };
+        assert!(times >= least, "{end} came up {times} times");
+    }
+}
+
 /// Counts every record of a run and its lanes.
 fn count(plan: &Plan<Callable>, ran: &Ran, seen: &mut Seen) {
     let mut histories: Vec<&History<Simulated>> = vec![&ran.finish.history];
@@ -130,6 +177,31 @@ fn count(plan: &Plan<Callable>, ran: &Ran, seen: &mut Seen) {
             histories.extend(lanes.filter_map(|lane| Some(&lane.finish.as_ref()?.history)));
         }
         guards(plan, history, seen);
+    }
+    for look in &ran.trace.looks {
+        see(
+            seen,
+            "cache",
+            match look.end {
+                Some(LookEnd::Hit) => "hit",
+                Some(LookEnd::Led(_)) => "led",
+                Some(LookEnd::Uncached) => "uncached",
+                Some(LookEnd::TimedOut) => "timed out",
+                Some(LookEnd::Cancelled) => "cancelled",
+                None => "open",
+            },
+        );
+        if look.waited {
+            see(seen, "cache", "waited");
+            match look.end {
+                Some(LookEnd::Hit) => see(seen, "cache", "hit after waiting"),
+                Some(LookEnd::Led(_)) => see(seen, "cache", "led after waiting"),
+                _ => see(seen, "cache", "gave up waiting"),
+            }
+        }
+    }
+    for _ in &ran.trace.puts {
+        see(seen, "cache", "put");
     }
     for pause in &ran.trace.pauses {
         see(
@@ -308,7 +380,14 @@ fn answer_later(root: &mut Spec) {
 fn saving_and_restoring_at_any_command_changes_nothing() {
     let saves = RefCell::new(0);
     check(CASES / 5, |case| {
-        let unbroken = run(case)?;
+        // Somebody else makes the results that a dropped machine was to make, so that what is found differs.
+        let mut case = case.clone();
+        case.pipeline.visit_mut(&mut |spec| {
+            if let Spec::Step(step) = spec {
+                step.cached = None;
+            }
+        });
+        let unbroken = run(&case)?;
         let mut broken_up = case.clone();
         broken_up.schedule.save_after = (1..40).chain((40..400).step_by(7)).collect();
         let restored = run(&broken_up)?;
@@ -320,6 +399,36 @@ fn saving_and_restoring_at_any_command_changes_nothing() {
     let saves = saves.into_inner();
     println!("{saves} saves");
     assert!(saves > 1_000, "only {saves} saves");
+}
+
+#[test]
+fn cached_steps_go_on_soundly_after_a_restore_at_any_command() {
+    let (saves, hits) = (RefCell::new(0), RefCell::new(0));
+    check(CASES / 5, |case| {
+        let plan = case
+            .plan()
+            .map_err(|error| TestCaseError::fail(error.to_string()))?;
+        let is_cached = |kind: &Kind<Callable>| matches!(kind, Kind::Step(step) if step.cache.is_some());
+        if !plan.nodes().any(|(_, node)| is_cached(&node.kind)) {
+            return Ok(());
+        }
+        let mut broken_up = case.clone();
+        broken_up.schedule.save_after = (1..40).chain((40..400).step_by(7)).collect();
+        let ran = run(&broken_up)?;
+        let broken = invariant::broken(&plan, &ran);
+        prop_assert!(broken.is_empty(), "{}", broken.join("\n"));
+        *saves.borrow_mut() += ran.trace.saves;
+        let found = ran
+            .trace
+            .looks
+            .iter()
+            .filter(|look| look.end == Some(LookEnd::Hit));
+        *hits.borrow_mut() += found.count();
+        Ok(())
+    });
+    let (saves, hits) = (saves.into_inner(), hits.into_inner());
+    println!("{saves} saves, {hits} hits");
+    assert!(saves > 1_000 && hits > 50, "only {saves} saves and {hits} hits");
 }
 
 #[test]

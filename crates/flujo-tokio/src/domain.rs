@@ -29,8 +29,12 @@ impl Domain for Tokio {
         context.fork()
     }
 
+    fn is_unwritten(base: &Context, view: &Context) -> bool {
+        base.has_fields_of(view)
+    }
+
     fn commit(base: &mut Context, view: Context) -> Result<(), Failure<Self>> {
-        *base = view;
+        base.take_over(view);
         Ok(())
     }
 }

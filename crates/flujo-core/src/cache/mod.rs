@@ -15,10 +15,15 @@
 //! assert_eq!((cache.statistics().hits, cache.statistics().misses), (1, 1));
 //! ```
 
+mod flights;
 mod frequency;
 mod kept;
+mod key;
 mod optimized;
 mod plain;
+mod policy;
+mod reads;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod tier;
@@ -27,8 +32,13 @@ pub mod traces;
 
 use serde::{Deserialize, Serialize};
 
+pub use flights::{Flights, Turn};
+pub use key::KeyBuilder;
 pub use optimized::OptimizedCache;
 pub use plain::PlainCache;
+pub use policy::{CachePolicy, CacheScope, ScopeError, StepIdentity, Uncached};
+pub use reads::{Fields, MOST_FIELDS, ReadSet};
+pub use shared::{Found, Kept, Landed, StepCache, StepCacheStatistics, Stored, Waiter, Wanted};
 pub use tier::{SecondTier, TierEntry, TierError};
 
 use crate::machine::Time;

@@ -35,14 +35,15 @@ impl Context {
     /// The same fields, in a context that is isolated by copying: the plain twin of sharing.
     #[must_use]
     pub fn copying(mut self, counts: Arc<CopyCounts>) -> Self {
-        self.copies = Some(counts);
+        let beside = self.beside.get_or_insert_default();
+        Arc::make_mut(beside).copies = Some(counts);
         self
     }
 
     /// A context that starts equal to this one and whose writes this one does not see.
     #[must_use]
     pub fn fork(&self) -> Self {
-        match &self.copies {
+        match self.copies() {
             Some(counts) => self.copied(counts),
             None => self.clone(),
         }
@@ -57,10 +58,9 @@ impl Context {
         let fields = fields.map(|(name, value)| (Arc::clone(name), copy(value, &mut bytes)));
         let copied = Self {
             fields: fields.collect(),
-            rules: self.rules.clone(),
-            copies: self.copies.clone(),
+            beside: self.beside.clone(),
         };
-        counts.fields.fetch_add(self.len() as u64, Ordering::Relaxed);
+        counts.fields.fetch_add(self.fields.len() as u64, Ordering::Relaxed);
         counts.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         copied
     }

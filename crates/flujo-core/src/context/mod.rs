@@ -8,6 +8,7 @@ mod copying;
 mod edits;
 mod merge;
 mod path;
+mod reads;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ pub use copying::CopyCounts;
 pub use edits::{Edit, Edits, edits};
 pub use merge::{FieldCheck, MergeConflict, MergeFunction, MergeRule, MergeRules, MergeStrategy};
 pub use path::{PathError, PathErrorKind};
+pub use reads::Reads;
 
 use crate::value::Value;
 
@@ -41,9 +43,16 @@ use crate::value::Value;
 #[derive(Clone, Default)]
 pub struct Context {
     fields: OrdMap<Arc<str>, Value>,
+    beside: Option<Arc<Beside>>,
+}
+
+/// What few contexts have.
+#[derive(Clone, Default)]
+struct Beside {
     rules: Option<Arc<MergeRules>>,
     /// Where copies are counted, in a context that is isolated by copying.
     copies: Option<Arc<CopyCounts>>,
+    reads: Option<Arc<Reads>>,
 }
 
 impl Context {
@@ -55,7 +64,8 @@ impl Context {
     /// The same fields, whose concurrent writes combine as `rules` say.
     #[must_use]
     pub fn with_rules(mut self, rules: impl Into<Arc<MergeRules>>) -> Self {
-        self.rules = Some(rules.into());
+        let beside = self.beside.get_or_insert_default();
+        Arc::make_mut(beside).rules = Some(rules.into());
         self
     }
 
@@ -64,13 +74,53 @@ impl Context {
     pub fn emptied(&self) -> Self {
         Self {
             fields: OrdMap::new(),
-            rules: self.rules.clone(),
-            copies: self.copies.clone(),
+            beside: self.beside.clone(),
+        }
+    }
+
+    fn rules(&self) -> Option<&Arc<MergeRules>> {
+        self.beside.as_ref()?.rules.as_ref()
+    }
+
+    fn copies(&self) -> Option<&Arc<CopyCounts>> {
+        self.beside.as_ref()?.copies.as_ref()
+    }
+
+    fn reads(&self) -> Option<&Arc<Reads>> {
+        self.beside.as_ref()?.reads.as_ref()
+    }
+
+    /// The same context, of which and of whose forks it is noted from now on what is read.
+    pub fn watched(&self) -> (Self, Arc<Reads>) {
+        let reads = Arc::new(Reads::new(self.reads().cloned()));
+        let beside = Beside {
+            rules: self.rules().cloned(),
+            copies: self.copies().cloned(),
+            reads: Some(Arc::clone(&reads)),
+        };
+        let watched = Self {
+            fields: self.fields.clone(),
+            beside: Some(Arc::new(beside)),
+        };
+        (watched, reads)
+    }
+
+    /// Takes the fields of a fork in place of its own.
+    pub fn take_over(&mut self, fork: Self) {
+        self.fields = fork.fields;
+    }
+
+    fn note_whole(&self) {
+        if let Some(reads) = self.reads() {
+            reads.read_whole();
         }
     }
 
     /// A field's value.
     pub fn get(&self, field: &str) -> Option<&Value> {
+        if let Some(reads) = self.reads() {
+            reads.read(field);
+        }
         self.fields.get(field)
     }
 
@@ -86,16 +136,19 @@ impl Context {
 
     /// All fields in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Value)> {
+        self.note_whole();
         self.fields.iter()
     }
 
     /// How many fields there are.
     pub fn len(&self) -> usize {
+        self.note_whole();
         self.fields.len()
     }
 
     /// Whether there are no fields.
     pub fn is_empty(&self) -> bool {
+        self.note_whole();
         self.fields.is_empty()
     }
 
@@ -104,9 +157,14 @@ impl Context {
         self.fields.ptr_eq(&other.fields)
     }
 
+    /// Whether both have equal fields. It is not taken for reading them.
+    pub fn has_fields_of(&self, other: &Self) -> bool {
+        self.same(other) || self.fields == other.fields
+    }
+
     /// The fields as one map value.
     pub fn to_value(&self) -> Value {
-        let entries = self.fields.iter();
+        let entries = self.iter();
         Value::Map(Arc::new(
             entries
                 .map(|(name, value)| (Arc::clone(name), value.clone()))
@@ -128,8 +186,7 @@ impl FromIterator<(Arc<str>, Value)> for Context {
     fn from_iter<I: IntoIterator<Item = (Arc<str>, Value)>>(fields: I) -> Self {
         Self {
             fields: fields.into_iter().collect(),
-            rules: None,
-            copies: None,
+            beside: None,
         }
     }
 }
@@ -137,13 +194,15 @@ impl FromIterator<(Arc<str>, Value)> for Context {
 impl PartialEq for Context {
     /// Contexts are equal when their fields are.
     fn eq(&self, other: &Self) -> bool {
-        self.same(other) || self.fields == other.fields
+        self.note_whole();
+        other.note_whole();
+        self.has_fields_of(other)
     }
 }
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.fields.iter()).finish()
+        f.debug_map().entries(self.iter()).finish()
     }
 }
 
@@ -151,7 +210,7 @@ impl Serialize for Context {
     /// The fields; merge rules belong to the pipeline's definition and are not saved.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.fields.len()))?;
-        for (name, value) in &self.fields {
+        for (name, value) in self.iter() {
             map.serialize_entry(&**name, value)?;
         }
         map.end()

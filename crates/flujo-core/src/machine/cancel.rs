@@ -4,6 +4,7 @@
 use super::cursor::{Cursor, Next, Reply};
 use super::gate::{Ended, Gate};
 use super::{Answer, Command, Completion, Domain, Frame, Pending, State, Stop, Time, frame, gate};
+use crate::cache::Uncached;
 use crate::plan::{Kind, NodeId};
 use crate::usage::Usage;
 
@@ -34,16 +35,19 @@ impl<D: Domain> Cursor<'_, D> {
             | Reply::TimedOut(usage) => *usage,
             _ => Usage::ZERO,
         };
+        if let Reply::Miss(Some(lead)) = reply {
+            self.release(Some(lead.ticket), Uncached::Stopped);
+        }
         if let Some(opened) = self.state.stack.last().and_then(Frame::opened) {
             self.spend(opened.record, usage);
-            self.release(opened.node, reply, usage);
+            self.give_back(opened.node, reply, usage);
         }
         self.go_on_stopping()
     }
 
     /// Gives back what had been reserved for the agent's call, which has ended or will not be made. Nothing waits for
     /// the answer.
-    fn release(&mut self, node: NodeId, reply: &Reply<D>, actual: Usage) {
+    fn give_back(&mut self, node: NodeId, reply: &Reply<D>, actual: Usage) {
         let reserved = match self.state.stack.last() {
             Some(Frame::Step(step)) => step.holds_reservation(matches!(reply, Reply::Reserved)),
             _ => false,
@@ -94,6 +98,10 @@ impl<D: Domain> Cursor<'_, D> {
         while let Some(mut frame) = self.state.stack.pop() {
             if let Some(outer) = frame.take_outer() {
                 self.state.context = outer;
+            }
+            if let Frame::Step(step) = &mut frame {
+                let lead = step.take_lead();
+                self.release(lead, Uncached::Stopped);
             }
             if let Some(opened) = frame.opened() {
                 self.keep_unfinished(&frame, opened.record);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{Domain, Failure, Finish, LaneRecord, LimitBreach, Machine, Round, Status, Time};
+use crate::cache::Uncached;
 use crate::plan::NodeId;
 use crate::usage::Usage;
 
@@ -23,6 +24,11 @@ pub struct LaneId(pub u64);
 /// Names one question of one machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PauseId(pub u64);
+
+/// Names one result of a cached step that is being made, and that others may wait for: a host gives one to whoever is to
+/// make it, unlike any other that is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CacheTicket(pub u64);
 
 /// What a callable is called for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -44,6 +50,8 @@ pub enum Role {
     Apply,
     /// Writes the feedback of a failed step into the context.
     Persist,
+    /// Makes what stands for a cached step's input in keys. Called by hosts as part of a [`CacheGet`], never by machines.
+    CacheKey,
     /// Chooses a branch.
     Condition,
     /// Maps the input of the chosen branch.
@@ -197,8 +205,46 @@ pub struct Pause<D: Domain> {
     pub rejected: Option<Arc<Failure<D>>>,
 }
 
+/// A look for the result of a cached step, before its first attempt.
+#[derive(Debug, Clone)]
+pub struct CacheGet<D: Domain> {
+    /// Names it in its answer; it is cancelled as a call is.
+    pub call: CallId,
+    /// The step.
+    pub node: NodeId,
+    /// What the step was given.
+    pub input: D::Object,
+    /// The context as the step finds it.
+    pub context: D::Context,
+    /// When the answer must have come, if only because another run that makes the result takes its time; else
+    /// [`Event::TimedOut`] is the answer.
+    pub deadline: Option<Time>,
+}
+
+/// The result of a cached step, to be kept. Whoever waits for it is given it.
+#[derive(Debug, Clone)]
+pub struct CachePut<D: Domain> {
+    /// Names what was made; known to the host, unless it has been released meanwhile.
+    pub ticket: CacheTicket,
+    /// The step.
+    pub node: NodeId,
+    /// Its output.
+    pub output: D::Object,
+    /// What the step used to make it.
+    pub usage: Usage,
+}
+
+/// To make a result is this step's turn: others that want it wait.
+#[derive(Debug, Clone)]
+pub struct CacheLead<D: Domain> {
+    /// Names it when it is done, or given up.
+    pub ticket: CacheTicket,
+    /// The context for the step's attempts, equal to the one around them, when the host wants to see what they read.
+    pub context: Option<D::Context>,
+}
+
 /// What the machine asks of its host. Commands come in order; every one but `CancelCall`, `CancelSleep`, `CancelLane`,
-/// `Notify` and `Finish` is answered by an [`Event`].
+/// `CachePut`, `CacheRelease`, `Notify` and `Finish` is answered by an [`Event`].
 #[derive(Debug)]
 pub enum Command<D: Domain> {
     /// Call user code.
@@ -239,6 +285,17 @@ pub enum Command<D: Domain> {
         estimate: Usage,
         /// What was used.
         actual: Usage,
+    },
+    /// Look for the result of a cached step, answered by [`Event::CacheHit`] or [`Event::CacheMiss`].
+    CacheGet(CacheGet<D>),
+    /// Keep a result.
+    CachePut(CachePut<D>),
+    /// There is no result: let another one that waits for it have its turn.
+    CacheRelease {
+        /// Names what was to be made.
+        ticket: CacheTicket,
+        /// Why there is nothing to keep.
+        reason: Uncached,
     },
     /// Ask somebody outside, then send [`Event::Resumed`] or [`Event::Expired`].
     Pause(Pause<D>),
@@ -316,6 +373,26 @@ pub enum Event<D: Domain> {
     Reserved,
     /// The budget does not allow it.
     Refused(Arc<LimitBreach>),
+    /// A cached step's result was found.
+    CacheHit {
+        /// The look-up.
+        call: CallId,
+        /// The step's output.
+        output: D::Object,
+        /// What the step used when the result was made.
+        saved: Usage,
+        /// When.
+        at: Time,
+    },
+    /// A cached step has to run.
+    CacheMiss {
+        /// The look-up.
+        call: CallId,
+        /// What its result is to be kept by; `None` when it isn't to be kept.
+        lead: Option<CacheLead<D>>,
+        /// When.
+        at: Time,
+    },
     /// A question has been answered.
     Resumed {
         /// The question.
@@ -427,6 +504,8 @@ pub enum NoticeKind<D: Domain> {
     AttemptStarted,
     /// An attempt failed and another one or a fallback follows, or nothing.
     AttemptFailed(Arc<Failure<D>>),
+    /// The step's result was found in the cache, where it had been put by a step that used this.
+    CacheHit(Usage),
     /// The step's fallback begins.
     FallbackStarted,
     /// A step asked a question and waits.

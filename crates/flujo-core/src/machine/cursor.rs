@@ -7,10 +7,11 @@ use std::sync::Arc;
 use super::fault::{Fault, is_planted};
 use super::frame::{self, Frame, Opened};
 use super::{
-    Answer, Call, CallId, Command, Completion, Domain, Event, Failure, FailureKind, Finish, Input, LaneId,
-    LanePlace, Machine, Mark, Notice, NoticeKind, Outcome, PauseId, Pending, Record, Role, State, Status,
-    Stop, Time, TimerId, gate, human,
+    Answer, CacheLead, Call, CallId, Command, Completion, Domain, Event, Failure, FailureKind, Finish, Input,
+    LaneId, LanePlace, Machine, Mark, Notice, NoticeKind, Outcome, PauseId, Pending, Record, Role, State,
+    Status, Stop, Time, TimerId, gate, human,
 };
+use crate::cache::Uncached;
 use crate::plan::{NodeId, Plan};
 use crate::usage::Usage;
 
@@ -34,6 +35,8 @@ pub(super) enum Reply<D: Domain> {
     Woke,
     Reserved,
     Refused(Arc<super::LimitBreach>),
+    Hit(D::Object, Usage),
+    Miss(Option<CacheLead<D>>),
     Lane(LaneId, Box<Finish<D>>),
 }
 
@@ -148,6 +151,24 @@ impl<D: Domain> Cursor<'_, D> {
                     Event::Refused(breach) => self.reply(Reply::Refused(breach)),
                     _ => self.reply(Reply::Reserved),
                 }
+            }
+            Event::CacheHit {
+                call,
+                output,
+                saved,
+                at,
+            } => {
+                if !self.take_call(call, at) {
+                    return;
+                }
+                self.reply(Reply::Hit(output, saved))
+            }
+            Event::CacheMiss { call, lead, at } => {
+                if !self.take_call(call, at) {
+                    self.release(lead.map(|lead| lead.ticket), Uncached::Stopped);
+                    return;
+                }
+                self.reply(Reply::Miss(lead))
             }
             Event::Resumed { pause, answer, at } => {
                 if !self.take_pause(pause, at) {
@@ -390,6 +411,12 @@ impl<D: Domain> Cursor<'_, D> {
                 (status, NoticeKind::StepStopped { status, failure })
             }
         };
+        if let Completion::Stopped(_) = completion
+            && let Some(Frame::Step(step)) = self.state.stack.last_mut()
+        {
+            let lead = step.take_lead();
+            self.release(lead, Uncached::Stopped);
+        }
         if let Some(record) = self.record(opened.record) {
             match completion {
                 Completion::Success(output) => record.output = Some(output.clone()),

@@ -16,6 +16,9 @@ pub trait Domain: Clone + Debug + 'static {
     /// A context that starts equal to `context` and whose writes `context` does not see.
     fn fork(context: &Self::Context) -> Self::Context;
 
+    /// Whether nothing has been written to `view`, a fork of `base`, that `base` hasn't too.
+    fn is_unwritten(base: &Self::Context, view: &Self::Context) -> bool;
+
     /// Makes the writes of `view`, a fork of `base` or a later state of one, part of `base`. Writes nothing when it
     /// fails.
     ///

@@ -23,6 +23,10 @@ pub enum Fault {
     LoopRunsOver,
     /// A question that has been answered is asked again.
     AnsweredAskedAgain,
+    /// A step that fails does not say that it makes no result.
+    LeadForgotten,
+    /// The result of a step that wrote something by itself is kept.
+    WrittenResultKept,
 }
 
 #[cfg(feature = "planted-faults")]

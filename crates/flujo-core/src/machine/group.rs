@@ -153,6 +153,6 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
             let failure = cursor.late(node, 0);
             cursor.end_top(Completion::Failed(Arc::new(failure)))
         }
-        Reply::Woke | Reply::Reserved | Reply::Refused(_) => Next::Wait,
+        Reply::Woke | Reply::Reserved | Reply::Refused(_) | Reply::Hit(..) | Reply::Miss(_) => Next::Wait,
     }
 }

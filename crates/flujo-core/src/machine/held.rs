@@ -81,6 +81,11 @@ fn visit_command<D: Domain>(command: &Command<D>, visit: Visitor<'_, D>) {
                 Input::Outcome(outcome) => visit_outcome(outcome, visit),
             }
         }
+        Command::CacheGet(get) => {
+            visit(Held::Context(&get.context));
+            visit(Held::Object(&get.input));
+        }
+        Command::CachePut(put) => visit(Held::Object(&put.output)),
         Command::Spawn { machine, .. } => machine.visit(visit),
         Command::Pause(pause) => visit(Held::Object(&pause.question)),
         Command::Finish(finish) => finish.visit(visit),

@@ -76,6 +76,9 @@ pub struct Details<D: Domain> {
     pub branch: Option<Arc<str>>,
     /// How a loop ended.
     pub loop_end: Option<LoopEnd>,
+    /// Of a step whose result was found in the cache: what had been used to make it. The step itself made no attempt.
+    #[serde(default)]
+    pub saved: Option<Usage>,
     /// The lanes of a parallel step or map, in declared order. They are saved with the history they belong to.
     #[serde(skip)]
     pub lanes: Arc<Vec<LaneRecord<D>>>,
@@ -147,6 +150,7 @@ impl<D: Domain> Default for Details<D> {
             rejections: Vec::new(),
             branch: None,
             loop_end: None,
+            saved: None,
             lanes: Arc::default(),
         }
     }

@@ -4,6 +4,7 @@
 //! A run is a stack of small frames, one for each node that has begun and not ended. Each construct is one file with
 //! the same few functions: `enter`, `child_finished`, `answered`. No construct knows another.
 
+mod cached;
 mod cancel;
 mod command;
 mod conditional;
@@ -39,8 +40,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use command::{
-    Answer, Call, CallId, Chosen, Command, Event, HookPoint, Input, LaneId, Notice, NoticeKind, Pause,
-    PauseId, Role, TimerId,
+    Answer, CacheGet, CacheLead, CachePut, CacheTicket, Call, CallId, Chosen, Command, Event, HookPoint,
+    Input, LaneId, Notice, NoticeKind, Pause, PauseId, Role, TimerId,
 };
 pub use domain::Domain;
 pub use failure::{Failure, FailureKind, LimitBreach, LimitKind, RetryAdvice};
@@ -199,6 +200,12 @@ impl<D: Domain> Clone for Command<D> {
                 estimate: *estimate,
                 actual: *actual,
             },
+            Self::CacheGet(get) => Self::CacheGet(get.clone()),
+            Self::CachePut(put) => Self::CachePut(put.clone()),
+            Self::CacheRelease { ticket, reason } => Self::CacheRelease {
+                ticket: *ticket,
+                reason: *reason,
+            },
             Self::Notify(notice) => Self::Notify(notice.clone()),
             Self::Took { node, latency } => Self::Took {
                 node: *node,
@@ -299,10 +306,12 @@ impl<D: Domain> Machine<D> {
     }
 
     /// The run that `state` was saved from, which goes on at `now`: what was under way when it was saved is asked for
-    /// again. Timers and deadlines keep what remained of them. Lanes that were running are the host's to restore; the
+    /// again. Timers and deadlines keep what remained of them. A cached step that was under way goes on without its result
+    /// being kept. Lanes that were running are the host's to restore; the
     /// machine waits for their end as before.
     pub fn restore(plan: Arc<Plan<D::Callable>>, mut state: State<D>, now: Time) -> Self {
         state.shift_time(now);
+        state.forget_leads();
         let mut machine = Self {
             plan,
             state,

@@ -263,7 +263,7 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
             let kind = failure.kind;
             cursor.fail_top(failure, kind)
         }
-        Reply::Woke | Reply::Reserved | Reply::Refused(_) => Next::Wait,
+        Reply::Woke | Reply::Reserved | Reply::Refused(_) | Reply::Hit(..) | Reply::Miss(_) => Next::Wait,
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Pipeline;
 use crate::config::OptimizationConfigError;
-use crate::plan::{Fingerprint, Kind, Node, NodeId, Plan, construct_in};
+use crate::plan::{Fingerprint, Kind, Node, NodeId, Plan, construct_in, identify};
 
 /// Why a pipeline cannot run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -129,6 +129,7 @@ impl<C> Pipeline<C> {
             Some(Kind::Sequence(children)) if children.is_empty() => return Err(CompileError::Empty(name)),
             _ => {}
         }
+        identify(&mut self.nodes);
         let fingerprint = Fingerprint::of(&self.nodes, root);
         Ok(Plan {
             plain_successors: plain_successors(&self.nodes),

@@ -20,6 +20,7 @@ impl<C> Node<C> {
             (Kind::Step(step), Role::Validator) => step.validators.get(at),
             (Kind::Step(step), Role::Apply) => step.apply.as_ref(),
             (Kind::Step(step), Role::Persist) => step.persist.as_ref(),
+            (Kind::Step(step), Role::CacheKey) => step.cache.as_ref()?.key.as_ref(),
             (Kind::Conditional(node), Role::Condition) => Some(&node.condition),
             (Kind::Conditional(node), Role::BranchInput) => node.input_mapper.as_ref(),
             (Kind::Conditional(node), Role::BranchOutput) => node.output_mapper.as_ref(),
@@ -57,7 +58,10 @@ impl<C> Node<C> {
         };
         let single = match &self.kind {
             Kind::Sequence(_) => [None; 4],
-            Kind::Step(step) => [step.agent(), step.apply.as_ref(), step.persist.as_ref(), None],
+            Kind::Step(step) => {
+                let key = step.cache.as_ref().and_then(|cache| cache.key.as_ref());
+                [step.agent(), step.apply.as_ref(), step.persist.as_ref(), key]
+            }
             Kind::Conditional(node) => {
                 let (before, after) = (node.input_mapper.as_ref(), node.output_mapper.as_ref());
                 [Some(&node.condition), before, after, None]

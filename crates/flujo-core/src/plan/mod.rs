@@ -1,5 +1,6 @@
 //! What is known about a pipeline before it runs: flat nodes with ids, immutable, shared by all runs.
 
+mod cached;
 mod callable;
 mod fingerprint;
 mod node;
@@ -8,10 +9,12 @@ mod shown;
 use std::sync::Arc;
 
 use crate::config::OptimizationConfig;
+pub(crate) use cached::identify;
 pub use fingerprint::Fingerprint;
 pub use node::{
-    Backoff, ConditionalNode, GroupNode, GuardNode, HumanNode, IterationFailure, Kind, LaneFailure, LoopNode,
-    MapNode, Node, NodeId, ParallelNode, Policy, Rejection, Router, State, StatesNode, StepNode, Work,
+    Backoff, CachedStep, ConditionalNode, GroupNode, GuardNode, HumanNode, IterationFailure, Kind,
+    LaneFailure, LoopNode, MapNode, Node, NodeId, ParallelNode, Policy, Rejection, Router, State, StatesNode,
+    StepNode, Work,
 };
 
 /// A compiled pipeline. Made by [`crate::pipeline::Pipeline::compile`].

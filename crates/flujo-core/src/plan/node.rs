@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cache::{CacheKey, CachePolicy, StepIdentity};
 use crate::config::OptimizationConfig;
 use crate::usage::{Usage, UsageLimits};
 
@@ -189,6 +190,33 @@ pub struct StepNode<C> {
     pub estimate: Usage,
     /// What the step may use, all its attempts together.
     pub limits: Option<UsageLimits>,
+    /// How its results are kept, of a step that is declared cacheable.
+    pub cache: Option<Box<CachedStep<C>>>,
+}
+
+/// What is known of a step whose results are kept.
+#[derive(Debug, Clone)]
+pub struct CachedStep<C> {
+    /// For how long, and what they depend on.
+    pub policy: CachePolicy,
+    /// What tells the step apart from others.
+    pub identity: StepIdentity,
+    /// Makes what stands for an input in keys, where inputs can't be hashed as they are.
+    pub key: Option<C>,
+    /// What all keys of the step begin with: its identity, name and structure. Found out by `compile`.
+    pub base: CacheKey,
+}
+
+impl<C> CachedStep<C> {
+    /// Results kept as `policy` says, of the step that `identity` names.
+    pub fn new(policy: CachePolicy, identity: StepIdentity) -> Self {
+        Self {
+            policy,
+            identity,
+            key: None,
+            base: CacheKey(0),
+        }
+    }
 }
 
 impl<C> StepNode<C> {
@@ -212,6 +240,7 @@ impl<C> StepNode<C> {
             fallback: None,
             estimate: Usage::ZERO,
             limits: None,
+            cache: None,
         }
     }
 
@@ -231,6 +260,7 @@ impl<C> StepNode<C> {
             fallback: _,
             estimate: _,
             limits,
+            cache,
         } = self;
         let callables = [prompt_processors, output_processors, plugins, validators];
         matches!(work, Work::Call(_))
@@ -238,6 +268,7 @@ impl<C> StepNode<C> {
             && apply.is_none()
             && policy.timeout.is_none()
             && limits.is_none()
+            && cache.is_none()
     }
 }
 

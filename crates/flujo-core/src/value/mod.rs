@@ -3,6 +3,7 @@
 //! A step hands its output to the next one as it is: values are shared, never serialised on the way. What must be
 //! saved goes through the value's [`TypeCodec`].
 
+mod canonical;
 mod codec;
 mod convert;
 mod json;
@@ -11,6 +12,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+pub use canonical::Unhashable;
 pub use codec::{CodecError, TypeCodec};
 pub use convert::{from_value, to_value};
 

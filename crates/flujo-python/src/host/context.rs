@@ -131,6 +131,22 @@ impl ContextCell {
         }
     }
 
+    /// Whether this is a fork, or a fork of one, that nobody has looked at.
+    pub(crate) fn is_untouched_fork_of(&self, base: &Arc<Self>) -> bool {
+        let mut cell = self;
+        loop {
+            match &cell.source {
+                Source::Fork(of) if cell.object.get().is_none() => {
+                    if Arc::ptr_eq(of, base) {
+                        return true;
+                    }
+                    cell = of;
+                }
+                _ => return false,
+            }
+        }
+    }
+
     /// The context object itself, made now if nobody has looked before.
     pub(crate) fn object<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         if let Some(object) = self.object.get() {

@@ -22,6 +22,11 @@ impl Domain for Python3 {
         Arc::new(ContextCell::fork_of(context))
     }
 
+    fn is_unwritten(base: &Self::Context, view: &Self::Context) -> bool {
+        // What somebody has looked at, somebody may have written to.
+        Arc::ptr_eq(base, view) || view.is_untouched_fork_of(base)
+    }
+
     fn commit(base: &mut Self::Context, view: Self::Context) -> Result<(), machine::Failure<Self>> {
         if Arc::ptr_eq(base, &view) {
             return Ok(());

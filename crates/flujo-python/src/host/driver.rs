@@ -375,6 +375,11 @@ impl Driver {
             Command::Took { node, latency } => {
                 self.shared.took(py, self.machine.lane(), node, latency)?;
             }
+            Command::CacheGet(get) => {
+                let (call, at) = (get.call, self.shared.now(py));
+                self.machine.handle(Event::CacheMiss { call, lead: None, at });
+            }
+            Command::CachePut(_) | Command::CacheRelease { .. } => {}
             Command::CancelCall(_) | Command::Notify(_) | Command::Call(_) | Command::Finish(_) => {}
         }
         Ok(())

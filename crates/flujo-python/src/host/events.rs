@@ -32,7 +32,7 @@ pub(crate) fn tell(
         NoticeKind::StepFinished => "step_finished",
         NoticeKind::StepFailed(_) | NoticeKind::StepStopped { .. } => "step_failed",
         // The fallback is a step with events of its own; a question is told when it is put.
-        NoticeKind::FallbackStarted | NoticeKind::Paused => return Ok(()),
+        NoticeKind::FallbackStarted | NoticeKind::CacheHit(_) | NoticeKind::Paused => return Ok(()),
     };
     let data = match &notice.kind {
         NoticeKind::AttemptFailed(failure) => Some(failure.to_string().into_pyobject(py)?.into_any()),
@@ -55,6 +55,7 @@ pub(crate) fn log(
         NoticeKind::StepStarted => ("step_started", None),
         NoticeKind::AttemptStarted => ("attempt_started", None),
         NoticeKind::AttemptFailed(failure) => ("attempt_failed", Some(failure)),
+        NoticeKind::CacheHit(_) => ("cache_hit", None),
         NoticeKind::FallbackStarted => ("fallback_started", None),
         NoticeKind::Paused => ("paused", None),
         NoticeKind::Resumed => ("resumed", None),

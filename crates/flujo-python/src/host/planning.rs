@@ -226,6 +226,7 @@ impl PlanBuilder {
                 ..Usage::new(cost, expected_tokens.unwrap_or(0))
             },
             limits: usage_limits.map(limits_of).transpose()?,
+            cache: None,
         };
         self.add(object, deadline_s, |pipeline| pipeline.step(name, step))
     }

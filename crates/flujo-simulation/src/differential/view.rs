@@ -164,7 +164,13 @@ pub fn called_for(role: Role) -> Option<&'static str> {
         Role::Accept => "accept",
         Role::DefaultAnswer => "default_answer",
         Role::Describe => "describe",
-        Role::NextItem | Role::Apply | Role::Persist | Role::Inherit | Role::Merge | Role::Collect => {
+        Role::CacheKey
+        | Role::NextItem
+        | Role::Apply
+        | Role::Persist
+        | Role::Inherit
+        | Role::Merge
+        | Role::Collect => {
             return None;
         }
     })
@@ -230,6 +236,7 @@ fn event_name(kind: &NoticeKind<Simulated>) -> &'static str {
         NoticeKind::StepStarted => "step_started",
         NoticeKind::AttemptStarted => "attempt_started",
         NoticeKind::AttemptFailed(_) => "attempt_failed",
+        NoticeKind::CacheHit(_) => "cache_hit",
         NoticeKind::FallbackStarted => "fallback_started",
         NoticeKind::Paused => "paused",
         NoticeKind::Resumed => "resumed",

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
+use crate::case::{CachedBy, StepSpec, retries};
 use crate::script::{Act, Does, Script};
 use crate::{Case, Context, Object, Schedule, Spec};
 
@@ -22,7 +23,26 @@ const PARTS: u32 = 32;
 
 /// Any case.
 pub fn case() -> impl Strategy<Value = Case> {
-    (spec(), hooks(), limits(), deadline(6), schedule(), any::<bool>()).prop_map(
+    case_of(spec())
+}
+
+/// A case in which several steps at once, and again after them, want the same result of the cache.
+pub fn crowd() -> impl Strategy<Value = Case> {
+    let asks = flow::human().prop_map(|human| StepSpec {
+        body: Some(Box::new(human)),
+        policy: retries(0),
+        ..StepSpec::default()
+    });
+    let wants = prop_oneof![5 => step::step(), 1 => step::hanging_step(), 1 => asks].prop_map(|mut step| {
+        step.cached = Some(CachedBy::Nothing);
+        Spec::Step(Box::new(step))
+    });
+    let crowd = construct::parallel(wants.boxed());
+    case_of(prop::collection::vec(crowd, 1..3).prop_map(Spec::Sequence))
+}
+
+fn case_of(spec: impl Strategy<Value = Spec>) -> impl Strategy<Value = Case> {
+    (spec, hooks(), limits(), deadline(6), schedule(), any::<bool>()).prop_map(
         |(mut pipeline, hook, limits, deadline, schedule, list)| {
             name::everything(&mut pipeline);
             Case {
@@ -86,6 +106,7 @@ fn schedule() -> impl Strategy<Value = Schedule> {
         seed,
         cancel_after,
         cancel_asked,
+        faulty_cache: true,
         ..Schedule::default()
     })
 }

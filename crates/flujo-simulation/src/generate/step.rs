@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::call::{act, agent, aside, judge, processor};
 use super::deadline;
 use crate::Spec;
-use crate::case::{StepSpec, retries};
+use crate::case::{CachedBy, StepSpec, retries};
 use crate::script::{Does, Script};
 
 pub(super) fn step() -> BoxedStrategy<StepSpec> {
@@ -33,13 +33,15 @@ pub(super) fn step() -> BoxedStrategy<StepSpec> {
         policy,
         deadline(12),
         0..6_u64,
+        prop::option::weighted(0.3, prop_oneof![Just(CachedBy::Input), Just(CachedBy::Nothing)]),
     )
         .prop_map(
-            |(agent, plain, around, (max_retries, timeout, backoff), deadline, estimate)| {
+            |(agent, plain, around, (max_retries, timeout, backoff), deadline, estimate, cached)| {
                 let mut spec = StepSpec {
                     agent,
                     policy: retries(max_retries),
                     deadline,
+                    cached,
                     ..StepSpec::default()
                 };
                 spec.policy.timeout = timeout.map(Duration::from_nanos);
@@ -91,6 +93,7 @@ pub(super) fn with_body(inner: BoxedStrategy<Spec>) -> BoxedStrategy<Spec> {
         .prop_map(|(mut step, body, fallback)| {
             step.agent = Script::default();
             step.body = Some(Box::new(body));
+            step.cached = step.cached.map(|_| CachedBy::Input);
             step.fallback = fallback.map(Box::new);
             Spec::Step(Box::new(step))
         })

@@ -7,7 +7,7 @@ use flujo_core::machine::{NoticeKind, Outcome, Stop};
 use flujo_core::plan::Kind;
 use flujo_core::usage::Usage;
 
-use super::{Check, Part, Subject};
+use super::{Begun, Check, Part, Subject};
 use crate::trace::place;
 
 /// What was told of one record.
@@ -76,12 +76,17 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// When each attempt began.
-    pub(super) fn begun_attempts(&mut self) {
-        for told in &self.ran.trace.notices {
-            if matches!(told.notice.kind, NoticeKind::AttemptStarted) {
-                let of = (place(told.lane.as_deref()), told.notice.record);
-                self.attempts.entry(of).or_default().push(told.notice.at);
+    /// When each attempt and each record began.
+    pub(super) fn beginnings(&mut self) {
+        for (turn, told) in self.ran.trace.notices.iter().enumerate() {
+            let of = (place(told.lane.as_deref()), told.notice.record);
+            match told.notice.kind {
+                NoticeKind::AttemptStarted => {
+                    let at = told.notice.at;
+                    self.attempts.entry(of).or_default().push(Begun { turn, at });
+                }
+                NoticeKind::StepStarted => drop(self.begun.insert(of, turn)),
+                _ => {}
             }
         }
     }

@@ -69,12 +69,13 @@ impl Stage {
 
 /// How far the calls of an attempt came, or the call that stands in no right place.
 fn follow<'a>(
+    first: Stage,
     step: &StepNode<Callable>,
     body: bool,
     calls: &[&'a CallTrace],
 ) -> Result<Stage, &'a CallTrace> {
     let mut rejected = false;
-    let mut stage = Stage::Prompt(0).settled(step, rejected, body);
+    let mut stage = first;
     for call in calls {
         if stage.calls() != Some((call.role, call.index)) {
             return Err(call);
@@ -118,13 +119,16 @@ fn step_wrong(subject: &Subject<'_, '_>, step: &StepNode<Callable>) -> Option<St
     if !calls.is_sorted_by_key(|call| call.attempt) {
         return Some("its attempts ran at the same time".to_owned());
     }
-    let mut last = Stage::Prompt(0).settled(step, false, body);
+    let hit = subject.hit();
+    // A step whose result was found only writes it, outside of any attempt.
+    let first = if hit { Stage::Apply } else { Stage::Prompt(0) }.settled(step, false, body);
+    let mut last = first;
     for attempt in calls.chunk_by(|one, two| one.attempt == two.attempt) {
         let number = attempt[0].attempt;
-        if number == 0 || number > record.attempts {
+        if (number == 0) != hit || number > record.attempts {
             return Some(format!("made attempt {number}, not {}", record.attempts));
         }
-        match follow(step, body, attempt) {
+        match follow(first, step, body, attempt) {
             Ok(stage) if number == record.attempts => last = stage,
             Ok(_) => {}
             Err(call) => {
@@ -143,7 +147,7 @@ fn step_wrong(subject: &Subject<'_, '_>, step: &StepNode<Callable>) -> Option<St
     if by_itself && last != Stage::Done {
         return Some(format!("succeeded, but its last attempt came to {last:?} only"));
     }
-    if by_itself && failures + 1 != record.attempts as usize {
+    if by_itself && failures + usize::from(!hit) != record.attempts as usize {
         return Some(format!(
             "succeeded after {failures} failed attempts, not on its next"
         ));

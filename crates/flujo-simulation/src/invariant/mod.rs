@@ -3,6 +3,7 @@
 //! hold, lanes stand in declared order, siblings of a failed lane are stopped, and questions are asked once.
 
 mod books;
+mod cached;
 mod calls;
 mod context;
 mod lanes;
@@ -21,6 +22,7 @@ use crate::{Callable, Ran, Simulated};
 pub fn broken(plan: &Plan<Callable>, ran: &Ran) -> Vec<String> {
     let mut check = Check::new(plan, ran);
     check.nothing_left();
+    check.cache();
     check.histories();
     check.notices();
     check.context();
@@ -35,13 +37,22 @@ struct Check<'a> {
     /// Questions by lane and record, each as often as it was asked.
     pauses: BTreeMap<(String, u32), Vec<&'a PauseTrace>>,
     /// When each attempt of a record began.
-    attempts: BTreeMap<(String, u32), Vec<Time>>,
+    attempts: BTreeMap<(String, u32), Vec<Begun>>,
+    /// After how many notices each record began.
+    begun: BTreeMap<(String, u32), usize>,
     lane_ends: BTreeMap<String, Time>,
     hooks: bool,
     /// Fields whose writes may be in the final context, and those that must be.
     allowed: BTreeSet<&'a str>,
     required: BTreeSet<&'a str>,
     broken: Vec<String>,
+}
+
+/// The beginning of an attempt.
+struct Begun {
+    /// How many notices came before it.
+    turn: usize,
+    at: Time,
 }
 
 /// What becomes of writes into a context: whether the final context may hold them, and whether it must.
@@ -123,6 +134,12 @@ impl Subject<'_, '_> {
         self.record.status == Status::Succeeded
     }
 
+    /// Whether its result was found in the cache.
+    fn hit(&self) -> bool {
+        let details = self.record.details.as_ref();
+        details.is_some_and(|details| details.saved.is_some())
+    }
+
     fn fallback(&self) -> Option<u32> {
         let details = self.record.details.as_ref()?;
         Some(details.fallback.as_ref()?.0)
@@ -151,6 +168,7 @@ impl<'a> Check<'a> {
             calls,
             pauses,
             attempts: BTreeMap::new(),
+            begun: BTreeMap::new(),
             lane_ends: ends.map(|(lane, at)| (place(Some(lane)), *at)).collect(),
             hooks: ran.trace.calls.iter().any(hook),
             allowed: BTreeSet::new(),
@@ -165,7 +183,7 @@ impl<'a> Check<'a> {
     }
 
     fn histories(&mut self) {
-        self.begun_attempts();
+        self.beginnings();
         let whole = Kept {
             may: true,
             must: true,
@@ -208,6 +226,7 @@ impl<'a> Check<'a> {
             subject.runs = self.runs(&subject);
             self.own(&subject);
             self.usage(&subject);
+            self.cached(&subject);
             self.attempts_told(&subject);
             self.call_order(&subject);
             self.late(&subject);
@@ -261,7 +280,7 @@ impl<'a> Check<'a> {
                 format!("`{name}` works on after its deadline"),
             );
         }
-        let begins_late = |at: &Time| *at >= deadline;
+        let begins_late = |begun: &Begun| begun.at >= deadline;
         let key = (subject.part.lane.clone(), subject.at);
         if self
             .attempts
@@ -297,11 +316,17 @@ impl<'a> Check<'a> {
             return None;
         }
         let children = &subject.part.below[subject.at as usize];
-        let begins = subject.part.record(children[run.places.start]).started;
-        let key = (subject.part.lane.clone(), subject.at);
-        let begun = self.attempts.get(&key)?.iter().rev();
-        let attempt = begun.into_iter().find(|at| **at <= begins)?;
-        Some(attempt.saturating_add(timeout))
+        let first = children[run.places.start];
+        let (lane, begins) = (&subject.part.lane, subject.part.record(first).started);
+        // Of attempts that began at the very time of the run it is told by what came first, if the run was told of.
+        let told = self.begun.get(&(lane.clone(), first));
+        let before = |attempt: &&Begun| match told {
+            Some(told) => attempt.turn < *told,
+            None => attempt.at <= begins,
+        };
+        let attempts = self.attempts.get(&(lane.clone(), subject.at))?;
+        let attempt = attempts.iter().rev().find(before)?;
+        Some(attempt.at.saturating_add(timeout))
     }
 }
 

@@ -263,7 +263,7 @@ fn ends_wrong(subject: &Subject<'_, '_>, runs: &[Run]) -> Option<String> {
         Kind::Step(step) => {
             let bodies = runs.iter().filter(|run| run.what == What::Body).count();
             let falls_back = last.is_some_and(|run| run.what == What::Fallback);
-            let needs = has_body(subject.kind) || falls_back;
+            let needs = has_body(subject.kind) && !subject.hit() || falls_back;
             (subject.succeeded() && (needs && !succeeded || falls_back != subject.fallback().is_some()))
                 || bodies > attempts
                 || step.fallback.is_none() && falls_back

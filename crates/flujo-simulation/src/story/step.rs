@@ -6,7 +6,7 @@ use flujo_core::plan::{Backoff, Rejection};
 use flujo_core::usage::{Cost, UsageLimits};
 
 use super::MILLISECOND;
-use crate::case::{StepSpec, retries};
+use crate::case::{CachedBy, StepSpec, retries};
 use crate::{Act, Does, Object, OnCancel, Script, Spec, Write};
 
 /// A step under construction. What is said of the call holds for every attempt, unless said otherwise.
@@ -35,6 +35,12 @@ pub fn step(name: &str) -> Step {
 }
 
 impl Step {
+    /// Its results are kept.
+    pub fn cached(mut self, by: CachedBy) -> Self {
+        self.spec.cached = Some(by);
+        self
+    }
+
     /// Gives this value.
     pub fn returns(mut self, value: impl Into<Object>) -> Self {
         self.act.does = Does::Return(value.into());

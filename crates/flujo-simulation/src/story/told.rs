@@ -263,6 +263,7 @@ fn label(kind: &NoticeKind<Simulated>) -> &'static str {
         NoticeKind::StepStarted => "started",
         NoticeKind::AttemptStarted => "attempt",
         NoticeKind::AttemptFailed(_) => "attempt failed",
+        NoticeKind::CacheHit(_) => "cache hit",
         NoticeKind::FallbackStarted => "fallback",
         NoticeKind::Paused => "paused",
         NoticeKind::Resumed => "resumed",

@@ -166,6 +166,11 @@ impl Driver {
                 let settled = meter.map(|meter| meter.settle(step, estimate, actual));
                 self.answer_budget(settled);
             }
+            Command::CacheGet(get) => {
+                let (call, at) = (get.call, self.shared.now());
+                self.machine.handle(Happened::CacheMiss { call, lead: None, at });
+            }
+            Command::CachePut(_) | Command::CacheRelease { .. } => {}
             Command::Pause(pause) => self.ask(pause),
             Command::Notify(notice) => self.notify(notice),
             Command::Took { node, latency } => {

@@ -44,6 +44,11 @@ pub enum EventKind {
         /// What the attempts so far have used.
         usage: Usage,
     },
+    /// The step's result was found in the cache; no attempt is made.
+    CacheHit {
+        /// What had been used to make it.
+        saved: Usage,
+    },
     /// All attempts failed, and the fallback begins.
     FallbackStarted,
     /// A step asks somebody outside and waits.
@@ -94,6 +99,7 @@ impl Event {
                 NoticeKind::StepStarted => EventKind::StepStarted,
                 NoticeKind::AttemptStarted => EventKind::AttemptStarted,
                 NoticeKind::AttemptFailed(failure) => EventKind::AttemptFailed { failure, usage },
+                NoticeKind::CacheHit(saved) => EventKind::CacheHit { saved },
                 NoticeKind::FallbackStarted => EventKind::FallbackStarted,
                 NoticeKind::Paused => return None,
                 NoticeKind::Resumed => EventKind::Resumed,
@@ -151,6 +157,7 @@ impl EventKind {
             Self::AttemptStarted => "attempt_started",
             Self::Chunk(_) => "chunk",
             Self::AttemptFailed { .. } => "attempt_failed",
+            Self::CacheHit { .. } => "cache_hit",
             Self::FallbackStarted => "fallback_started",
             Self::Paused(_) => "paused",
             Self::Resumed => "resumed",
@@ -202,6 +209,7 @@ pub(super) fn trace(shared: &Shared, lane: Option<&LanePlace>, notice: &Notice<T
         NoticeKind::AttemptFailed(failure) => {
             emit!(debug, "attempt failed", error_type = &*failure.error_type);
         }
+        NoticeKind::CacheHit(_) => emit!(debug, "cache hit"),
         NoticeKind::FallbackStarted => emit!(debug, "fallback started"),
         NoticeKind::Paused => emit!(debug, "paused"),
         NoticeKind::Resumed => emit!(debug, "resumed"),

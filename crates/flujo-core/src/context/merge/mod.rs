@@ -99,8 +99,7 @@ impl Context {
     fn with_fields_of(&self, branch: &Self) -> Self {
         Self {
             fields: branch.fields.clone(),
-            rules: self.rules.clone(),
-            copies: self.copies.clone(),
+            beside: self.beside.clone(),
         }
     }
 }
@@ -118,12 +117,12 @@ impl Merge<'_> {
         field: &str,
         writes: &[Write<'_>],
     ) -> Result<Option<Value>, MergeConflict> {
-        let before = base.get(field);
+        let before = base.fields.get(field);
         let mut path = field.to_owned();
         if writes.len() == 1 {
             return self.place(&mut path, before, writes);
         }
-        let rules = base.rules.as_deref();
+        let rules = base.rules().map(AsRef::as_ref);
         let value = match rules.and_then(|rules| rules.of(field)) {
             Some(rule) => self.by_rule(rule, field, before, writes)?,
             None => self.place(&mut path, before, writes)?,

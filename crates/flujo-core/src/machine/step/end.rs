@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::body::body_finished;
+use super::cached::keep;
 use super::{Made, Stage, ask, begin_attempt};
+use crate::cache::Uncached;
 use crate::machine::cursor::{Cursor, Next};
 use crate::machine::fault::{Fault, is_planted};
 use crate::machine::frame::top;
@@ -27,6 +29,9 @@ pub(super) fn succeed<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
         Made::Value(value) => value,
         Made::Nothing => frame.input.clone(),
     };
+    if let Some(ticket) = frame.take_lead() {
+        keep(cursor, ticket, &output);
+    }
     let completion = Completion::Success(output);
     cursor.close(opened, &completion);
     Next::Return(completion)
@@ -76,6 +81,10 @@ pub(super) fn attempt_failed<D: Domain>(cursor: &mut Cursor<'_, D>, failure: Fai
 pub(super) fn give_up<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     let too_late = cursor.too_late();
     let next_record = u32::try_from(cursor.state.history.records.len()).unwrap_or(u32::MAX);
+    let (frame, _) = top!(cursor, Step);
+    let lead = frame.take_lead();
+    let lead = lead.filter(|_| !is_planted(Fault::LeadForgotten));
+    cursor.release(lead, Uncached::Failed);
     let (frame, step) = top!(cursor, Step);
     frame.view = None;
     let (opened, attempt) = (frame.opened, frame.attempt);

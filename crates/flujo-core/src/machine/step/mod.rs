@@ -2,6 +2,7 @@
 //! retries, backoff, time limits and a fallback.
 
 mod body;
+mod cached;
 mod end;
 mod limits;
 mod reply;
@@ -12,10 +13,14 @@ use serde::{Deserialize, Serialize};
 
 use super::cursor::{Ask, Cursor, Next, nanoseconds};
 use super::frame::{Frame, Opened, top};
-use super::{Command, Domain, Failure, FailureKind, Held, Input, NoticeKind, Pending, Role, Time};
-use crate::plan::{NodeId, Rejection, StepNode, Work};
+use super::{
+    CacheLead, CacheTicket, Command, Domain, Failure, FailureKind, Held, Input, NoticeKind, Pending, Role,
+    Time,
+};
+use crate::plan::{Kind, NodeId, Rejection, StepNode, Work};
 use crate::usage::Usage;
 use body::enter_body;
+use cached::{ask_cache, look_up, reach_apply};
 use end::{attempt_failed, succeed};
 use limits::reach_agent;
 
@@ -41,6 +46,9 @@ pub(super) struct StepFrame<D: Domain> {
     failure: Option<Arc<Failure<D>>>,
     /// Apart, so that the frame of a step without them stays small.
     pub(super) details: Option<Box<AttemptDetails<D>>>,
+    /// What the result is to be kept by. It is not saved: who waited for it has long gone when a saved run goes on.
+    #[serde(skip)]
+    lead: Option<Box<CacheLead<D>>>,
 }
 
 /// What the attempt has made of its input so far.
@@ -78,6 +86,8 @@ struct Redirect<O> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Stage {
+    /// A result that was made before is looked for.
+    LookUp,
     Prompt(u32),
     Reserve,
     Agent,
@@ -109,6 +119,14 @@ impl<D: Domain> StepFrame<D> {
         for redirect in self.redirects() {
             visit(Held::Object(&redirect.agent));
         }
+        if let Some(context) = self.lead.as_ref().and_then(|lead| lead.context.as_ref()) {
+            visit(Held::Context(context));
+        }
+    }
+
+    /// What the result was to be kept by: it will not be.
+    pub(super) fn take_lead(&mut self) -> Option<CacheTicket> {
+        self.lead.take().map(|lead| lead.ticket)
     }
 
     /// What the next callable works on.
@@ -193,8 +211,12 @@ pub(super) fn enter<D: Domain>(cursor: &mut Cursor<'_, D>, node: NodeId, input: 
         view: None,
         failure: None,
         details: None,
+        lead: None,
     }));
-    begin_attempt(cursor)
+    match &cursor.plan.node(node).kind {
+        Kind::Step(step) if step.cache.is_some() => look_up(cursor),
+        _ => begin_attempt(cursor),
+    }
 }
 
 fn begin_attempt<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
@@ -207,6 +229,9 @@ fn begin_attempt<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
         frame.details = None;
     }
     frame.failure = None;
+    if let Some(lead) = &frame.lead {
+        frame.view = lead.context.as_ref().map(D::fork);
+    }
     frame.attempt_deadline = match step.policy.timeout {
         Some(timeout) => {
             let own = now.saturating_add(nanoseconds(timeout));
@@ -265,6 +290,7 @@ fn advance<D: Domain>(cursor: &mut Cursor<'_, D>, mut stage: Stage) -> Next<D> {
                     }
                 }
             }
+            Stage::Apply if frame.lead.is_some() => return reach_apply(cursor),
             Stage::Apply if step.apply.is_none() => return succeed(cursor),
             stage => {
                 frame.stage = stage;
@@ -282,6 +308,7 @@ pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     let node = frame.opened.node;
     let value = |frame: &super::step::StepFrame<D>| Input::Value(frame.value().clone());
     let (role, index, input) = match frame.stage {
+        Stage::LookUp => return ask_cache(cursor),
         Stage::Prompt(index) => (Role::PromptProcessor, index, value(frame)),
         Stage::Agent => match frame.redirects().last() {
             Some(redirect) => {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::cached::{hit, miss};
 use super::end::{attempt_failed, fail, succeed};
 use super::limits::{exceeded, reach_agent};
 use super::{Made, Redirect, Stage, advance, ask, begin_attempt};
@@ -29,6 +30,9 @@ pub(in crate::machine) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: 
             }
             answered(cursor, stage, answer)
         }
+        Reply::Hit(output, saved) => hit(cursor, output, saved),
+        Reply::Miss(lead) => miss(cursor, lead),
+        Reply::TimedOut(_) | Reply::Failed(..) if stage == Stage::LookUp => miss(cursor, None),
         Reply::TimedOut(usage) => timed_out(cursor, usage),
         Reply::Failed(failure, usage) => {
             if !is_planted(Fault::RetryUsageLost) {
@@ -126,7 +130,12 @@ pub(super) fn answered<D: Domain>(cursor: &mut Cursor<'_, D>, stage: Stage, answ
                 Some(Err(_) | Ok(())) | None => fail(cursor),
             }
         }
-        Stage::Reserve | Stage::Body | Stage::Settle | Stage::Backoff | Stage::Fallback(_) => Next::Wait,
+        Stage::LookUp
+        | Stage::Reserve
+        | Stage::Body
+        | Stage::Settle
+        | Stage::Backoff
+        | Stage::Fallback(_) => Next::Wait,
     }
 }
 

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::super::{
-    ConditionalNode, GroupNode, GuardNode, HumanNode, IterationFailure, Kind, LaneFailure, LoopNode, MapNode,
-    Node, NodeId, ParallelNode, Router, StatesNode, StepNode,
+    CachedStep, ConditionalNode, GroupNode, GuardNode, HumanNode, IterationFailure, Kind, LaneFailure,
+    LoopNode, MapNode, Node, NodeId, ParallelNode, Router, StatesNode, StepNode,
 };
+use crate::cache::{CachePolicy, StepIdentity};
 use crate::machine::Role;
 
-const ROLES: [Role; 24] = [
+const ROLES: [Role; 25] = [
     Role::PromptProcessor,
     Role::Agent,
     Role::OutputProcessor,
@@ -16,6 +17,7 @@ const ROLES: [Role; 24] = [
     Role::Validator,
     Role::Apply,
     Role::Persist,
+    Role::CacheKey,
     Role::Condition,
     Role::BranchInput,
     Role::BranchOutput,
@@ -45,6 +47,9 @@ fn kinds() -> Vec<Kind<u32>> {
     step.plugins = vec![6, 7];
     step.validators = vec![8, 9];
     (step.apply, step.persist) = (Some(10), Some(11));
+    let mut cache = CachedStep::new(CachePolicy::default(), StepIdentity::local());
+    cache.key = Some(12);
+    step.cache = Some(Box::new(cache));
     vec![
         Kind::Step(Box::new(step)),
         Kind::Conditional(Box::new(ConditionalNode {

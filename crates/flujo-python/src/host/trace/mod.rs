@@ -184,6 +184,7 @@ impl Trace {
                     &End::Failed(failure),
                 )
             }
+            NoticeKind::CacheHit(_) => self.event(py, "cache_hit"),
             NoticeKind::FallbackStarted => self.event(py, "fallback"),
             NoticeKind::Paused => self.event(py, "paused"),
             NoticeKind::Resumed => self.event(py, "resumed"),

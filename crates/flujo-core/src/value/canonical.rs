@@ -1,0 +1,217 @@
+//! One way to write a value as bytes, for digests: equal for values that are the same in content and types, different for
+//! any others, and the same in every process. `1`, `true`, `1.0` and `[1]` differ; the order of a map's entries says
+//! nothing. All floats that aren't a number are written as one; `0.0` and `-0.0` differ, since a step can tell them apart.
+
+use std::sync::Arc;
+
+use super::{Opaque, Value};
+
+/// A value holds an object that has no plain form, and can't be part of a digest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a value of type `{type_name}` has no plain form{reason}: it can't be part of a cache key")]
+pub struct Unhashable {
+    /// The type's name.
+    pub type_name: String,
+    /// What its codec said, after a colon; empty without one.
+    pub reason: String,
+}
+
+/// What is left to be written.
+enum Left<'v> {
+    Value(&'v Value),
+    Text(&'v Arc<str>),
+    Opaque(&'v Opaque),
+}
+
+impl Value {
+    /// Hands the value's canonical form to `write`, piece by piece. A loop, so that depth costs no call stack; the plain
+    /// form of an object is one level of it.
+    ///
+    /// # Errors
+    /// [`Unhashable`] names the type of an object without a codec; what was written by then stands for nothing.
+    pub fn canonical(&self, write: &mut dyn FnMut(&[u8])) -> Result<(), Unhashable> {
+        let mut left = vec![Left::Value(self)];
+        while let Some(next) = left.pop() {
+            let value = match next {
+                Left::Value(value) => value,
+                Left::Text(text) => {
+                    sized(text.as_bytes(), write);
+                    continue;
+                }
+                Left::Opaque(object) => {
+                    saved(object, write)?;
+                    continue;
+                }
+            };
+            match value {
+                Self::Null => write(&[0]),
+                Self::Bool(value) => write(&[1 + u8::from(*value)]),
+                Self::Int(number) => number_of(3, number.to_le_bytes(), write),
+                Self::Float(number) if number.is_nan() => {
+                    number_of(4, f64::NAN.to_bits().to_le_bytes(), write);
+                }
+                Self::Float(number) => number_of(4, number.to_bits().to_le_bytes(), write),
+                Self::Str(text) => {
+                    write(&[5]);
+                    sized(text.as_bytes(), write);
+                }
+                Self::Bytes(bytes) => {
+                    write(&[6]);
+                    sized(bytes, write);
+                }
+                Self::List(items) => {
+                    number_of(7, (items.len() as u64).to_le_bytes(), write);
+                    left.extend(items.iter().rev().map(Left::Value));
+                }
+                Self::Map(entries) => {
+                    number_of(8, (entries.len() as u64).to_le_bytes(), write);
+                    let mut sorted: Vec<_> = entries.iter().collect();
+                    sorted.sort_unstable_by(|one, other| other.0.cmp(&one.0));
+                    for (key, value) in sorted {
+                        left.push(Left::Value(value));
+                        left.push(Left::Text(key));
+                    }
+                }
+                Self::Opaque(object) => left.push(Left::Opaque(object)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn number_of(tag: u8, bytes: [u8; 8], write: &mut dyn FnMut(&[u8])) {
+    write(&[tag]);
+    write(&bytes);
+}
+
+fn sized(bytes: &[u8], write: &mut dyn FnMut(&[u8])) {
+    write(&(bytes.len() as u64).to_le_bytes());
+    write(bytes);
+}
+
+fn saved(object: &Opaque, write: &mut dyn FnMut(&[u8])) -> Result<(), Unhashable> {
+    let unhashable = |reason| Unhashable {
+        type_name: object.type_name().to_owned(),
+        reason,
+    };
+    let codec = object.codec().ok_or_else(|| unhashable(String::new()))?;
+    let plain = (codec.save)(object.as_any()).map_err(|error| unhashable(format!(": {error}")))?;
+    write(&[9]);
+    sized(codec.type_name.as_bytes(), write);
+    write(&codec.schema_version.to_le_bytes());
+    plain.canonical(write)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{CodecError, TypeCodec};
+    use super::*;
+
+    fn written(value: &Value) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        value
+            .canonical(&mut |piece| bytes.extend_from_slice(piece))
+            .unwrap();
+        bytes
+    }
+
+    #[test]
+    fn values_of_other_types_or_contents_are_written_differently() {
+        let one = Value::Int(1);
+        let values = [
+            Value::Null,
+            Value::Bool(false),
+            Value::Bool(true),
+            one.clone(),
+            Value::Int(0),
+            Value::Int(-1),
+            Value::Float(1.0),
+            Value::Float(0.0),
+            Value::Float(-0.0),
+            Value::Float(f64::NAN),
+            Value::Float(f64::INFINITY),
+            Value::from("1"),
+            Value::from(""),
+            Value::Bytes(Arc::from(*b"1")),
+            Value::list([one.clone()]),
+            Value::list([Value::list([one.clone()])]),
+            Value::list([]),
+            Value::list([one.clone(), one.clone()]),
+            Value::list([Value::from("a"), Value::from("b")]),
+            Value::list([Value::from("ab"), Value::from("")]),
+            Value::map([("a", one.clone())]),
+            Value::map([("b", one.clone())]),
+            Value::map::<&str>([]),
+            Value::map([("a", Value::list([one.clone(), Value::map([("b", one.clone())])]))]),
+            Value::map([("a", Value::list([one.clone()])), ("b", one)]),
+        ];
+        let mut forms: Vec<_> = values.iter().map(written).collect();
+        forms.sort();
+        forms.dedup();
+        assert_eq!(forms.len(), values.len());
+    }
+
+    #[test]
+    fn the_order_of_a_map_and_the_bits_of_what_is_no_number_say_nothing() {
+        let (one, two) = (Value::Int(1), Value::Int(2));
+        let forth = Value::map([("a", one.clone()), ("b", two.clone())]);
+        let back = Value::map([("b", two), ("a", one)]);
+        assert_eq!(written(&forth), written(&back));
+        assert_eq!(
+            written(&Value::Float(f64::NAN)),
+            written(&Value::Float(-f64::NAN))
+        );
+    }
+
+    #[test]
+    fn depth_costs_no_call_stack() {
+        let mut deep = Value::Null;
+        for _ in 0..100_000 {
+            deep = Value::list([deep]);
+        }
+        assert_eq!(written(&deep).len(), 9 * 100_000 + 1);
+        while let Value::List(items) = deep {
+            deep = Arc::into_inner(items).unwrap().pop().unwrap(); // taken apart in a loop too
+        }
+    }
+
+    #[test]
+    fn an_object_is_known_by_its_type_version_and_plain_form() {
+        #[allow(clippy::unnecessary_wraps)] // as a codec has it
+        fn save(object: &(dyn std::any::Any + Send + Sync)) -> Result<Value, CodecError> {
+            Ok(Value::Int(*object.downcast_ref::<i64>().unwrap()))
+        }
+        const fn codec(type_name: &'static str, schema_version: u32) -> TypeCodec {
+            TypeCodec {
+                type_name,
+                schema_version,
+                save,
+                load: |_, _| unreachable!(),
+                eq: |_, _| false,
+            }
+        }
+        static ONE: TypeCodec = codec("one", 1);
+        static LATER: TypeCodec = codec("one", 2);
+        static OTHER: TypeCodec = codec("other", 1);
+        let object = |number: i64, codec| Value::Opaque(Opaque::with_codec(number, codec));
+        assert_eq!(written(&object(5, &ONE)), written(&object(5, &ONE)));
+        let others = [
+            object(6, &ONE),
+            object(5, &LATER),
+            object(5, &OTHER),
+            Value::Int(5),
+        ];
+        assert!(
+            others
+                .iter()
+                .all(|other| written(other) != written(&object(5, &ONE)))
+        );
+        let bare = Value::list([Value::opaque(5_i64)])
+            .canonical(&mut |_| ())
+            .unwrap_err();
+        assert_eq!(
+            bare.to_string(),
+            "a value of type `i64` has no plain form: it can't be part of a cache key"
+        );
+    }
+}
