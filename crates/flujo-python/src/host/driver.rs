@@ -379,8 +379,12 @@ impl Driver {
                 let (call, at) = (get.call, self.shared.now(py));
                 self.machine.handle(Event::CacheMiss { call, lead: None, at });
             }
-            Command::CachePut(_) | Command::CacheRelease { .. } => {}
-            Command::CancelCall(_) | Command::Notify(_) | Command::Call(_) | Command::Finish(_) => {}
+            Command::CancelCall(_)
+            | Command::CachePut(_)
+            | Command::CacheRelease { .. }
+            | Command::Notify(_)
+            | Command::Call(_)
+            | Command::Finish(_) => {}
         }
         Ok(())
     }
