@@ -224,7 +224,7 @@ impl<D: Domain> Recorder<D> for OneByOne {
                     step.fallback = true;
                 }
             }
-            NoticeKind::Paused | NoticeKind::Resumed => {}
+            NoticeKind::CacheHit(_) | NoticeKind::Paused | NoticeKind::Resumed => {}
             NoticeKind::StepFinished => self.end_step(record, Some(notice.usage), &end),
             NoticeKind::StepFailed(failure) => {
                 (end.status, end.failure) = (SpanStatus::Error, Some(&**failure));

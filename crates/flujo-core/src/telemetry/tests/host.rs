@@ -23,6 +23,10 @@ impl Domain for Toy {
 
     fn fork((): &()) {}
 
+    fn is_unwritten((): &(), (): &()) -> bool {
+        true
+    }
+
     fn commit((): &mut (), (): ()) -> Result<(), Failure<Self>> {
         Ok(())
     }
