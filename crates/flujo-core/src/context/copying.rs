@@ -60,7 +60,9 @@ impl Context {
             fields: fields.collect(),
             beside: self.beside.clone(),
         };
-        counts.fields.fetch_add(self.fields.len() as u64, Ordering::Relaxed);
+        counts
+            .fields
+            .fetch_add(self.fields.len() as u64, Ordering::Relaxed);
         counts.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         copied
     }
