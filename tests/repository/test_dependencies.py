@@ -19,6 +19,7 @@ LAYERS = {
     "flujo-core": 0,
     "flujo-macros": 0,
     "flujo-agents": 1,
+    "flujo-observe": 1,
     "flujo-shared": 1,
     "flujo-simulation": 1,
     "flujo-tokio": 1,

@@ -3,6 +3,7 @@
 
 mod file;
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,12 @@ pub(crate) enum Kind {
     /// A number of seconds above 0.
     Seconds,
     Path,
+    /// An address, which may hold credentials.
+    Url,
+    /// A host and a port.
+    Address,
+    /// A number from 0 to 1.
+    Share,
     /// Permissions: `command`, `command=git`, `file_write=target`.
     Grants,
 }
@@ -82,6 +89,42 @@ pub(crate) static SETTINGS: &[Setting] = &[
         default: None,
         about: "Write performance statistics to this file, as JSON.",
     },
+    Setting {
+        name: "otlp",
+        kind: Kind::Url,
+        default: None,
+        about: "Send the run's spans to the OpenTelemetry collector at this address, such as `http://localhost:4318`; with `env`, to where `OTEL_EXPORTER_OTLP_ENDPOINT` says.",
+    },
+    Setting {
+        name: "trace_out",
+        kind: Kind::Path,
+        default: None,
+        about: "Write the run's spans to this file, as JSON lines.",
+    },
+    Setting {
+        name: "trace_sample",
+        kind: Kind::Share,
+        default: Some("1"),
+        about: "The share of runs whose spans are recorded, from 0 to 1; a run's id decides.",
+    },
+    Setting {
+        name: "capture_content",
+        kind: Kind::Flag,
+        default: Some("false"),
+        about: "Whether spans hold inputs, outputs and texts of errors. Without it none of them is exported.",
+    },
+    Setting {
+        name: "metrics_out",
+        kind: Kind::Path,
+        default: None,
+        about: "Write metrics to this file when the run has ended, as Prometheus text.",
+    },
+    Setting {
+        name: "metrics_address",
+        kind: Kind::Address,
+        default: None,
+        about: "Serve metrics to Prometheus under `/metrics` at this host and port while the run goes on, such as `127.0.0.1:9464`.",
+    },
 ];
 
 impl Setting {
@@ -109,6 +152,9 @@ impl Setting {
                 Kind::Amount | Kind::Count => "NUMBER",
                 Kind::Seconds => "SECONDS",
                 Kind::Path => "FILE",
+                Kind::Url => "URL",
+                Kind::Address => "HOST:PORT",
+                Kind::Share => "SHARE",
                 Kind::Grants => "PERMISSION",
             })
             .action(if self.kind == Kind::Grants {
@@ -118,6 +164,21 @@ impl Setting {
             })
             .help_heading("Settings")
             .help(format!("{} [env: {}{default}]", self.about, self.variable()))
+    }
+
+    /// A value as it may be shown: an address without its credentials.
+    pub(crate) fn shown<'v>(&self, value: &'v str) -> Cow<'v, str> {
+        let parts = (self.kind == Kind::Url)
+            .then(|| value.split_once("://"))
+            .flatten();
+        let Some((scheme, rest)) = parts else {
+            return Cow::Borrowed(value);
+        };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        match rest[..end].rfind('@') {
+            Some(at) => Cow::Owned(format!("{scheme}://…{}", &rest[at..])),
+            None => Cow::Borrowed(value),
+        }
     }
 
     /// What is wrong with a value, if anything is.
@@ -139,6 +200,15 @@ impl Setting {
                 .is_none_or(|number| number <= 0.0 || number > 1e9)
                 .then(|| "is a number of seconds above 0".to_owned()),
             Kind::Path => value.is_empty().then(|| "is the name of a file".to_owned()),
+            Kind::Url => (value != "env" && !value.starts_with("http://") && !value.starts_with("https://"))
+                .then(|| "is `env`, or begins with `http://` or `https://`".to_owned()),
+            Kind::Address => value
+                .rsplit_once(':')
+                .is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err())
+                .then(|| "is a host and a port, such as `127.0.0.1:9464`".to_owned()),
+            Kind::Share => number()
+                .is_none_or(|number| !(0.0..=1.0).contains(&number))
+                .then(|| "is a number from 0 to 1".to_owned()),
             Kind::Grants => match value.split_once('=').unwrap_or((value, "all")) {
                 ("command" | "file_write" | "python_import", what) if !what.is_empty() => None,
                 _ => Some(
@@ -194,8 +264,10 @@ impl Settings {
                     return Err(Failure::usage(
                         Rule::BadSetting,
                         format!(
-                            "`{value}` can't be used for `{}` (from {}): it {reason}",
-                            setting.name, resolved.origin
+                            "`{}` can't be used for `{}` (from {}): it {reason}",
+                            setting.shown(value),
+                            setting.name,
+                            resolved.origin
                         ),
                         setting.about,
                     ));

@@ -93,9 +93,12 @@ pub use flujo_core::context::{Context as Fields, MergeConflict, MergeRule, Merge
 pub use flujo_core::machine::{FailureKind, LimitBreach, Status};
 pub use flujo_core::plan::Backoff;
 pub use flujo_core::stats::{Alert, AlertKind, PerformanceStatistics};
+pub use flujo_core::telemetry::{SpanContext, SpanQueue, TraceparentError};
 pub use flujo_core::usage::{Cost, Usage, UsageLimits};
 pub use flujo_core::value::{CodecError, Value, from_value, to_value};
 pub use flujo_macros::Context;
+#[cfg(feature = "observe")]
+pub use flujo_observe as observe;
 pub use flujo_tokio as untyped;
 pub use flujo_tokio::{
     BoxError, BuildError, Canceller, Event, EventKind, Events, Pause, PausedRun, Place, ResumeError, RunId,

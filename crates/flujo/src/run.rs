@@ -12,6 +12,7 @@ use futures_core::Stream;
 
 use flujo_core::context::Context as Fields;
 use flujo_core::machine::{Failure, FailureKind, LimitBreach, Outcome, Stop};
+use flujo_core::telemetry::SpanContext;
 use flujo_core::usage::Usage;
 use flujo_core::value::{CodecError, Value};
 use flujo_tokio::{
@@ -217,6 +218,14 @@ impl<O, C> RunHandle<O, C> {
     /// Something that cancels this run from elsewhere; `None` for a run that can't begin.
     pub fn canceller(&self) -> Option<Canceller> {
         self.run.as_ref().ok().map(Untyped::canceller)
+    }
+
+    /// Makes the run part of its caller's trace; a run that goes on after a pause stays in the one it was in. Does nothing
+    /// to a run that has begun.
+    pub fn set_parent(&mut self, parent: SpanContext) {
+        if let Ok(run) = &mut self.run {
+            run.set_parent(parent);
+        }
     }
 
     /// What happens in the run, as it happens. A run that can't begin has no events.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use flujo_core::config::OptimizationConfig;
 use flujo_core::context::Context as Fields;
 use flujo_core::stats::{Alert, PerformanceStatistics};
+use flujo_core::telemetry::SpanQueue;
 use flujo_core::usage::UsageLimits;
 use flujo_core::value::{TypeCodec, to_value};
 use flujo_tokio::{BuildError, PausedRun, Runner, RunnerBuilder};
@@ -216,6 +217,13 @@ impl<I: Payload, O: Payload, C: Context> FlujoBuilder<I, O, C> {
     #[must_use]
     pub fn optimization_config(self, config: OptimizationConfig) -> Self {
         self.with(|runner| runner.optimization_config(config))
+    }
+
+    /// Where the spans of runs go, usually to an observer of `flujo::observe` (feature `observe`); none are recorded without
+    /// this.
+    #[must_use]
+    pub fn telemetry(self, queue: impl Into<Arc<SpanQueue>>) -> Self {
+        self.with(|runner| runner.telemetry(queue))
     }
 
     /// Is told of each alert: a threshold that was crossed, once per crossing, or a part that gave way to its plain twin.

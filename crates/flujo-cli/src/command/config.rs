@@ -30,7 +30,8 @@ fn shown(resolved: &Resolved) -> String {
             resolved.values.iter().map(quoted).collect::<Vec<_>>().join(", ")
         ),
         (_, None) => "(not set)".to_owned(),
-        (Kind::Choice(_) | Kind::Path, Some(value)) => quoted(value),
+        (Kind::Choice(_) | Kind::Path | Kind::Address, Some(value)) => quoted(value),
+        (Kind::Url, Some(value)) => quoted(&resolved.setting.shown(value).into_owned()),
         (_, Some(value)) => value.clone(),
     }
 }

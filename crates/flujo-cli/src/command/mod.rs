@@ -9,6 +9,8 @@ pub(crate) mod schema;
 pub(crate) mod stats;
 pub(crate) mod validate;
 
+mod telemetry;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 

@@ -11,6 +11,7 @@ use flujo_core::usage::{Cost, UsageLimits};
 use flujo_core::value::Value;
 use flujo_tokio::{Done, PausedRun, ResumeError, Run, Runner, Tokio};
 
+use super::telemetry::{self, Telemetry};
 use super::{folder, write_whole};
 use crate::answers::{Answers, Next};
 use crate::arguments::RunArguments;
@@ -36,10 +37,17 @@ pub(crate) fn run(
     let input = input::read(arguments.input.as_deref())?;
     let mut answers = Answers::read(&arguments.answers, arguments.json)?;
     let stats_out = settings.value("stats_out").map(PathBuf::from);
-    for path in stats_out.iter().chain(&arguments.context_out) {
+    let written = ["trace_out", "metrics_out"].map(|name| settings.value(name).map(PathBuf::from));
+    for path in stats_out
+        .iter()
+        .chain(&arguments.context_out)
+        .chain(written.iter().flatten())
+    {
         check_folder(path)?;
     }
-    let runner = runner(&blueprint, &settings, functions)?;
+    let telemetry = Telemetry::new(&settings)?;
+    let runner = runner(&blueprint, &settings, functions, &telemetry)?;
+    let telemetry = telemetry.serve(&runner, blueprint.name())?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -55,9 +63,13 @@ pub(crate) fn run(
     let paint = Paint::for_stream(Stream::Error);
     let word = settings.value("progress").unwrap_or("auto");
     let show = || Progress::new(word, arguments.quiet, blueprint.name(), paint);
-    let run = runner.run(input, context);
+    let mut run = runner.run(input, context);
+    if let Some(caller) = telemetry::caller() {
+        run.set_parent(caller);
+    }
     let (done, interrupted) = runtime.block_on(to_end(&runner, run, &mut answers, paint, show))?;
     runtime.shutdown_timeout(GRACE);
+    telemetry.end(paint)?;
     for step in answers.left() {
         terminal::note(&paint.warning(&format!("`--answer {step}=…`: step `{step}` asked nothing")));
     }
@@ -86,6 +98,7 @@ fn runner(
     blueprint: &Blueprint,
     settings: &Settings,
     functions: Option<&dyn Functions>,
+    telemetry: &Telemetry,
 ) -> Result<Runner, Failure> {
     let mut builder = Runner::builder(blueprint.pipeline_with(functions)?)
         .name(blueprint.name().clone())
@@ -94,7 +107,7 @@ fn runner(
     if let Some(seconds) = settings.number("deadline_s") {
         builder = builder.deadline(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
     }
-    builder.build().map_err(|error| {
+    telemetry.attach(builder).build().map_err(|error| {
         Failure::usage(
             Rule::BadValue,
             format!("the pipeline can't run: {error}"),

@@ -198,6 +198,7 @@ mod tests {
                 lane: lane.to_owned(),
                 attempt: 1,
                 iterations: Vec::new(),
+                span: None,
             },
             kind,
             at: Duration::ZERO,

@@ -10,4 +10,5 @@ mod model_faults;
 mod review;
 mod run;
 mod settings;
+mod telemetry;
 mod views;

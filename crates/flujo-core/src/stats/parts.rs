@@ -43,7 +43,7 @@ pub struct TelemetryStats {
     pub spans_started: u64,
     /// Spans ended.
     pub spans_ended: u64,
-    /// Spans given up because the queue was full.
+    /// Spans given up because the queue was full, or because an exporter could not deliver them.
     pub spans_dropped: u64,
     /// Batches handed to an exporter.
     pub flushes: u64,

@@ -203,6 +203,13 @@ impl SpanQueue {
         self.len() == 0
     }
 
+    /// Lets go of the spans that wait; gives how many they were.
+    pub fn discard(&self) -> u64 {
+        let mut waiting = self.lock();
+        waiting.items.clear();
+        std::mem::take(&mut waiting.spans) as u64
+    }
+
     /// Counts a batch that an exporter was handed, with how many of its spans it could not deliver.
     pub fn flushed(&self, undelivered: u64) {
         self.flushes.fetch_add(1, Ordering::Relaxed);

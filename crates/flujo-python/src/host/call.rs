@@ -135,9 +135,6 @@ pub(crate) fn returned(
     context: Option<Arc<ContextCell>>,
     result: Bound<'_, PyAny>,
 ) -> PyResult<Event> {
-    if spec.protocol == Protocol::Agent {
-        shared.traced.hear(&result);
-    }
     match answer::of_result(spec, context.as_ref(), result) {
         Ok((answer, made)) => {
             let at = shared.now(py);

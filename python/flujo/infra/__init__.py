@@ -1,1 +1,0 @@
-"""What surrounds runs: telemetry and the console."""
