@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from flujo.domain.results import PipelineResult, StepResult
     from flujo.domain.secret import Secret
     from flujo.domain.usage import UsageLimits
+    from flujo.infra.telemetry import Telemetry, init_telemetry
     from flujo.recipes.factories import (
         make_agentic_loop_pipeline,
         make_default_pipeline,
@@ -52,9 +53,11 @@ _MODULE_OF = {
     "Step": "domain.dsl",
     "StepConfig": "domain.dsl",
     "StepResult": "domain.results",
+    "Telemetry": "infra.telemetry",
     "UsageLimits": "domain.usage",
     "blocking": "domain.dsl",
     "current_step": "application._place",
+    "init_telemetry": "infra.telemetry",
     "make_agentic_loop_pipeline": "recipes.factories",
     "make_default_pipeline": "recipes.factories",
     "run_agentic_loop_pipeline": "recipes.factories",
@@ -77,10 +80,12 @@ __all__ = [
     "Step",
     "StepConfig",
     "StepResult",
+    "Telemetry",
     "UsageLimits",
     "__version__",
     "blocking",
     "current_step",
+    "init_telemetry",
     "make_agentic_loop_pipeline",
     "make_default_pipeline",
     "run_agentic_loop_pipeline",

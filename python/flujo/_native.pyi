@@ -71,6 +71,34 @@ class OptimizationConfig:
     def __hash__(self) -> int: ...
 
 @final
+class OptimizedTelemetry:
+    """Records the spans of runs and hands them to exporters: `Flujo(..., telemetry=…)`. Any number of runners may share
+    it.
+
+    Args:
+        sample: The share of runs that are recorded, from 0 to 1; which ones follows from their ids.
+        capture_content: Record what agents are given and give, and the texts of errors. Without it none of them leaves
+            the process.
+        queue_size: How many spans may wait to be exported; those beyond are dropped and counted.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
+
+    def __new__(
+        cls, *, sample: float = 1.0, capture_content: bool = False, queue_size: int = 32_768
+    ) -> Self: ...
+    def take(self, at_most: int = 10_000) -> list[dict[str, Any]]:
+        """Take out spans that wait, the oldest first: for an exporter of one's own, beside or in place of those that
+        ship.
+        """
+
+    def statistics(self) -> dict[str, Any]:
+        """What was counted in this process: `spans_started`, `spans_ended`, `spans_dropped`, `flushes`,
+        `queue_high_water`, and in seconds `overhead_per_span`, what a span takes on the step's own thread.
+        """
+
+@final
 class OptimizedUsageMeter:
     """A budget that any number of threads and tasks share, exact at every read.
 
@@ -312,6 +340,7 @@ class Engine:
         config: OptimizationConfig | None = None,
         optimized: bool = True,
         traces: bool = True,
+        telemetry: OptimizedTelemetry | None = None,
         on_alert: object = None,
     ) -> Self: ...
     def run(

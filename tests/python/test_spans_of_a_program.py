@@ -112,8 +112,8 @@ async def test_branches_in_threads_and_tasks_inside_a_loop_make_one_tree(ended: 
         assert loop.names() == ["loop", *turn, *turn]
         turns = [each.span.attributes["flujo.iteration"] for each in loop.below]
         assert turns == [[1], [1], [2], [2]]
-        lanes = {each.span.attributes.get("flujo.lane") for each in loop.find("blocking")}
-        assert lanes == {f"outer[{side}]/fan[thread]"}
+        lanes = [each.span.attributes for each in loop.find("lane loop")]
+        assert [(of["flujo.lane"], of["flujo.lane.index"]) for of in lanes] == [("loop", 1), ("loop", 1)]
     assert all(span.attributes.get("flujo.status", "ok") == "ok" for span in ended.spans)
 
 
@@ -327,7 +327,7 @@ async def test_a_run_that_is_closed_half_way_ends_its_spans(
     assert tree.names() == ["the caller", ["run p", ["waits", ["attempt 1"]]]]
     for name in ("run p", "waits", "attempt 1"):
         (found,) = spans_named(ended.spans, name)
-        assert (found.status, found.attributes["flujo.status"]) == ("unset", "abandoned")
+        assert (found.status, found.attributes["flujo.status"]) == ("unset", "cancelled")
     assert caplog.records == []
 
 
@@ -411,4 +411,4 @@ async def test_what_is_no_traceparent_counts_as_none(ended: Ended) -> None:
         (run,) = spans_named(ended.spans, "run p")
         assert run.parent_id == ""
     with pytest.raises(TypeError, match="traceparent must be the text"):
-        Flujo(Step("one", waiting)).run_async(1, traceparent=b"00")  # pyright: ignore
+        Flujo(Step("one", waiting)).run_async(1, traceparent=b"00")

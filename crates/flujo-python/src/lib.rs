@@ -12,6 +12,7 @@ mod functions;
 mod host;
 mod meter;
 mod statistics;
+mod telemetry;
 mod templates;
 mod vectorcall;
 
@@ -32,6 +33,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     context::register(module)?;
     host::register(module)?;
     meter::register(module)?;
+    telemetry::register(module)?;
     templates::register(module)?;
     // The module is private: what is public is said in the package.
     module.delattr("__all__")?;

@@ -93,7 +93,7 @@ fn counts<'py>(py: Python<'py>, counts: &BTreeMap<Arc<str>, u64>) -> Dict<'py> {
     Ok(dict)
 }
 
-fn telemetry<'py>(py: Python<'py>, stats: &TelemetryStats) -> Dict<'py> {
+pub(crate) fn telemetry<'py>(py: Python<'py>, stats: &TelemetryStats) -> Dict<'py> {
     Ok(dict_of!(
         py,
         stats,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+from flujo._native import OptimizedTelemetry
 from flujo.domain.dsl.pipeline import Pipeline
 from flujo.domain.dsl.step import Step
 
@@ -100,3 +102,27 @@ def checked_traceparent(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     raise TypeError(f"traceparent must be the text of a W3C traceparent header, not {type(value).__name__}")
+
+
+def checked_telemetry(value: Any) -> OptimizedTelemetry | None:
+    """What was given, or the process's own of `init_telemetry`."""
+    if value is None:
+        # Nobody has called `init_telemetry` while its module isn't there.
+        module = sys.modules.get("flujo.infra.telemetry")
+        return None if module is None else cast("OptimizedTelemetry | None", module.of_process())
+    if isinstance(value, OptimizedTelemetry):
+        return value
+    raise TypeError(f"telemetry must be a flujo.Telemetry, not {type(value).__name__}")
+
+
+def hooks_of_tracer(value: Any) -> list[Callable[..., object]]:
+    """The hook of a console tracer."""
+    if value is None:
+        return []
+    from flujo.infra.console_tracer import ConsoleTracer
+
+    if value == "default":
+        value = ConsoleTracer()
+    if not isinstance(value, ConsoleTracer):
+        raise TypeError(f"local_tracer must be a ConsoleTracer or 'default', not {value!r}")
+    return [value.hook]

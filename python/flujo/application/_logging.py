@@ -47,6 +47,7 @@ _TEXTS = {
     "step_started": "step %s started",
     "attempt_started": "attempt %d at %s started",
     "attempt_failed": "attempt %d at %s failed: %s",
+    "cache_hit": "the result of %s was found in the cache",
     "fallback_started": "the fallback of %s begins",
     "paused": "%s waits for an answer",
     "resumed": "%s goes on",

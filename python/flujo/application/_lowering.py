@@ -65,7 +65,9 @@ def sequence(builder: PlanBuilder, pipeline: Any, around: Around) -> Lowering:
     inside = around._replace(invariants=tuple(pipeline.static_invariants))
     for step in pipeline.steps:
         if step.kind == "step" and step.fallback_step is None and step.failure_route is None:
-            children.append(_with_config(builder, step, _leaf(builder, step, inside)))  # most are, and need no turn
+            children.append(
+                _with_config(builder, step, _leaf(builder, step, inside))
+            )  # most are, and need no turn
         else:
             children.append((yield _node(builder, step, inside)))
     del around.pipelines[id(pipeline)]

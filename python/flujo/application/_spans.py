@@ -7,13 +7,16 @@ token is kept: what is current is set to what it was, from whichever task or thr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, get_current
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from flujo.application._logging import logger
+
+if TYPE_CHECKING:
+    from flujo._native import Place
 
 _log = logger("telemetry")
 
@@ -45,15 +48,23 @@ class Spans:
             return parent
 
     def end(
-        self, context: Context, attributes: Mapping[str, Any], error: str | None, message: str | None
+        self, context: Context, attributes: Mapping[str, Any], error: bool, error_type: str | None
     ) -> None:
-        """End the span that is current there; `error` is the class name of what made it fail."""
+        """End the span that is current there.
+
+        Args:
+            context: Where it is.
+            attributes: What is known of it only now.
+            error: Whether it ended with an error.
+            error_type: The class name of the error, where there is one.
+        """
         try:
             span = trace.get_current_span(context)
             span.set_attributes(attributes)
-            if error is not None:
-                span.set_attribute("error.type", error)
-                span.set_status(trace.StatusCode.ERROR, message or error)
+            if error_type is not None:
+                span.set_attribute("error.type", error_type)
+            if error:
+                span.set_status(trace.StatusCode.ERROR, error_type or attributes["flujo.status"])
             span.end()
         except Exception as raised:
             _report(raised)
@@ -98,10 +109,12 @@ def context_of(traceparent: str) -> Context:
     return _propagator.extract({"traceparent": traceparent}, get_current())
 
 
-def traceparent() -> str | None:
-    """The current span in the form in which other processes are told of it; None where there is none."""
+def traceparent(context: Context | None = None) -> str | None:
+    """The span that is current there, or here, in the form in which other processes are told of it; None where there is
+    none.
+    """
     carrier: dict[str, str] = {}
-    _propagator.inject(carrier)
+    _propagator.inject(carrier, context)
     return carrier.get("traceparent")
 
 
@@ -119,3 +132,33 @@ def leave(context: Context, outside: Context) -> None:
     """Make `outside` the current one again, if `context` still is."""
     if get_current() is context:
         attach(outside)
+
+
+class _Followed(trace.NonRecordingSpan):
+    """The span of the step that a run is at, recorded by Flujo's own exporter: other libraries send it along, and their
+    spans are below it.
+
+    Args:
+        place: Where the run is.
+    """
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(trace.INVALID_SPAN_CONTEXT)
+        self._place = place
+
+    def get_span_context(self) -> trace.SpanContext:
+        """What identifies the span of the step that is being worked on now."""
+        traceparent = self._place.traceparent
+        if traceparent is None:
+            return trace.INVALID_SPAN_CONTEXT
+        _, trace_id, span_id, flags = traceparent.split("-")
+        return trace.SpanContext(
+            int(trace_id, 16), int(span_id, 16), is_remote=False, trace_flags=trace.TraceFlags(int(flags, 16))
+        )
+
+
+def follow(place: Place) -> Context:
+    """Make the span of whatever step the run is at the current one; gives the context in which it is."""
+    context = trace.set_span_in_context(_Followed(place))
+    attach(context)
+    return context

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, cast
 
 from typing_extensions import TypeVar
 
@@ -18,7 +18,9 @@ from flujo.application._checked import (
     checked_model,
     checked_on_alert,
     checked_seconds,
+    checked_telemetry,
     checked_traceparent,
+    hooks_of_tracer,
 )
 from flujo.application._unanswered import NO_ANSWER
 from flujo.domain.dsl.pipeline import Pipeline
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from flujo.domain.resources import AppResources
     from flujo.domain.results import PipelineResult
     from flujo.domain.usage import UsageLimits
+    from flujo.infra.console_tracer import ConsoleTracer
+    from flujo.infra.telemetry import Telemetry
 
 __all__ = ["Flujo"]
 
@@ -62,7 +66,10 @@ class Flujo(Generic[InputT, OutputT]):
             are closed and a warning names them.
         sync_workers: How many threads run plain functions; the process's shared pool by default.
         executor: Runs plain functions in place of Flujo's threads; a `ThreadPoolExecutor`, for instance.
-        enable_tracing: Leave spans where somebody takes them: OpenTelemetry's SDK, when the program has set one up.
+        telemetry: Who gets the spans and metrics of runs. A program that has set up OpenTelemetry's SDK gets the spans
+            there; what goes to a collector otherwise then doesn't go twice.
+        local_tracer: Prints each run on the console; `"default"` is a `ConsoleTracer()`.
+        enable_tracing: Leave spans where somebody takes them; False leaves none.
         enable_optimizations: Use the optimised parts; False uses their plain twins.
         optimization_config: Which optimised parts are used, and their settings; those of the pipeline or a step win.
         on_alert: Is told of each `Alert`, in a thread of its own: a threshold of the config was crossed, or an
@@ -88,6 +95,8 @@ class Flujo(Generic[InputT, OutputT]):
         cancel_grace_s: float = 5.0,
         sync_workers: int | None = None,
         executor: Executor | None = None,
+        telemetry: Telemetry | None = None,
+        local_tracer: ConsoleTracer | Literal["default"] | None = None,
         enable_tracing: bool = True,
         enable_optimizations: bool = True,
         optimization_config: OptimizationConfig | None = None,
@@ -101,7 +110,7 @@ class Flujo(Generic[InputT, OutputT]):
         self.initial_context_data = checked_data(initial_context_data)
         self.resources = resources
         self.usage_limits = checked_limits(usage_limits)
-        self.hooks = [*(hooks or ()), *self.pipeline.hooks]
+        self.hooks = [*(hooks or ()), *self.pipeline.hooks, *hooks_of_tracer(local_tracer)]
         self.pipeline_name = pipeline_name or self.pipeline.name or "unnamed"
         self._runs = Runs()
         self._compiled: tuple[int, CompiledPlan] | None = None
@@ -131,6 +140,7 @@ class Flujo(Generic[InputT, OutputT]):
             config=checked_config(optimization_config),
             optimized=enable_optimizations,
             traces=enable_tracing,
+            telemetry=checked_telemetry(telemetry),
             on_alert=checked_on_alert(on_alert),
         )
 

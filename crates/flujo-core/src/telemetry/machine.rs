@@ -6,7 +6,7 @@ use super::recorder::around;
 use super::{
     AgentCall, Ending, Names, Recorder, RunStart, SpanContext, SpanIds, SpanQueue, SpanStatus, Telemetry,
 };
-use crate::machine::{CallId, Domain, Finish, Machine, Notice, Outcome, Stop, Time};
+use crate::machine::{CallId, Domain, Finish, Machine, Notice, Time};
 
 /// The spans of a run or lane: what is current in user code, and the recorder when the run is sampled.
 pub struct MachineSpans<D: Domain> {
@@ -119,22 +119,7 @@ impl<D: Domain> MachineSpans<D> {
 
     /// The machine has ended.
     pub fn finished(&mut self, finish: &Finish<D>, at: Time) {
-        let (status, failure) = match &finish.outcome {
-            Outcome::Completed(_) => (SpanStatus::Ok, None),
-            Outcome::Failed(failure) | Outcome::Stopped(Stop::Fatal(failure)) => {
-                (SpanStatus::Error, Some(&**failure))
-            }
-            Outcome::Stopped(Stop::LimitExceeded(_)) => (SpanStatus::LimitExceeded, None),
-            Outcome::Stopped(Stop::Paused) => (SpanStatus::Paused, None),
-            Outcome::Stopped(Stop::Cancelled | Stop::Aborted(_)) => (SpanStatus::Cancelled, None),
-        };
-        self.end(&Ending {
-            status,
-            failure,
-            history: &finish.history,
-            usage: finish.usage,
-            at,
-        });
+        self.end(&Ending::of(finish, at));
     }
 
     /// The machine stands still for an answer.

@@ -53,6 +53,11 @@ impl Names {
         }
     }
 
+    /// What a node is, as its span says: `step`, `parallel`, `loop`, …; a construct and the step around it are one.
+    pub fn kind(&self, node: NodeId) -> Option<&'static str> {
+        self.node(node).map(|node| node.kind)
+    }
+
     pub(super) fn node(&self, node: NodeId) -> Option<&NodeNames> {
         self.nodes.get(node.0 as usize)
     }

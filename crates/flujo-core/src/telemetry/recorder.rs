@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::span::{CallFacts, Compact, RunFacts, What};
 use super::{AgentCall, Names, SpanId, SpanIds, SpanStatus};
-use crate::machine::{Domain, Failure, History, LanePlace, Time};
+use crate::machine::{Domain, Failure, Finish, History, LanePlace, Outcome, Stop, Time};
 use crate::plan::NodeId;
 use crate::usage::Usage;
 
@@ -54,13 +54,35 @@ pub struct Ending<'a, D: Domain> {
     pub at: Time,
 }
 
+impl<'a, D: Domain> Ending<'a, D> {
+    /// Of a run or lane that has ended, at `at`.
+    pub fn of(finish: &'a Finish<D>, at: Time) -> Self {
+        let (status, failure) = match &finish.outcome {
+            Outcome::Completed(_) => (SpanStatus::Ok, None),
+            Outcome::Failed(failure) | Outcome::Stopped(Stop::Fatal(failure)) => {
+                (SpanStatus::Error, Some(&**failure))
+            }
+            Outcome::Stopped(Stop::LimitExceeded(_)) => (SpanStatus::LimitExceeded, None),
+            Outcome::Stopped(Stop::Paused) => (SpanStatus::Paused, None),
+            Outcome::Stopped(Stop::Cancelled | Stop::Aborted(_)) => (SpanStatus::Cancelled, None),
+        };
+        Self {
+            status,
+            failure,
+            history: &finish.history,
+            usage: finish.usage,
+            at,
+        }
+    }
+}
+
 impl Recorded {
     /// The same of a lane of it.
     pub(super) fn lane<D: Domain>(&self, place: &LanePlace, history: &History<D>, since: Time) -> Self {
         Self {
             run: Arc::clone(&self.run),
             ids: self.ids.lane(place.record, place.index),
-            parent: Some(self.around_at(history, Some(place.record), u32::MAX)),
+            parent: Some(self.around_at(history, Some(place.record), place.record)),
             lane: Some((place.node, place.index)),
             since,
             capture_content: self.capture_content,

@@ -135,6 +135,9 @@ pub(crate) fn returned(
     context: Option<Arc<ContextCell>>,
     result: Bound<'_, PyAny>,
 ) -> PyResult<Event> {
+    if spec.protocol == Protocol::Agent {
+        shared.traced.hear(&result);
+    }
     match answer::of_result(spec, context.as_ref(), result) {
         Ok((answer, made)) => {
             let at = shared.now(py);

@@ -3,6 +3,7 @@
 
 mod calls;
 mod cancelling;
+mod told;
 
 use std::sync::Arc;
 
@@ -137,8 +138,8 @@ impl Driver {
     /// What is left when it has given [`Turn::Park`].
     pub(crate) fn park(self, py: Python<'_>) -> PyResult<Box<Parked>> {
         self.time_limit.close(py)?;
-        let span = match self.trace {
-            Some(mut trace) => trace.stand_still(py)?,
+        let before = match self.trace {
+            Some(mut trace) => Some(trace.stand_still(py, &self.shared, &self.machine)?),
             None => None,
         };
         Ok(Box::new(Parked {
@@ -147,7 +148,7 @@ impl Driver {
             lanes: self.lanes.parked,
             outputs: std::mem::take(&mut *self.place.outputs()),
             wake: Wake::default(),
-            span,
+            before,
         }))
     }
 
@@ -172,6 +173,9 @@ impl Driver {
                 future.bind(py).call_method0(intern!(py, "cancel"))?;
             }
             self.interrupt.wait_on(Some(future.clone_ref(py)));
+            if let Some(trace) = &mut self.trace {
+                trace.waits(&self.machine);
+            }
         }
         turn
     }
@@ -235,7 +239,7 @@ impl Driver {
                     self.end_grace(py)?;
                     self.place.forget_outputs();
                     if let Some(mut trace) = self.trace.take() {
-                        trace.end(py, &finish)?;
+                        trace.end(py, &self.shared, &finish)?;
                     }
                     return Ok(Turn::End(finish));
                 }
@@ -258,6 +262,7 @@ impl Driver {
         let around = Around {
             shared: &self.shared,
             inbox: &self.inbox,
+            machine: &self.machine,
             trace: self.trace.as_deref(),
         };
         (&mut self.lanes, around)
@@ -276,36 +281,15 @@ impl Driver {
         self.place.at(&self.machine, call.node, call.attempt);
         self.take_in_outputs(py)?;
         if let Some(trace) = &mut self.trace {
-            trace.enter(py)?;
+            trace.enter(py, &self.machine, &self.place, &call)?;
         }
         match call::begin(py, &self.shared, &self.machine, call)? {
             Begun::Ended(event) => {
-                self.machine.handle(event);
+                self.answer(py, event);
                 Ok(None)
             }
             Begun::UnderWay(pending) => self.drive(py, pending, Resume::Next),
         }
-    }
-
-    fn pass_on(&mut self, py: Python<'_>, next: Option<&Command>) -> PyResult<()> {
-        // A machine that has ended has given its history away.
-        let history = match next {
-            Some(Command::Finish(finish)) => &finish.history,
-            _ => self.machine.history(),
-        };
-        let lane = self.machine.lane();
-        for notice in self.notices.drain(..) {
-            if let Some(trace) = &mut self.trace {
-                trace.tell(py, &self.shared, lane, history, &notice)?;
-            }
-            if self.shared.logged {
-                events::log(py, &self.shared, lane, &notice)?;
-            }
-            if self.shared.listener.is_some() {
-                events::tell(py, &self.shared, lane, history, &notice)?;
-            }
-        }
-        Ok(())
     }
 
     fn carry_out(&mut self, py: Python<'_>, command: Command) -> PyResult<()> {
@@ -465,7 +449,8 @@ impl Driver {
     }
 
     /// Ends at once: the coroutine under way is closed, lanes are cancelled.
-    pub(crate) fn abandon(self, py: Python<'_>) {
+    pub(crate) fn abandon(mut self, py: Python<'_>) {
+        self.end_spans(py);
         if let Awaited::Call(pending) = self.awaited {
             // What a coroutine does on being closed is its own; nobody is left to be told.
             let _ = pending.coroutine.bind(py).call_method0(intern!(py, "close"));
@@ -480,10 +465,6 @@ impl Driver {
         }
         self.place.forget_outputs();
         self.lanes.abandon(py);
-        if let Some(mut trace) = self.trace {
-            // Nobody is left to be told.
-            let _ = trace.abandon(py);
-        }
         if let Some((_, handle)) = self.timer {
             let _ = handle.bind(py).call_method0(intern!(py, "cancel"));
         }

@@ -27,6 +27,7 @@ use super::run::{Resumption, Run};
 use crate::config::PyOptimizationConfig;
 use crate::context::CloneCounts;
 use crate::statistics::statistics_to_dict;
+use crate::telemetry::{Exporting, OptimizedTelemetry};
 
 /// What belongs to one runner.
 #[pyclass(module = "flujo._native", frozen)]
@@ -56,6 +57,7 @@ pub(crate) struct EngineInner {
     pub(super) config: Arc<OptimizationConfig>,
     optimized: AtomicBool,
     traces: AtomicBool,
+    pub(super) telemetry: Option<Arc<Exporting>>,
     analyses: Analyses<Planned>,
 }
 
@@ -93,7 +95,8 @@ pub(super) struct Planned {
 impl Engine {
     #[new]
     #[pyo3(signature = (compile, *, workers, runs, cancel_grace_s=5.0, make_context=None, resources=None, hooks=vec![], cost_limit=None,
-        token_limit=None, request_limit=None, deadline_s=None, config=None, optimized=true, traces=true, on_alert=None))]
+        token_limit=None, request_limit=None, deadline_s=None, config=None, optimized=true, traces=true, telemetry=None,
+        on_alert=None))]
     #[allow(clippy::too_many_arguments)] // named at the one place that calls it
     fn new(
         compile: Py<PyAny>,
@@ -110,6 +113,7 @@ impl Engine {
         config: Option<Bound<'_, PyOptimizationConfig>>,
         optimized: bool,
         traces: bool,
+        telemetry: Option<Bound<'_, OptimizedTelemetry>>,
         on_alert: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let cost = cost_limit.map(|cost| super::usage::money(&cost)).transpose()?;
@@ -143,6 +147,7 @@ impl Engine {
                 config: Arc::new(config),
                 optimized: AtomicBool::new(optimized),
                 traces: AtomicBool::new(traces),
+                telemetry: telemetry.map(|telemetry| Arc::clone(&telemetry.get().exporting)),
                 analyses: Analyses::new(|one, other| Arc::ptr_eq(&one.plan, &other.plan)),
             }),
         })
@@ -343,7 +348,7 @@ impl EngineInner {
         let memory = self.measure_memory(py)?;
         let mut in_use = self.in_use().1.in_use(self.switch());
         // What this version does not have in two forms yet is named as it is, whatever the switches say.
-        for part in [Part::Pool, Part::Telemetry, Part::Cache] {
+        for part in [Part::Pool, Part::Cache] {
             let reason = "this version has no optimized form of it yet".into();
             in_use.insert(
                 part,
@@ -369,6 +374,9 @@ impl EngineInner {
         parts.context.merges = self.contexts.merges.load(Ordering::Relaxed);
         parts.context.conflicts = self.contexts.conflicts.load(Ordering::Relaxed);
         parts.analysis = self.analyses.statistics();
+        if let Some(telemetry) = &self.telemetry {
+            parts.telemetry = telemetry.statistics();
+        }
         Ok(parts)
     }
 }

@@ -80,10 +80,7 @@ pub(crate) fn begin(
                 history: machine.history().clone(),
                 usage: machine.usage(),
             };
-            (
-                None,
-                Some(record::pipeline_result(py, &shared.plan, Arc::new(finish))?),
-            )
+            (None, Some(record::pipeline_result(py, shared, Arc::new(finish))?))
         }
         Input::Pause(question) => {
             let id = parked::pause_id(machine, question);

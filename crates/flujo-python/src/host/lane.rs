@@ -18,7 +18,7 @@ use super::names;
 use super::parked::{Parked, ParkedLanes, Wake};
 use super::place::Place;
 use super::shared::Shared;
-use super::trace::Trace;
+use super::trace::{Before, Trace};
 use crate::vectorcall;
 
 /// The coroutine of a lane.
@@ -41,26 +41,27 @@ pub(crate) struct Lanes {
 pub(crate) struct Around<'d> {
     pub(crate) shared: &'d Arc<Shared>,
     pub(crate) inbox: &'d Arc<Inbox>,
+    pub(crate) machine: &'d Machine,
     pub(crate) trace: Option<&'d Trace>,
 }
 
 impl Around<'_> {
-    /// The spans of a lane, `before` being its span until it stood still.
+    /// The spans of a lane that begins, or goes on after it stood still.
     pub(crate) fn trace_of(
         self,
         py: Python<'_>,
-        machine: &Machine,
-        before: Option<&Py<PyAny>>,
+        lane: &Machine,
+        before: Option<&Before>,
     ) -> PyResult<Option<Box<Trace>>> {
-        match (self.trace, machine.lane()) {
-            (Some(trace), Some(lane)) => trace.of_lane(py, self.shared, lane, before).map(Some),
-            _ => Ok(None),
-        }
+        let trace = self.trace;
+        trace
+            .map(|trace| trace.of_lane(py, self.shared, self.machine, lane, before))
+            .transpose()
     }
 
     /// A lane that stood still, ready to go on.
     fn revived(self, py: Python<'_>, parked: Parked) -> PyResult<Driver> {
-        let trace = self.trace_of(py, &parked.machine, parked.span.as_ref())?;
+        let trace = self.trace_of(py, &parked.machine, parked.before.as_ref())?;
         Driver::revive(py, parked, Arc::clone(self.shared), trace)
     }
 }
@@ -180,6 +181,7 @@ impl Lane {
                 },
             )?;
             vectorcall::set_variable(names::place_variable(py)?, place.as_any())?;
+            driver.enter(py, &place)?;
         }
         match driver.resume(py, resume) {
             Ok(Turn::Yield(future)) => {
@@ -248,15 +250,26 @@ impl Lane {
         }
     }
 
-    fn __clear__(&self) {
+    fn __clear__(&self, py: Python<'_>) {
         let driver = self.driver.try_lock().ok().and_then(|mut driver| driver.take());
-        drop(driver);
+        if let Some(mut driver) = driver {
+            driver.end_spans(py);
+        }
     }
 
     fn close(&self, py: Python<'_>) {
         let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(driver) = driver {
             driver.abandon(py);
+        }
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        let driver = self.driver.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(driver) = driver {
+            Python::attach(|py| driver.end_spans(py));
         }
     }
 }

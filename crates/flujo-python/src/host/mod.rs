@@ -39,7 +39,7 @@ mod usage;
 use pyo3::prelude::*;
 
 pub(crate) use answer::of_agent as agent_answer;
-pub(crate) use domain::Answer;
+pub(crate) use domain::{Answer, Python3};
 pub(crate) use failure::from_error as failure_of;
 pub(crate) use usage::{count, limit_error, money, of_error as usage_of_error};
 

@@ -39,6 +39,7 @@ imported! {
     mark_paused => "flujo.application._human"."mark_paused";
     alert_raised => "flujo.application._alerts"."raised";
     place_variable => "flujo.application._place"."PLACE";
+    trace_tree => "flujo.domain.trace"."tree";
     logs_steps => "flujo.application._logging"."tells_steps";
     log => "flujo.application._logging"."told";
     spans_of_user => "flujo.application._spans"."spans_of_user";
@@ -46,6 +47,7 @@ imported! {
     span_of_process => "flujo.application._spans"."context_of";
     span_context => "flujo.application._spans"."span_context";
     enter_span => "flujo.application._spans"."enter";
+    follow_span => "flujo.application._spans"."follow";
     leave_span => "flujo.application._spans"."leave";
     current_traceparent => "flujo.application._spans"."traceparent";
 }

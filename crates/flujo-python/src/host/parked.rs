@@ -15,6 +15,7 @@ use super::collected;
 use super::domain::{Event, Finish, Machine, Python3};
 use super::planning::PlanWithSteps;
 use super::steps::Outputs;
+use super::trace::Before;
 
 pub(crate) type Question = machine::Pause<Python3>;
 
@@ -27,8 +28,8 @@ pub(crate) struct Parked {
     /// What it knows of earlier steps' outputs.
     pub(crate) outputs: Outputs,
     pub(crate) wake: Wake,
-    /// What identifies the span that ended when it stopped.
-    pub(crate) span: Option<Py<PyAny>>,
+    /// What is known of the span that ended when it stopped.
+    pub(crate) before: Option<Before>,
 }
 
 /// Why a parked machine is driven on.
@@ -179,8 +180,8 @@ impl Parked {
             if let Some(outputs) = parked.outputs.by_name() {
                 visit.call(outputs)?;
             }
-            if let Some(span) = &parked.span {
-                visit.call(span)?;
+            if let Some(before) = &parked.before {
+                before.visit(visit)?;
             }
             parked.wake.tell(visit)?;
             waiting.extend(parked.lanes.0.values().map(|below| &**below));

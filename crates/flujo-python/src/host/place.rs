@@ -1,11 +1,12 @@
 //! Where a run is: what `flujo.current_step()` tells user code.
 
 use std::fmt::Write;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use flujo_core::machine::{LanePlace, Round};
 use flujo_core::plan::{Kind, NodeId};
+use flujo_core::telemetry::{SpanContext, SpanId, SpanIds};
 use pyo3::PyTraverseError;
 use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
@@ -24,6 +25,10 @@ pub(crate) struct PlaceState {
     /// The iterations of loops and visits of states around it.
     round: Mutex<Option<Arc<Round>>>,
     outputs: Mutex<Outputs>,
+    /// Derives the ids of spans, where a runner's exporter gets them.
+    ids: OnceLock<SpanIds>,
+    /// The current span; 0 before there is one.
+    span: AtomicU64,
 }
 
 impl PlaceState {
@@ -35,6 +40,8 @@ impl PlaceState {
             attempt: AtomicU32::new(0),
             round: Mutex::default(),
             outputs: Mutex::new(outputs),
+            ids: OnceLock::new(),
+            span: AtomicU64::new(0),
         }
     }
 
@@ -65,6 +72,30 @@ impl PlaceState {
     /// The run or lane is over: nobody reads outputs here any more.
     pub(super) fn forget_outputs(&self) {
         *self.outputs() = Outputs::default();
+    }
+
+    /// Spans are recorded, with ids of these.
+    pub(super) fn traces(&self, ids: SpanIds) {
+        let _ = self.ids.set(ids);
+    }
+
+    /// From now on this span is current.
+    #[inline]
+    pub(super) fn is_in(&self, span: SpanId) {
+        self.span
+            .store(u64::from_be_bytes(span.to_bytes()), Ordering::Relaxed);
+    }
+
+    /// The current span, of a run that a runner's exporter gets the spans of.
+    pub(super) fn span(&self) -> Option<SpanContext> {
+        let ids = self.ids.get()?;
+        let span = SpanId::from_bytes(self.span.load(Ordering::Relaxed).to_be_bytes());
+        Some(ids.context(span.unwrap_or(ids.own())))
+    }
+
+    /// The current span as other processes are told of it.
+    pub(crate) fn traceparent(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        self.shared.traced.traceparent(py, self)
     }
 
     #[inline]
@@ -164,8 +195,8 @@ impl Place {
     /// The current span, in the form in which other processes are told of it (the value of a W3C `traceparent` header);
     /// None where nobody traces the run.
     #[getter]
-    fn traceparent(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        self.state.shared.traced.traceparent(py)
+    fn traceparent(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        self.state.traceparent(py)
     }
 
     /// Whoever listens to the run; None where nobody does.

@@ -4,7 +4,7 @@ mod words;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use flujo_core::pipeline::Pipeline;
@@ -12,6 +12,7 @@ use flujo_core::plan::{
     Backoff, ConditionalNode, GroupNode, GuardNode, HumanNode, IterationFailure, LoopNode, MapNode, NodeId,
     ParallelNode, Policy, Router, State, StatesNode, StepNode, Work,
 };
+use flujo_core::telemetry::Names;
 use flujo_core::usage::{Usage, UsageLimits};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -48,9 +49,15 @@ pub(crate) struct PlanWithSteps {
     pub(crate) names: Vec<Py<PyString>>,
     /// What a call finds when the plan has no such callable; it can't happen in a compiled plan.
     nothing: Arc<CallableSpec>,
+    span_names: OnceLock<Arc<Names>>,
 }
 
 impl PlanWithSteps {
+    /// What spans of its nodes are called.
+    pub(crate) fn span_names(&self) -> &Arc<Names> {
+        self.span_names.get_or_init(|| Arc::new(Names::of(&self.plan)))
+    }
+
     /// The callable a call names.
     pub(crate) fn node_callable(&self, call: &Call) -> Arc<CallableSpec> {
         let found = self.plan.node(call.node).callable(call.role, call.index);
@@ -447,6 +454,7 @@ impl PlanBuilder {
                 steps,
                 names,
                 nothing,
+                span_names: OnceLock::new(),
             }),
         })
     }

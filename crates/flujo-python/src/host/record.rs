@@ -25,7 +25,8 @@ pub(crate) use standing_still::paused_result;
 use super::clock::seconds;
 use super::domain::{Finish, Python3};
 use super::planning::PlanWithSteps;
-use super::{collected, leaf, names};
+use super::shared::Shared;
+use super::{collected, leaf, names, trace};
 use crate::context as view;
 use crate::vectorcall;
 
@@ -36,6 +37,8 @@ pub(crate) struct RunRecord {
     finish: Arc<Finish>,
     /// Where it waits for answers, a list of `Pause`.
     pauses: Option<Py<PyList>>,
+    /// The world's time at the run's time 0, in nanoseconds since the Unix epoch.
+    epoch: u64,
 }
 
 /// A step, or a lane as a whole, of a run.
@@ -69,15 +72,16 @@ pub(super) fn on_record<'py>(
 /// The result of a run that has ended.
 pub(crate) fn pipeline_result<'py>(
     py: Python<'py>,
-    plan: &Arc<PlanWithSteps>,
+    shared: &Shared,
     finish: Arc<Finish>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let record = Bound::new(
         py,
         RunRecord {
-            plan: Arc::clone(plan),
+            plan: Arc::clone(&shared.plan),
             finish,
             pauses: None,
+            epoch: shared.epoch(py),
         },
     )?;
     on_record(names::pipeline_result(py)?, record.into_any())
@@ -236,7 +240,7 @@ impl RunRecord {
                 let output = shown.and_then(|shown| shown.output());
                 output.map_or_else(|| py.None().into_bound(py), |output| output.bind(py).clone())
             }),
-            "trace_tree" => Ok(py.None().into_bound(py)),
+            "trace_tree" => trace::tree(py, &self.plan, finish, self.epoch),
             "pauses" => Ok(match &self.pauses {
                 Some(pauses) => pauses.bind(py).clone().into_any(),
                 None => PyList::empty(py).into_any(),

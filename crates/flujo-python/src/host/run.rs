@@ -167,7 +167,7 @@ fn begin(py: Python<'_>, start: Start, resume: &Resume) -> PyResult<Box<UnderWay
         traceparent,
     } = start;
     let named = run_id.is_some();
-    let traced = Traced::now(py, engine.traces(), traceparent)?;
+    let traced = Traced::now(py, &engine, traceparent)?;
     let shared = Shared::begin(py, &engine, run_id, listener, traced)?;
     super::events::started(py, &shared)?;
     let context = shared.context(py, &input, initial_context_data)?;
@@ -175,9 +175,9 @@ fn begin(py: Python<'_>, start: Start, resume: &Resume) -> PyResult<Box<UnderWay
     let deadline = shared.deadline(began);
     let plan = Arc::clone(&shared.plan.plan);
     let machine = Machine::start(plan, shared.options(), input, context, began, deadline);
-    let trace = Trace::of_run(py, &shared, None)?;
-    let driver = Driver::new(Box::new(machine), shared, Outputs::default(), trace);
-    let place_token = set_place(py, &driver)?;
+    let trace = Trace::of_run(py, &shared, &machine, None)?;
+    let mut driver = Driver::new(Box::new(machine), shared, Outputs::default(), trace);
+    let place_token = set_place(py, &mut driver)?;
     Ok(Box::new(UnderWay {
         driver,
         began,
@@ -199,13 +199,13 @@ fn go_on(py: Python<'_>, resumption: Resumption, resume: &Resume) -> PyResult<Bo
         listener,
         traceparent,
     } = resumption;
-    let traced = Traced::now(py, engine.traces(), traceparent)?;
+    let traced = Traced::now(py, &engine, traceparent)?;
     let shared = Shared::resume(py, &engine, paused.get(), listener, traced)?;
     let answered = answers.wakes.iter().map(|(id, _)| id.clone()).collect();
     let parked = paused.get().take(py, answers)?;
-    let trace = Trace::of_run(py, &shared, parked.span.as_ref())?;
-    let driver = Driver::revive(py, *parked, shared, trace)?;
-    let place_token = set_place(py, &driver)?;
+    let trace = Trace::of_run(py, &shared, &parked.machine, parked.before.as_ref())?;
+    let mut driver = Driver::revive(py, *parked, shared, trace)?;
+    let place_token = set_place(py, &mut driver)?;
     Ok(Box::new(UnderWay {
         driver,
         began: paused.get().began,
@@ -215,10 +215,12 @@ fn go_on(py: Python<'_>, resumption: Resumption, resume: &Resume) -> PyResult<Bo
     }))
 }
 
-fn set_place(py: Python<'_>, driver: &Driver) -> PyResult<Py<PyAny>> {
+fn set_place(py: Python<'_>, driver: &mut Driver) -> PyResult<Py<PyAny>> {
     let state = Arc::clone(driver.place());
     let place = Bound::new(py, Place { state })?;
-    Ok(vectorcall::set_variable(names::place_variable(py)?, place.as_any())?.unbind())
+    let token = vectorcall::set_variable(names::place_variable(py)?, place.as_any())?;
+    driver.enter(py, &place)?;
+    Ok(token.unbind())
 }
 
 /// The exception that `throw` was given, in any of its forms.
@@ -346,19 +348,25 @@ impl Run {
         }
     }
 
-    fn __clear__(&self) {
+    fn __clear__(&self, py: Python<'_>) {
         let state = self
             .state
             .try_lock()
             .map(|mut state| std::mem::replace(&mut *state, State::Gone("collected")));
-        drop(state);
+        if let Ok(State::UnderWay(mut under_way)) = state {
+            under_way.driver.end_spans(py);
+        }
     }
 }
 
 impl Drop for Run {
     /// Like a coroutine's: one that was never awaited is a mistake worth a warning.
     fn drop(&mut self) {
-        if !matches!(*self.lock(), State::Fresh(_)) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let State::UnderWay(under_way) = state {
+            Python::attach(|py| under_way.driver.end_spans(py));
+        }
+        if !matches!(state, State::Fresh(_)) {
             return;
         }
         Python::attach(|py| {

@@ -2,7 +2,7 @@
 //! it goes on.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use flujo_core::config::{Part, Twins};
 use flujo_core::machine::{Options, Status, Time};
@@ -173,7 +173,7 @@ impl Shared {
 
     /// Whether anybody is to be told what happens to steps.
     pub(crate) fn is_told(&self) -> bool {
-        self.listener.is_some() || self.traced.is_traced() || self.logged
+        self.listener.is_some() || self.traced.hears(self.twins) || self.logged
     }
 
     pub(crate) fn deadline(&self, now: Time) -> Option<Time> {
@@ -212,6 +212,14 @@ impl Shared {
     #[inline]
     pub(crate) fn now(&self, py: Python<'_>) -> Time {
         self.clock.now(py)
+    }
+
+    /// The world's time at the run's time 0, in nanoseconds since the Unix epoch.
+    pub(crate) fn epoch(&self, py: Python<'_>) -> u64 {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(wall.as_nanos())
+            .unwrap_or(u64::MAX)
+            .saturating_sub(self.now(py))
     }
 
     pub(crate) fn event_loop<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {

@@ -103,7 +103,7 @@ fn lane_results<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let is_group = matches!(shared.plan.plan.node(node).kind, Kind::Group(_));
     if let (true, Some(finish)) = (is_group, lanes.first().and_then(|lane| lane.finish.as_ref())) {
-        return record::pipeline_result(py, &shared.plan, Arc::clone(finish));
+        return record::pipeline_result(py, shared, Arc::clone(finish));
     }
     let results = PyList::empty(py);
     for place in 0..lanes.len() {

@@ -40,7 +40,7 @@ impl Driver {
             let result = match sent {
                 Ok(Sent::Yielded(_)) if self.interrupt.is_overdue() => {
                     let event = self.cut_off(py, &pending)?;
-                    self.machine.handle(event);
+                    self.answer(py, event);
                     return Ok(None);
                 }
                 Ok(Sent::Yielded(future)) => {
@@ -60,7 +60,7 @@ impl Driver {
             };
             match self.ended(py, pending, result)? {
                 Begun::Ended(event) => {
-                    self.machine.handle(event);
+                    self.answer(py, event);
                     return Ok(None);
                 }
                 Begun::UnderWay(next) => {

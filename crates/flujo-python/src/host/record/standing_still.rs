@@ -10,12 +10,14 @@ use pyo3::types::PyList;
 use super::super::domain::{Finish, Python3};
 use super::super::names;
 use super::super::paused::PausedRun;
+use super::super::shared::Shared;
 use super::{RunRecord, on_record};
 use crate::vectorcall;
 
 /// The result of a run that stands still.
 pub(crate) fn paused_result<'py>(
     paused: &Bound<'py, PausedRun>,
+    shared: &Shared,
     finish: Finish,
     pauses: Bound<'py, PyList>,
 ) -> PyResult<Bound<'py, PyAny>> {
@@ -24,6 +26,7 @@ pub(crate) fn paused_result<'py>(
         plan: Arc::clone(&paused.get().plan),
         finish: Arc::new(finish),
         pauses: Some(pauses.unbind()),
+        epoch: shared.epoch(py),
     };
     let result = on_record(names::pipeline_result(py)?, Bound::new(py, record)?.into_any())?;
     vectorcall::set_plainly(&result, intern!(py, "__flujo_paused__"), paused)?;

@@ -59,7 +59,7 @@ pub(super) fn park(py: Python<'_>, under_way: UnderWay) -> PyResult<PyErr> {
         shared.engine.paused.add(&paused, named)?;
         paused
     };
-    let result = record::paused_result(&paused, finish, pauses)?;
+    let result = record::paused_result(&paused, &shared, finish, pauses)?;
     shared.ended(py, &result, false)?;
     let Some(failure) = refused else {
         return Ok(PyStopIteration::new_err((result.unbind(),)));
@@ -91,7 +91,7 @@ pub(super) fn end(py: Python<'_>, under_way: UnderWay, finish: Box<Finish>) -> P
         shared.engine.paused.release(paused.bind(py))?;
     }
     let finish: Arc<Finish> = Arc::from(finish);
-    let result = record::pipeline_result(py, &shared.plan, Arc::clone(&finish))?;
+    let result = record::pipeline_result(py, shared, Arc::clone(&finish))?;
     let cancelled = was_cancelled(&finish);
     let called_off = cancelled && driver.called_off && driver.cancellation.is_none();
     shared.ended(py, &result, called_off)?;

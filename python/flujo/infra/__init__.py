@@ -1,0 +1,1 @@
+"""What surrounds runs: telemetry and the console."""
