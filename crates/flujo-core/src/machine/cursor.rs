@@ -8,8 +8,8 @@ use super::fault::{Fault, is_planted};
 use super::frame::{self, Frame, Opened};
 use super::{
     Answer, CacheLead, Call, CallId, Command, Completion, Domain, Event, Failure, FailureKind, Finish, Input,
-    LaneId, LanePlace, Machine, Mark, Notice, NoticeKind, Outcome, PauseId, Pending, Record, Role, State,
-    Status, Stop, Time, TimerId, gate, human,
+    LaneId, LanePlace, Machine, Mark, NoticeKind, Outcome, PauseId, Pending, Record, Role, State, Status,
+    Stop, Time, TimerId, gate, human,
 };
 use crate::cache::Uncached;
 use crate::plan::{NodeId, Plan};
@@ -462,18 +462,6 @@ impl<D: Domain> Cursor<'_, D> {
         }
     }
 
-    /// Adds usage to a record and to the run.
-    #[inline]
-    pub(super) fn spend(&mut self, record: u32, usage: Usage) {
-        if usage.is_zero() {
-            return;
-        }
-        self.state.usage += usage;
-        if let Some(entry) = self.state.history.records.get_mut(record as usize) {
-            entry.usage += usage;
-        }
-    }
-
     /// This moment in the history.
     #[inline]
     pub(super) fn mark(&self) -> Mark {
@@ -486,32 +474,6 @@ impl<D: Domain> Cursor<'_, D> {
     #[inline]
     pub(super) fn record(&mut self, record: u32) -> Option<&mut Record<D>> {
         self.state.history.records.get_mut(record as usize)
-    }
-
-    #[inline]
-    pub(super) fn notify(&mut self, kind: NoticeKind<D>, node: NodeId, record: u32, attempt: u32) {
-        let pauses = matches!(kind, NoticeKind::Paused | NoticeKind::Resumed);
-        if self.state.options.notices && (pauses || !self.plan.node(node).inner) {
-            let records = &self.state.history.records;
-            let entry = records.get(record as usize);
-            let (usage, at) = (entry.map_or(Usage::ZERO, |entry| entry.usage), self.state.now);
-            let mut parent = entry.and_then(|entry| entry.parent);
-            while let Some(around) = parent.and_then(|parent| records.get(parent as usize))
-                && self.plan.node(around.node).inner
-            {
-                parent = around.parent;
-            }
-            self.commands.push_back(Command::Notify(Notice {
-                kind,
-                node,
-                record,
-                parent,
-                attempt,
-                round: self.state.round.clone(),
-                usage,
-                at,
-            }));
-        }
     }
 }
 

@@ -10,6 +10,18 @@ use crate::plan::Kind;
 use crate::usage::{Usage, UsageLimits};
 
 impl<D: Domain> Cursor<'_, D> {
+    /// Adds usage to a record and to the run.
+    #[inline]
+    pub(super) fn spend(&mut self, record: u32, usage: Usage) {
+        if usage.is_zero() {
+            return;
+        }
+        self.state.usage += usage;
+        if let Some(entry) = self.state.history.records.get_mut(record as usize) {
+            entry.usage += usage;
+        }
+    }
+
     /// The innermost limit, of the step on top or of one around it, that `check` finds something wrong with, given what
     /// has been used under it.
     pub(super) fn breach(

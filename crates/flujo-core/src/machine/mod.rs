@@ -23,6 +23,7 @@ mod lanes;
 mod limits;
 mod located;
 mod map;
+mod notices;
 mod outcome;
 mod parallel;
 mod plain;
