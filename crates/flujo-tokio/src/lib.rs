@@ -6,6 +6,7 @@
 mod alarm;
 mod analysis;
 mod build;
+mod cache;
 mod contexts;
 mod domain;
 mod handler;
@@ -19,7 +20,9 @@ pub use build::{
     After, AgenticLoop, BranchFailure, Conditional, Human, Import, ItemFailure, Loop, MapOver, Merge,
     Parallel, Pipeline, StateEnd, StateMachine, Step, StepFailure, Transition, lane_error,
 };
+pub use cache::{Cache, CacheBuilder, CacheStatistics, TierStatistics};
 pub use domain::{BoxError, Raised, Tokio, UserError, user_error};
+pub use flujo_core::cache::{CachePolicy, CacheScope, StepIdentity};
 pub use flujo_core::plan::IterationFailure;
 pub use flujo_core::stats::Alert;
 pub use handler::{Decision, Handler, Iteration, Reply};

@@ -1,5 +1,6 @@
 //! A compiled pipeline with everything its runs share: limits, resources, statistics.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use flujo_core::value::Value;
 
 use crate::alarm::{Alarm, OnAlert, now};
 use crate::analysis::Analysed;
+use crate::cache::{Cache, Caches};
 use crate::contexts::ContextCounts;
 use crate::domain::Tokio;
 use crate::memory::{Memory, Sampled};
@@ -70,6 +72,7 @@ pub(crate) struct Running {
     memory: Memory,
     /// When somebody listens to spans.
     pub(crate) telemetries: Option<Telemetries>,
+    pub(crate) caches: Caches,
 }
 
 /// A runner under construction.
@@ -85,6 +88,8 @@ pub struct RunnerBuilder {
     optimized: bool,
     on_alert: Option<Arc<OnAlert>>,
     telemetry: Option<Arc<SpanQueue>>,
+    cache: Option<Cache>,
+    fingerprints: BTreeMap<Arc<str>, Arc<str>>,
 }
 
 impl RunnerBuilder {
@@ -161,6 +166,22 @@ impl RunnerBuilder {
         self
     }
 
+    /// Where the results of cached steps are kept; several runners may share it. Without this the runner has a cache of
+    /// its own, of the size and for the time that the config says.
+    #[must_use]
+    pub fn cache(mut self, cache: &Cache) -> Self {
+        self.cache = Some(cache.clone());
+        self
+    }
+
+    /// What stands for a resource in the keys of cached steps, such as the version of what it gives. A step whose scope
+    /// names `resources.<name>` depends on it, and so does one whose scope is found out.
+    #[must_use]
+    pub fn fingerprint(mut self, name: impl Into<Arc<str>>, fingerprint: impl Into<Arc<str>>) -> Self {
+        self.fingerprints.insert(name.into(), fingerprint.into());
+        self
+    }
+
     /// The runner.
     ///
     /// # Errors
@@ -196,6 +217,7 @@ impl RunnerBuilder {
             watch,
             memory: Memory::at_start(),
             telemetries,
+            caches: Caches::new(self.cache, self.fingerprints),
         })))
     }
 }
@@ -215,6 +237,8 @@ impl Runner {
             optimized: true,
             on_alert: None,
             telemetry: None,
+            cache: None,
+            fingerprints: BTreeMap::new(),
         }
     }
 
@@ -283,7 +307,10 @@ impl Runner {
         let mut optimizations = running.config.in_use(running.switch());
         alerts.correct(&mut optimizations);
         let telemetries = running.telemetries.as_ref();
+        let (hits, misses) = running.caches.counts();
         running.statistics.snapshot(PartStatistics {
+            cache_hits: hits,
+            cache_misses: misses,
             memory,
             context: running.contexts.stats(),
             analysis: running.analyses.statistics(),
@@ -312,6 +339,7 @@ impl Runner {
         self.0.statistics.reset();
         self.0.watch.reset();
         self.0.contexts.reset();
+        self.0.caches.reset();
         self.0.analyses.reset();
     }
 }
@@ -356,6 +384,24 @@ impl Running {
     /// Takes in that a part has given way to its plain twin.
     pub(crate) fn degraded(&self, part: Part, reason: &str) -> Option<Alert> {
         self.told(self.watch.degraded(part, reason, now()))
+    }
+
+    /// The config that holds where no step has its own.
+    pub(crate) fn config(&self) -> &OptimizationConfig {
+        &self.config
+    }
+
+    /// Takes in that a cached step looked for a result.
+    pub(crate) fn looked_up(&self, node: NodeId, hit: bool, twins: Twins) -> Option<Alert> {
+        self.caches.looked_up(hit);
+        let step = (self.analysed.plan.node(node), self.analysed.slot(node)?);
+        let alert = self.watch.looked_up(step, hit, twins, &self.config, now());
+        self.told(alert)
+    }
+
+    /// Takes in that a part of the cache which had failed works again.
+    pub(crate) fn cache_recovered(&self) {
+        self.watch.alerts().recovered(Part::Cache);
     }
 
     /// Watches memory in the background, if somebody has asked to hear of it.

@@ -20,6 +20,29 @@ pub struct CachePolicy {
     pub version: Option<Arc<str>>,
 }
 
+impl CachePolicy {
+    /// The same, for so long.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// The same with another scope.
+    #[must_use]
+    pub fn scope(mut self, scope: CacheScope) -> Self {
+        self.scope = scope;
+        self
+    }
+
+    /// The same for the step of this version.
+    #[must_use]
+    pub fn version(mut self, version: impl Into<Arc<str>>) -> Self {
+        self.version = Some(version.into());
+        self
+    }
+}
+
 /// What a result depends on beside the step and its input.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -185,6 +185,12 @@ impl<V: Clone + Send + Sync + 'static, W: Waiter<V>> StepCache<V, W> {
         self.hits.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Whoever was handed a turn found the result elsewhere, as in a second tier.
+    pub fn count_found_elsewhere(&self) {
+        self.hits.fetch_add(1, Ordering::Relaxed);
+        self.misses.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// Somebody who waited was handed a turn.
     pub fn count_miss(&self) {
         self.misses.fetch_add(1, Ordering::Relaxed);

@@ -81,6 +81,13 @@ impl<C> Plan<C> {
         construct_in(&self.nodes, step)
     }
 
+    /// The nodes that a node holds.
+    pub fn children(&self, node: NodeId) -> impl Iterator<Item = NodeId> {
+        let children = self.node(node).kind.children();
+        let ids: Vec<_> = children.into_iter().map(|(_, child)| child).collect();
+        ids.into_iter()
+    }
+
     /// How many nodes there are.
     pub fn len(&self) -> usize {
         self.nodes.len()

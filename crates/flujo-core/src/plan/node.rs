@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::cache::{CacheKey, CachePolicy, StepIdentity};
 use crate::config::OptimizationConfig;
 use crate::usage::{Usage, UsageLimits};
+use crate::value::TypeCodec;
 
 /// A node's place in its plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -203,6 +204,8 @@ pub struct CachedStep<C> {
     pub identity: StepIdentity,
     /// Makes what stands for an input in keys, where inputs can't be hashed as they are.
     pub key: Option<C>,
+    /// Saves and loads outputs that are objects, for stores beyond the process.
+    pub codec: Option<&'static TypeCodec>,
     /// What all keys of the step begin with: its identity, name and structure. Found out by `compile`.
     pub base: CacheKey,
 }
@@ -214,6 +217,7 @@ impl<C> CachedStep<C> {
             policy,
             identity,
             key: None,
+            codec: None,
             base: CacheKey(0),
         }
     }

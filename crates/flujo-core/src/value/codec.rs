@@ -5,6 +5,7 @@ use std::any::Any;
 use super::{Opaque, Value};
 
 /// Saving, loading and comparing objects of one type, known by a stable name.
+#[derive(Debug)]
 pub struct TypeCodec {
     /// The stable name under which saved objects are found again. Never `std::any::type_name`, which may change.
     pub type_name: &'static str,

@@ -7,9 +7,11 @@ mod canonical;
 mod codec;
 mod convert;
 mod json;
+mod stored;
 
 use std::any::Any;
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 pub use canonical::Unhashable;
@@ -55,14 +57,39 @@ trait Object: Any + Send + Sync {
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
     fn type_name(&self) -> &'static str;
     fn codec(&self) -> Option<&'static TypeCodec>;
+    fn isolated(&self) -> Option<Opaque>;
 }
 
-struct Held<T> {
+struct Held<T, K> {
     codec: Option<&'static TypeCodec>,
     object: T,
+    kind: PhantomData<fn() -> K>,
 }
 
-impl<T: Any + Send + Sync> Object for Held<T> {
+/// Whether objects of a type can be cloned.
+trait Kind<T>: Any + Sized {
+    fn isolated(held: &Held<T, Self>) -> Option<Opaque>;
+}
+
+struct Shared;
+
+struct Cloned;
+
+impl<T: Any + Send + Sync> Kind<T> for Shared {
+    /// By way of its plain form, when it has one.
+    fn isolated(held: &Held<T, Self>) -> Option<Opaque> {
+        let codec = held.codec?;
+        (codec.load)((codec.save)(&held.object).ok()?, codec.schema_version).ok()
+    }
+}
+
+impl<T: Any + Send + Sync + Clone> Kind<T> for Cloned {
+    fn isolated(held: &Held<T, Self>) -> Option<Opaque> {
+        Some(Opaque::hold::<T, Self>(held.object.clone(), held.codec))
+    }
+}
+
+impl<T: Any + Send + Sync, K: Kind<T>> Object for Held<T, K> {
     fn object(&self) -> &(dyn Any + Send + Sync) {
         &self.object
     }
@@ -79,18 +106,37 @@ impl<T: Any + Send + Sync> Object for Held<T> {
     fn codec(&self) -> Option<&'static TypeCodec> {
         self.codec
     }
+
+    fn isolated(&self) -> Option<Opaque> {
+        K::isolated(self)
+    }
 }
 
 impl Opaque {
+    fn hold<T: Any + Send + Sync, K: Kind<T>>(object: T, codec: Option<&'static TypeCodec>) -> Self {
+        let kind = PhantomData::<fn() -> K>;
+        Self(Arc::new(Held { codec, object, kind }))
+    }
+
     /// Wraps an object without a way to save it.
     pub fn new<T: Any + Send + Sync>(object: T) -> Self {
-        Self(Arc::new(Held { codec: None, object }))
+        Self::hold::<T, Shared>(object, None)
     }
 
     /// Wraps an object that `codec` can save and load.
     pub fn with_codec<T: Any + Send + Sync>(object: T, codec: &'static TypeCodec) -> Self {
-        let codec = Some(codec);
-        Self(Arc::new(Held { codec, object }))
+        Self::hold::<T, Shared>(object, Some(codec))
+    }
+
+    /// Wraps an object that can be cloned, with a codec if it has one.
+    pub fn cloneable<T: Any + Send + Sync + Clone>(object: T, codec: Option<&'static TypeCodec>) -> Self {
+        Self::hold::<T, Cloned>(object, codec)
+    }
+
+    /// An object equal to this one, which what is done to either doesn't reach: a clone, or what the codec makes of its
+    /// plain form. `None` when there is no way to make one.
+    pub fn isolated(&self) -> Option<Self> {
+        self.0.isolated()
     }
 
     /// The object, when it is a `T`.
@@ -108,10 +154,17 @@ impl Opaque {
             return Err(self);
         }
         let shared = Self(Arc::clone(&self.0));
-        match self.0.into_any().downcast::<Held<T>>() {
+        let owned = match self.0.into_any().downcast::<Held<T, Cloned>>() {
             Ok(held) => {
                 drop(shared);
-                Ok(Arc::try_unwrap(held).map_or_else(|held| held.object.clone(), |held| held.object))
+                return Ok(own(held));
+            }
+            Err(other) => other.downcast::<Held<T, Shared>>(),
+        };
+        match owned {
+            Ok(held) => {
+                drop(shared);
+                Ok(own(held))
             }
             Err(_) => Err(shared),
         }
@@ -138,7 +191,38 @@ impl Opaque {
     }
 }
 
+fn own<T: Clone, K>(held: Arc<Held<T, K>>) -> T {
+    Arc::try_unwrap(held).map_or_else(|held| held.object.clone(), |held| held.object)
+}
+
 impl Value {
+    /// A value equal to this one that shares no object with it; plain data can't be changed and is shared. `None` when
+    /// an object can't be [isolated](Opaque::isolated).
+    pub fn isolated(&self) -> Option<Self> {
+        Some(match self {
+            Self::Opaque(object) => Self::Opaque(object.isolated()?),
+            Self::List(items) if items.iter().any(Self::holds_objects) => {
+                let items: Option<Vec<_>> = items.iter().map(Self::isolated).collect();
+                Self::List(Arc::new(items?))
+            }
+            Self::Map(entries) if entries.iter().any(|(_, value)| value.holds_objects()) => {
+                let isolated = |(key, value): &(Arc<str>, Self)| Some((Arc::clone(key), value.isolated()?));
+                let entries: Option<Map> = entries.iter().map(isolated).collect();
+                Self::Map(Arc::new(entries?))
+            }
+            plain => plain.clone(),
+        })
+    }
+
+    fn holds_objects(&self) -> bool {
+        match self {
+            Self::Opaque(_) => true,
+            Self::List(items) => items.iter().any(Self::holds_objects),
+            Self::Map(entries) => entries.iter().any(|(_, value)| value.holds_objects()),
+            _ => false,
+        }
+    }
+
     /// Text.
     pub fn str(text: impl Into<Arc<str>>) -> Self {
         Self::Str(text.into())

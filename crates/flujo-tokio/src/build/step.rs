@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flujo_core::agent::Agent;
+use flujo_core::cache::{CachePolicy, StepIdentity};
 use flujo_core::config::OptimizationConfig;
-use flujo_core::plan::{Backoff, NodeId, StepNode, Work};
+use flujo_core::plan::{Backoff, CachedStep, NodeId, StepNode, Work};
 use flujo_core::usage::{Usage, UsageLimits};
-use flujo_core::value::{Map, Value};
+use flujo_core::value::{Map, TypeCodec, Value};
 
 use super::Pipeline;
 use crate::Handler;
@@ -131,6 +132,51 @@ impl Step {
         self
     }
 
+    /// Keeps the step's results, and gives them without running it again to who asks with the same input and the same
+    /// values of all else they depend on. Only results of attempts that succeeded are kept, and only when these wrote
+    /// nothing to the context themselves: what [`apply`](Self::apply) and its like write is written when a result is found
+    /// too. Steps at the same time that want the same result make it once.
+    #[must_use]
+    pub fn cached(mut self, policy: CachePolicy) -> Self {
+        let identity = match &policy.version {
+            Some(version) => StepIdentity::Known(Arc::clone(version)),
+            None => StepIdentity::Local(0), // until it is known that nothing more is said about the step
+        };
+        self.node.cache = Some(Box::new(CachedStep::new(policy, identity)));
+        self
+    }
+
+    /// What a [cached](Self::cached) step does is told apart by this, instead of its version.
+    #[must_use]
+    pub fn cached_as(mut self, identity: impl Into<Arc<str>>) -> Self {
+        if let Some(cache) = &mut self.node.cache {
+            cache.identity = StepIdentity::Known(identity.into());
+        }
+        self
+    }
+
+    /// Makes what stands for the input in the keys of a [cached](Self::cached) step, where that is an object without a
+    /// codec, or says more than the step looks at. When it fails, the result is not kept.
+    #[must_use]
+    pub fn cache_key<F>(mut self, key: F) -> Self
+    where
+        F: Fn(&Value) -> Result<Value, Raised> + Send + Sync + 'static,
+    {
+        if let Some(cache) = &mut self.node.cache {
+            cache.key = Some(Handler::processor(move |input, _| key(input)));
+        }
+        self
+    }
+
+    /// Saves and loads outputs of a [cached](Self::cached) step that are objects, for a second tier.
+    #[must_use]
+    pub fn cache_codec(mut self, codec: &'static TypeCodec) -> Self {
+        if let Some(cache) = &mut self.node.cache {
+            cache.codec = Some(codec);
+        }
+        self
+    }
+
     /// Prepares the input of each attempt, after the processors added before.
     #[must_use]
     pub fn prompt_processor(mut self, processor: Handler) -> Self {
@@ -227,6 +273,11 @@ impl From<Step> for Pipeline {
             node.work = Work::Body(body.place_in(&mut nodes));
         }
         node.estimate.unpriced |= matches!(&node.work, Work::Call(agent) if agent.is_unpriced());
+        if let Some(cache) = &mut node.cache
+            && !cache.identity.is_known()
+        {
+            cache.identity = StepIdentity::local();
+        }
         node.fallback = step.fallback.map(|fallback| fallback.place_in(&mut nodes));
         let mut nodes = nodes.unwrap_or_default();
         let id = nodes.step(step.name, node);

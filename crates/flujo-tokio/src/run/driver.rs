@@ -1,5 +1,7 @@
 //! Does what the machine asks, in place: user futures are polled by the task that polls the run.
 
+mod cached;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
@@ -9,6 +11,8 @@ use flujo_core::agent::BoxFuture;
 use flujo_core::context::Context;
 use flujo_core::machine::{Call, Command, Event as Happened, Finish, Notice, Pause, TimerId};
 use tokio::time::{Instant, Sleep};
+
+use cached::Cached;
 
 use super::Shared;
 use super::call::{self, Active};
@@ -42,6 +46,7 @@ pub(super) struct Driver {
     finish: Option<Box<Finish<Tokio>>>,
     /// Whether the last event, that the run pauses, has been sent.
     told_of_pause: bool,
+    cached: Option<Box<Cached>>,
 }
 
 impl Driver {
@@ -60,6 +65,7 @@ impl Driver {
             unsent: None,
             finish: None,
             told_of_pause: false,
+            cached: None,
         }
     }
 
@@ -81,7 +87,11 @@ impl Driver {
     }
 
     /// What is kept of it while it stands still.
-    pub(super) fn park(self) -> Parked {
+    pub(super) fn park(mut self) -> Parked {
+        if let Some(cached) = self.cached.take() {
+            self.machine.give_up_leads();
+            cached.stand_still();
+        }
         let asks = self.machine.pause().is_some(); // a question that was answered since is open no more
         Parked {
             question: self.question.filter(|_| asks).map(|question| *question),
@@ -122,6 +132,8 @@ impl Driver {
                     let ended = call.cancel(&self.shared);
                     self.noted(Some(&ended));
                     self.machine.handle(ended);
+                } else {
+                    self.cancel_look(id);
                 }
             }
             Command::Sleep { timer, until } => match self.shared.instant(until) {
@@ -166,11 +178,9 @@ impl Driver {
                 let settled = meter.map(|meter| meter.settle(step, estimate, actual));
                 self.answer_budget(settled);
             }
-            Command::CacheGet(get) => {
-                let (call, at) = (get.call, self.shared.now());
-                self.machine.handle(Happened::CacheMiss { call, lead: None, at });
-            }
-            Command::CachePut(_) | Command::CacheRelease { .. } => {}
+            Command::CacheGet(get) => self.cache_get(&get),
+            Command::CachePut(put) => self.cache_put(&put),
+            Command::CacheRelease { ticket, reason } => self.cache_release(ticket, reason),
             Command::Pause(pause) => self.ask(pause),
             Command::Notify(notice) => self.notify(notice),
             Command::Took { node, latency } => {
@@ -306,6 +316,9 @@ impl Driver {
         {
             let at = self.shared.now();
             self.machine.handle(Happened::LaneFinished { lane, finish, at });
+            return Poll::Ready(true);
+        }
+        if self.cached.is_some() && self.poll_look(poller).is_ready() {
             return Poll::Ready(true);
         }
         if !self.cancelling && self.cancel.poll_raised(poller.waker()) {
