@@ -13,6 +13,7 @@ pub mod machine;
 pub mod monitor;
 pub mod pipeline;
 pub mod plan;
+pub mod pool;
 pub mod stats;
 mod sync;
 pub mod telemetry;

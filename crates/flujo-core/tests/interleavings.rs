@@ -23,12 +23,21 @@ mod account;
 #[allow(dead_code, unreachable_pub)]
 #[path = "../src/usage/optimized.rs"]
 mod optimized;
+#[allow(dead_code, unreachable_pub)]
+#[path = "../src/pool"]
+mod pooling {
+    pub(crate) use flujo_core::pool::{MOST_KEPT, Pool, PoolCounts};
+
+    pub(crate) mod optimized;
+}
 
 use std::sync::Arc;
 
 // The sources above look for these beside them.
 use flujo_core::usage::{Cost, MeterReading, MeterStatistics, Usage, UsageLimits, UsageMeter};
 use optimized::OptimizedMeter;
+use pooling::Pool;
+use pooling::optimized::OptimizedPool;
 use shuttle::thread;
 
 const SCHEDULES: usize = 1_000;
@@ -122,5 +131,35 @@ fn what_one_thread_gives_back_another_gets_and_the_limit_holds_at_every_moment()
         assert_eq!(meter.reserved(), Usage::ZERO);
         // Three that are used, three that are reserved and three more fit: nothing is ever refused.
         assert_eq!(calls, 4);
+    });
+}
+
+#[test]
+fn no_object_of_a_pool_is_out_twice_and_none_is_lost() {
+    under_many_schedules(|| {
+        let pool = Arc::new(OptimizedPool::new(2));
+        pool.put(1);
+        pool.put(2);
+        let using: Vec<_> = (0..3)
+            .map(|number| {
+                let pool = Arc::clone(&pool);
+                thread::spawn(move || {
+                    let object = pool.take().unwrap_or(10 + number);
+                    pool.put(object);
+                    object
+                })
+            })
+            .collect();
+        let used: Vec<i32> = using.into_iter().filter_map(|one| one.join().ok()).collect();
+        assert_eq!(used.len(), 3);
+        let counts = pool.statistics();
+        assert_eq!((counts.hits + counts.misses, counts.returned), (3, 5));
+        assert_eq!(counts.retained + counts.overflow, 2 + counts.misses);
+        let mut kept: Vec<i32> = std::iter::from_fn(|| pool.take()).collect();
+        assert_eq!(kept.len() as u64, counts.retained);
+        kept.sort_unstable();
+        kept.dedup();
+        assert_eq!(kept.len() as u64, counts.retained);
+        assert!(counts.retained <= 2);
     });
 }
