@@ -11,6 +11,7 @@ mod context;
 mod functions;
 mod host;
 mod meter;
+mod monitor;
 mod statistics;
 mod telemetry;
 mod templates;
@@ -33,6 +34,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     context::register(module)?;
     host::register(module)?;
     meter::register(module)?;
+    monitor::register(module)?;
     telemetry::register(module)?;
     templates::register(module)?;
     // The module is private: what is public is said in the package.

@@ -111,7 +111,9 @@ impl MonitorCore {
     /// Looks at the memory of the process.
     fn record_memory(&self) -> Option<Fields> {
         let (growth, limit) = (self.memory.stats().growth_bytes, self.config.memory_limit_bytes());
-        fields(self.monitor.grew(growth, limit), |now| Alert::memory(growth, limit, now))
+        fields(self.monitor.grew(growth, limit), |now| {
+            Alert::memory(growth, limit, now)
+        })
     }
 
     /// What it has seen.

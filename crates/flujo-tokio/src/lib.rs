@@ -11,6 +11,7 @@ mod contexts;
 mod domain;
 mod handler;
 mod memory;
+mod pools;
 mod run;
 mod runner;
 mod scope;

@@ -25,6 +25,7 @@ use crate::cache::{Cache, Caches};
 use crate::contexts::ContextCounts;
 use crate::domain::Tokio;
 use crate::memory::{Memory, Sampled};
+use crate::pools::RunnerPools;
 use crate::run::{Answers, PausedRun, ResumeError, Run};
 use crate::scope::Resources;
 use crate::telemetry::Telemetries;
@@ -62,6 +63,7 @@ pub(crate) struct Running {
     rules: Option<Arc<MergeRules>>,
     statistics: Statistics,
     pub(crate) contexts: ContextCounts,
+    pub(crate) pools: RunnerPools,
     /// The pipeline's own, or the runner's.
     config: Arc<OptimizationConfig>,
     /// What the config says while optimisations are on.
@@ -210,6 +212,7 @@ impl RunnerBuilder {
             rules: self.rules,
             statistics,
             contexts: ContextCounts::default(),
+            pools: RunnerPools::new(config.max_pool_size),
             twins: Twins::decide(Twin::Optimized, &config),
             config,
             optimized: AtomicBool::new(self.optimized),
@@ -312,6 +315,7 @@ impl Runner {
             cache_hits: hits,
             cache_misses: misses,
             memory,
+            pool: running.pools.stats(),
             context: running.contexts.stats(),
             analysis: running.analyses.statistics(),
             alerts: alerts.kept(),
@@ -338,6 +342,7 @@ impl Runner {
     pub fn reset_performance_statistics(&self) {
         self.0.statistics.reset();
         self.0.watch.reset();
+        self.0.pools.reset();
         self.0.contexts.reset();
         self.0.caches.reset();
         self.0.analyses.reset();

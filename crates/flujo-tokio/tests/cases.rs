@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use flujo_core::config::OptimizationConfig;
 use flujo_core::context::Context;
 use flujo_core::machine::{Details, ExitReason, Record, Status};
 use flujo_core::value::Value;
@@ -263,4 +264,148 @@ async fn p34_a_loop_that_never_has_done_keeps_its_last_output_and_context_and_sa
     assert_eq!(end.map(|end| end.reason), Some(ExitReason::MaxLoops));
     let log = done.finish.context.get("log").and_then(Value::as_list);
     assert_eq!(log.map(<[Value]>::len), Some(3));
+}
+
+/// A pipeline that carries a secret through its context, its output and its feedback, and fails where it is told to.
+fn secret_keeper() -> Pipeline {
+    let keep = Step::new(
+        "keep",
+        Handler::scoped(|secret: Value, scope| async move {
+            scope.update(|context| context.set("secret", secret.clone()));
+            tokio::task::yield_now().await;
+            if secret.as_str().is_some_and(|secret| secret.ends_with('7')) {
+                return Err(format!("broke over {secret:?}").into());
+            }
+            Ok(secret)
+        }),
+    )
+    .retries(1);
+    let lane = |name: &'static str| {
+        Step::new(
+            name,
+            Handler::scoped(|secret: Value, scope| async move {
+                let known = scope.context().get("secret").cloned();
+                tokio::task::yield_now().await;
+                assert_eq!(known.as_ref(), Some(&secret));
+                Ok(secret)
+            }),
+        )
+    };
+    Pipeline::from(keep).then(
+        Parallel::new("lanes")
+            .branch("a", lane("a"))
+            .branch("b", lane("b")),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p16_with_a_pool_of_two_no_run_shows_anything_of_another() {
+    for optimized in [true, false] {
+        let config = OptimizationConfig {
+            max_pool_size: 2,
+            ..OptimizationConfig::default()
+        };
+        let runner = Runner::builder(secret_keeper())
+            .optimization_config(config)
+            .optimizations(optimized)
+            .build()
+            .unwrap();
+        let mut held = Vec::new();
+        for round in 0..4 {
+            let mut runs = tokio::task::JoinSet::new();
+            for number in 0..50 {
+                let secret = format!("secret-{round}-{number}-{}", number % 10);
+                let run = runner.run(Value::from(secret.as_str()), Context::new());
+                runs.spawn(async move { (secret, run.await) });
+            }
+            while let Some(done) = runs.join_next().await {
+                held.push(done.unwrap());
+            }
+        }
+        // Looked at when all runs are over and what was pooled has been used again and again.
+        for (secret, done) in &held {
+            let shown = format!("{:?}", done.finish);
+            let found: std::collections::BTreeSet<&str> = shown
+                .split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '-'))
+                .filter(|word| word.starts_with("secret-"))
+                .collect();
+            assert_eq!(found.into_iter().collect::<Vec<_>>(), [secret.as_str()]);
+            assert_eq!(done.output().is_some(), !secret.ends_with('7'));
+        }
+        let pool = runner.performance_statistics().pool_stats;
+        assert_eq!(pool.in_use, 0);
+        assert!(pool.retained["machine"] <= 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p15_twenty_thousand_runs_some_failing_some_cancelled_leave_nothing_behind() {
+    let runner = Runner::builder(secret_keeper()).build().unwrap();
+    let alive = Arc::new(());
+    let round = |from: u32| {
+        let (runner, alive) = (runner.clone(), Arc::clone(&alive));
+        async move {
+            let mut runs = tokio::task::JoinSet::new();
+            for number in from..from + 500 {
+                let mut context = Context::new();
+                context.set("held", Value::opaque(Arc::clone(&alive)));
+                context.set("text", Value::from("x".repeat(10_000)));
+                let run = runner.run(Value::from(format!("{number}")), context);
+                if number % 10 == 3 {
+                    run.cancel();
+                }
+                runs.spawn(run);
+            }
+            while let Some(done) = runs.join_next().await {
+                done.unwrap();
+            }
+        }
+    };
+    for number in 0..10 {
+        round(number * 500).await;
+    }
+    let before = runner.performance_statistics().memory_stats.current_rss_bytes;
+    for number in 10..50 {
+        round(number * 500).await;
+    }
+    let statistics = runner.performance_statistics();
+    let grown = statistics.memory_stats.current_rss_bytes.saturating_sub(before);
+    assert!(grown < 20_000_000, "resident memory has grown by {grown} bytes");
+    assert_eq!(Arc::strong_count(&alive), 1, "every context is gone");
+    assert_eq!(statistics.execution_count, 25_000);
+    assert_eq!(statistics.pool_stats.in_use, 0);
+    assert!(statistics.pool_stats.retained["machine"] <= 100);
+}
+
+#[tokio::test]
+async fn p15_a_run_of_twenty_thousand_iterations_keeps_nothing_of_those_that_are_over() {
+    let alive = Arc::new(());
+    let turn = {
+        let alive = Arc::clone(&alive);
+        Step::new(
+            "turn",
+            Handler::scoped(move |input: Value, scope| {
+                let alive = Arc::clone(&alive);
+                async move {
+                    let count = input.as_int().unwrap_or(0) + 1;
+                    scope.update(|context| {
+                        context.set("held", Value::opaque(alive));
+                        context.set("text", Value::from("x".repeat(10_000)));
+                    });
+                    Ok(Value::from(count))
+                }
+            }),
+        )
+    };
+    let repeat = Loop::until("loop", turn, |count, _| Ok(count.as_int() == Some(20_000))).max_loops(20_000);
+    let runner = Runner::builder(repeat).build().unwrap();
+    let before = runner.performance_statistics().memory_stats.current_rss_bytes;
+    let done = runner.run(Value::from(0), Context::new()).await;
+    assert_eq!(done.output(), Some(&Value::from(20_000)));
+    // The step that makes it, and the context as it is at the end.
+    assert_eq!(Arc::strong_count(&alive), 3);
+    let statistics = runner.performance_statistics();
+    let grown = statistics.memory_stats.current_rss_bytes.saturating_sub(before);
+    // Each iteration leaves two records; their contexts together would be 200 MB.
+    assert!(grown < 40_000_000, "resident memory has grown by {grown} bytes");
 }

@@ -309,3 +309,39 @@ async fn runs_with_the_switch_thrown_at_random_while_they_run_are_all_the_same()
     assert_eq!(statistics.execution_count, runs() as u64 + 1);
     assert_eq!(statistics.context_stats.forks, 10 * (runs() as u64 + 1));
 }
+
+#[tokio::test]
+async fn machines_get_the_buffers_of_those_before_them_and_none_is_in_use_when_all_runs_are_over() {
+    let config = OptimizationConfig {
+        max_pool_size: 3,
+        ..OptimizationConfig::default()
+    };
+    let runner = Runner::builder(whole())
+        .optimization_config(config)
+        .build()
+        .unwrap();
+    for _ in 0..10 {
+        let _ = runner.run(Value::from(1), context()).await;
+    }
+    let pool = runner.performance_statistics().pool_stats;
+    // A machine for the run and one for each lane.
+    assert_eq!((pool.hits + pool.misses, pool.in_use), (50, 0));
+    assert_eq!(pool.retained["machine"], 3);
+    assert!(pool.hits >= 3 * 9, "{pool:?}");
+    assert_eq!(pool.overflow, 50 - 3 - pool.hits, "{pool:?}");
+
+    let mut dropped = runner.run(Value::from(1), context());
+    let _ = dropped.events().next().await;
+    let in_use = || runner.performance_statistics().pool_stats.in_use;
+    assert!(in_use() > 0);
+    drop(dropped);
+    while in_use() > 0 {
+        tokio::task::yield_now().await; // lanes are tasks, and end when their runtime gets to it
+    }
+
+    runner.disable_optimizations();
+    runner.reset_performance_statistics();
+    let _ = runner.run(Value::from(1), context()).await;
+    let pool = runner.performance_statistics().pool_stats;
+    assert_eq!((pool.hits, pool.misses, pool.in_use), (0, 5, 0));
+}

@@ -13,7 +13,7 @@ from flujo.domain.dsl.step import Step
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from flujo.application.core.executor_core import OptimizationConfig
+    from flujo._native import OptimizationConfig
     from flujo.domain.usage import UsageLimits
 
 

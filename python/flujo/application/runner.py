@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from flujo.application.core.executor_core import OptimizationConfig
+    from flujo._native import OptimizationConfig
     from flujo.domain.alerts import Alert
     from flujo.domain.events import Event
     from flujo.domain.outcomes import StepOutcome

@@ -34,6 +34,7 @@ mod saved;
 mod so_far;
 mod states;
 mod step;
+mod storage;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -52,6 +53,7 @@ pub use held::Held;
 pub use history::{Details, ExitReason, History, LaneRecord, LoopEnd, Mark, Record, Status};
 pub use outcome::{Finish, Outcome, Stop};
 pub use round::Round;
+pub use storage::Storage;
 
 use crate::plan::{NodeId, Plan};
 use crate::usage::Usage;
@@ -377,7 +379,7 @@ impl<D: Domain> State<D> {
         Self {
             options,
             lane,
-            stack: Vec::with_capacity(4),
+            stack: Vec::new(),
             gate: Gate::default(),
             context,
             history: History::default(),

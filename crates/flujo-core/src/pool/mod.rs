@@ -28,6 +28,9 @@ pub trait Pool<T>: Debug + Send + Sync {
     /// Takes back an object that is empty again, or was made for a `take` that gave `None`.
     fn put(&self, object: T);
 
+    /// Counts an object that was taken and won't come back.
+    fn lost(&self);
+
     /// What it has given and got.
     fn statistics(&self) -> PoolCounts;
 
@@ -44,7 +47,7 @@ pub struct PoolCounts {
     pub misses: u64,
     /// Objects given back and let go because it was full.
     pub overflow: u64,
-    /// Objects given back.
+    /// Objects given back, or lost.
     pub returned: u64,
     /// Objects it keeps now.
     pub retained: u64,

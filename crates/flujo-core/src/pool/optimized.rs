@@ -106,6 +106,10 @@ impl<T: Send> Pool<T> for OptimizedPool<T> {
         drop(object); // without a lock: what it holds may be somebody else's
     }
 
+    fn lost(&self) {
+        self.shelf(thread_number()).returned += 1;
+    }
+
     fn statistics(&self) -> PoolCounts {
         let mut counts = PoolCounts::default();
         for place in 0..SHELVES {

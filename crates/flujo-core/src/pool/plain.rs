@@ -22,6 +22,10 @@ impl<T> Pool<T> for PlainPool {
         drop(object);
     }
 
+    fn lost(&self) {
+        self.returned.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn statistics(&self) -> PoolCounts {
         PoolCounts {
             misses: self.made.load(Ordering::Relaxed),

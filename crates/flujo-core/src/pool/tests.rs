@@ -20,6 +20,8 @@ fn what_is_given_back_is_counted_and_in_use_goes_back_to_none() {
             out.push(pool.take().unwrap_or_else(|| Arc::new(number)));
         }
         assert_eq!(pool.statistics().in_use(), 50);
+        drop(out.pop());
+        pool.lost();
         for object in out {
             pool.put(object);
         }

@@ -23,6 +23,7 @@ use super::parked::{self, Parked, Question};
 use super::signal::Signal;
 use super::spans::{Note, Observed};
 use crate::domain::Tokio;
+use crate::pools::Lent;
 
 /// How many commands may be done without waiting before other tasks get their turn.
 const COMMANDS_PER_TURN: u32 = 256;
@@ -44,13 +45,14 @@ pub(super) struct Driver {
     /// An event that there was no room for yet.
     unsent: Option<BoxFuture<'static, ()>>,
     finish: Option<Box<Finish<Tokio>>>,
+    lent: Option<Lent>,
     /// Whether the last event, that the run pauses, has been sent.
     told_of_pause: bool,
     cached: Option<Box<Cached>>,
 }
 
 impl Driver {
-    pub(super) fn new(shared: Arc<Shared>, machine: Observed, cancel: Arc<Signal>, outputs: Outputs) -> Self {
+    fn new(shared: Arc<Shared>, machine: Observed, cancel: Arc<Signal>, outputs: Outputs) -> Self {
         Self {
             machine,
             shared,
@@ -64,9 +66,23 @@ impl Driver {
             outputs,
             unsent: None,
             finish: None,
+            lent: None,
             told_of_pause: false,
             cached: None,
         }
+    }
+
+    /// Drives a machine that has not begun.
+    pub(super) fn begin(
+        shared: Arc<Shared>,
+        mut machine: Observed,
+        cancel: Arc<Signal>,
+        outputs: Outputs,
+    ) -> Self {
+        let lent = Lent::to(&mut machine, &shared);
+        let mut driver = Self::new(shared, machine, cancel, outputs);
+        driver.lent = Some(lent);
+        driver
     }
 
     /// Goes on with a machine that stood still, as it was woken.
@@ -351,6 +367,9 @@ impl Driver {
                 return Poll::Ready(None);
             }
             if let Some(finish) = self.finish.take() {
+                if let Some(lent) = self.lent.take() {
+                    lent.back(&mut self.machine);
+                }
                 return Poll::Ready(Some(finish));
             }
             if !self.cancelling && self.cancel.is_raised() {

@@ -234,7 +234,7 @@ impl Run {
             let notices = shared.listened_to() || machine.hears();
             machine.listen(notices);
         }
-        let mut driver = Driver::new(shared, machine, Arc::clone(&self.cancel), Outputs::default());
+        let mut driver = Driver::begin(shared, machine, Arc::clone(&self.cancel), Outputs::default());
         driver.announce(EventKind::RunStarted);
         driver
     }

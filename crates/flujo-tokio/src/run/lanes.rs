@@ -85,7 +85,7 @@ impl Lanes {
         let mut machine = Observed::from(machine);
         around.observe_lane(&mut machine);
         let cancel = Arc::new(Signal::default());
-        let driver = Driver::new(
+        let driver = Driver::begin(
             Arc::clone(shared),
             machine,
             Arc::clone(&cancel),

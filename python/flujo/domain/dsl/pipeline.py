@@ -16,7 +16,7 @@ from flujo.domain.dsl.step import Step
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from flujo.application.core.executor_core import OptimizationConfig
+    from flujo._native import OptimizationConfig
     from flujo.domain.dsl._step_fields import StepOptions
     from flujo.domain.dsl.sub_pipeline import SubPipelineStep
     from flujo.domain.validation import ValidationReport

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from flujo.application.core.executor_core import OptimizationConfig
+    from flujo._native import OptimizationConfig
     from flujo.domain.backoff import Backoff
 
 __all__ = ["ExecutionMode", "StepConfig", "StepConfigOptions"]
