@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Domain, Failure, Finish, LaneRecord, LimitBreach, Machine, Round, Status, Time};
+use super::{Domain, Failure, Finish, LaneRecord, LimitBreach, Machine, Notice, Time};
 use crate::cache::Uncached;
 use crate::plan::NodeId;
 use crate::usage::Usage;
@@ -472,55 +472,4 @@ pub struct Chosen {
     pub key: Arc<str>,
     /// Its place, `None` when no branch has the name.
     pub branch: Option<u32>,
-}
-
-/// Something that happened, for progress and event streams.
-#[derive(Debug, Clone)]
-pub struct Notice<D: Domain> {
-    /// What.
-    pub kind: NoticeKind<D>,
-    /// Where.
-    pub node: NodeId,
-    /// The step's record in this machine's history.
-    pub record: u32,
-    /// The record of the step around it, as steps are told of: never one that is [inner](crate::plan::Node::inner).
-    pub parent: Option<u32>,
-    /// The attempt, from 1; 0 outside attempts. Of a step that has ended: how many were made.
-    pub attempt: u32,
-    /// The turns of the loops and state machines around.
-    pub round: Option<Arc<Round>>,
-    /// What the step has used so far, failed attempts and everything below it included.
-    pub usage: Usage,
-    /// When.
-    pub at: Time,
-}
-
-/// What happened.
-#[derive(Debug, Clone)]
-pub enum NoticeKind<D: Domain> {
-    /// A step began.
-    StepStarted,
-    /// An attempt began.
-    AttemptStarted,
-    /// An attempt failed and another one or a fallback follows, or nothing.
-    AttemptFailed(Arc<Failure<D>>),
-    /// The step's result was found in the cache, where it had been put by a step that used this.
-    CacheHit(Usage),
-    /// The step's fallback begins.
-    FallbackStarted,
-    /// A step asked a question and waits.
-    Paused,
-    /// The question was answered.
-    Resumed,
-    /// A step succeeded.
-    StepFinished,
-    /// A step failed.
-    StepFailed(Arc<Failure<D>>),
-    /// A step was stopped.
-    StepStopped {
-        /// As what its record shows it: cancelled, at a limit, or failed for good.
-        status: Status,
-        /// What is wrong with the pipeline, when it failed for good.
-        failure: Option<Arc<Failure<D>>>,
-    },
 }

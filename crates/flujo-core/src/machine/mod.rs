@@ -43,7 +43,7 @@ use serde::{Deserialize, Serialize};
 
 pub use command::{
     Answer, CacheGet, CacheLead, CachePut, CacheTicket, Call, CallId, Chosen, Command, Event, HookPoint,
-    Input, LaneId, Notice, NoticeKind, Pause, PauseId, Role, TimerId,
+    Input, LaneId, Pause, PauseId, Role, TimerId,
 };
 pub use domain::Domain;
 pub use failure::{Failure, FailureKind, LimitBreach, LimitKind, RetryAdvice};
@@ -51,6 +51,7 @@ pub use failure::{Failure, FailureKind, LimitBreach, LimitKind, RetryAdvice};
 pub use fault::{Fault, plant};
 pub use held::Held;
 pub use history::{Details, ExitReason, History, LaneRecord, LoopEnd, Mark, Record, Status};
+pub use notices::{Notice, NoticeKind};
 pub use outcome::{Finish, Outcome, Stop};
 pub use round::Round;
 pub use storage::Storage;
