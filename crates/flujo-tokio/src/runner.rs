@@ -322,7 +322,6 @@ impl Runner {
             alert_counts: alerts.statistics(),
             optimizations,
             telemetry: telemetries.map(Telemetries::statistics).unwrap_or_default(),
-            ..PartStatistics::default()
         })
     }
 
