@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # A crate may depend on crates of lower layers only. A new crate gets its layer here.
 LAYERS = {
+    "flujo-allocations": 0,
     "flujo-core": 0,
     "flujo-macros": 0,
     "flujo-agents": 1,

@@ -2,6 +2,7 @@
 
 mod cache;
 mod meters;
+mod pool;
 mod runs;
 
 use flujo_core::config::Twin;
@@ -45,6 +46,16 @@ impl Row {
 
 /// Every row that is measured in Rust.
 pub const ROWS: &[Row] = &[
+    Row {
+        name: "object pooling: allocated for a run of 20 steps",
+        part: "pool",
+        unit: "bytes/run",
+        promise: Promise::Less {
+            seed: 0.20,
+            target: 0.60,
+        },
+        measure: pool::allocated,
+    },
     Row {
         name: "context: an isolated branch of 100 KB",
         part: "context",

@@ -1,7 +1,13 @@
 //! What a table of claims says, and that a claim can fail.
 #![allow(clippy::unwrap_used)] // what only tests call may fail like a test
 
+use std::alloc::System;
+
+use flujo_allocations::Counting;
 use flujo_claims::{Claim, Claims, Comparison, Effort, Host, Promise, ROWS, picture, table};
+
+#[global_allocator]
+static ALLOCATOR: Counting<System> = Counting(System);
 
 const LESS: Promise = Promise::Less {
     seed: 0.40,
