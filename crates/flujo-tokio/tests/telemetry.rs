@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flujo_core::agent::{Agent, AgentError, AgentOutput, AgentRequest, BoxFuture, TokenCounts};
+use flujo_core::cache::CachePolicy;
 use flujo_core::config::OptimizationConfig;
 use flujo_core::context::Context;
 use flujo_core::telemetry::{
@@ -398,4 +399,21 @@ async fn sampling_records_whole_runs_or_nothing_of_them() {
     }
     assert!((60..140).contains(&by_trace.len()), "{}", by_trace.len());
     assert!(by_trace.values().all(|spans| *spans == 1 + 1 + 3 * 3));
+}
+
+#[tokio::test]
+async fn a_step_says_whether_its_result_was_found_in_the_cache() {
+    for optimized in TWINS {
+        let (runner, queue) = runner(model().cached(CachePolicy::default()), optimized);
+        let mut found = Vec::new();
+        for _ in 0..2 {
+            run(&runner, "hello").await;
+            let spans = queue.take(usize::MAX);
+            assert_one_tree(&spans);
+            let step = spans.iter().find(|span| span.name == "ask").expect("the step");
+            found.push((step.attribute("flujo.cache.hit").cloned(), spans.len()));
+        }
+        let flag = |hit| Some(Attribute::Flag(hit));
+        assert_eq!(found, [(flag(false), 4), (flag(true), 2)]);
+    }
 }

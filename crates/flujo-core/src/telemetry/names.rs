@@ -21,6 +21,8 @@ pub(super) struct NodeNames {
     shown: bool,
     /// Whether it has attempts: a step with an agent, or a part of the pipeline, that does its work.
     tried: bool,
+    /// Whether its results are kept in a cache.
+    cached: bool,
     branches: Box<[Arc<str>]>,
 }
 
@@ -44,6 +46,7 @@ impl Names {
                 kind: kind(&inside.unwrap_or(node).kind),
                 shown: !node.inner,
                 tried: matches!(node.kind, Kind::Step(_)),
+                cached: matches!(&node.kind, Kind::Step(step) if step.cache.is_some()),
                 branches,
             }
         });
@@ -70,6 +73,12 @@ impl Names {
     pub(super) fn attempts<D: Domain>(&self, record: &Record<D>) -> u32 {
         let tried = self.node(record.node).is_some_and(|node| node.tried);
         if tried { record.attempts } else { 0 }
+    }
+
+    /// Whether a step's result was found in the cache, `hit` when it has been; `None` of one that isn't cached.
+    pub(super) fn cache_hit(&self, node: NodeId, hit: bool) -> Option<bool> {
+        let cached = self.node(node).is_some_and(|node| node.cached);
+        cached.then_some(hit)
     }
 
     /// The record at `place`, or the nearest one around it, that has a span.

@@ -116,10 +116,14 @@ impl Batching {
         let parent = self.recorded.around_at(history, record.parent, place);
         let error_type = failure.map(|failure| Arc::clone(&failure.error_type));
         let error_message = failure.and_then(|failure| self.recorded.message(failure));
-        let attempts = self.recorded.run.names.attempts(record);
+        let names = &self.recorded.run.names;
+        let attempts = names.attempts(record);
+        let details = record.details.as_deref();
+        let saved = details.is_some_and(|details| details.saved.is_some());
+        let cache_hit = names.cache_hit(record.node, saved);
         for attempt in failed_before + 1..=attempts {
             let (begun, failed) = record.attempt_times(attempt);
-            let details = record.details.as_deref().filter(|_| failed.is_some());
+            let details = details.filter(|_| failed.is_some());
             let failure = details.and_then(|details| details.attempt_failures.get(attempt as usize - 1));
             self.batch.push(Compact {
                 id: ids.attempt(place, attempt),
@@ -152,10 +156,8 @@ impl Batching {
             what: What::Step {
                 node: record.node,
                 attempts,
-                fallback: record
-                    .details
-                    .as_ref()
-                    .is_some_and(|details| details.fallback.is_some()),
+                fallback: details.is_some_and(|details| details.fallback.is_some()),
+                cache_hit,
             },
             started: record.started.max(since),
             ended: end,

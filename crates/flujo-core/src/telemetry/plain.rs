@@ -54,6 +54,7 @@ struct OpenStep {
     started: Time,
     attempts: u32,
     fallback: bool,
+    cache_hit: bool,
     usage: Usage,
     attempt: Option<OpenAttempt>,
 }
@@ -97,6 +98,7 @@ impl OneByOne {
                     started: at,
                     attempts,
                     fallback: details.is_some_and(|details| details.fallback.is_some()),
+                    cache_hit: details.is_some_and(|details| details.saved.is_some()),
                     usage: record.usage,
                     attempt,
                 },
@@ -131,6 +133,7 @@ impl OneByOne {
                 started: notice.at,
                 attempts: 0,
                 fallback: false,
+                cache_hit: false,
                 usage: Usage::ZERO,
                 attempt: None,
             },
@@ -174,6 +177,7 @@ impl OneByOne {
                 node: step.node,
                 attempts: step.attempts,
                 fallback: step.fallback,
+                cache_hit: self.recorded.run.names.cache_hit(step.node, step.cache_hit),
             },
             started: step.started,
             ended: end.at,
@@ -224,7 +228,12 @@ impl<D: Domain> Recorder<D> for OneByOne {
                     step.fallback = true;
                 }
             }
-            NoticeKind::CacheHit(_) | NoticeKind::Paused | NoticeKind::Resumed => {}
+            NoticeKind::CacheHit(_) => {
+                if let Some(step) = self.open.get_mut(&record) {
+                    step.cache_hit = true;
+                }
+            }
+            NoticeKind::Paused | NoticeKind::Resumed => {}
             NoticeKind::StepFinished => self.end_step(record, Some(notice.usage), &end),
             NoticeKind::StepFailed(failure) => {
                 (end.status, end.failure) = (SpanStatus::Error, Some(&**failure));

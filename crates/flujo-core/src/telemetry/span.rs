@@ -160,6 +160,7 @@ pub(super) enum What {
         node: NodeId,
         attempts: u32,
         fallback: bool,
+        cache_hit: Option<bool>,
     },
     Lane {
         node: NodeId,
@@ -217,6 +218,7 @@ impl Compact {
                 node,
                 attempts,
                 fallback,
+                cache_hit,
             } => {
                 let names = place(node, &mut attributes);
                 if let Some(names) = names {
@@ -224,6 +226,9 @@ impl Compact {
                 }
                 if attempts > 0 {
                     attributes.push(("flujo.attempts", Count(attempts.into())));
+                }
+                if let Some(hit) = cache_hit {
+                    attributes.push(("flujo.cache.hit", Flag(hit)));
                 }
                 if fallback {
                     attributes.push(("flujo.fallback", Flag(true)));
