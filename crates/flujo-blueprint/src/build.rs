@@ -55,6 +55,10 @@ fn body(body: &Body, problems: &mut Building<'_>) -> Pipeline {
     let steps = body.steps.iter().fold(Pipeline::new(), |pipeline, step| {
         pipeline.then(node(step, &body.invariants, problems))
     });
+    let steps = match &body.optimization {
+        Some(config) => steps.optimization(config.clone()),
+        None => steps,
+    };
     match &body.on_failure {
         Some(handler) => steps.on_failure(node(handler, &[], problems)),
         None => steps,
@@ -141,6 +145,10 @@ fn node(step: &Step, invariants: &[Arc<Expression>], problems: &mut Building<'_>
             )
             .into()
         }
+    };
+    let built = match &step.optimization {
+        Some(config) => built.optimization(config.clone()),
+        None => built,
     };
     match &step.on_failure {
         Some(handler) => built.on_failure(node(handler, invariants, problems)),

@@ -7,7 +7,7 @@ mod steps;
 
 pub(crate) use steps::STEP_KINDS;
 
-use settings::USAGE_LIMITS;
+use settings::{OPTIMIZATION, USAGE_LIMITS};
 
 /// Kinds of steps that belong to the format, but that this version can't run yet.
 pub(crate) const LATER_KINDS: &[&str] = &["cache", "tree_search"];
@@ -157,6 +157,11 @@ pub(crate) static BLUEPRINT: Section = Section {
             "on_failure",
             Shape::Either(&[Shape::Name, Shape::Step]),
             "A step, or the name of one in this file, that runs when the pipeline has failed; its input tells of the failure: `step`, `path`, `attempts`, `error`, `error_type`, `input`. How it ends is how the run ends.",
+        ),
+        optional(
+            "optimization",
+            Shape::Section(&OPTIMIZATION),
+            "Which optimised parts the pipeline uses and the thresholds its steps are watched by; a step's own says more.",
         ),
         optional(
             "static_invariants",

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use flujo_agents::template::{Expression, Template};
 use flujo_agents::{AgentConfig, Permission};
+use flujo_core::config::OptimizationConfig;
 use flujo_core::plan::Policy;
 use flujo_core::usage::UsageLimits;
 use flujo_core::value::Value;
@@ -62,6 +63,7 @@ pub(crate) struct Body {
     pub(crate) on_failure: Option<Step>,
     /// Hold after every one of its steps.
     pub(crate) invariants: Vec<Arc<Expression>>,
+    pub(crate) optimization: Option<OptimizationConfig>,
 }
 
 /// A permission that an agent needs.
@@ -80,6 +82,7 @@ pub struct Requirement {
 pub(crate) struct Step {
     pub(crate) name: Arc<str>,
     pub(crate) deadline: Option<Duration>,
+    pub(crate) optimization: Option<OptimizationConfig>,
     pub(crate) life: Life,
     pub(crate) on_failure: Option<Box<Step>>,
     pub(crate) kind: StepKind,

@@ -2,6 +2,7 @@
 
 mod again;
 mod index;
+mod optimization;
 mod policy;
 mod states;
 mod step;
@@ -23,6 +24,7 @@ use crate::rule::Rule;
 use crate::structure::{self, name_text};
 use crate::template;
 use index::StepIndex;
+use optimization::optimization;
 use step::StepReader;
 
 /// The largest file that is read, in bytes.
@@ -217,6 +219,7 @@ fn read(document: &Node, reporter: &mut Reporter, reading: &Reading) -> Option<B
             steps: top,
             on_failure: on_failure.ok()?,
             invariants: invariants.into_iter().collect::<Option<_>>()?,
+            optimization: optimization(document, reporter),
         }),
         limits: document.get("usage_limits").map(read_limits).unwrap_or_default(),
         requirements,

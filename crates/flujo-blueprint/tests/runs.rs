@@ -439,3 +439,59 @@ steps:
     let done = run(&text("bad"), Value::from("bad")).await;
     assert_eq!(done.status(), "failed");
 }
+
+#[test]
+fn the_pipeline_and_a_step_say_which_optimised_parts_they_use() {
+    let text = "steps:
+  - {name: usual, agent: {type: template, template: 'x'}}
+  - name: patient
+    agent: {type: template, template: 'x'}
+    config: {optimization: {execution_time_threshold: 30, enable_context_optimization: false}}
+  - name: both
+    kind: parallel
+    config: {optimization: {execution_time_threshold: 5}}
+    branches: {a: {name: one, agent: {type: template, template: 'x'}}}
+optimization: {execution_time_threshold: 2, max_pool_size: 7, cache_ttl_seconds: 0}
+";
+    let runner = runner(text);
+    let own = runner.plan().optimization().unwrap();
+    assert_eq!((own.max_pool_size, own.cache_ttl()), (7, None));
+    let limits: std::collections::BTreeMap<_, _> = runner
+        .plan()
+        .nodes()
+        .filter(|(_, node)| !node.name.is_empty())
+        .map(|(_, node)| (&*node.name, node.optimization.as_ref().unwrap()))
+        .map(|(name, config)| {
+            (
+                name,
+                (
+                    config.execution_time_threshold,
+                    config.enable_context_optimization,
+                ),
+            )
+        })
+        .collect();
+    let expected = [
+        ("usual", (2.0, true)),
+        ("patient", (30.0, false)),
+        ("both", (5.0, true)),
+        ("one", (5.0, true)),
+    ];
+    assert_eq!(limits, expected.into_iter().collect());
+}
+
+#[test]
+fn a_threshold_that_is_no_share_is_refused_where_it_stands() {
+    let text = "steps:
+  - {name: a, agent: {type: template, template: 'x'}}
+optimization:
+  cache_hit_rate_threshold: 80
+";
+    let problems = Blueprint::parse(&Source::new("test.yaml", text)).err().unwrap();
+    let shown = problems.to_string();
+    assert!(
+        shown.contains("cache_hit_rate_threshold must be a number from 0 to 1, but is 80"),
+        "{shown}"
+    );
+    assert_eq!(problems.0[0].position.line, 4);
+}

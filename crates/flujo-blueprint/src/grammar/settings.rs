@@ -27,6 +27,11 @@ pub(super) static CONFIG: Section = Section {
             Shape::Section(&BACKOFF),
             "How long to wait between attempts; not at all without it.",
         ),
+        optional(
+            "optimization",
+            Shape::Section(&OPTIMIZATION),
+            "Which optimised parts the step uses and the thresholds it is watched by; the pipeline's or the runner's without it.",
+        ),
     ],
 };
 
@@ -55,6 +60,84 @@ pub(super) static CONFIG_OF_CONSTRUCT: Section = Section {
             "backoff",
             Shape::Section(&BACKOFF),
             "How long to wait between attempts; not at all without it.",
+        ),
+        optional(
+            "optimization",
+            Shape::Section(&OPTIMIZATION),
+            "Which optimised parts the step and those in it use, and the thresholds they are watched by; the pipeline's or the runner's without it.",
+        ),
+    ],
+};
+
+pub(super) static OPTIMIZATION: Section = Section {
+    title: "`optimization`",
+    about: "Which optimised parts are used, and the thresholds and sizes they work with. Results are the same.",
+    shared: &[],
+    own: &[
+        optional(
+            "enable_object_pooling",
+            Shape::Flag,
+            "Whether the engine reuses its own allocations.",
+        ),
+        optional(
+            "enable_context_optimization",
+            Shape::Flag,
+            "Whether contexts are isolated without copying.",
+        ),
+        optional(
+            "enable_step_analysis",
+            Shape::Flag,
+            "Whether the analysis of steps is kept between runs.",
+        ),
+        optional(
+            "enable_telemetry_optimization",
+            Shape::Flag,
+            "Whether spans and counters are collected in batches.",
+        ),
+        optional(
+            "enable_performance_monitoring",
+            Shape::Flag,
+            "Whether thresholds are watched in constant time and memory.",
+        ),
+        optional(
+            "enable_cache_optimization",
+            Shape::Flag,
+            "Whether the cache resists scans and loops.",
+        ),
+        optional(
+            "enable_usage_optimization",
+            Shape::Flag,
+            "Whether usage is metered without a lock.",
+        ),
+        optional(
+            "execution_time_threshold",
+            Shape::Number(0.0),
+            "A step that takes longer raises an alert; in seconds, 1 without it.",
+        ),
+        optional(
+            "memory_usage_threshold",
+            Shape::Number(0.0),
+            "Growth of resident memory beyond this raises an alert; in megabytes, 100 without it.",
+        ),
+        optional(
+            "cache_hit_rate_threshold",
+            Shape::Number(0.0),
+            "A share of hits below this raises an alert; from 0 to 1, 0.8 without it.",
+        ),
+        optional(
+            "max_pool_size",
+            Shape::Count(0),
+            "How many objects of a kind are kept; 100 without it.",
+        ),
+        optional(
+            "cache_max_size",
+            Shape::Count(0),
+            "How many results the cache keeps; 1024 without it.",
+        ),
+        optional(
+            "cache_ttl_seconds",
+            Shape::Number(0.0),
+            "How long a cached result is valid, in seconds; 0 is for ever, 3600 without it.",
         ),
     ],
 };

@@ -9,6 +9,7 @@ use flujo_agents::template::Expression;
 use flujo_agents::{AgentConfig, Pricing};
 
 use super::index::{StepIndex, items, name_of};
+use super::optimization::optimization;
 use super::policy::{count, policy, seconds, word};
 use super::validator::validators;
 use super::{Imports, NO_PRICE, NamedAgent, read_limits};
@@ -125,12 +126,12 @@ impl<'d> StepReader<'d> {
         ));
         let life = self.life(node, &name, retries, reporter);
         let on_failure = self.handler(node, reporter);
-        let deadline = node
-            .get("config")
-            .and_then(|config| seconds(config, "deadline_s"));
+        let config = node.get("config");
+        let deadline = config.and_then(|config| seconds(config, "deadline_s"));
         Some(Step {
             name: Arc::from(name),
             deadline,
+            optimization: config.and_then(|config| optimization(config, reporter)),
             life: life?,
             on_failure: on_failure.ok()?.map(Box::new),
             kind: kind?,
@@ -382,6 +383,7 @@ impl<'d> StepReader<'d> {
                 steps: self.sequence(steps, reporter),
                 on_failure: None,
                 invariants: Vec::new(),
+                optimization: None,
             })),
             (None, Some(uses)) => match self.uses(uses, reporter)? {
                 Used::Pipeline(body) => Some(body),
