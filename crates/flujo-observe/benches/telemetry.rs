@@ -1,7 +1,7 @@
 //! What spans cost on the step's own thread, in CPU time of that thread: with either twin, and with OpenTelemetry's own
 //! batch processor used the ordinary way. An exporter that takes everything is attached, on a thread of its own.
 //!
-//! `cargo bench -p flujo-observe --features otlp`
+//! `cargo bench -p flujo-observe`
 
 #[path = "../../flujo-core/benches/rows/mod.rs"]
 mod rows;
