@@ -4,6 +4,7 @@ from asyncio import Future
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
 from collections.abc import Callable as AnyCallable
 from decimal import Decimal
+from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Self, final
 
@@ -73,30 +74,70 @@ class OptimizationConfig:
 @final
 class OptimizedTelemetry:
     """Records the spans of runs and hands them to exporters: `Flujo(..., telemetry=…)`. Any number of runners may share
-    it.
+    it. Exporters work in a thread of their own, which starts with the first run and anew in a child process; no run
+    waits for them. In a program that has set up OpenTelemetry the spans go there, and not to `otlp` as well.
 
     Args:
-        sample: The share of runs that are recorded, from 0 to 1; which ones follows from their ids.
+        otlp: The address of an OpenTelemetry collector, such as `http://localhost:4318`; True for the one that the
+            environment names (`OTEL_EXPORTER_OTLP_ENDPOINT` and the other variables of OpenTelemetry).
+        protocol: `http/protobuf` or `grpc`.
+        headers: Sent along to the collector.
+        timeout_s: How long the collector may take.
+        service_name: The resource's `service.name`.
+        jsonl: A file that gets a line of JSON for each span.
+        prometheus: Serves metrics of finished runs at this port or `host:port`, 0 for a free one; True counts them for
+            `metrics()` alone.
+        console: Print each run as a tree on standard error.
+        sample: The share of runs whose spans are recorded, from 0 to 1; their ids decide. Metrics count all runs.
         capture_content: Record what agents are given and give, and the texts of errors. Without it none of them leaves
             the process.
-        queue_size: How many spans may wait to be exported; those beyond are dropped and counted.
+        queue_size: How many spans may wait; those beyond are dropped and counted.
 
     Raises:
-        ValueError: a number is out of its range.
+        OSError: the file can't be written or the port can't be listened at.
+        ValueError: an address or a number can't be used.
+        TypeError: an argument has a wrong type.
     """
 
     def __new__(
-        cls, *, sample: float = 1.0, capture_content: bool = False, queue_size: int = 32_768
+        cls,
+        *,
+        otlp: str | bool | None = None,
+        protocol: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+        service_name: str | None = None,
+        jsonl: str | PathLike[str] | None = None,
+        prometheus: int | str | bool | None = None,
+        console: bool = False,
+        sample: float = 1.0,
+        capture_content: bool = False,
+        queue_size: int = 32_768,
     ) -> Self: ...
     def take(self, at_most: int = 10_000) -> list[dict[str, Any]]:
-        """Take out spans that wait, the oldest first: for an exporter of one's own, beside or in place of those that
-        ship.
+        """Take out spans that wait, the oldest first: for an exporter of one's own, where none of those that ship was
+        asked for.
+        """
+
+    def flush(self, timeout_s: float = 5.0) -> bool:
+        """Let the spans of runs that have ended leave the process; whether they have in this time."""
+
+    def shutdown(self, timeout_s: float = 5.0) -> bool:
+        """The same, and record and serve nothing from then on. The end of the process does it by itself, for two
+        seconds.
         """
 
     def statistics(self) -> dict[str, Any]:
         """What was counted in this process: `spans_started`, `spans_ended`, `spans_dropped`, `flushes`,
         `queue_high_water`, and in seconds `overhead_per_span`, what a span takes on the step's own thread.
         """
+
+    def metrics(self) -> str:
+        """The metrics of finished runs as Prometheus reads them; empty unless `prometheus` was given."""
+
+    @property
+    def prometheus_address(self) -> str | None:
+        """Where Prometheus finds the metrics, `host:port`; None where they aren't served."""
 
 @final
 class OptimizedUsageMeter:

@@ -84,6 +84,12 @@ class Received:
             return b"\n".join([*self._bodies, "".join(headers).encode()])
 
     @property
+    def bodies(self) -> bytes:
+        """Every byte of every request, without headers: what a collector is sent to authenticate stands there."""
+        with self._changed:
+            return b"\n".join(self._bodies)
+
+    @property
     def headers(self) -> list[dict[str, str]]:
         """The headers of each request, names in lower case."""
         with self._changed:

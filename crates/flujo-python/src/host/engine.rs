@@ -1,7 +1,7 @@
 //! One runner's engine: its plan, its hooks and limits, its statistics. Runs share it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use flujo_core::analysis::Analyses;
@@ -58,7 +58,15 @@ pub(crate) struct EngineInner {
     optimized: AtomicBool,
     traces: AtomicBool,
     pub(super) telemetry: Option<Arc<Exporting>>,
+    /// Where the runs of this plan are counted for metrics.
+    counted: Mutex<Option<Counted>>,
     analyses: Analyses<Planned>,
+}
+
+struct Counted {
+    plan: Arc<PlanWithSteps>,
+    counts: Arc<Statistics>,
+    slots: Arc<[StepSlot]>,
 }
 
 /// How often contexts were isolated and merged.
@@ -148,6 +156,7 @@ impl Engine {
                 optimized: AtomicBool::new(optimized),
                 traces: AtomicBool::new(traces),
                 telemetry: telemetry.map(|telemetry| Arc::clone(&telemetry.get().exporting)),
+                counted: Mutex::default(),
                 analyses: Analyses::new(|one, other| Arc::ptr_eq(&one.plan, &other.plan)),
             }),
         })
@@ -331,9 +340,24 @@ impl EngineInner {
 
     /// Where the steps of a plan are counted, by node.
     pub(super) fn slots_of(&self, plan: &PlanWithSteps) -> Arc<[StepSlot]> {
-        let names = plan.plan.nodes().map(|(_, node)| Arc::clone(&node.name));
-        let names: Vec<Arc<str>> = names.collect();
-        Arc::from(self.statistics.slots(&names))
+        slots_in(&self.statistics, plan)
+    }
+
+    /// Where runs of a plan are counted for metrics, and its steps there; None where nobody reads metrics.
+    pub(super) fn counts_of(&self, plan: &Arc<PlanWithSteps>) -> Option<(Arc<Statistics>, Arc<[StepSlot]>)> {
+        let telemetry = self.telemetry.as_ref()?;
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = counted.as_ref().filter(|known| Arc::ptr_eq(&known.plan, plan)) {
+            return Some((Arc::clone(&known.counts), Arc::clone(&known.slots)));
+        }
+        let counts = telemetry.counts_of(plan.plan.name())?;
+        let slots = slots_in(&counts, plan);
+        *counted = Some(Counted {
+            plan: Arc::clone(plan),
+            counts: Arc::clone(&counts),
+            slots: Arc::clone(&slots),
+        });
+        Some((counts, slots))
     }
 
     /// What a run would use that starts now, as far as the pipeline is known.
@@ -387,6 +411,12 @@ fn part_named(name: &str) -> PyResult<Part> {
         let known = Part::ALL.map(Part::name).join(", ");
         PyValueError::new_err(format!("there is no part {name:?}; the parts are {known}"))
     })
+}
+
+fn slots_in(statistics: &Statistics, plan: &PlanWithSteps) -> Arc<[StepSlot]> {
+    let names = plan.plan.nodes().map(|(_, node)| Arc::clone(&node.name));
+    let names: Vec<Arc<str>> = names.collect();
+    Arc::from(statistics.slots(&names))
 }
 
 /// Whether a run was stopped because somebody cancelled it.

@@ -298,8 +298,6 @@ impl Shared {
 
     /// Counts a run that has ended.
     pub(crate) fn record(&self, finish: &Finish, began: Time, ended: Time) {
-        let mut facts = Vec::with_capacity(finish.history.records.len());
-        self.collect(finish, &mut facts);
         let run = RunFacts {
             latency_ns: ended.saturating_sub(began),
             usage: finish.usage,
@@ -307,15 +305,20 @@ impl Shared {
             ended_at: now(),
             ..RunFacts::default()
         };
+        let facts = self.collect(finish, &self.slots);
         self.engine.statistics.record_run(&run, facts);
+        if let Some((counts, slots)) = self.engine.counts_of(&self.plan) {
+            counts.record_run(&run, self.collect(finish, &slots));
+        }
     }
 
     /// The facts of all steps, those in lanes too; a loop, since lanes nest.
-    fn collect<'f>(&self, finish: &'f Finish, facts: &mut Vec<StepFact<'f>>) {
+    fn collect<'f>(&self, finish: &'f Finish, slots: &[StepSlot]) -> Vec<StepFact<'f>> {
+        let mut facts = Vec::with_capacity(finish.history.records.len());
         let mut waiting = vec![finish];
         while let Some(finish) = waiting.pop() {
             for record in &finish.history.records {
-                let Some(slot) = self.slots.get(record.node.0 as usize) else {
+                let Some(slot) = slots.get(record.node.0 as usize) else {
                     continue;
                 };
                 let error = match (&record.failure, record.status) {
@@ -336,6 +339,7 @@ impl Shared {
                 waiting.extend(record.lanes().iter().filter_map(|lane| lane.finish.as_deref()));
             }
         }
+        facts
     }
 }
 

@@ -48,7 +48,7 @@ impl Traced {
         if engine.traces() {
             traced.program = bridge::of_user(py)?;
             if let Some(telemetry) = &engine.telemetry {
-                traced.own = telemetry.recording(traced.program.is_some());
+                traced.own = telemetry.recording(py, traced.program.is_some());
             }
         }
         Ok(traced)
