@@ -17,6 +17,7 @@ from . import (
     rust,
     streams,
     sync_functions,
+    telemetry,
 )
 from .row import Row
 from .sampling import Effort
@@ -33,5 +34,6 @@ GROUPS: dict[str, Callable[[Effort], Iterator[Row]]] = {
     "contexts": contexts.rows,
     "depth": depth.rows,
     "cold_start": cold_start.rows,
+    "telemetry": telemetry.rows,
     "rust": rust.rows,
 }

@@ -43,3 +43,17 @@ def test_the_stream_tells_of_chunks_attempts_and_the_end() -> None:
         f"writers[long] attempt 2: {word} " for word in ("Everybody", "talks", "about", "tea.")
     ]
     assert lines[-1] == "{'short': 'News of tea.', 'long': 'Everybody talks about tea.'}"
+
+
+def test_telemetry_is_a_file_of_spans_a_tree_and_metrics(tmp_path: Path) -> None:
+    spans = tmp_path / "spans.jsonl"
+    assert output_of("telemetry/telemetry.py", "--jsonl", str(spans)) == [
+        "the sky over Lisbon is clear: take a hat",
+        "run run weather: ok",
+        "step look: ok",
+        "attempt attempt 1: ok",
+        "step advise: ok",
+        "attempt attempt 1: ok",
+        'flujo_runs_total{pipeline="weather"} 1',
+    ]
+    assert len(spans.read_text().splitlines()) == 5
