@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from . import (
+    caching,
     cold_start,
     contexts,
     depth,
@@ -32,6 +33,7 @@ GROUPS: dict[str, Callable[[Effort], Iterator[Row]]] = {
     "many_runs": many_runs.rows,
     "streams": streams.rows,
     "contexts": contexts.rows,
+    "caching": caching.rows,
     "depth": depth.rows,
     "cold_start": cold_start.rows,
     "telemetry": telemetry.rows,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from flujo.application.runner import Flujo
     from flujo.domain.alerts import Alert
     from flujo.domain.backoff import Backoff
+    from flujo.domain.caching import CachePolicy, InMemoryCache, RedisCache, SQLiteCache
     from flujo.domain.context import PipelineContext
     from flujo.domain.dsl import (
         BranchFailureStrategy,
@@ -43,12 +44,16 @@ _MODULE_OF = {
     "AppResources": "domain.resources",
     "Backoff": "domain.backoff",
     "BranchFailureStrategy": "domain.dsl",
+    "CachePolicy": "domain.caching",
     "Flujo": "application.runner",
+    "InMemoryCache": "domain.caching",
     "MergeStrategy": "domain.dsl",
     "OptimizationConfig": "application.core.executor_core",
     "Pipeline": "domain.dsl",
     "PipelineContext": "domain.context",
     "PipelineResult": "domain.results",
+    "RedisCache": "domain.caching",
+    "SQLiteCache": "domain.caching",
     "Secret": "domain.secret",
     "Step": "domain.dsl",
     "StepConfig": "domain.dsl",
@@ -70,12 +75,16 @@ __all__ = [
     "AppResources",
     "Backoff",
     "BranchFailureStrategy",
+    "CachePolicy",
     "Flujo",
+    "InMemoryCache",
     "MergeStrategy",
     "OptimizationConfig",
     "Pipeline",
     "PipelineContext",
     "PipelineResult",
+    "RedisCache",
+    "SQLiteCache",
     "Secret",
     "Step",
     "StepConfig",

@@ -205,10 +205,6 @@ async def test_use_input_takes_a_key_or_an_attribute() -> None:
         await made.arun({"width": 3})
 
 
-def test_what_does_not_exist_yet_is_plainly_absent() -> None:
-    assert not hasattr(Step, "cached")
-
-
 def test_every_exported_name_can_be_loaded() -> None:
     for module in (flujo.domain, flujo.domain.dsl):
         for name in module.__all__:

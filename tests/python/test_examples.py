@@ -57,3 +57,16 @@ def test_telemetry_is_a_file_of_spans_a_tree_and_metrics(tmp_path: Path) -> None
         'flujo_runs_total{pipeline="weather"} 1',
     ]
     assert len(spans.read_text().splitlines()) == 5
+
+
+def test_a_result_is_made_once_for_each_tenant_and_found_by_the_next_process(tmp_path: Path) -> None:
+    results = str(tmp_path / "results.db")
+    lines = output_of("caching/caching.py", results)
+    assert lines[0] == "Tea, as the north shop sells it: made, $0.002"
+    assert [line.rpartition(": ")[2].split(",")[0] for line in lines[:6]] == [
+        *("made", "made", "found", "found", "made", "made")
+    ]
+    assert lines[-1] == "hit rate 33 %"
+    again = output_of("caching/caching.py", results)
+    assert all("found, saved $0.002" in line for line in again[:6])
+    assert again[-1] == "hit rate 100 %"

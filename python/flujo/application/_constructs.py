@@ -41,6 +41,7 @@ def _has_a_life(step: Any, around: Around) -> bool:
         or step.validators
         or step.fallback_step is not None
         or step.usage_limits is not None
+        or around.policy(step) is not None
         or step.updates_context
         or step.sink_to is not None
         or step.input is not None

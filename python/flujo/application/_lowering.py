@@ -26,6 +26,12 @@ class Around(NamedTuple):
     """The pipelines it is in, by identity."""
     invariants: tuple[Any, ...] = ()
     """Those of the pipeline it is in."""
+    cached: dict[int, Any] = {}  # noqa: RUF012 - each compilation has its own
+    """How results of steps that a `CacheStep` holds are kept, by the step's identity."""
+
+    def policy(self, step: Any) -> Any:
+        """How the results of a step are kept; None where they aren't."""
+        return self.cached.get(id(step), step.cache) if self.cached else step.cache
 
 
 def compile_pipeline(pipeline: Any, name: str) -> CompiledPlan:
@@ -37,7 +43,7 @@ def compile_pipeline(pipeline: Any, name: str) -> CompiledPlan:
         ValueError: the engine refuses the pipeline, for instance because it is empty.
     """
     builder = PlanBuilder()
-    stack: list[Lowering] = [sequence(builder, pipeline, Around({}, {}))]
+    stack: list[Lowering] = [sequence(builder, pipeline, Around({}, {}, cached={}))]
     answer: Any = None
     while stack:
         try:
@@ -80,10 +86,16 @@ def sequence(builder: PlanBuilder, pipeline: Any, around: Around) -> Lowering:
 
 
 def _node(builder: PlanBuilder, step: Any, around: Around) -> Lowering:
-    if step.kind == "step":
+    if step.kind == "cache":
+        around.cached[id(step.wrapped_step)] = step.cache
+        made = yield _node(builder, step.wrapped_step, around)
+        around.cached.pop(id(step.wrapped_step), None)
+    elif step.kind == "step":
         made = yield _step(builder, step, around)
     elif step.kind == "human":
         from flujo.application._human import lower_human
+
+        _refuse_cached_answers(step, around)
 
         made = yield lower_human(builder, step, around)
     else:
@@ -213,6 +225,11 @@ def _life(step: Any, around: Around, fallback: int | None) -> dict[str, Any]:
         life["usage_limits"] = _limits(step.usage_limits)
     if step.meta:
         life["on_rejection"] = _on_rejection(step)
+    policy = around.policy(step)
+    if policy is not None:
+        from flujo.application._caching import caching
+
+        life.update(caching(step, policy))
     return life
 
 
@@ -246,6 +263,16 @@ def _backoff(backoff: Any) -> tuple[float, float, float, float] | None:
     if backoff is None or backoff.initial_s == 0:
         return None
     return backoff.initial_s, backoff.factor, backoff.max_s, backoff.jitter
+
+
+def _refuse_cached_answers(step: Any, around: Around) -> None:
+    if around.policy(step) is not None:
+        from flujo.exceptions import ConfigurationError
+
+        raise ConfigurationError(
+            f"step {step.name!r} asks somebody, and answers are never cached",
+            suggestion="leave the question out of what is cached",
+        )
 
 
 def _processor(processor: Any) -> Callable:

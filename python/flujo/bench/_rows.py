@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import gc
+import pickle
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -186,6 +187,39 @@ def _analysis(effort: Effort) -> Measured:
     return compared(effort, twin(_without("enable_step_analysis")), twin(None))
 
 
+def _hits(effort: Effort) -> Measured:
+    many = 20
+    given = rows_of(10_000)
+
+    def twin(config: OptimizationConfig | None) -> Figure:
+        async def same(value: Any) -> Any:
+            return value
+
+        steps = [Step.cached(Step(f"step {number}", same)) for number in range(many)]
+        runner = Flujo(Pipeline(steps=steps), optimization_config=config)
+
+        async def of_hits() -> float:
+            await runner.run_async(given)
+            begin = time.thread_time_ns()
+            for _ in range(3):
+                await runner.run_async(given)
+            return (time.thread_time_ns() - begin) / 3 / many
+
+        return lambda: asyncio.run(of_hits())
+
+    measured = compared(effort, twin(_without("enable_cache_optimization")), twin(None))
+    known = {pickle.dumps(given): given}
+
+    def by_hand() -> float:
+        begin = time.thread_time_ns()
+        for _ in range(many):
+            copy.deepcopy(known[pickle.dumps(given)])
+        return (time.thread_time_ns() - begin) / many
+
+    reference = ("pickle and copy.deepcopy", [by_hand() for _ in range(effort.pairs)])
+    return replace(measured, reference=reference)
+
+
 def _steps(effort: Effort) -> Measured:
     def twin(optimized: bool) -> Figure:
         steps = [_numbered(number) for number in range(100)]
@@ -241,6 +275,7 @@ ROWS = (
         0.50,
         _analysis,
     ),
+    Row("cache hits: a hit of 10 KB in and out", "all", "ns/hit", "less", 0.25, 0.50, _hits),
     Row("step execution: a step of 100", "all", "ns/step", "less", 0.20, 0.60, _steps),
     Row("memory: a run of 1,000 in flight", "all", "bytes/run", "less", 0.30, 0.60, _memory),
     Row("concurrency: 1,000 runs in flight", "all", "runs/s", "more", 0.50, 1.0, _concurrency),

@@ -1,1 +1,1 @@
-"""What surrounds runs: telemetry and the console."""
+"""What surrounds runs: caches, telemetry and the console."""

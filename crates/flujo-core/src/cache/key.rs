@@ -43,14 +43,19 @@ impl KeyBuilder {
 
     /// Adds a text.
     pub fn text(&mut self, text: &str) -> &mut Self {
-        self.number(text.len() as u64);
-        self.write(text.as_bytes());
-        self
+        self.bytes(text.as_bytes())
     }
 
     /// Adds a number.
     pub fn number(&mut self, number: u64) -> &mut Self {
         self.write(&number.to_le_bytes());
+        self
+    }
+
+    /// Adds bytes.
+    pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        self.number(bytes.len() as u64);
+        self.write(bytes);
         self
     }
 

@@ -54,6 +54,12 @@ pub trait Fields {
 
     /// The digest of all fields; `None` when one has no plain form.
     fn whole(&self) -> Option<CacheKey>;
+
+    /// The digest of what makes it likely that two steps read the same of their contexts, while nobody knows yet what they
+    /// read: of all fields but those that tell runs apart.
+    fn alike(&self) -> Option<CacheKey> {
+        self.whole()
+    }
 }
 
 /// The key of a result that depends on the fields in `reads` beside what `primary` stands for.
@@ -86,14 +92,16 @@ pub(super) fn shared(primary: CacheKey, sets: &[ReadSet], fields: &dyn Fields) -
     let mut key = KeyBuilder::new("flight");
     key.key(primary);
     let mut names = BTreeSet::new();
-    let mut whole = sets.is_empty();
+    let mut whole = false;
     for set in sets {
         match set {
             ReadSet::Fields(read) => names.extend(read),
             ReadSet::Whole => whole = true,
         }
     }
-    if whole {
+    if sets.is_empty() {
+        key.key(fields.alike().unwrap_or(primary));
+    } else if whole {
         key.key(fields.whole().unwrap_or(primary));
     } else {
         for name in names {

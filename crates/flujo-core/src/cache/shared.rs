@@ -160,6 +160,24 @@ impl<V: Clone + Send + Sync + 'static, W: Waiter<V>> StepCache<V, W> {
         Found::Lead(turn)
     }
 
+    /// A result, whoever makes it.
+    pub fn get(&self, key: CacheKey, now: Time) -> Option<Kept<V>> {
+        let found = self.results.get(key, now);
+        let count = if found.is_some() { &self.hits } else { &self.misses };
+        count.fetch_add(1, Ordering::Relaxed);
+        found
+    }
+
+    /// Keeps a result that nobody waits for.
+    pub fn insert(&self, key: CacheKey, kept: Kept<V>, expires: Option<Time>, now: Time) {
+        self.results.insert(key, kept, expires, now);
+    }
+
+    /// Lets a result go, and gives it.
+    pub fn remove(&self, key: CacheKey) -> Option<Kept<V>> {
+        self.results.remove(key)
+    }
+
     /// The sets of fields that results of this step and input are known to depend on.
     pub fn reads_of(&self, wanted: Wanted<'_>) -> Arc<[ReadSet]> {
         match wanted.fields {

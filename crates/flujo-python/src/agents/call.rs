@@ -164,17 +164,17 @@ fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 
 /// The duty to settle an asyncio future, from any thread. One that is dropped unmet settles it with an error, so that
 /// nobody waits for ever.
-struct Reply(Option<(Py<PyAny>, Py<PyAny>)>);
+pub(crate) struct Reply(Option<(Py<PyAny>, Py<PyAny>)>);
 
 impl Reply {
-    fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<(Py<PyAny>, Self)> {
+    pub(crate) fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<(Py<PyAny>, Self)> {
         let py = event_loop.py();
         let future = event_loop.call_method0(intern!(py, "create_future"))?.unbind();
         let reply = Self(Some((event_loop.clone().unbind(), future.clone_ref(py))));
         Ok((future, reply))
     }
 
-    fn send(mut self, make: impl for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>>) {
+    pub(crate) fn send(mut self, make: impl for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>>) {
         self.deliver(make);
     }
 
@@ -206,10 +206,21 @@ impl Drop for Reply {
     fn drop(&mut self) {
         self.deliver(|_| {
             Err(PyRuntimeError::new_err(
-                "the agent's work was broken off before it had an outcome",
+                "the work was broken off before it had an outcome",
             ))
         });
     }
+}
+
+/// Has a future of a loop be done, from any thread.
+///
+/// Errors: the loop is closed.
+pub(crate) fn wake(event_loop: &Bound<'_, PyAny>, future: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = future.py();
+    let settled = (wrap_pyfunction!(settle, py)?, future, py.None(), py.None());
+    event_loop
+        .call_method1(intern!(py, "call_soon_threadsafe"), settled)
+        .map(drop)
 }
 
 /// Called by the loop; a future that was cancelled meanwhile stays as it is.

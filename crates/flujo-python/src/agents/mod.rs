@@ -13,7 +13,9 @@ mod reactor;
 
 use pyo3::prelude::*;
 
+pub(crate) use call::{Reply, wake};
 pub(crate) use plain::{to_object, to_value};
+pub(crate) use reactor::handle as runtime;
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<native::NativeAgent>()?;

@@ -27,7 +27,7 @@ pub(super) fn generation() -> u64 {
 }
 
 /// The runtime, started when there is none.
-pub(super) fn handle(py: Python<'_>) -> PyResult<Handle> {
+pub(crate) fn handle(py: Python<'_>) -> PyResult<Handle> {
     let mut runtime = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(runtime) = &*runtime {
         return Ok(runtime.handle().clone());

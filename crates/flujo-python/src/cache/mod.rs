@@ -1,14 +1,25 @@
-//! Values of steps that are cached: their canonical form for keys, an exact form for stores outside the process, and clones
-//! that nobody else holds.
+//! The cache of results: values in their canonical form for keys, in an exact form for stores outside the process, and as
+//! clones that nobody else holds; caches as Python holds them; where others wait for a result.
 
 mod form;
+mod held;
 mod read;
+mod results;
+mod seat;
+mod second;
+mod stored;
 mod write;
 
 use pyo3::prelude::*;
 
+pub(crate) use held::{Held, Value};
+pub(crate) use read::Unreadable;
 use read::read;
-use write::{Purpose, Unwritable, write};
+pub(crate) use results::{Cache, ResultCache, Results, duration, nanoseconds, now};
+pub(crate) use seat::{Seat, Told, Waiting};
+pub(crate) use second::Answer as TierAnswer;
+pub(crate) use stored::{read_result, read_sets, result as stored_result, sets as stored_sets, sets_key};
+pub(crate) use write::{Purpose, Unwritable, write};
 
 /// The same functions under private names of the native module, for tests and measurements.
 mod exposed {
@@ -52,6 +63,9 @@ mod exposed {
 }
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<results::ResultCache>()?;
+    module.add_class::<results::NamedLead>()?;
+    module.add_class::<results::NamedSeat>()?;
     module.add_function(wrap_pyfunction!(exposed::cache_form, module)?)?;
     module.add_function(wrap_pyfunction!(exposed::cache_stored, module)?)?;
     module.add_function(wrap_pyfunction!(exposed::cache_restored, module)?)?;

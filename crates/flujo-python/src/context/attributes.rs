@@ -45,7 +45,9 @@ impl FieldAttribute {
     }
 
     fn __set__(&self, instance: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        raw::instance_dict(instance)?.set_item(self.name.bind(instance.py()), value)
+        let (py, name) = (instance.py(), self.name.bind(instance.py()));
+        state::note_assignment(instance, self.class.bind(py).get(), name)?;
+        raw::instance_dict(instance)?.set_item(name, value)
     }
 
     fn __delete__(&self, instance: &Bound<'_, PyAny>) -> PyResult<()> {

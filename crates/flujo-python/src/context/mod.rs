@@ -26,6 +26,7 @@ mod merge;
 mod pace;
 mod plain;
 mod raw;
+mod reads;
 mod rules;
 mod same;
 mod state;
@@ -35,11 +36,15 @@ mod walk;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyDict, PyString};
+
+use class::Part;
+use state::Told;
 
 pub(crate) use made::{made_instance, made_model, model_class};
 pub(crate) use merge::MergeStrategy;
 pub(crate) use pace::{CONTAINER, Pace, Ticket};
+pub(crate) use reads::ReadLog;
 pub(crate) use state::CloneCounts;
 
 /// One attribute to write, or to delete where there is no value.
@@ -49,17 +54,57 @@ type Change<'py> = (Bound<'py, PyString>, Option<Bound<'py, PyAny>>);
 /// context weighs, except for a context that isn't a pydantic model: that is copied. A view of a view counts what is
 /// cloned where that does.
 pub(crate) fn view(base: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-    counted(base, state::counts_of(base)?)
+    told(base, state::told_of(base)?)
 }
 
 /// As `view`, counting there what is cloned from it and from views of it.
 pub(crate) fn counting_view(base: &Bound<'_, PyAny>, counts: &Arc<CloneCounts>) -> PyResult<Py<PyAny>> {
-    counted(base, Some(Arc::clone(counts)))
+    let counts = Some(Arc::clone(counts));
+    told(base, Told { counts, reads: None })
 }
 
-fn counted(base: &Bound<'_, PyAny>, counts: Option<Arc<CloneCounts>>) -> PyResult<Py<PyAny>> {
+/// As `view`, noting there what is read from it and from views of it: all at once, of what isn't a pydantic model.
+pub(crate) fn recorded_view(base: &Bound<'_, PyAny>, reads: &Arc<ReadLog>) -> PyResult<Py<PyAny>> {
+    let view = told(
+        base,
+        Told {
+            reads: Some(Arc::clone(reads)),
+            ..state::told_of(base)?
+        },
+    )?;
+    if !state::is_view(view.bind(base.py()))? {
+        reads.read_whole();
+    }
+    Ok(view)
+}
+
+/// Where what is read of a view is noted.
+pub(crate) fn read_log(view: &Bound<'_, PyAny>) -> PyResult<Option<Arc<ReadLog>>> {
+    Ok(state::told_of(view)?.reads)
+}
+
+/// Whether nothing was written to a view that what it was forked from doesn't have; of what isn't a view nobody knows.
+pub(crate) fn is_unwritten(view: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(state::is_unwritten(view, &Pace::brief())?.unwrap_or(false))
+}
+
+/// The context's attributes as they are now, by name: a dictionary that nobody changes. Of what isn't a view it is a copy
+/// whose values may change.
+pub(crate) fn snapshot<'py>(context: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+    match state::snapshots(context, &Pace::attended())? {
+        Some(snapshots) => Ok(snapshots.current),
+        None => plain::snapshot(context),
+    }
+}
+
+/// The key in snapshots under which a model notes which fields were set: no state that a step can depend on.
+pub(crate) fn fields_set_key(py: Python<'_>) -> &Bound<'_, PyString> {
+    Part::FieldsSet.name(py)
+}
+
+fn told(base: &Bound<'_, PyAny>, told: Told) -> PyResult<Py<PyAny>> {
     let pace = Pace::attended();
-    match state::fork(base, counts, &pace)? {
+    match state::fork(base, told, &pace)? {
         Some(view) => Ok(view.unbind()),
         None => clone::clone(base, &pace).map(Bound::unbind),
     }
@@ -140,7 +185,7 @@ pub(crate) fn plain(_py: Python<'_>, context: &Bound<'_, PyAny>) -> PyResult<Py<
     if !state::is_view(context)? {
         return Ok(context.clone().unbind());
     }
-    let fork = state::fork(context, None, &Pace::attended())?;
+    let fork = state::fork(context, Told::default(), &Pace::attended())?;
     state::plain_model(fork.as_ref().unwrap_or(context)).map(Bound::unbind)
 }
 

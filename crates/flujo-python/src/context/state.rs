@@ -23,6 +23,7 @@ use pyo3::types::{PyDict, PySet, PyString};
 use super::class::{self, Part, ViewClass};
 use super::clone::{clone, immutable, measured};
 use super::pace::Pace;
+use super::reads::ReadLog;
 use super::{Change, kind, plain, raw};
 
 use settle::{restored, settle};
@@ -32,7 +33,16 @@ pub(super) use touched::touched;
 #[pyclass(frozen, module = "flujo._native")]
 pub(super) struct ViewState {
     cells: Mutex<Cells>,
-    counts: Option<Arc<CloneCounts>>,
+    told: Told,
+}
+
+/// Who is told what happens in a view; in its forks too.
+#[derive(Clone, Default)]
+pub(super) struct Told {
+    /// Counts what is cloned.
+    pub(super) counts: Option<Arc<CloneCounts>>,
+    /// Notes what is read of what it was forked from.
+    pub(super) reads: Option<Arc<ReadLog>>,
 }
 
 /// What was cloned on first access, over all views that count here.
@@ -84,7 +94,7 @@ impl ViewState {
     /// A clone of a value in the snapshot, for user code to change.
     fn clone_counted<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let (cloned, bytes) = measured(value, &Pace::attended())?;
-        if let Some(counts) = self.counts.as_ref().filter(|_| !cloned.is(value)) {
+        if let Some(counts) = self.told.counts.as_ref().filter(|_| !cloned.is(value)) {
             counts.fields.fetch_add(1, Ordering::Relaxed);
             counts.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         }
@@ -139,16 +149,15 @@ pub(super) fn is_view(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(state_of(object)?.is_some())
 }
 
-/// Where the view counts what is cloned from it.
-pub(super) fn counts_of(view: &Bound<'_, PyAny>) -> PyResult<Option<Arc<CloneCounts>>> {
-    Ok(state_of(view)?.and_then(|(_, state)| state.get().counts.clone()))
+/// Who is told what happens in a view.
+pub(super) fn told_of(view: &Bound<'_, PyAny>) -> PyResult<Told> {
+    Ok(state_of(view)?.map_or_else(Told::default, |(_, state)| state.get().told.clone()))
 }
 
-/// A view of a pydantic model or of another view; `None` where the class admits none. Counts what is cloned from it, if
-/// told where.
+/// A view of a pydantic model or of another view; `None` where the class admits none.
 pub(super) fn fork<'py>(
     base: &Bound<'py, PyAny>,
-    counts: Option<Arc<CloneCounts>>,
+    told: Told,
     pace: &Pace<'_>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = base.py();
@@ -173,7 +182,7 @@ pub(super) fn fork<'py>(
         py,
         ViewState {
             cells: Mutex::new(cells),
-            counts,
+            told,
         },
     )?;
     raw::set_slot(class.state_slot(py)?, &view, Some(state.as_any()))?;
@@ -218,6 +227,9 @@ pub(super) fn field<'py>(
     if complete {
         return Ok(None);
     }
+    if let Some(reads) = &state.get().told.reads {
+        reads.read(name.to_str()?);
+    }
     match current.get_item(name)? {
         Some(value) if immutable(&value) => Ok(Some(value)),
         Some(value) => hand_out(state.get(), &loose, name, &value).map(Some),
@@ -249,6 +261,9 @@ pub(super) fn all_attributes<'py>(instance: &Bound<'py, PyAny>) -> PyResult<Boun
     let (current, complete) = state.get().current(instance.py());
     if complete {
         return Ok(loose);
+    }
+    if let Some(reads) = &state.get().told.reads {
+        reads.read_whole();
     }
     // In the order of the snapshot, which is that of the fields: dumps and iteration follow it.
     let assigned = loose.copy()?;
@@ -282,6 +297,16 @@ pub(super) fn part<'py>(instance: &Bound<'py, PyAny>, part: Part) -> PyResult<Op
     if state.get().with(|cells| cells.loose_parts[part as usize]) {
         return raw::slot(slot, instance);
     }
+    // Which fields were set is looked at by every assignment.
+    if let Some(reads) = state
+        .get()
+        .told
+        .reads
+        .as_ref()
+        .filter(|_| part != Part::FieldsSet)
+    {
+        reads.read(part.name(py).to_str()?);
+    }
     let Some(value) = state.get().current(py).0.get_item(part.name(py))? else {
         return Ok(None);
     };
@@ -314,6 +339,20 @@ pub(super) fn set_part(instance: &Bound<'_, PyAny>, part: Part, value: &Bound<'_
     Ok(())
 }
 
+/// An assignment of what is there already is none in the end: that it is depends on what is there, as a read does.
+pub(super) fn note_assignment(
+    instance: &Bound<'_, PyAny>,
+    class: &ViewClass,
+    name: &Bound<'_, PyString>,
+) -> PyResult<()> {
+    if let Some(state) = state_in(instance, class)?
+        && let Some(reads) = &state.get().told.reads
+    {
+        reads.read(name.to_str()?);
+    }
+    Ok(())
+}
+
 /// Notes that the field was set, in a set of the view's own only if it wasn't known before.
 pub(super) fn record_assignment(
     instance: &Bound<'_, PyAny>,
@@ -321,6 +360,7 @@ pub(super) fn record_assignment(
     name: &Bound<'_, PyString>,
 ) -> PyResult<()> {
     let py = instance.py();
+    note_assignment(instance, class, name)?;
     if let Some(state) = state_in(instance, class)?
         && !state
             .get()
@@ -431,4 +471,21 @@ pub(super) fn plain_model<'py>(instance: &Bound<'py, PyAny>) -> PyResult<Bound<'
         }
     }
     Ok(model)
+}
+
+/// Whether nothing was written to a view that what it was forked from doesn't have. Settles it.
+pub(super) fn is_unwritten(view: &Bound<'_, PyAny>, pace: &Pace<'_>) -> PyResult<Option<bool>> {
+    let Some(Snapshots { origin, current }) = snapshots(view, pace)? else {
+        return Ok(None);
+    };
+    if origin.is(&current) {
+        return Ok(Some(true));
+    }
+    let fields_set = Part::FieldsSet.name(view.py());
+    for (name, value) in current.iter() {
+        if !name.is(fields_set) && !origin.get_item(&name)?.is_some_and(|before| before.is(&value)) {
+            return Ok(Some(false));
+        }
+    }
+    Ok(Some(origin.len() == current.len()))
 }

@@ -29,7 +29,7 @@ impl<'py> Merger<'_, 'py> {
         if suspects.is_empty() {
             return Ok(changes);
         }
-        let Some(trial) = state::fork(base, None, self.pace)? else {
+        let Some(trial) = state::fork(base, state::Told::default(), self.pace)? else {
             return Ok(changes);
         };
         state::write_view(&trial, &changes, self.pace)?;

@@ -124,6 +124,30 @@ impl Shared {
         events::alert(py, self, lane, node, shown)
     }
 
+    /// Takes in that a step looked for a result in its cache; what there is to tell of is told.
+    pub(crate) fn looked_up(
+        &self,
+        py: Python<'_>,
+        lane: Option<&Arc<flujo_core::machine::LanePlace>>,
+        node: NodeId,
+        hit: bool,
+    ) -> PyResult<()> {
+        let engine = &self.engine;
+        engine.cached.looked_up(hit);
+        let Some(slot) = self.slot(node) else {
+            return Ok(());
+        };
+        let step = (self.plan.plan.node(node), slot);
+        let alert = engine
+            .watch
+            .looked_up(step, hit, self.twins, &engine.config, now());
+        let Some(alert) = alert else {
+            return Ok(());
+        };
+        let shown = engine.tell_of(py, &alert)?;
+        events::alert(py, self, lane, node, shown)
+    }
+
     /// Measures memory at the end of a run, if somebody has asked to hear of it.
     pub(crate) fn measure_memory(&self, py: Python<'_>) -> PyResult<()> {
         match self.engine.on_alert {

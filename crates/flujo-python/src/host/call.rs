@@ -19,6 +19,7 @@ pub(crate) use items::item_ended;
 
 use super::answer;
 use super::aside::{self, Aside};
+use super::cached::Looking;
 use super::callable::{Argument, CallableSpec, Given, Place, Protocol};
 use super::context::ContextCell;
 use super::domain::{Call, Event, Machine};
@@ -48,6 +49,7 @@ pub(crate) enum Reader {
     NextItem,
     Hooks(hooks::Telling),
     Aside(Aside),
+    Cache(Box<Looking>),
 }
 
 /// How a call began.
@@ -63,6 +65,7 @@ impl Pending {
         match &self.reader {
             Reader::Hooks(telling) => telling.tell(visit)?,
             Reader::Aside(aside) => aside.tell(visit)?,
+            Reader::Cache(looking) => looking.tell(visit)?,
             Reader::Callable(_) | Reader::NextItem => {}
         }
         match &self.context {

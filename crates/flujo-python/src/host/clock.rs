@@ -41,6 +41,14 @@ impl Clock {
         Ok(Self { shift, ..clock })
     }
 
+    /// The time that all runs share.
+    pub(crate) fn of_process(&self, py: Python<'_>) -> Time {
+        match &self.source {
+            Source::Monotonic(_) => crate::cache::now(),
+            Source::Loop(_) => self.source.now(py),
+        }
+    }
+
     #[inline]
     pub(crate) fn now(&self, py: Python<'_>) -> Time {
         self.source.now(py).wrapping_add(self.shift)

@@ -9,7 +9,7 @@ use pyo3::pyclass::PyVisit;
 use pyo3::types::{PyFloat, PyInt, PyString};
 
 use super::names;
-use crate::context::{self as view, CloneCounts, Pace};
+use crate::context::{self as view, CloneCounts, Pace, ReadLog};
 
 /// The context of a run, or a fork of one.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(crate) struct ContextCell {
     source: Source,
     /// Whether it is isolated by copying every field, at once: the plain twin of views.
     copies: bool,
+    /// Whether what is read of it is noted: then no field is copied before somebody looks.
+    records: bool,
 }
 
 #[derive(Debug)]
@@ -31,8 +33,8 @@ enum Source {
         run_id: Option<Py<PyAny>>,
         counts: Arc<CloneCounts>,
     },
-    /// A view over another one.
-    Fork(Arc<ContextCell>),
+    /// A view over another one, which notes what is read there.
+    Fork(Arc<ContextCell>, Option<Arc<ReadLog>>),
 }
 
 impl ContextCell {
@@ -43,6 +45,7 @@ impl ContextCell {
             object: OnceLock::from(view::view(object)?),
             source: Source::Given,
             copies: false,
+            records: false,
         })
     }
 
@@ -57,6 +60,7 @@ impl ContextCell {
             object: OnceLock::from(object.clone().unbind()),
             source: Source::Given,
             copies: self.copies,
+            records: false,
         };
         Ok(view::same_class(&own, object)?.then(|| Arc::new(made)))
     }
@@ -75,6 +79,7 @@ impl ContextCell {
             object: OnceLock::from(made),
             source: Source::Given,
             copies,
+            records: false,
         })
     }
 
@@ -115,6 +120,7 @@ impl ContextCell {
                 counts: Arc::clone(counts),
             },
             copies,
+            records: false,
         })
     }
 
@@ -126,24 +132,42 @@ impl ContextCell {
     pub(crate) fn isolated(base: &Arc<Self>, copies: bool) -> Self {
         Self {
             object: OnceLock::new(),
-            source: Source::Fork(Arc::clone(base)),
-            copies,
+            source: Source::Fork(Arc::clone(base), None),
+            copies: copies && !base.records,
+            records: base.records,
         }
     }
 
-    /// Whether this is a fork, or a fork of one, that nobody has looked at.
-    pub(crate) fn is_untouched_fork_of(&self, base: &Arc<Self>) -> bool {
+    /// A fork whose reads, and those of its forks, are noted.
+    pub(crate) fn recorded_fork_of(base: &Arc<Self>, reads: Arc<ReadLog>) -> Self {
+        Self {
+            object: OnceLock::new(),
+            source: Source::Fork(Arc::clone(base), Some(reads)),
+            copies: false,
+            records: true,
+        }
+    }
+
+    /// Where reads of this context are noted.
+    pub(crate) fn read_log(&self, py: Python<'_>) -> PyResult<Option<Arc<ReadLog>>> {
         let mut cell = self;
         loop {
-            match &cell.source {
-                Source::Fork(of) if cell.object.get().is_none() => {
-                    if Arc::ptr_eq(of, base) {
-                        return true;
-                    }
-                    cell = of;
-                }
-                _ => return false,
+            if let Some(object) = cell.object.get() {
+                return view::read_log(object.bind(py));
             }
+            match &cell.source {
+                Source::Fork(_, Some(reads)) => return Ok(Some(Arc::clone(reads))),
+                Source::Fork(base, None) => cell = base,
+                Source::Given | Source::Default { .. } => return Ok(None),
+            }
+        }
+    }
+
+    /// Whether nothing has been written here.
+    pub(crate) fn is_unwritten(&self, py: Python<'_>) -> PyResult<bool> {
+        match self.object.get() {
+            Some(object) => view::is_unwritten(object.bind(py)),
+            None => Ok(true),
         }
     }
 
@@ -154,7 +178,7 @@ impl ContextCell {
         }
         // Views over views are made from the outermost in, in a loop: lanes may be nested deep.
         let mut chain = vec![self];
-        while let Some(Source::Fork(base)) = chain.last().map(|cell| &cell.source) {
+        while let Some(Source::Fork(base, _)) = chain.last().map(|cell| &cell.source) {
             if base.object.get().is_some() {
                 break;
             }
@@ -162,9 +186,10 @@ impl ContextCell {
         }
         for cell in chain.into_iter().rev() {
             let object = match &cell.source {
-                Source::Fork(base) => match base.object.get() {
-                    Some(base) => view::view(base.bind(py))?,
-                    None => continue,
+                Source::Fork(base, reads) => match (base.object.get(), reads) {
+                    (Some(base), None) => view::view(base.bind(py))?,
+                    (Some(base), Some(reads)) => view::recorded_view(base.bind(py), reads)?,
+                    (None, _) => continue,
                 },
                 Source::Default {
                     initial_prompt,
@@ -211,7 +236,7 @@ impl ContextCell {
                 }
                 Ok(None)
             }
-            Source::Fork(base) => Ok(Some(base)),
+            Source::Fork(base, _) => Ok(Some(base)),
         }
     }
 

@@ -23,8 +23,8 @@ impl Domain for Python3 {
     }
 
     fn is_unwritten(base: &Self::Context, view: &Self::Context) -> bool {
-        // What somebody has looked at, somebody may have written to.
-        Arc::ptr_eq(base, view) || view.is_untouched_fork_of(base)
+        // What can't be told has been written.
+        Arc::ptr_eq(base, view) || Python::attach(|py| view.is_unwritten(py).unwrap_or(false))
     }
 
     fn commit(base: &mut Self::Context, view: Self::Context) -> Result<(), machine::Failure<Self>> {
@@ -43,6 +43,8 @@ pub(crate) type Command = machine::Command<Python3>;
 pub(crate) type Event = machine::Event<Python3>;
 pub(crate) type Answer = machine::Answer<Python3>;
 pub(crate) type Call = machine::Call<Python3>;
+pub(crate) type CacheGet = machine::CacheGet<Python3>;
+pub(crate) type CachePut = machine::CachePut<Python3>;
 pub(crate) type Failure = machine::Failure<Python3>;
 pub(crate) type Notice = machine::Notice<Python3>;
 pub(crate) type Finish = machine::Finish<Python3>;

@@ -7,6 +7,7 @@ mod told;
 
 use std::sync::Arc;
 
+use flujo_core::cache::Uncached;
 use flujo_core::machine::TimerId;
 use pyo3::PyTraverseError;
 use pyo3::exceptions::PyRuntimeError;
@@ -14,6 +15,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
 
+use super::cached::Leads;
 use super::call::{self, Begun, Pending};
 use super::clock::seconds;
 use super::domain::{Call, Command, Event, Finish, Machine, Notice};
@@ -25,7 +27,7 @@ use super::shared::Shared;
 use super::steps::{self, Outputs};
 use super::time_limit::TimeLimit;
 use super::trace::Trace;
-use super::{collected, events};
+use super::{cached, collected, events};
 use cancelling::Grace;
 
 /// How a driver is driven on.
@@ -59,6 +61,8 @@ pub(crate) struct Driver {
     interrupt: Arc<Interrupt>,
     /// The time that a call which was cancelled has to end.
     grace: Option<Grace>,
+    /// Results that are made for others, too.
+    leads: Leads,
     /// Whether `runner.cancel` ends the run.
     pub(crate) called_off: bool,
     /// The cancellation that is being carried out; the very object leaves again.
@@ -102,6 +106,7 @@ impl Driver {
             time_limit: TimeLimit::default(),
             interrupt,
             grace: None,
+            leads: Leads::default(),
             called_off: false,
             cancellation: None,
             place,
@@ -136,7 +141,10 @@ impl Driver {
     }
 
     /// What is left when it has given [`Turn::Park`].
-    pub(crate) fn park(self, py: Python<'_>) -> PyResult<Box<Parked>> {
+    pub(crate) fn park(mut self, py: Python<'_>) -> PyResult<Box<Parked>> {
+        for ticket in self.machine.give_up_leads() {
+            self.leads.release(py, ticket, Uncached::Paused);
+        }
         self.time_limit.close(py)?;
         let before = match self.trace {
             Some(mut trace) => Some(trace.stand_still(py, &self.shared, &self.machine)?),
@@ -234,6 +242,15 @@ impl Driver {
                         return Ok(turn);
                     }
                 }
+                Some(Command::CacheGet(get)) => {
+                    let begun = {
+                        let lane = self.machine.lane();
+                        cached::begin(py, &self.shared, &mut self.leads, lane, get)?
+                    };
+                    if let Some(turn) = self.begun(py, begun)? {
+                        return Ok(turn);
+                    }
+                }
                 Some(Command::Finish(finish)) => {
                     self.time_limit.close(py)?;
                     self.end_grace(py)?;
@@ -283,7 +300,12 @@ impl Driver {
         if let Some(trace) = &mut self.trace {
             trace.enter(py, &self.machine, &self.place, &call)?;
         }
-        match call::begin(py, &self.shared, &self.machine, call)? {
+        let begun = call::begin(py, &self.shared, &self.machine, call)?;
+        self.begun(py, begun)
+    }
+
+    fn begun(&mut self, py: Python<'_>, begun: Begun) -> PyResult<Option<Turn>> {
+        match begun {
             Begun::Ended(event) => {
                 self.answer(py, event);
                 Ok(None)
@@ -359,15 +381,12 @@ impl Driver {
             Command::Took { node, latency } => {
                 self.shared.took(py, self.machine.lane(), node, latency)?;
             }
-            Command::CacheGet(get) => {
-                let (call, at) = (get.call, self.shared.now(py));
-                self.machine.handle(Event::CacheMiss { call, lead: None, at });
-            }
+            Command::CachePut(put) => self.leads.keep(py, &self.shared, &put)?,
+            Command::CacheRelease { ticket, reason } => self.leads.release(py, ticket, reason),
             Command::CancelCall(_)
-            | Command::CachePut(_)
-            | Command::CacheRelease { .. }
             | Command::Notify(_)
             | Command::Call(_)
+            | Command::CacheGet(_)
             | Command::Finish(_) => {}
         }
         Ok(())
@@ -438,6 +457,7 @@ impl Driver {
             visit.call(&grace.timer)?;
         }
         self.place.tell(visit)?;
+        self.leads.tell(visit)?;
         self.lanes.tell(visit)?;
         if let Some(trace) = &self.trace {
             trace.visit(visit)?;

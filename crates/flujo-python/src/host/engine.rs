@@ -61,6 +61,23 @@ pub(crate) struct EngineInner {
     /// Where the runs of this plan are counted for metrics.
     counted: Mutex<Option<Counted>>,
     analyses: Analyses<Planned>,
+    pub(super) cached: CachedCounts,
+    /// Tells the runner apart from all others of the process.
+    pub(super) number: u64,
+}
+
+/// How often results were found in the cache.
+#[derive(Default)]
+pub(super) struct CachedCounts {
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+impl CachedCounts {
+    pub(super) fn looked_up(&self, hit: bool) {
+        let count = if hit { &self.hits } else { &self.misses };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 struct Counted {
@@ -158,6 +175,8 @@ impl Engine {
                 telemetry: telemetry.map(|telemetry| Arc::clone(&telemetry.get().exporting)),
                 counted: Mutex::default(),
                 analyses: Analyses::new(|one, other| Arc::ptr_eq(&one.plan, &other.plan)),
+                cached: CachedCounts::default(),
+                number: super::cached::next_identity(),
             }),
         })
     }
@@ -263,6 +282,8 @@ impl Engine {
         self.inner.watch.reset();
         self.inner.contexts.reset();
         self.inner.analyses.reset();
+        self.inner.cached.hits.store(0, Ordering::Relaxed);
+        self.inner.cached.misses.store(0, Ordering::Relaxed);
         match &self.inner.on_alert {
             Some(teller) => teller.bind(py).call_method0(intern!(py, "reset")).map(drop),
             None => Ok(()),
@@ -372,16 +393,9 @@ impl EngineInner {
         let memory = self.measure_memory(py)?;
         let mut in_use = self.in_use().1.in_use(self.switch());
         // What this version does not have in two forms yet is named as it is, whatever the switches say.
-        for part in [Part::Pool, Part::Cache] {
-            let reason = "this version has no optimized form of it yet".into();
-            in_use.insert(
-                part,
-                TwinInUse {
-                    twin: Twin::Plain,
-                    reason,
-                },
-            );
-        }
+        let reason = "this version has no optimized form of it yet".into();
+        let twin = Twin::Plain;
+        in_use.insert(Part::Pool, TwinInUse { twin, reason });
         let alerts = self.watch.alerts();
         alerts.correct(&mut in_use);
         let mut parts = PartStatistics {
@@ -391,6 +405,8 @@ impl EngineInner {
             alert_counts: self.alert_counts(py)?,
             ..PartStatistics::default()
         };
+        parts.cache_hits = self.cached.hits.load(Ordering::Relaxed);
+        parts.cache_misses = self.cached.misses.load(Ordering::Relaxed);
         parts.context.forks = self.contexts.forks.load(Ordering::Relaxed);
         let clones = &self.contexts.clones;
         parts.context.fields_cloned = clones.fields.load(Ordering::Relaxed);

@@ -6,6 +6,7 @@
 mod alarm;
 mod answer;
 mod aside;
+mod cached;
 mod call;
 mod callable;
 mod clock;
@@ -45,6 +46,7 @@ pub(crate) use usage::{count, limit_error, money, of_error as usage_of_error};
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<callable::Callable>()?;
+    module.add_class::<cached::CachedResults>()?;
     module.add_class::<planning::PlanBuilder>()?;
     module.add_class::<planning::CompiledPlan>()?;
     module.add_class::<engine::Engine>()?;
@@ -59,6 +61,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<time_limit::Expiry>()?;
     module.add_class::<interrupt::Switch>()?;
     module.add_class::<interrupt::Overdue>()?;
+    module.add_function(wrap_pyfunction!(cached::next_identity, module)?)?;
     module.add_function(wrap_pyfunction!(planning::definition_changed, module)?)?;
     module.add_function(wrap_pyfunction!(planning::definition_epoch, module)?)?;
     Ok(())

@@ -35,6 +35,7 @@ imported! {
     report_hook_error => "flujo.application._hooks"."report";
     report_abandoned => "flujo.application._workers"."report_abandoned";
     report_cut_off => "flujo.application._workers"."report_cut_off";
+    report_uncached => "flujo.application._caching"."report_uncached";
     run_cancelled => "flujo.application._runs"."cancelled_error";
     mark_paused => "flujo.application._human"."mark_paused";
     alert_raised => "flujo.application._alerts"."raised";

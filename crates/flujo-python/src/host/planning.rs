@@ -2,6 +2,7 @@
 
 mod words;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -9,8 +10,8 @@ use std::time::Duration;
 
 use flujo_core::pipeline::Pipeline;
 use flujo_core::plan::{
-    Backoff, ConditionalNode, GroupNode, GuardNode, HumanNode, IterationFailure, LoopNode, MapNode, NodeId,
-    ParallelNode, Policy, Router, State, StatesNode, StepNode, Work,
+    Backoff, CachedStep, ConditionalNode, GroupNode, GuardNode, HumanNode, IterationFailure, LoopNode,
+    MapNode, NodeId, ParallelNode, Policy, Router, State, StatesNode, StepNode, Work,
 };
 use flujo_core::telemetry::Names;
 use flujo_core::usage::{Usage, UsageLimits};
@@ -20,9 +21,11 @@ use pyo3::types::{PyAny, PyString};
 
 use words::{lane_failure, rejection};
 
+use super::cached::{self, CachedNode, CachedResults};
 use super::callable::{Callable, CallableSpec};
 use super::domain::{Call, Plan};
 use super::usage::money;
+use crate::cache::Cache;
 use crate::config::PyOptimizationConfig;
 
 /// Counts changes of any definition in this process, so that a plan made at the present count is known to be valid.
@@ -50,6 +53,8 @@ pub(crate) struct PlanWithSteps {
     /// What a call finds when the plan has no such callable; it can't happen in a compiled plan.
     nothing: Arc<CallableSpec>,
     span_names: OnceLock<Arc<Names>>,
+    /// What is kept beside cached steps.
+    pub(crate) cached: HashMap<NodeId, CachedNode>,
 }
 
 impl PlanWithSteps {
@@ -105,6 +110,7 @@ pub(crate) struct PlanBuilder {
 struct Building {
     pipeline: Pipeline<Arc<CallableSpec>>,
     steps: Vec<Option<Py<PyAny>>>,
+    caches: HashMap<NodeId, Arc<Cache>>,
 }
 
 impl PlanBuilder {
@@ -170,7 +176,7 @@ impl PlanBuilder {
     #[pyo3(signature = (name, agent=None, *, body=None, object=None, prompt_processors=vec![], output_processors=vec![],
         plugins=vec![], validators=vec![], apply=None, persist=None, max_retries=1, timeout_s=None,
         deadline_s=None, backoff=None, fallback=None, expected_cost_usd=None, expected_tokens=None, usage_limits=None,
-        on_rejection="fail", unpriced=false))]
+        on_rejection="fail", unpriced=false, cache=None, cache_key=None))]
     #[allow(clippy::too_many_arguments)] // named at the one place that calls it
     fn step(
         &self,
@@ -194,6 +200,8 @@ impl PlanBuilder {
         usage_limits: Option<Limits<'_>>,
         on_rejection: &str,
         unpriced: bool,
+        cache: Option<Bound<'_, CachedResults>>,
+        cache_key: Option<Spec<'_>>,
     ) -> PyResult<u32> {
         let backoff = match backoff {
             Some((initial, factor, max, jitter)) => Backoff::Exponential {
@@ -233,9 +241,19 @@ impl PlanBuilder {
                 ..Usage::new(cost, expected_tokens.unwrap_or(0))
             },
             limits: usage_limits.map(limits_of).transpose()?,
-            cache: None,
+            cache: cache.as_ref().map(|cache| {
+                let cache = cache.get();
+                let mut cached = CachedStep::new(cache.policy.clone(), cache.identity.clone());
+                cached.key = cache_key.as_ref().map(spec);
+                Box::new(cached)
+            }),
         };
-        self.add(object, deadline_s, |pipeline| pipeline.step(name, step))
+        let node = self.add(object, deadline_s, |pipeline| pipeline.step(name, step))?;
+        if let Some(cache) = cache {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.caches.insert(NodeId(node), Arc::clone(&cache.get().cache));
+        }
+        Ok(node)
     }
 
     fn sequence(&self, children: Vec<u32>) -> PyResult<u32> {
@@ -438,8 +456,11 @@ impl PlanBuilder {
 
     /// The plan of the pipeline that begins at `root`. The builder is empty afterwards.
     fn finish(&self, py: Python<'_>, name: &str, root: u32) -> PyResult<CompiledPlan> {
-        let Building { pipeline, steps } =
-            std::mem::take(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        let Building {
+            pipeline,
+            steps,
+            caches,
+        } = std::mem::take(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner));
         let plan = pipeline
             .compile(name, NodeId(root))
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
@@ -448,8 +469,10 @@ impl PlanBuilder {
             .nodes()
             .map(|(_, node)| PyString::new(py, &node.name).unbind())
             .collect();
+        let cached = cached::nodes_of(&plan, caches);
         Ok(CompiledPlan {
             inner: Arc::new(PlanWithSteps {
+                cached,
                 plan: Arc::new(plan),
                 steps,
                 names,

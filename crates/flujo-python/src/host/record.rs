@@ -191,6 +191,11 @@ fn append_children(
     Ok(())
 }
 
+/// What had been used to make a result that was found in the cache.
+fn saved_by(record: &Record<Python3>) -> Option<Usage> {
+    record.details.as_ref().and_then(|details| details.saved)
+}
+
 fn unknown(name: &str) -> PyErr {
     PyAttributeError::new_err(name.to_owned())
 }
@@ -314,7 +319,8 @@ impl StepRecord {
             "success" => object(py, record.status == Status::Succeeded),
             "attempts" => {
                 let more = fallback.map_or(0, |(fallback, _)| fallback.attempts);
-                let own = if record.attempts == 0 { 1 } else { record.attempts };
+                let made = record.attempts != 0 || saved_by(record).is_some();
+                let own = if made { record.attempts } else { 1 };
                 object(py, own + more)
             }
             "latency_s" => object(py, seconds(record.latency())),
@@ -351,9 +357,9 @@ impl StepRecord {
                 .as_ref()
                 .and_then(|failure| failure.error.as_ref())
                 .map_or_else(|| py.None().into_bound(py), |error| error.bind(py).clone())),
-            "cache_hit" => object(py, false),
-            "saved_cost_usd" => object(py, 0.0),
-            "saved_tokens" => object(py, 0),
+            "cache_hit" => object(py, saved_by(record).is_some()),
+            "saved_cost_usd" => object(py, saved_by(record).unwrap_or_default().cost.dollars()),
+            "saved_tokens" => object(py, saved_by(record).unwrap_or_default().tokens),
             other => Err(unknown(other)),
         }
     }

@@ -222,6 +222,12 @@ impl Shared {
             .saturating_sub(self.now(py))
     }
 
+    /// The time that cached results expire by, the same for all runs of the process; on a loop that keeps a time of its own,
+    /// that.
+    pub(crate) fn cache_now(&self, py: Python<'_>) -> Time {
+        self.clock.of_process(py)
+    }
+
     pub(crate) fn event_loop<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
         self.event_loop.bind(py)
     }

@@ -3,6 +3,7 @@
 //! Each keeps bytes for a time and answers with how long they are still good for. What has expired is never given out. Time
 //! is the world's, since processes share no other.
 
+mod guarded;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "sqlite")]
@@ -14,5 +15,6 @@ mod tier;
 pub use self::redis::RedisStore;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{SqliteContents, SqliteOptions, SqliteStore};
+pub use guarded::{Guarded, Patience, TierStatistics};
 pub use store::{ResultStore, StoreError};
 pub use tier::Tier;

@@ -13,6 +13,7 @@ from flujo._native import OptimizedUsageMeter as OptimizedUsageMeter
 from flujo._native import UsageReservation as UsageReservation
 
 if TYPE_CHECKING:
+    from flujo.application.core._cache_backend import OptimizedCacheBackend
     from flujo.application.core._context_manager import OptimizedContextManager
     from flujo.application.core._object_pool import ObjectPool
     from flujo.application.core._performance_monitor import PerformanceMonitor
@@ -22,6 +23,7 @@ __all__ = [
     "ExecutorCore",
     "ObjectPool",
     "OptimizationConfig",
+    "OptimizedCacheBackend",
     "OptimizedContextManager",
     "OptimizedStepExecutor",
     "OptimizedTelemetry",
@@ -33,6 +35,7 @@ __all__ = [
 _MODULE_OF = {
     "ExecutorCore": "_step_executor",
     "ObjectPool": "_object_pool",
+    "OptimizedCacheBackend": "_cache_backend",
     "OptimizedContextManager": "_context_manager",
     "OptimizedStepExecutor": "_step_executor",
     "PerformanceMonitor": "_performance_monitor",

@@ -14,6 +14,7 @@ from flujo.domain.dsl.decorator import adapter_step, blocking, step  # isort: sk
 
 if TYPE_CHECKING:
     from flujo.domain.backoff import Backoff
+    from flujo.domain.dsl.cache_step import CacheStep
     from flujo.domain.dsl.conditional import BranchKey, ConditionalStep
     from flujo.domain.dsl.human import HumanInTheLoopStep
     from flujo.domain.dsl.import_step import ImportStep, OutputMapping
@@ -30,6 +31,7 @@ __all__ = [
     "Backoff",
     "BranchFailureStrategy",
     "BranchKey",
+    "CacheStep",
     "ConditionalStep",
     "DynamicParallelRouterStep",
     "HumanInTheLoopStep",
@@ -57,6 +59,7 @@ _HOMES = {
     "Backoff": "flujo.domain.backoff",
     "BranchFailureStrategy": "flujo.domain.dsl.parallel",
     "BranchKey": "flujo.domain.dsl.conditional",
+    "CacheStep": "flujo.domain.dsl.cache_step",
     "ConditionalStep": "flujo.domain.dsl.conditional",
     "DynamicParallelRouterStep": "flujo.domain.dsl.router",
     "ImportStep": "flujo.domain.dsl.import_step",

@@ -10,6 +10,7 @@ from flujo.domain.dsl._tracking import Check
 from flujo.domain.dsl.step_config import StepConfig, StepConfigOptions
 
 if TYPE_CHECKING:
+    from flujo.domain.caching import CachePolicy
     from flujo.domain.dsl._composable import Composable
     from flujo.domain.dsl.step import Step
     from flujo.domain.processors import AgentProcessors
@@ -27,6 +28,7 @@ class StepOptions(StepConfigOptions, total=False):
     processors: AgentProcessors | None
     fallback_step: Step[Any, Any] | None
     usage_limits: UsageLimits | None
+    cache: CachePolicy | bool | float | None
     persist_feedback_to_context: str | None
     persist_validation_results_to: str | None
     input: str | None
@@ -116,6 +118,24 @@ def _usage_limits() -> type:
     return UsageLimits
 
 
+def _cache(where: str, value: object) -> object:
+    if value is None or value is False:
+        return None
+    from flujo.domain.caching import CachePolicy, InMemoryCache
+
+    if value is True:
+        return CachePolicy()
+    if isinstance(value, CachePolicy):
+        return value
+    if isinstance(value, (int, float)):
+        return CachePolicy(ttl_s=value)
+    if isinstance(value, InMemoryCache):
+        return CachePolicy(backend=value)
+    raise _checks.wrong_type(
+        where, value, "True, a number of seconds that results are good for, a CachePolicy, a cache, or None"
+    )
+
+
 def _config(where: str, value: object) -> StepConfig:
     if value is None:
         return StepConfig()
@@ -139,6 +159,7 @@ CHECKS: Mapping[str, Check] = {
     ),
     "fallback_step": _checks.optional(_fallback),
     "usage_limits": _checks.optional(_checks.instance_of(_usage_limits, "a UsageLimits or None")),
+    "cache": _cache,
     "persist_feedback_to_context": _checks.optional(_checks.dotted_path),
     "persist_validation_results_to": _checks.optional(_checks.dotted_path),
     "input": _checks.optional(_checks.text),
@@ -164,6 +185,7 @@ DEFAULTS: Mapping[str, object] = {
     "processors": None,
     "fallback_step": None,
     "usage_limits": None,
+    "cache": None,
     "persist_feedback_to_context": None,
     "persist_validation_results_to": None,
     "input": None,

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from flujo.domain.caching import CachePolicy, InMemoryCache
     from flujo.domain.dsl._protocols import AsyncAgent, SyncAgent, WrappingAgent
     from flujo.domain.dsl._signature import CallableFacts
+    from flujo.domain.dsl.cache_step import CacheStep
     from flujo.domain.dsl.pipeline import Pipeline
     from flujo.domain.processors import AgentProcessors
     from flujo.domain.usage import UsageLimits
@@ -64,6 +66,8 @@ class Step(ConstructFactories, Composable[InputT, OutputT]):
     fallback_step: Step[Any, Any] | None
     """Runs with the original input after the last attempt failed."""
     usage_limits: UsageLimits | None
+    cache: CachePolicy | None
+    """How results are kept: True, a number of seconds, a `CachePolicy` or a cache; None keeps none."""
     persist_feedback_to_context: str | None
     """The context field that feedback of failed attempts is appended to."""
     persist_validation_results_to: str | None
@@ -277,6 +281,29 @@ class Step(ConstructFactories, Composable[InputT, OutputT]):
 
         given: dict[str, Any] = {"inline": True, **options}
         return Step(name, InputKeys(wait_for), **given)
+
+    @classmethod
+    def cached(
+        cls,
+        wrapped_step: Step[In, Out],
+        cache_backend: InMemoryCache | None = None,
+        ttl_s: float | None = None,
+        scope: str | Iterable[str] = "auto",
+        *,
+        version: str | None = None,
+    ) -> CacheStep[In, Out]:
+        """A step whose results are kept. See `CacheStep`.
+
+        Args:
+            wrapped_step: The step.
+            cache_backend: Where results are kept; by default in a cache of the step's own.
+            ttl_s: For how many seconds a result is good; 0 is for ever, None as the cache says.
+            scope: What a result depends on beside the step and its input; see `CachePolicy`.
+            version: What other processes know the step by; see `CachePolicy`.
+        """
+        from flujo.domain.dsl.cache_step import CacheStep
+
+        return CacheStep(wrapped_step, cache_backend, ttl_s, scope, version=version)
 
     @overload
     @classmethod

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 
 use super::super::call::{self, Begun, Pending, Reader};
 use super::super::domain::Event;
-use super::super::{aside, hooks, names, usage};
+use super::super::{answer, aside, cached, hooks, names, usage};
 use super::cancelling::cancels_of;
 use super::{Awaited, Driver, Resume, Turn};
 use crate::vectorcall::{self, Sent};
@@ -113,7 +113,20 @@ impl Driver {
             pending.coroutine = coroutine.unbind();
             return Ok(Begun::UnderWay(pending));
         }
+        if let Reader::Cache(looking) = pending.reader {
+            let lane = self.machine.lane();
+            return cached::go_on(
+                py,
+                &self.shared,
+                &mut self.leads,
+                lane,
+                *looking,
+                result.map(drop),
+            );
+        }
         match &mut pending.reader {
+            // Dealt with above.
+            Reader::Cache(_) => Err(answer::refuse("a look into the cache that ended twice")),
             Reader::Callable(spec) => {
                 let spec = Arc::clone(spec);
                 let event = match result {

@@ -121,6 +121,7 @@ impl Driver {
             Reader::NextItem => "an iterator of items",
             Reader::Hooks(_) => "a hook",
             Reader::Aside(_) => "work on a context",
+            Reader::Cache(_) => "a look into the cache",
         };
         names::report_cut_off(py)?.call1((name, self.shared.grace().as_secs_f64()))?;
         // What a coroutine does on being closed is its own; nobody is left to be told.

@@ -27,6 +27,9 @@ impl StepRecord {
             metadata.set_item("validation_passed", passed)?;
         }
         if let Some(details) = &record.details {
+            if details.saved.is_some() {
+                metadata.set_item("cache_hit", true)?;
+            }
             if let Some((_, primary)) = &details.fallback {
                 metadata.set_item("fallback_triggered", true)?;
                 metadata.set_item("original_error", primary.to_string())?;

@@ -1,0 +1,1 @@
+"""Steps at the paths that older versions had them at."""
