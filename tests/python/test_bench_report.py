@@ -41,6 +41,7 @@ PROMISED = {
     "parallel, 10,000 levels deep, a level of it",
     "sub-pipeline, 10,000 levels deep, a level of it",
     "fallback, 10,000 levels deep, a level of it",
+    "a hit of a cached step, 10 KB in and out",
     "cold import of five names",
     "parallel, beside a context of 10 MB, not taken",
     "parallel, beside a context of 10 MB, one small field read",
