@@ -171,6 +171,9 @@ fn lively(mut node: Node, step: &Step, invariants: &[Arc<Expression>], problems:
     if let Some(deadline) = step.deadline {
         node = node.deadline(deadline);
     }
+    if let Some(policy) = &life.cache {
+        node = node.cached(policy.clone());
+    }
     for rule in &life.validators {
         let rule = Arc::clone(rule);
         node = node.validator(Handler::informed_validator(move |decision| rule.check(decision)));

@@ -10,7 +10,7 @@ pub(crate) use steps::STEP_KINDS;
 use settings::{OPTIMIZATION, USAGE_LIMITS};
 
 /// Kinds of steps that belong to the format, but that this version can't run yet.
-pub(crate) const LATER_KINDS: &[&str] = &["cache", "tree_search"];
+pub(crate) const LATER_KINDS: &[&str] = &["tree_search"];
 
 /// The name of a kind, for one of its other spellings.
 pub(crate) fn canonical(kind: &str) -> &str {

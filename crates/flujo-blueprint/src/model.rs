@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use flujo_agents::template::{Expression, Template};
 use flujo_agents::{AgentConfig, Permission};
+use flujo_core::cache::CachePolicy;
 use flujo_core::config::OptimizationConfig;
 use flujo_core::plan::Policy;
 use flujo_core::usage::UsageLimits;
@@ -97,6 +98,7 @@ pub(crate) struct Life {
     pub(crate) updates_context: bool,
     pub(crate) sink_to: Option<Arc<str>>,
     pub(crate) validators: Vec<Arc<OutputRule>>,
+    pub(crate) cache: Option<CachePolicy>,
     pub(crate) fallback: Option<Box<Step>>,
 }
 
@@ -112,6 +114,7 @@ impl Life {
             && !self.updates_context
             && self.sink_to.is_none()
             && self.validators.is_empty()
+            && self.cache.is_none()
             && self.fallback.is_none()
     }
 }

@@ -1,6 +1,7 @@
 //! From a document to a blueprint: agents by name, steps of every kind, fallbacks by name, imports.
 
 mod again;
+mod cache;
 mod index;
 mod optimization;
 mod policy;

@@ -34,16 +34,17 @@ pub fn reference() -> String {
 
 /// The sections inside of one, each once.
 fn find_inner(section: &'static Section, found: &mut Vec<&'static Section>) {
-    for key in section.keys() {
-        let mut shape = key.shape;
-        while let Shape::List(inner) | Shape::Named(inner) = shape {
-            shape = *inner;
-        }
-        if let Shape::Section(inner) = shape
-            && !found.iter().any(|known| std::ptr::eq(*known, inner))
-        {
-            found.push(inner);
-            find_inner(inner, found);
+    let mut shapes: Vec<Shape> = section.keys().map(|key| key.shape).collect();
+    shapes.reverse();
+    while let Some(shape) = shapes.pop() {
+        match shape {
+            Shape::List(inner) | Shape::Named(inner) => shapes.push(*inner),
+            Shape::Either(inner) => shapes.extend(inner.iter().rev()),
+            Shape::Section(inner) if !found.iter().any(|known| std::ptr::eq(*known, inner)) => {
+                found.push(inner);
+                find_inner(inner, found);
+            }
+            _ => {}
         }
     }
 }

@@ -309,3 +309,25 @@ fn what_is_wrong_with_loops_states_and_questions_is_said_where_it_stands() {
         assert!(said.contains(expected), "{expected:?}: {said}");
     }
 }
+
+#[test]
+fn what_is_said_of_a_cache_is_checked() {
+    let text = "steps:
+  - {name: a, agent: {type: template, template: x}, cache: {scope: [mark]}}
+  - {name: b, agent: {type: template, template: x}, cache: {ttl: 5}}
+  - {name: c, agent: {type: template, template: x}, cache: sometimes}
+  - name: d
+    kind: cache
+    cache: true
+    wrapped_step: {name: e, agent: {type: template, template: x}}
+";
+    let said = said_about(text);
+    for expected in [
+        "can't hold `mark`",
+        "unknown key `ttl`",
+        "`cache` must be",
+        "a step of kind `cache` has `cache` too",
+    ] {
+        assert!(said.contains(expected), "{expected:?}: {said}");
+    }
+}

@@ -495,3 +495,76 @@ optimization:
     );
     assert_eq!(problems.0[0].position.line, 4);
 }
+
+#[tokio::test]
+async fn a_step_that_is_cached_runs_once_for_each_input_and_context_it_reads() {
+    let counted = |cache: &str| {
+        format!(
+            "steps:
+  - name: each
+    kind: map
+    map:
+      iterable_input: input
+      body:
+        - name: shout
+          agent: {{type: template, template: '{{{{ input }}}}{{{{ context.mark }}}}'}}
+          {cache}
+"
+        )
+    };
+    let hits = async |text: &str, marks: [&str; 2]| {
+        let runner = runner(text);
+        let items = || Value::list(["a", "b", "a"].map(Value::from));
+        for mark in marks {
+            let mut context = Context::new();
+            context.set("mark", Value::from(mark));
+            let done = runner.run(items(), context).await;
+            let expected = ["a", "b", "a"].map(|item| {
+                Value::from(format!(
+                    "{item}{}",
+                    if text.contains("scope: input") {
+                        marks[0]
+                    } else {
+                        mark
+                    }
+                ))
+            });
+            assert_eq!(done.output(), Some(&Value::list(expected)));
+        }
+        runner.performance_statistics().cache_hits
+    };
+    assert_eq!(hits(&counted("sink_to: x"), ["!", "!"]).await, 0);
+    assert_eq!(hits(&counted("cache: false"), ["!", "!"]).await, 0);
+    assert_eq!(hits(&counted("cache: true"), ["!", "!"]).await, 4);
+    assert_eq!(hits(&counted("cache: 60"), ["!", "?"]).await, 2);
+    let declared = "cache: {ttl_s: 0, scope: [context.mark], version: 1}";
+    assert_eq!(hits(&counted(declared), ["!", "?"]).await, 2);
+    assert_eq!(
+        hits(&counted("cache:\n            scope: input\n"), ["!", "?"]).await,
+        4
+    );
+}
+
+#[tokio::test]
+async fn a_step_of_kind_cache_keeps_the_results_of_the_step_in_it() {
+    let runner = runner(
+        "steps:
+  - name: kept
+    kind: cache
+    ttl_s: 60
+    wrapped_step:
+      name: both
+      kind: pipeline
+      steps:
+        - {name: one, agent: {type: template, template: '{{ input }}1'}}
+        - {name: two, agent: {type: template, template: '{{ input }}2'}}
+    sink_to: kept
+",
+    );
+    for hits in 0..2 {
+        let done = runner.run(Value::from("x"), Context::new()).await;
+        assert_eq!(done.output(), Some(&Value::from("x12")));
+        assert_eq!(done.finish.context.get("kept"), Some(&Value::from("x12")));
+        assert_eq!(runner.performance_statistics().cache_hits, hits);
+    }
+}

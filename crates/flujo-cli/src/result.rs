@@ -86,6 +86,7 @@ fn step(plan: &Plan<Handler>, history: &History<Tokio>, place: u32, record: &Rec
         "attempts": record.attempts,
         "time_s": seconds(record),
         "usage": usage(record.usage),
+        "saved": details.and_then(|details| details.saved).map(usage),
         "error": record.failure.as_ref().map(|failure| describe(failure)),
         "rejected_attempts": details
             .map(|details| details.attempt_failures.iter().map(|failure| describe(failure)).collect::<Vec<_>>())

@@ -118,6 +118,9 @@ impl Tree<'_> {
             let _ = write!(self.text, "  {}", self.paint.warning(&attempts));
         }
         let details = record.details.as_deref();
+        if let Some(saved) = details.and_then(|details| details.saved) {
+            let _ = write!(self.text, "  {}", self.paint.faint(&from_cache(saved)));
+        }
         if let Some(branch) = inside.and_then(|details| details.branch.as_deref()) {
             let _ = write!(self.text, "  → {}", one_line(branch));
         }
@@ -246,6 +249,14 @@ fn message(text: &str) -> String {
     match line.char_indices().nth(MESSAGE) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,
+    }
+}
+
+/// What is said of a result that was found in the cache.
+fn from_cache(saved: Usage) -> String {
+    match used(saved).trim() {
+        "" => "from the cache".to_owned(),
+        saved => format!("from the cache, saved {saved}"),
     }
 }
 

@@ -88,6 +88,7 @@ mod steps;
 pub use flujo_core::agent::{
     Agent, AgentError, AgentOutput, AgentRequest, BoxFuture, Pricing, Retry, TokenCounts,
 };
+pub use flujo_core::cache::{CachePolicy, CacheScope, SecondTier};
 pub use flujo_core::config::OptimizationConfig;
 pub use flujo_core::context::{Context as Fields, MergeConflict, MergeRule, MergeRules, MergeStrategy};
 pub use flujo_core::machine::{FailureKind, LimitBreach, Status};
@@ -101,7 +102,8 @@ pub use flujo_macros::Context;
 pub use flujo_observe as observe;
 pub use flujo_tokio as untyped;
 pub use flujo_tokio::{
-    BoxError, BuildError, Canceller, Event, EventKind, Events, Pause, PausedRun, Place, ResumeError, RunId,
+    BoxError, BuildError, Cache, Canceller, Event, EventKind, Events, Pause, PausedRun, Place, ResumeError,
+    RunId,
 };
 
 pub use agent::agent_step;

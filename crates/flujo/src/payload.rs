@@ -26,11 +26,9 @@ pub(crate) fn wrap<T: Payload>(object: T, codec: Option<&'static TypeCodec>) -> 
     if any.is::<Option<()>>() {
         return Value::Null;
     }
-    match (slot, codec) {
-        (Some(object), Some(codec)) => Value::Opaque(Opaque::with_codec(object, codec)),
-        (Some(object), None) => Value::opaque(object),
-        (None, _) => Value::Null,
-    }
+    slot.map_or(Value::Null, |object| {
+        Value::Opaque(Opaque::cloneable(object, codec))
+    })
 }
 
 /// The object inside a value.

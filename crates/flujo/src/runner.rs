@@ -10,7 +10,7 @@ use flujo_core::stats::{Alert, PerformanceStatistics};
 use flujo_core::telemetry::SpanQueue;
 use flujo_core::usage::UsageLimits;
 use flujo_core::value::{TypeCodec, to_value};
-use flujo_tokio::{BuildError, PausedRun, Runner, RunnerBuilder};
+use flujo_tokio::{BuildError, Cache, PausedRun, Runner, RunnerBuilder};
 use serde::Serialize;
 
 use crate::payload::wrap;
@@ -181,6 +181,20 @@ impl<I: Payload, O: Payload, C: Context> FlujoBuilder<I, O, C> {
     #[must_use]
     pub fn name(self, name: impl Into<Arc<str>>) -> Self {
         self.with(|runner| runner.name(name))
+    }
+
+    /// Where the results of cached steps are kept; several pipelines may share it. Without this there is a cache of this
+    /// pipeline's own, of the size and for the time that the optimization config says.
+    #[must_use]
+    pub fn cache(self, cache: &Cache) -> Self {
+        self.with(|runner| runner.cache(cache))
+    }
+
+    /// What stands for a resource in the keys of cached steps, such as the version of what it gives. A step whose scope
+    /// names `resources.<name>` depends on it, and so does one whose scope is found out.
+    #[must_use]
+    pub fn fingerprint(self, name: impl Into<Arc<str>>, fingerprint: impl Into<Arc<str>>) -> Self {
+        self.with(|runner| runner.fingerprint(name, fingerprint))
     }
 
     /// The most that one run may use; nothing is limited without this.

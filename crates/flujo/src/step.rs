@@ -4,9 +4,10 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flujo_core::cache::CachePolicy;
 use flujo_core::plan::Backoff;
 use flujo_core::usage::{Usage, UsageLimits};
-use flujo_core::value::TypeCodec;
+use flujo_core::value::{TypeCodec, Value, to_value};
 use flujo_tokio::{Handler as Erased, Raised, Step as Untyped};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -189,6 +190,35 @@ impl<I: Payload, O: Payload, C: Context> Step<I, O, C> {
         self.with(move |step| step.fallback(fallback)).in_context()
     }
 
+    /// Keeps the step's results: whoever asks with the same input, and the same values of the context's fields that the step
+    /// reads, gets a clone without it running again. What is kept, for how long and what it depends on says `policy`; where
+    /// it is kept, [`FlujoBuilder::cache`](crate::FlujoBuilder::cache). Only results of attempts that succeeded are kept, and
+    /// only when the step wrote nothing to the context. Steps at the same time that want the same result make it once.
+    ///
+    /// A step is told apart by itself, as it stands in the pipeline. With a version its results are those of all steps of
+    /// its name and version, also in other processes when the step is [durable](Self::durable) and the cache has a second
+    /// tier.
+    ///
+    /// ```
+    /// use flujo::{BoxError, CachePolicy, Flujo, step};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), BoxError> {
+    /// let slow = step("slow", |n: u32| async move { Ok::<_, BoxError>(n * 2) }).cached(CachePolicy::default());
+    /// let flujo = Flujo::new(slow);
+    /// for _ in 0..3 {
+    ///     assert_eq!(flujo.run(21).await?.output, 42);
+    /// }
+    /// assert_eq!(flujo.performance_statistics().map(|s| s.cache_hits), Some(2));
+    /// # Ok(()) }
+    /// ```
+    pub fn cached(self, policy: CachePolicy) -> Self
+    where
+        I: Serialize,
+    {
+        let key = |input: &Value| Ok(to_value(look::<I>(input)?)?);
+        self.with(move |step| step.cached(policy).cache_key(key))
+    }
+
     /// Makes input and output of this step savable, through serde. A type is known by the name that serde knows it by.
     pub fn durable(mut self) -> Self
     where
@@ -221,6 +251,10 @@ impl<I: Payload, O: Payload, C: Context> Stage for Step<I, O, C> {
             .configure
             .into_iter()
             .fold(step, |step, configure| configure(step));
+        let step = match self.codecs {
+            Some((_, output)) => step.cache_codec(output),
+            None => step,
+        };
         Pipeline::typed(step.into(), self.codecs.map(|(input, _)| input))
     }
 }

@@ -113,6 +113,12 @@ impl<'a> StepView<'a> {
         self.record.usage
     }
 
+    /// What had been used to make the step's result, when it was found in the cache: the step itself made no attempt and
+    /// used nothing.
+    pub fn saved(&self) -> Option<Usage> {
+        self.record.details.as_ref()?.saved
+    }
+
     /// Its output, when it has one of that type.
     pub fn output<T: Payload>(&self) -> Option<&'a T> {
         look(self.record.output.as_ref()?).ok()
@@ -265,6 +271,9 @@ impl StepView<'_> {
         }
         if usage.tokens > 0 {
             write!(f, ", {} tokens", usage.tokens)?;
+        }
+        if self.saved().is_some() {
+            f.write_str(", from the cache")?;
         }
         if self.fallback_for().is_some() {
             f.write_str(", by its fallback")?;

@@ -22,6 +22,7 @@ run! {
     agentic: "../examples/agentic.rs",
     asking_people: "../examples/asking_people.rs",
     branching: "../examples/branching.rs",
+    caching: "../examples/caching.rs",
     default_pipeline: "../examples/default_pipeline.rs",
     failure_routes: "../examples/failure_routes.rs",
     importing: "../examples/importing.rs",

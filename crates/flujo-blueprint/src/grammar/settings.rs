@@ -1,6 +1,6 @@
 //! Sections of settings that steps of several kinds have.
 
-use super::{Section, Shape, optional};
+use super::{Key, Section, Shape, optional};
 
 pub(super) static CONFIG: Section = Section {
     title: "`config`",
@@ -201,6 +201,32 @@ pub(super) static VALIDATOR: Section = Section {
             "What is wrong with a rejected output. The name `output` is the output.",
         ),
     ],
+};
+
+/// What is said of results that are kept.
+pub(super) const CACHE_KEYS: &[Key] = &[
+    optional(
+        "ttl_s",
+        Shape::Number(0.0),
+        "How long a result is good, in seconds; 0 is for ever. Without it as long as `cache_ttl_seconds` of the optimization config says: an hour.",
+    ),
+    optional(
+        "scope",
+        Shape::Either(&[Shape::Choice(&["auto", "input"]), Shape::List(&Shape::Text)]),
+        "What a result depends on beside the step and its input: `auto` (default), the fields of the context that it was seen to read; `input`, nothing; or a list such as `[context.language]`.",
+    ),
+    optional(
+        "version",
+        Shape::Name,
+        "Changes when the step gives other results than before.",
+    ),
+];
+
+pub(super) static CACHE: Section = Section {
+    title: "`cache`",
+    about: "How results of a step are kept.",
+    shared: &[CACHE_KEYS],
+    own: &[],
 };
 
 pub(super) static USAGE_LIMITS: Section = Section {

@@ -1,6 +1,6 @@
 //! The kinds of steps and their keys.
 
-use super::settings::{CONFIG, CONFIG_OF_CONSTRUCT, USAGE_LIMITS, VALIDATOR};
+use super::settings::{CACHE, CACHE_KEYS, CONFIG, CONFIG_OF_CONSTRUCT, USAGE_LIMITS, VALIDATOR};
 use super::{BODY, Key, Section, Shape, later, optional, required};
 
 /// The kinds of steps by name.
@@ -17,6 +17,7 @@ pub(crate) static STEP_KINDS: &[(&str, &Section)] = &[
     ("state_machine", &STATES),
     ("hitl", &HITL),
     ("pipeline", &PIPELINE),
+    ("cache", &CACHED),
 ];
 
 /// What any kind of step is called.
@@ -55,6 +56,11 @@ static LIFE: &[Key] = &[
         "validators",
         Shape::List(&Shape::Section(&VALIDATOR)),
         "Accept or reject the output; a rejected attempt is tried again.",
+    ),
+    optional(
+        "cache",
+        Shape::Either(&[Shape::Flag, Shape::Number(0.0), Shape::Section(&CACHE)]),
+        "Keeps the step's results, and gives them to who asks the same again: `true`, or for how many seconds, or a map. Only results of attempts that succeeded are kept, and only when the step wrote nothing to the context itself; `sink_to` and `updates_context` are done with a result that was found too.",
     ),
     optional(
         "fallback",
@@ -442,6 +448,17 @@ static PIPELINE: Section = Section {
             "Gives the steps a context of their own; without it they share the one around them.",
         ),
     ],
+};
+
+static CACHED: Section = Section {
+    title: "a step of kind `cache`",
+    about: "Keeps the results of the step in it.",
+    shared: &[CACHE_KEYS, CONSTRUCT, LIFE, COMMON],
+    own: &[required(
+        "wrapped_step",
+        Shape::Step,
+        "The step. The same as `cache:` on it.",
+    )],
 };
 
 static OWN_CONTEXT: Section = Section {

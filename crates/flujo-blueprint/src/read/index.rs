@@ -54,6 +54,7 @@ impl<'d> StepIndex<'d> {
                 "critic",
                 "planner",
                 "steps",
+                "wrapped_step",
                 "fallback",
                 "on_failure",
             ];

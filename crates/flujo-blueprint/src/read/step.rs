@@ -8,6 +8,7 @@ use std::sync::Arc;
 use flujo_agents::template::Expression;
 use flujo_agents::{AgentConfig, Pricing};
 
+use super::cache::cache;
 use super::index::{StepIndex, items, name_of};
 use super::optimization::optimization;
 use super::policy::{count, policy, seconds, word};
@@ -117,6 +118,7 @@ impl<'d> StepReader<'d> {
                 .human(node, reporter)
                 .map(|human| StepKind::Human(Box::new(human))),
             "pipeline" => self.pipeline(node, reporter).map(StepKind::Pipeline),
+            "cache" => self.cached(node, reporter).map(StepKind::Pipeline),
             _ => self.agent_step(node, &name, reporter),
         };
         // What is around a step whose work can't be read is read nevertheless, for its problems.
@@ -146,7 +148,9 @@ impl<'d> StepReader<'d> {
             Some(fallback) => Some(Box::new(self.fallback(fallback, name, reporter)?)),
             None => None,
         };
+        let cache = cache(node, reporter)?;
         Some(Life {
+            cache,
             policy: node.get("config").map(|config| policy(config, retries)),
             limits: node.get("usage_limits").map(read_limits),
             updates_context: node
@@ -375,6 +379,16 @@ impl<'d> StepReader<'d> {
             },
             merge: merge_strategy(node),
         })
+    }
+
+    fn cached(&mut self, node: &Node, reporter: &mut Reporter) -> Option<PipelineStep> {
+        let step = self.step(node.get("wrapped_step")?, reporter)?;
+        let body = Arc::new(Body {
+            steps: vec![step],
+            on_failure: None,
+            invariants: Vec::new(),
+        });
+        Some(PipelineStep { body, context: None })
     }
 
     fn pipeline(&mut self, node: &Node, reporter: &mut Reporter) -> Option<PipelineStep> {
