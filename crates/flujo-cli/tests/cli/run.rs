@@ -252,3 +252,39 @@ fn a_reader_that_goes_away_is_no_error() {
     let said = Said::from(child.wait_with_output().unwrap());
     assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""));
 }
+
+#[test]
+fn a_result_from_the_cache_is_shown_in_the_tree_and_in_the_json() {
+    let context = TestContext::new();
+    context.file(
+        "cached.yaml",
+        "steps:
+  - name: each
+    kind: map
+    map:
+      iterable_input: input
+      body: {name: shout, agent: {type: template, template: '{{ input }}!'}, cache: true}
+",
+    );
+    let arguments = "cached.yaml --input [1,1]";
+    let said = context.run(&format!("run {arguments} --progress none"));
+    assert_eq!(
+        said.stderr.matches("from the cache").count(),
+        1,
+        "{}",
+        said.stderr
+    );
+    let said = context.run(&format!("run {arguments} -q --json"));
+    let result: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
+    let lanes = result["steps"][0]["lanes"].as_array().unwrap();
+    let made = &lanes[0]["steps"][0];
+    let found = &lanes[1]["steps"][0];
+    assert_eq!(
+        (&made["attempts"], &made["saved"]),
+        (&1.into(), &serde_json::Value::Null)
+    );
+    assert_eq!(
+        (&found["attempts"], &found["saved"]["tokens"]),
+        (&0.into(), &0.into())
+    );
+}
