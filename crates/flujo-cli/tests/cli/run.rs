@@ -256,7 +256,7 @@ fn a_reader_that_goes_away_is_no_error() {
 #[test]
 fn a_result_from_the_cache_is_shown_in_the_tree_and_in_the_json() {
     let context = TestContext::new();
-    context.file(
+    context.file("in.json", "[1, 1]").file(
         "cached.yaml",
         "steps:
   - name: each
@@ -266,7 +266,7 @@ fn a_result_from_the_cache_is_shown_in_the_tree_and_in_the_json() {
       body: {name: shout, agent: {type: template, template: '{{ input }}!'}, cache: true}
 ",
     );
-    let arguments = "cached.yaml --input [1,1]";
+    let arguments = "cached.yaml --input in.json";
     let said = context.run(&format!("run {arguments} --progress none"));
     assert_eq!(
         said.stderr.matches("from the cache").count(),
