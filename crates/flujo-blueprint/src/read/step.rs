@@ -387,6 +387,7 @@ impl<'d> StepReader<'d> {
             steps: vec![step],
             on_failure: None,
             invariants: Vec::new(),
+            optimization: None,
         });
         Some(PipelineStep { body, context: None })
     }
