@@ -407,3 +407,13 @@ def test_bad_options_are_refused(options: dict[str, Any], error: str) -> None:
 def test_a_runner_takes_nothing_else_for_its_telemetry() -> None:
     with pytest.raises(TypeError, match=r"telemetry must be a flujo\.Telemetry, not str"):
         Flujo(Step("one", plus), telemetry="http://collector")
+
+
+async def test_agents_that_ship_send_the_current_span_along() -> None:
+    from flujo.agents import Command
+
+    telemetry = Telemetry()
+    runner = Flujo(Step("env", Command(["printenv", "TRACEPARENT"])), telemetry=telemetry)
+    output = (await runner.run_async("")).output
+    (attempt,) = (span for span in taken(telemetry) if span.name == "attempt 1")
+    assert str(output).strip() == f"00-{attempt.trace_id}-{attempt.span_id}-01"

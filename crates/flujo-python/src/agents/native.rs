@@ -162,6 +162,8 @@ impl NativeAgent {
             request.step = text(intern!(py, "step"))?;
             request.idempotency_key = text(intern!(py, "idempotency_key"))?;
             request.attempt = place.getattr(intern!(py, "attempt"))?.extract()?;
+            let span: Option<String> = place.getattr(intern!(py, "traceparent"))?.extract()?;
+            request.span = span.and_then(|span| span.parse().ok());
         }
         Ok(request)
     }
