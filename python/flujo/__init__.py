@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         blocking,
         step,
     )
+    from flujo.domain.rate_limit import RateLimit
     from flujo.domain.resources import AppResources
     from flujo.domain.results import PipelineResult, StepResult
     from flujo.domain.secret import Secret
@@ -54,6 +55,7 @@ _MODULE_OF = {
     "PipelineResult": "domain.results",
     "RedisCache": "domain.caching",
     "SQLiteCache": "domain.caching",
+    "RateLimit": "domain.rate_limit",
     "Secret": "domain.secret",
     "Step": "domain.dsl",
     "StepConfig": "domain.dsl",
@@ -83,6 +85,7 @@ __all__ = [
     "Pipeline",
     "PipelineContext",
     "PipelineResult",
+    "RateLimit",
     "RedisCache",
     "SQLiteCache",
     "Secret",

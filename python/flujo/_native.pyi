@@ -72,6 +72,45 @@ class OptimizationConfig:
     def __hash__(self) -> int: ...
 
 @final
+class RateLimit:
+    """How often agents are called. Whatever has the same name shares it: steps, agents, runners, runs.
+
+    Args:
+        name: Tells it from others.
+        requests_per_minute: Calls that may arrive in any minute.
+        tokens_per_minute: Tokens of the calls of any minute: as `expected_tokens` says, and as used once that is known.
+        max_concurrent: Calls under way at the same time.
+
+    Raises:
+        TypeError: a field has a wrong type.
+        ValueError: a rate isn't above 0 or not finite, or nothing is limited.
+    """
+
+    def __new__(
+        cls,
+        name: str,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        max_concurrent: int | None = None,
+    ) -> Self: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def requests_per_minute(self) -> float | None: ...
+    @property
+    def tokens_per_minute(self) -> float | None: ...
+    @property
+    def max_concurrent(self) -> int | None: ...
+    def __eq__(self, value: object, /) -> bool: ...
+    def __ne__(self, value: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, Any]]: ...
+
+@final
+class LoopRates:
+    """The rate limits of an event loop whose time is its own."""
+
+@final
 class OptimizedTelemetry:
     """Records the spans of runs and hands them to exporters: `Flujo(..., telemetry=…)`. Any number of runners may share
     it. Exporters work in a thread of their own, which starts with the first run and anew in a child process; no run
@@ -284,6 +323,7 @@ class PlanBuilder:
         unpriced: bool = False,
         cache: CachedResults | None = None,
         cache_key: Callable | None = None,
+        rate_limits: Sequence[RateLimit] = ...,
     ) -> int: ...
     def sequence(self, children: Sequence[int]) -> int: ...
     def conditional(
@@ -392,6 +432,7 @@ class Engine:
         cost_limit: float | Decimal | int | str | None = None,
         token_limit: int | None = None,
         request_limit: int | None = None,
+        rate_limits: Sequence[RateLimit] = ...,
         deadline_s: float | None = None,
         config: OptimizationConfig | None = None,
         optimized: bool = True,

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::rate::RateLimit;
 use crate::telemetry::SpanContext;
 use crate::usage::Usage;
 use crate::value::Value;
@@ -39,6 +40,11 @@ pub trait Agent: Send + Sync + 'static {
     /// Whether it is known what a call costs. A run whose cost is limited doesn't call an agent of unknown price.
     fn pricing(&self) -> Pricing {
         Pricing::Known
+    }
+
+    /// How often it may be called, together with whatever else has the limit's name.
+    fn rate_limit(&self) -> Option<RateLimit> {
+        None
     }
 }
 

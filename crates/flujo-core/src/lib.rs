@@ -14,6 +14,7 @@ pub mod monitor;
 pub mod pipeline;
 pub mod plan;
 pub mod pool;
+pub mod rate;
 pub mod stats;
 mod sync;
 pub mod telemetry;

@@ -1,15 +1,10 @@
 //! Everything a run depends on, as plain data that another host can read too.
 
-use std::sync::Arc;
-use std::time::Duration;
+mod build;
 
-use flujo_core::cache::{CachePolicy, StepIdentity};
 use flujo_core::pipeline::{CompileError, Pipeline};
-use flujo_core::plan::{
-    Backoff, CachedStep, ConditionalNode, GroupNode, GuardNode, HumanNode, IterationFailure, LaneFailure,
-    LoopNode, MapNode, NodeId, ParallelNode, Plan, Policy, Rejection, Router, State, StatesNode, StepNode,
-    Work,
-};
+use flujo_core::plan::{Backoff, IterationFailure, LaneFailure, Plan, Policy, Rejection};
+use flujo_core::rate::RateLimit;
 use flujo_core::usage::{Usage, UsageLimits};
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +25,9 @@ pub struct Case {
     pub hook: Script,
     /// The most the run may use.
     pub limits: UsageLimits,
+    /// How often agents may be called.
+    #[serde(default)]
+    pub rates: Vec<RateLimit>,
     /// The deadline of the whole run, in nanoseconds from its beginning.
     pub deadline: Option<u64>,
     /// In which order things happen.
@@ -114,6 +112,8 @@ pub struct StepSpec {
     pub estimate: Usage,
     /// What the step may use, all its attempts together.
     pub limits: Option<UsageLimits>,
+    /// How often its agent may be called.
+    pub rates: Vec<RateLimit>,
     /// What it means that a validator rejects.
     pub on_rejection: Rejection,
     /// Whether its results are kept, and by what.
@@ -284,6 +284,7 @@ impl Case {
             hooks: false,
             hook: Script::default(),
             limits: UsageLimits::default(),
+            rates: Vec::new(),
             deadline: None,
             schedule: Schedule::default(),
         }
@@ -298,14 +299,6 @@ impl Case {
         let root = self.pipeline.add_to(&mut pipeline);
         pipeline.compile("case", root)
     }
-}
-
-fn callable(script: &Script) -> Callable {
-    Arc::new(script.clone())
-}
-
-fn callables(scripts: &[Script]) -> Vec<Callable> {
-    scripts.iter().map(callable).collect()
 }
 
 impl Spec {
@@ -362,154 +355,6 @@ impl Spec {
             waiting.extend(spec.children_mut());
         }
     }
-
-    fn deadline(&self) -> Option<u64> {
-        match self {
-            Self::Sequence(_) | Self::Guard(_) => None,
-            Self::Step(step) => step.deadline,
-            Self::Conditional(node) => node.deadline,
-            Self::Parallel(node) => node.deadline,
-            Self::Map(node) => node.deadline,
-            Self::Group(node) => node.deadline,
-            Self::Loop(node) => node.deadline,
-            Self::States(node) => node.deadline,
-            Self::Human(node) => node.deadline,
-        }
-    }
-
-    /// Adds the part to a pipeline.
-    #[allow(clippy::too_many_lines)] // one arm for each construct
-    pub fn add_to(&self, pipeline: &mut Pipeline<Callable>) -> NodeId {
-        let named = |pipeline: &mut Pipeline<Callable>, branches: &[(String, Spec)]| {
-            branches
-                .iter()
-                .map(|(name, spec)| (Arc::from(name.as_str()), spec.add_to(pipeline)))
-                .collect()
-        };
-        let node = match self {
-            Self::Sequence(parts) => {
-                let children = parts.iter().map(|part| part.add_to(pipeline)).collect();
-                pipeline.sequence(children)
-            }
-            Self::Step(step) => {
-                let mut node = match &step.body {
-                    Some(body) => StepNode::of(Work::Body(body.add_to(pipeline))),
-                    None => StepNode::new(callable(&step.agent)),
-                };
-                node.prompt_processors = callables(&step.prompt);
-                node.output_processors = callables(&step.output);
-                node.plugins = callables(&step.plugins);
-                node.validators = callables(&step.validators);
-                node.apply = step.apply.as_ref().map(callable);
-                node.persist = step.persist.as_ref().map(callable);
-                node.policy = step.policy.clone();
-                node.fallback = step.fallback.as_ref().map(|fallback| fallback.add_to(pipeline));
-                node.estimate = step.estimate;
-                node.limits = step.limits;
-                node.on_rejection = step.on_rejection;
-                node.cache = step.cached.map(|by| Box::new(cached(&step.name, by)));
-                pipeline.step(step.name.as_str(), node)
-            }
-            Self::Conditional(spec) => {
-                let node = ConditionalNode {
-                    condition: callable(&spec.condition),
-                    branches: named(pipeline, &spec.branches),
-                    default: spec.default.as_ref().map(|default| default.add_to(pipeline)),
-                    input_mapper: spec.input_mapper.as_ref().map(callable),
-                    output_mapper: spec.output_mapper.as_ref().map(callable),
-                };
-                pipeline.conditional(spec.name.as_str(), node)
-            }
-            Self::Parallel(spec) => {
-                let node = ParallelNode {
-                    branches: named(pipeline, &spec.branches),
-                    router: spec.router.as_ref().map(|(body, select)| Router {
-                        body: body.add_to(pipeline),
-                        select: callable(select),
-                    }),
-                    on_failure: spec.on_failure,
-                    max_concurrency: spec.max_concurrency,
-                    merge: spec.merge.as_ref().map(callable),
-                    collect: callable(&spec.collect),
-                };
-                pipeline.parallel(spec.name.as_str(), node)
-            }
-            Self::Map(spec) => {
-                let node = MapNode {
-                    body: spec.body.add_to(pipeline),
-                    items: callable(&spec.items),
-                    max_concurrency: spec.max_concurrency,
-                    on_failure: spec.on_failure,
-                    merge: spec.merge.as_ref().map(callable),
-                    collect: callable(&spec.collect),
-                };
-                pipeline.map(spec.name.as_str(), node)
-            }
-            Self::Group(spec) => {
-                let node = GroupNode {
-                    body: spec.body.add_to(pipeline),
-                    inherit: spec.inherit.as_ref().map(callable),
-                    collect: spec.collect.as_ref().map(callable),
-                };
-                pipeline.group(spec.name.as_str(), node)
-            }
-            Self::Loop(spec) => {
-                let node = LoopNode {
-                    body: spec.body.add_to(pipeline),
-                    judge: spec.judge.as_ref().map(|judge| judge.add_to(pipeline)),
-                    exit: callable(&spec.exit),
-                    first_input: spec.first_input.as_ref().map(callable),
-                    next_input: spec.next_input.as_ref().map(callable),
-                    output: spec.output.as_ref().map(callable),
-                    max_loops: spec.max_loops,
-                    on_failure: spec.on_failure,
-                };
-                pipeline.repeat(spec.name.as_str(), node)
-            }
-            Self::States(spec) => {
-                let last = spec.states.len().saturating_sub(1);
-                let states = spec.states.iter().enumerate().map(|(at, (name, body))| State {
-                    name: Arc::from(name.as_str()),
-                    body: body.as_ref().map(|body| body.add_to(pipeline)),
-                    end: body.is_none() || at == last,
-                });
-                let node = StatesNode {
-                    states: states.collect(),
-                    start: 0,
-                    next: callable(&spec.next),
-                };
-                pipeline.states(spec.name.as_str(), node)
-            }
-            Self::Human(spec) => {
-                let node = HumanNode {
-                    question: callable(&spec.question),
-                    accept: spec.accept.as_ref().map(callable),
-                    timeout: None,
-                    default: spec.default.as_ref().map(callable),
-                };
-                pipeline.human(spec.name.as_str(), node)
-            }
-            Self::Guard(spec) => {
-                let node = GuardNode {
-                    body: spec.body.add_to(pipeline),
-                    describe: callable(&spec.describe),
-                    handler: spec.handler.add_to(pipeline),
-                };
-                pipeline.guard(node)
-            }
-        };
-        pipeline.set_deadline(node, self.deadline().map(Duration::from_nanos));
-        node
-    }
-}
-
-/// A version says that neither the step nor the input says anything.
-fn cached(name: &str, by: CachedBy) -> CachedStep<Callable> {
-    let policy = CachePolicy {
-        version: (by == CachedBy::Nothing).then(|| Arc::from("1")),
-        ..CachePolicy::default()
-    };
-    CachedStep::new(policy, StepIdentity::Known(Arc::from(name)))
 }
 
 /// A policy of this many retries without waits or time limits.

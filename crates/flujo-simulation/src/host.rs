@@ -17,6 +17,7 @@ use crate::budget::Budget;
 use crate::cache::Cache;
 use crate::calls::written_event;
 use crate::random::{Random, mix};
+use crate::rates::Rates;
 use crate::script::Reply;
 use crate::trace::{NoticeTrace, PauseTrace, Ran, Trace};
 use crate::under_way::{Due, Flight, Lane, Orphan};
@@ -69,6 +70,7 @@ pub struct Simulation {
     sequence: u64,
     /// How often each callable has been called to the end, per lane.
     pub(crate) counts: HashMap<(u64, NodeId, Role, u32), usize>,
+    pub(crate) rates: Rates,
     budget: Budget,
     pub(crate) cache: Cache,
     deadline: Option<Time>,
@@ -98,6 +100,7 @@ impl Simulation {
         let options = Options {
             hooks: case.hooks,
             limits: !case.limits.is_unlimited(),
+            rates: !case.rates.is_empty(),
             notices: true,
             seed: case.schedule.seed,
             tell_from: None,
@@ -124,6 +127,7 @@ impl Simulation {
             queue: BTreeMap::new(),
             sequence: 0,
             counts: HashMap::new(),
+            rates: Rates::new(case.rates.clone()),
             budget: Budget::new(twin, case.limits),
             cache: Cache::new(twin),
             deadline: case.deadline,
@@ -285,6 +289,9 @@ impl Simulation {
         let at = self.now;
         match due {
             Due::Cancelled => self.cancel(),
+            Due::NextTurn => self.let_through(),
+            Due::Admitted { lane } => self.was_admitted(lane),
+            Due::NotAdmitted { lane } => self.was_not_admitted(lane),
             Due::CallEnds { lane, call, end } => self.call_ends(lane, call, end),
             Due::Late {
                 lane,
@@ -341,13 +348,14 @@ impl Simulation {
         match command {
             Command::Call(call) => return self.begin_call(lane, &call),
             Command::CancelCall(call) => {
-                if !self.cancel_look(lane, call) {
+                if !self.cancel_look(lane, call) && !self.cancel_admission(lane, call) {
                     self.cancel_call(lane, call);
                 }
             }
             Command::CacheGet(get) => self.begin_look(lane, &get),
             Command::CachePut(put) => self.put(lane, &put),
             Command::CacheRelease { ticket, reason } => self.release(ticket, reason),
+            command @ (Command::Admit { .. } | Command::Release { .. }) => self.rate(lane, &command),
             Command::Sleep { timer, until } => {
                 if self.orphans.remove(&(lane, Orphan::Timer(timer, until))) {
                     return Ok(());

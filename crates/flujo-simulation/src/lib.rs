@@ -21,6 +21,7 @@ pub mod trace;
 mod behaviour;
 mod cache;
 mod calls;
+mod rates;
 mod save;
 mod under_way;
 

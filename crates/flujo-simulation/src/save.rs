@@ -70,8 +70,15 @@ impl Simulation {
         for (lane, call) in self.flights.keys() {
             self.orphans.insert((*lane, Orphan::Call(*call)));
         }
+        for (lane, call) in self.rates.asked() {
+            self.orphans.insert((lane, Orphan::Call(call)));
+        }
         for (at, due) in &self.queue {
             match due {
+                Due::Admitted { lane } if self.lanes[*lane].is_some() => {
+                    let call = self.rates.call_of(*lane);
+                    self.orphans.extend(call.map(|call| (*lane, Orphan::Call(call))));
+                }
                 Due::Woke { lane, timer }
                     if self.lanes[*lane].is_some() && !self.dead_timers.contains(&(*lane, *timer)) =>
                 {

@@ -72,6 +72,16 @@ pub(crate) enum Due {
         estimate: Usage,
         actual: Option<Usage>,
     },
+    /// A call's turn has come.
+    Admitted {
+        lane: usize,
+    },
+    /// A call has waited for its turn for as long as it may.
+    NotAdmitted {
+        lane: usize,
+    },
+    /// Somebody's turn may have come.
+    NextTurn,
     /// Somebody outside answers a question, or it is too late to.
     Replied {
         lane: usize,
@@ -103,8 +113,10 @@ impl Due {
             | Self::Look { lane, .. }
             | Self::LookLate { lane, .. }
             | Self::Replied { lane, .. }
+            | Self::Admitted { lane }
+            | Self::NotAdmitted { lane }
             | Self::LaneFinished { parent: lane, .. } => *lane,
-            Self::Cancelled => usize::MAX,
+            Self::Cancelled | Self::NextTurn => usize::MAX,
         }
     }
 }

@@ -8,6 +8,7 @@ use flujo_core::agent::{Agent, BoxFuture, Pricing};
 use flujo_core::context::Context;
 use flujo_core::machine::{Answer, Failure, History, Input, LaneRecord, Outcome};
 use flujo_core::plan::Plan;
+use flujo_core::rate::RateLimit;
 use flujo_core::usage::Usage;
 use flujo_core::value::Value;
 
@@ -175,6 +176,13 @@ impl Handler {
     }
 
     /// Whether calls of it have no known price.
+    pub(crate) fn rate_limit(&self) -> Option<RateLimit> {
+        match self {
+            Self::Agent(agent) => agent.rate_limit(),
+            _ => None,
+        }
+    }
+
     pub(crate) fn is_unpriced(&self) -> bool {
         matches!(self, Self::Agent(agent) if agent.pricing() == Pricing::Unknown)
     }

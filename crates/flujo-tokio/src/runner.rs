@@ -10,10 +10,11 @@ use std::time::Duration;
 use flujo_core::analysis::Analyses;
 use flujo_core::config::{OptimizationConfig, OptimizationConfigError, Part, Twin, Twins};
 use flujo_core::context::{Context, MergeRules};
-use flujo_core::machine::{Finish, Outcome, Record, Status, Stop};
+use flujo_core::machine::{Finish, Outcome, Status, Stop};
 use flujo_core::monitor::Watch;
 use flujo_core::pipeline::CompileError;
 use flujo_core::plan::Plan;
+use flujo_core::rate::{RateLimit, RateLimitError, StepRates};
 use flujo_core::stats::{Alert, PartStatistics, PerformanceStatistics, RunFacts, Statistics, StepFact};
 use flujo_core::telemetry::SpanQueue;
 use flujo_core::usage::{UsageLimits, UsageMeter};
@@ -26,10 +27,11 @@ use crate::contexts::ContextCounts;
 use crate::domain::Tokio;
 use crate::memory::{Memory, Sampled};
 use crate::pools::RunnerPools;
+use crate::records::Records;
 use crate::run::{Answers, PausedRun, ResumeError, Run};
 use crate::scope::Resources;
 use crate::telemetry::Telemetries;
-use crate::{Handler, Pipeline};
+use crate::{Handler, Pipeline, rates};
 
 /// A pipeline that a runner has doesn't change.
 const VERSION: u64 = 0;
@@ -43,6 +45,9 @@ pub enum BuildError {
     /// The optimization config holds what it must not.
     #[error(transparent)]
     Optimization(#[from] OptimizationConfigError),
+    /// A rate limit cannot be kept, or is defined differently elsewhere.
+    #[error(transparent)]
+    Rate(#[from] RateLimitError),
 }
 
 /// Runs one pipeline, any number of times at once. Cloning shares it.
@@ -57,6 +62,7 @@ pub(crate) struct Running {
     /// As it was analysed when the runner was made.
     pub(crate) analysed: Arc<Analysed>,
     pub(crate) limits: UsageLimits,
+    pub(crate) rates: Option<StepRates>,
     pub(crate) deadline: Option<Duration>,
     pub(crate) resources: Arc<Resources>,
     pub(crate) event_buffer: usize,
@@ -82,6 +88,7 @@ pub struct RunnerBuilder {
     pipeline: Pipeline,
     name: Arc<str>,
     limits: UsageLimits,
+    rates: Vec<RateLimit>,
     deadline: Option<Duration>,
     resources: Resources,
     event_buffer: usize,
@@ -106,6 +113,13 @@ impl RunnerBuilder {
     #[must_use]
     pub fn usage_limits(mut self, limits: UsageLimits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// A limit on how often agents are called, for every step; what has the same name shares it, in other runners too.
+    #[must_use]
+    pub fn rate_limit(mut self, limit: RateLimit) -> Self {
+        self.rates.push(limit);
         self
     }
 
@@ -196,6 +210,7 @@ impl RunnerBuilder {
         let analysed = analyses.of(Twin::Optimized, VERSION, analyse)?;
         let config = analysed.plan.optimization().cloned();
         let config = config.unwrap_or_else(|| Arc::new(self.config));
+        let rates = StepRates::of(&rates::REGISTRY, &analysed.plan, &self.rates, rates::now())?;
         let watch = Arc::<Watch>::default();
         let telemetries = self
             .telemetry
@@ -206,6 +221,7 @@ impl RunnerBuilder {
             analyses,
             analysed,
             limits: self.limits,
+            rates,
             deadline: self.deadline,
             resources: Arc::new(self.resources),
             event_buffer: self.event_buffer,
@@ -232,6 +248,7 @@ impl Runner {
             pipeline: pipeline.into(),
             name: Arc::from("pipeline"),
             limits: UsageLimits::default(),
+            rates: Vec::new(),
             deadline: None,
             resources: Resources::default(),
             event_buffer: 64,
@@ -291,7 +308,7 @@ impl Runner {
         &self.0.analysed.plan
     }
 
-    /// Turns the optimised parts on, from any thread. Runs under way keep what they have.
+    /// Turns the optimised parts on, from any thread.
     pub fn enable_optimizations(&self) {
         self.0.optimized.store(true, Ordering::Relaxed);
     }
@@ -395,10 +412,8 @@ impl Running {
             error,
             ended_at: now(),
         };
-        let steps = Records {
-            open: vec![records.iter()],
-        };
-        let steps = steps.filter(|record| matches!(record.status, Status::Succeeded | Status::Failed));
+        let steps =
+            Records::of(finish).filter(|record| matches!(record.status, Status::Succeeded | Status::Failed));
         self.statistics.record_run(
             &facts,
             steps.filter_map(|record| {
@@ -409,28 +424,5 @@ impl Running {
                 })
             }),
         );
-    }
-}
-
-/// All records of a history and of the lanes in it.
-struct Records<'a> {
-    open: Vec<std::slice::Iter<'a, Record<Tokio>>>,
-}
-
-impl<'a> Iterator for Records<'a> {
-    type Item = &'a Record<Tokio>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            match self.open.last_mut()?.next() {
-                None => drop(self.open.pop()),
-                Some(record) => {
-                    let lanes = record.lanes().iter().filter_map(|lane| lane.finish.as_ref());
-                    self.open
-                        .extend(lanes.map(|finish| finish.history.records.iter()));
-                    return Some(record);
-                }
-            }
-        }
     }
 }

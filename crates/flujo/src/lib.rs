@@ -93,6 +93,7 @@ pub use flujo_core::config::OptimizationConfig;
 pub use flujo_core::context::{Context as Fields, MergeConflict, MergeRule, MergeRules, MergeStrategy};
 pub use flujo_core::machine::{FailureKind, LimitBreach, Status};
 pub use flujo_core::plan::Backoff;
+pub use flujo_core::rate::{RateLimit, RateLimitError};
 pub use flujo_core::stats::{Alert, AlertKind, PerformanceStatistics};
 pub use flujo_core::telemetry::{SpanContext, SpanQueue, TraceparentError};
 pub use flujo_core::usage::{Cost, Usage, UsageLimits};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use flujo_core::config::OptimizationConfig;
 use flujo_core::context::Context as Fields;
+use flujo_core::rate::RateLimit;
 use flujo_core::stats::{Alert, PerformanceStatistics};
 use flujo_core::telemetry::SpanQueue;
 use flujo_core::usage::UsageLimits;
@@ -201,6 +202,13 @@ impl<I: Payload, O: Payload, C: Context> FlujoBuilder<I, O, C> {
     #[must_use]
     pub fn usage_limits(self, limits: UsageLimits) -> Self {
         self.with(|runner| runner.usage_limits(limits))
+    }
+
+    /// A limit on how often agents are called, for every step; several may hold at once. What has the same name shares it,
+    /// in other runners of the process too.
+    #[must_use]
+    pub fn rate_limit(self, limit: RateLimit) -> Self {
+        self.with(|runner| runner.rate_limit(limit))
     }
 
     /// The longest time one run may take.

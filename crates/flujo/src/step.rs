@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use flujo_core::cache::CachePolicy;
 use flujo_core::plan::Backoff;
+use flujo_core::rate::RateLimit;
 use flujo_core::usage::{Usage, UsageLimits};
 use flujo_core::value::{TypeCodec, Value, to_value};
 use flujo_tokio::{Handler as Erased, Raised, Step as Untyped};
@@ -140,6 +141,12 @@ impl<I: Payload, O: Payload, C: Context> Step<I, O, C> {
     /// The most that all attempts at the step together may use; passing it stops the run.
     pub fn usage_limits(self, limits: UsageLimits) -> Self {
         self.with(move |step| step.usage_limits(limits))
+    }
+
+    /// How often it may be called, together with whatever else has the limit's name. A call waits for its turn, which counts
+    /// against deadlines, not against [`timeout`](Self::timeout).
+    pub fn rate_limit(self, limit: RateLimit) -> Self {
+        self.with(move |step| step.rate_limit(limit))
     }
 
     /// Accepts the output, or rejects the attempt with a reason. All validators are asked.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from flujo._native import OptimizationConfig
+    from flujo.domain.rate_limit import RateLimit
     from flujo.domain.usage import UsageLimits
 
 
@@ -57,6 +58,17 @@ def checked_limits(limits: Any) -> UsageLimits | None:
     if limits is None or hasattr(limits, "total_cost_usd_limit"):
         return cast("UsageLimits | None", limits)
     raise TypeError(f"usage_limits must be a UsageLimits, not {type(limits).__name__}")
+
+
+def checked_rates(limits: Any) -> list[RateLimit]:
+    """Rate limits."""
+    from flujo.domain.rate_limit import RateLimit
+
+    listed = list(limits or ())
+    for limit in listed:
+        if not isinstance(limit, RateLimit):
+            raise TypeError(f"rate_limits must be RateLimits, not {type(limit).__name__}")
+    return listed
 
 
 def checked_config(config: Any) -> OptimizationConfig | None:

@@ -62,6 +62,7 @@ def _refuse_what_only_agents_have(step: Any) -> None:
     for given, what in (
         (step.config.retry_on, "retry_on"),
         (step.config.execution_mode == "background", "execution_mode='background'"),
+        (step.config.rate_limit is not None, "a rate_limit"),
     ):
         if given:
             from flujo.exceptions import ConfigurationError

@@ -164,9 +164,17 @@ def _leaf(builder: PlanBuilder, step: Any, around: Around, fallback: int | None 
         life["expected_tokens"] = config.expected_tokens
     if getattr(step.agent, "pricing", None) == "unknown":
         life["unpriced"] = True
+    if limits := _rate_limits(step):
+        life["rate_limits"] = limits
     retry_on = tuple(config.retry_on) if config.retry_on else None
     agent = describe_facts(facts, settings, retry_on)
     return builder.step(step.name, agent, max_retries=config.max_retries, **life)
+
+
+def _rate_limits(step: Any) -> list[Any]:
+    """The limits of a step and of its agent."""
+    limits = [step.config.rate_limit, getattr(step.agent, "rate_limit", None)]
+    return [limit for limit in limits if limit is not None and hasattr(limit, "requests_per_minute")]
 
 
 def life_of(builder: PlanBuilder, step: Any, around: Around) -> Lowering:

@@ -53,3 +53,23 @@ def fatal_error(error: Any, type_name: str, message: str, result: Any) -> BaseEx
     if isinstance(error, ends_runs) and error.result is None:
         error.result = result
     return cast(BaseException, error)
+
+
+def retry_after(told: Any) -> float | None:
+    """The seconds that a `Retry-After` header asks to wait: in seconds or as a date, as text or in a response."""
+    from datetime import UTC, datetime
+    from email.utils import parsedate_to_datetime
+
+    if not isinstance(told, str):
+        told = getattr(told, "headers", {}).get("retry-after")
+    if not isinstance(told, str):
+        return None
+    try:
+        return float(told)
+    except ValueError:
+        pass
+    try:
+        when = parsedate_to_datetime(told)
+    except ValueError:
+        return None
+    return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

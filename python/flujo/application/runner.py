@@ -17,6 +17,7 @@ from flujo.application._checked import (
     checked_limits,
     checked_model,
     checked_on_alert,
+    checked_rates,
     checked_seconds,
     checked_telemetry,
     checked_traceparent,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from flujo.domain.alerts import Alert
     from flujo.domain.events import Event
     from flujo.domain.outcomes import StepOutcome
+    from flujo.domain.rate_limit import RateLimit
     from flujo.domain.resources import AppResources
     from flujo.domain.results import PipelineResult
     from flujo.domain.usage import UsageLimits
@@ -59,6 +61,8 @@ class Flujo(Generic[InputT, OutputT]):
         initial_context_data: Fields of the context. Each run gets copies.
         resources: An object that steps get as `resources`: clients, pools, settings.
         usage_limits: What a run may use at most.
+        rate_limits: How often agents are called, for every step of the pipeline; what has the same name shares it,
+            in other runners too.
         hooks: Functions that are told what happens; one annotated with a payload class gets that kind only.
         pipeline_name: A name for results and records.
         deadline_s: Seconds of active time that a run may take.
@@ -89,6 +93,7 @@ class Flujo(Generic[InputT, OutputT]):
         initial_context_data: Mapping[str, Any] | None = None,
         resources: AppResources | None = None,
         usage_limits: UsageLimits | None = None,
+        rate_limits: Iterable[RateLimit] = (),
         hooks: Iterable[Callable[..., object]] | None = None,
         pipeline_name: str | None = None,
         deadline_s: float | None = None,
@@ -110,6 +115,7 @@ class Flujo(Generic[InputT, OutputT]):
         self.initial_context_data = checked_data(initial_context_data)
         self.resources = resources
         self.usage_limits = checked_limits(usage_limits)
+        self.rate_limits = checked_rates(rate_limits)
         self.hooks = [*(hooks or ()), *self.pipeline.hooks, *hooks_of_tracer(local_tracer)]
         self.pipeline_name = pipeline_name or self.pipeline.name or "unnamed"
         self._runs = Runs()
@@ -136,6 +142,7 @@ class Flujo(Generic[InputT, OutputT]):
             cost_limit=None if limits is None else limits.total_cost_usd_limit,
             token_limit=None if limits is None else limits.total_tokens_limit,
             request_limit=None if limits is None else limits.total_requests_limit,
+            rate_limits=self.rate_limits,
             deadline_s=checked_seconds("deadline_s", deadline_s),
             config=checked_config(optimization_config),
             optimized=enable_optimizations,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use flujo_agents::template::Scope;
 use flujo_core::agent::{Agent, AgentError, AgentOutput, AgentRequest, BoxFuture, Pricing};
+use flujo_core::rate::RateLimit;
 use flujo_core::value::Value;
 
 use crate::template::DataTemplate;
@@ -35,5 +36,9 @@ impl Agent for TemplatedInput {
 
     fn pricing(&self) -> Pricing {
         self.agent.pricing()
+    }
+
+    fn rate_limit(&self) -> Option<RateLimit> {
+        self.agent.rate_limit()
     }
 }

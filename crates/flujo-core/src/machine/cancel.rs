@@ -3,7 +3,9 @@
 
 use super::cursor::{Cursor, Next, Reply};
 use super::gate::{Ended, Gate};
-use super::{Answer, Command, Completion, Domain, Frame, Pending, State, Stop, Time, frame, gate};
+use super::{
+    Answer, Command, Completion, Domain, Frame, Pending, RetryAdvice, State, Stop, Time, frame, gate, step,
+};
 use crate::cache::Uncached;
 use crate::plan::{Kind, NodeId};
 use crate::usage::Usage;
@@ -40,6 +42,7 @@ impl<D: Domain> Cursor<'_, D> {
         }
         if let Some(opened) = self.state.stack.last().and_then(Frame::opened) {
             self.spend(opened.record, usage);
+            step::release(self, usage, RetryAdvice::Never);
             self.give_back(opened.node, reply, usage);
         }
         self.go_on_stopping()

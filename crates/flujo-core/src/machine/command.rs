@@ -244,7 +244,7 @@ pub struct CacheLead<D: Domain> {
 }
 
 /// What the machine asks of its host. Commands come in order; every one but `CancelCall`, `CancelSleep`, `CancelLane`,
-/// `CachePut`, `CacheRelease`, `Notify` and `Finish` is answered by an [`Event`].
+/// `CachePut`, `CacheRelease`, `Release`, `Notify` and `Finish` is answered by an [`Event`].
 #[derive(Debug)]
 pub enum Command<D: Domain> {
     /// Call user code.
@@ -296,6 +296,26 @@ pub enum Command<D: Domain> {
         ticket: CacheTicket,
         /// Why there is nothing to keep.
         reason: Uncached,
+    },
+    /// Wait until the rate limits of a step, and those of the run, let its agent be called. Answered as a call is: by
+    /// [`Event::Answered`] with [`Answer::Done`], by [`Event::TimedOut`], or by [`Event::CallCancelled`] when it is
+    /// cancelled by [`Command::CancelCall`].
+    Admit {
+        /// Names it in its answer.
+        call: CallId,
+        /// The step.
+        node: NodeId,
+        /// What the call is expected to use.
+        tokens: u64,
+        /// When it must have been let through.
+        deadline: Option<Time>,
+    },
+    /// The call of an agent that was let through last has ended.
+    Release {
+        /// What it used.
+        tokens: u64,
+        /// For how many nanoseconds whatever shares its limits is to wait, since a server said so.
+        hold: Option<Time>,
     },
     /// Ask somebody outside, then send [`Event::Resumed`] or [`Event::Expired`].
     Pause(Pause<D>),

@@ -70,12 +70,16 @@ const FIRST_RECORDS: usize = 128;
 pub type Time = u64;
 
 /// What a host wants to be asked and told.
+#[allow(clippy::struct_excessive_bools)] // each is a question of its own
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Options {
     /// Whether hooks are called.
     pub hooks: bool,
     /// Whether usage is limited, so that each agent call must be reserved first.
     pub limits: bool,
+    /// Whether every call of an agent has to be admitted by the host, besides those of steps with rate limits of their own.
+    #[serde(default)]
+    pub rates: bool,
     /// Whether anybody listens to notices.
     pub notices: bool,
     /// What jitter is derived from; one per run.
@@ -209,6 +213,21 @@ impl<D: Domain> Clone for Command<D> {
             Self::CacheRelease { ticket, reason } => Self::CacheRelease {
                 ticket: *ticket,
                 reason: *reason,
+            },
+            Self::Admit {
+                call,
+                node,
+                tokens,
+                deadline,
+            } => Self::Admit {
+                call: *call,
+                node: *node,
+                tokens: *tokens,
+                deadline: *deadline,
+            },
+            Self::Release { tokens, hold } => Self::Release {
+                tokens: *tokens,
+                hold: *hold,
             },
             Self::Notify(notice) => Self::Notify(notice.clone()),
             Self::Took { node, latency } => Self::Took {

@@ -19,6 +19,7 @@ impl<D: Domain> Cursor<'_, D> {
         let free = state.pending == Pending::Call(call)
             && !state.options.hooks
             && !state.options.limits
+            && !state.options.rates
             && state.deadline.is_none()
             && state.limited == 0
             && state.stopping.is_none();

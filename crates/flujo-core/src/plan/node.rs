@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cache::{CacheKey, CachePolicy, StepIdentity};
 use crate::config::OptimizationConfig;
+use crate::rate::RateLimit;
 use crate::usage::{Usage, UsageLimits};
 use crate::value::TypeCodec;
 
@@ -191,6 +192,8 @@ pub struct StepNode<C> {
     pub estimate: Usage,
     /// What the step may use, all its attempts together.
     pub limits: Option<UsageLimits>,
+    /// How often its agent may be called, together with whatever else shares these limits.
+    pub rates: Vec<RateLimit>,
     /// How its results are kept, of a step that is declared cacheable.
     pub cache: Option<Box<CachedStep<C>>>,
 }
@@ -245,6 +248,7 @@ impl<C> StepNode<C> {
             estimate: Usage::ZERO,
             limits: None,
             cache: None,
+            rates: Vec::new(),
         }
     }
 
@@ -265,6 +269,7 @@ impl<C> StepNode<C> {
             estimate: _,
             limits,
             cache,
+            rates,
         } = self;
         let callables = [prompt_processors, output_processors, plugins, validators];
         matches!(work, Work::Call(_))
@@ -273,6 +278,7 @@ impl<C> StepNode<C> {
             && policy.timeout.is_none()
             && limits.is_none()
             && cache.is_none()
+            && rates.is_empty()
     }
 }
 

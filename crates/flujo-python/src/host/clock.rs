@@ -6,6 +6,7 @@ use flujo_core::machine::Time;
 use pyo3::prelude::*;
 
 use super::names;
+use crate::rates;
 
 /// A run's clock, in nanoseconds.
 #[derive(Debug)]
@@ -52,6 +53,24 @@ impl Clock {
     #[inline]
     pub(crate) fn now(&self, py: Python<'_>) -> Time {
         self.source.now(py).wrapping_add(self.shift)
+    }
+}
+
+impl Clock {
+    /// The time that rate limits count in: that of all runs which keep the system's time, or of the loop's own.
+    pub(crate) fn rate_time(&self, py: Python<'_>) -> Time {
+        match &self.source {
+            Source::Monotonic(_) => rates::now(),
+            source @ Source::Loop(_) => source.now(py),
+        }
+    }
+
+    /// The loop that keeps a time of its own.
+    pub(crate) fn own_loop<'py>(&self, py: Python<'py>) -> Option<&Bound<'py, PyAny>> {
+        match &self.source {
+            Source::Monotonic(_) => None,
+            Source::Loop(event_loop) => Some(event_loop.bind(py)),
+        }
     }
 }
 

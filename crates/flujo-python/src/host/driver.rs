@@ -4,6 +4,7 @@
 mod calls;
 mod cancelling;
 mod told;
+mod turn;
 
 use std::sync::Arc;
 
@@ -57,6 +58,8 @@ pub(crate) struct Driver {
     /// What somebody who listens has still to be told.
     notices: Vec<Notice>,
     timer: Option<(TimerId, Py<PyAny>)>,
+    /// The call that waits for its turn, or was let through.
+    admitting: Option<Box<turn::Admitting>>,
     time_limit: TimeLimit,
     interrupt: Arc<Interrupt>,
     /// The time that a call which was cancelled has to end.
@@ -103,6 +106,7 @@ impl Driver {
             question: None,
             notices: Vec::new(),
             timer: None,
+            admitting: None,
             time_limit: TimeLimit::default(),
             interrupt,
             grace: None,
@@ -334,7 +338,7 @@ impl Driver {
                     py,
                     Waker {
                         inbox: Arc::clone(&self.inbox),
-                        timer,
+                        timer: Some(timer),
                     },
                 )?;
                 let event_loop = self.shared.event_loop(py);
@@ -383,11 +387,15 @@ impl Driver {
             }
             Command::CachePut(put) => self.leads.keep(py, &self.shared, &put)?,
             Command::CacheRelease { ticket, reason } => self.leads.release(py, ticket, reason),
-            Command::CancelCall(_)
-            | Command::Notify(_)
-            | Command::Call(_)
-            | Command::CacheGet(_)
-            | Command::Finish(_) => {}
+            Command::Notify(_) | Command::Call(_) | Command::CacheGet(_) | Command::Finish(_) => {}
+            Command::Admit {
+                call,
+                node,
+                tokens,
+                deadline,
+            } => self.admit(py, call, node, tokens, deadline)?,
+            Command::Release { tokens, hold } => self.release(py, tokens, hold),
+            Command::CancelCall(call) => self.leave_line(py, call)?,
         }
         Ok(())
     }
@@ -407,6 +415,7 @@ impl Driver {
                 }
                 event
             }
+            Delivery::Turn => return self.look_for_turn(py),
             Delivery::Parked(lane, parked) => {
                 let (lanes, around) = self.lanes();
                 return lanes.park(py, around, lane, parked);
@@ -422,7 +431,7 @@ impl Driver {
 
     /// Waits until something is left in the inbox; a machine that only answers can move needs no waiting.
     fn wait(&mut self, py: Python<'_>) -> PyResult<Turn> {
-        if self.lanes.running.is_empty() && self.timer.is_none() {
+        if self.lanes.running.is_empty() && self.timer.is_none() && !self.waits_for_turn() {
             let lanes_wait = self.machine.waits_for_lanes() && !self.lanes.parked.is_empty();
             if lanes_wait || self.machine.pause().is_some() {
                 return Ok(Turn::Park);
@@ -455,6 +464,13 @@ impl Driver {
         self.interrupt.tell(visit)?;
         if let Some(grace) = &self.grace {
             visit.call(&grace.timer)?;
+        }
+        if let Some(alarm) = self
+            .admitting
+            .as_ref()
+            .and_then(|admitting| admitting.alarm.as_ref())
+        {
+            visit.call(alarm)?;
         }
         self.place.tell(visit)?;
         self.leads.tell(visit)?;

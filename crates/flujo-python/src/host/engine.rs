@@ -8,6 +8,7 @@ use flujo_core::analysis::Analyses;
 use flujo_core::config::{OptimizationConfig, Part, Twin, TwinInUse, Twins};
 use flujo_core::machine::{Outcome, Stop};
 use flujo_core::monitor::Watch;
+use flujo_core::rate::{RateLimit, StepRates};
 use flujo_core::stats::{PartStatistics, Statistics, StepSlot};
 use flujo_core::usage::UsageLimits;
 use flujo_tokio::Memory;
@@ -23,9 +24,11 @@ use super::hooks::Hook;
 use super::parked::Wake;
 use super::paused::{Answers, PausedRun, PausedRuns};
 use super::planning::{CompiledPlan, PlanWithSteps, definition_epoch};
+use super::rates;
 use super::run::{Resumption, Run};
 use crate::config::PyOptimizationConfig;
 use crate::context::CloneCounts;
+use crate::rates::PyRateLimit;
 use crate::statistics::statistics_to_dict;
 use crate::telemetry::{Exporting, OptimizedTelemetry};
 
@@ -46,6 +49,8 @@ pub(crate) struct EngineInner {
     pub(super) grace: Duration,
     pub(super) hooks: Vec<Hook>,
     pub(super) limits: UsageLimits,
+    /// Limits on how often agents are called, that hold for every step.
+    pub(super) rates: Vec<RateLimit>,
     pub(super) deadline: Option<Duration>,
     pub(super) statistics: Statistics,
     pub(crate) contexts: ContextCounts,
@@ -114,14 +119,16 @@ impl ContextCounts {
 pub(super) struct Planned {
     pub(super) plan: Arc<PlanWithSteps>,
     pub(super) slots: Arc<[StepSlot]>,
+    /// How often agents may be called, in the system's time.
+    pub(super) rates: Option<Arc<StepRates>>,
 }
 
 #[pymethods]
 impl Engine {
     #[new]
     #[pyo3(signature = (compile, *, workers, runs, cancel_grace_s=5.0, make_context=None, resources=None, hooks=vec![], cost_limit=None,
-        token_limit=None, request_limit=None, deadline_s=None, config=None, optimized=true, traces=true, telemetry=None,
-        on_alert=None))]
+        token_limit=None, request_limit=None, rate_limits=vec![], deadline_s=None, config=None, optimized=true, traces=true,
+        telemetry=None, on_alert=None))]
     #[allow(clippy::too_many_arguments)] // named at the one place that calls it
     fn new(
         compile: Py<PyAny>,
@@ -134,6 +141,7 @@ impl Engine {
         cost_limit: Option<Bound<'_, PyAny>>,
         token_limit: Option<u64>,
         request_limit: Option<u64>,
+        rate_limits: Vec<Bound<'_, PyRateLimit>>,
         deadline_s: Option<f64>,
         config: Option<Bound<'_, PyOptimizationConfig>>,
         optimized: bool,
@@ -162,6 +170,7 @@ impl Engine {
                     tokens: token_limit,
                     requests: request_limit,
                 },
+                rates: rate_limits.iter().map(|rate| rate.get().limit.clone()).collect(),
                 deadline: deadline_s.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
                 statistics: Statistics::default(),
                 contexts: ContextCounts::default(),
@@ -355,6 +364,7 @@ impl EngineInner {
         let plan = Arc::clone(&compiled.cast_into::<CompiledPlan>()?.get().inner);
         Ok(Planned {
             slots: self.slots_of(&plan),
+            rates: rates::of_plan(py, &plan, &self.rates)?,
             plan,
         })
     }

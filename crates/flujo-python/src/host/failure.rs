@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flujo_core::machine::{FailureKind, RetryAdvice, Time};
-use pyo3::exceptions::{PyGeneratorExit, PyKeyboardInterrupt, PySystemExit};
+use pyo3::exceptions::{PyBaseException, PyGeneratorExit, PyKeyboardInterrupt, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyBool;
+use pyo3::types::{PyBool, PyString};
 
 use super::domain::{Answer, Failure};
 use super::names;
@@ -35,15 +35,30 @@ fn advice(py: Python<'_>, error: &PyErr) -> RetryAdvice {
     if non_retryable {
         return RetryAdvice::Never;
     }
-    let after = error
-        .value(py)
-        .getattr_opt(intern!(py, "retry_after"))
-        .ok()
-        .flatten();
-    match after.as_ref().and_then(wait_of) {
+    match told_to_wait(error.value(py)) {
         Some(wait) => RetryAdvice::After(wait),
         None => RetryAdvice::Allowed,
     }
+}
+
+/// How long an error asks to wait: by its own `retry_after`, in seconds or as a server's header says it, or by that header
+/// of the `response` that it holds.
+fn told_to_wait(error: &Bound<'_, PyBaseException>) -> Option<Time> {
+    let py = error.py();
+    let given = |name| {
+        error
+            .getattr_opt(name)
+            .ok()
+            .flatten()
+            .filter(|value| !value.is_none())
+    };
+    let header = match given(intern!(py, "retry_after")) {
+        Some(seconds) if !seconds.is_instance_of::<PyString>() => return wait_of(&seconds),
+        Some(header) => header,
+        None => given(intern!(py, "response"))?,
+    };
+    let wait = names::retry_after(py).and_then(|read| read.call1((header,)));
+    wait_of(&wait.ok()?)
 }
 
 /// Seconds as nanoseconds, rounded to the nearest. What is no time to wait (None, negative, NaN, infinite) is no advice.

@@ -25,6 +25,8 @@ struct Waiting {
 pub(crate) enum Delivery {
     Event(Event),
     Woke(TimerId),
+    /// A call that waits may have its turn.
+    Turn,
     /// A lane waits for answers and for nothing else; its task has ended.
     Parked(LaneId, Box<Parked>),
     /// A lane that stood still is to go on.
@@ -67,12 +69,14 @@ impl Inbox {
 #[pyclass(module = "flujo._native", frozen)]
 pub(crate) struct Waker {
     pub(crate) inbox: Arc<Inbox>,
-    pub(crate) timer: TimerId,
+    /// The machine's timer; None for that of a call that waits for its turn.
+    pub(crate) timer: Option<TimerId>,
 }
 
 #[pymethods]
 impl Waker {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
-        self.inbox.deliver(py, Delivery::Woke(self.timer))
+        let delivery = self.timer.map_or(Delivery::Turn, Delivery::Woke);
+        self.inbox.deliver(py, delivery)
     }
 }

@@ -29,6 +29,7 @@ mod paused;
 mod payload;
 mod place;
 mod planning;
+mod rates;
 mod record;
 mod run;
 mod shared;

@@ -31,6 +31,7 @@ imported! {
     step_failure => "flujo.domain.results"."StepFailure";
     submit_to_worker => "flujo.application._workers"."submit";
     limit_error => "flujo.application._outcomes"."limit_error";
+    retry_after => "flujo.application._outcomes"."retry_after";
     fatal_error => "flujo.application._outcomes"."fatal_error";
     report_hook_error => "flujo.application._hooks"."report";
     report_abandoned => "flujo.application._workers"."report_abandoned";
@@ -70,6 +71,7 @@ class! {
     control_flow_error => "flujo.exceptions"."ControlFlowError";
     non_retryable_error => "flujo.exceptions"."NonRetryableError";
     usage_limit_error => "flujo.exceptions"."UsageLimitExceededError";
+    configuration_error => "flujo.exceptions"."ConfigurationError";
     pricing_error => "flujo.exceptions"."PricingNotConfiguredError";
     resume_error => "flujo.exceptions"."ResumeError";
     missing_agent_error => "flujo.exceptions"."MissingAgentError";

@@ -27,6 +27,7 @@ use super::domain::{Call, Plan};
 use super::usage::money;
 use crate::cache::Cache;
 use crate::config::PyOptimizationConfig;
+use crate::rates::PyRateLimit;
 
 /// Counts changes of any definition in this process, so that a plan made at the present count is known to be valid.
 static EPOCH: AtomicU64 = AtomicU64::new(1);
@@ -176,7 +177,7 @@ impl PlanBuilder {
     #[pyo3(signature = (name, agent=None, *, body=None, object=None, prompt_processors=vec![], output_processors=vec![],
         plugins=vec![], validators=vec![], apply=None, persist=None, max_retries=1, timeout_s=None,
         deadline_s=None, backoff=None, fallback=None, expected_cost_usd=None, expected_tokens=None, usage_limits=None,
-        on_rejection="fail", unpriced=false, cache=None, cache_key=None))]
+        on_rejection="fail", unpriced=false, cache=None, cache_key=None, rate_limits=vec![]))]
     #[allow(clippy::too_many_arguments)] // named at the one place that calls it
     fn step(
         &self,
@@ -202,6 +203,7 @@ impl PlanBuilder {
         unpriced: bool,
         cache: Option<Bound<'_, CachedResults>>,
         cache_key: Option<Spec<'_>>,
+        rate_limits: Vec<Bound<'_, PyRateLimit>>,
     ) -> PyResult<u32> {
         let backoff = match backoff {
             Some((initial, factor, max, jitter)) => Backoff::Exponential {
@@ -247,6 +249,7 @@ impl PlanBuilder {
                 cached.key = cache_key.as_ref().map(spec);
                 Box::new(cached)
             }),
+            rates: rate_limits.iter().map(|rate| rate.get().limit.clone()).collect(),
         };
         let node = self.add(object, deadline_s, |pipeline| pipeline.step(name, step))?;
         if let Some(cache) = cache {

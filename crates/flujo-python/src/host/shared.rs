@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use flujo_core::config::{Part, Twins};
 use flujo_core::machine::{Options, Status, Time};
 use flujo_core::plan::NodeId;
+use flujo_core::rate::StepRates;
 use flujo_core::stats::{RunFacts, StepFact, StepSlot};
 use flujo_core::usage::{Usage, UsageMeter, meter};
 use pyo3::exceptions::PyRuntimeError;
@@ -24,6 +25,7 @@ use super::interrupt::{Interrupt, Switch};
 use super::names;
 use super::paused::PausedRun;
 use super::planning::PlanWithSteps;
+use super::rates;
 use super::trace::Traced;
 
 /// What the lanes of one run share.
@@ -43,6 +45,8 @@ pub(crate) struct Shared {
     /// Interrupts the run's own driver.
     pub(crate) interrupt: Arc<Interrupt>,
     pub(crate) meter: Option<Arc<dyn UsageMeter>>,
+    /// How often agents may be called.
+    pub(crate) rates: Option<Arc<StepRates>>,
     /// Who is told what happens, as it happens.
     pub(crate) listener: Option<Py<PyAny>>,
     /// Who records spans of it.
@@ -68,8 +72,12 @@ impl Shared {
             None if told => Some(new_run_id(py)?),
             given => given,
         };
-        let (Planned { plan, slots, .. }, twins) = engine.plan_for_run(py)?;
+        let (planned, twins) = engine.plan_for_run(py)?;
+        let Planned {
+            plan, slots, rates, ..
+        } = planned;
         let clock = Clock::of(py, &event_loop)?;
+        let rates = rates::of_run(py, &plan, &engine.rates, rates, &clock)?;
         let limits = engine.limits;
         let meter = (!limits.is_unlimited()).then(|| meter(twins.of(Part::Usage), limits, Usage::ZERO));
         Self {
@@ -84,6 +92,7 @@ impl Shared {
             under_way: OnceLock::new(),
             interrupt: Arc::default(),
             meter,
+            rates,
             listener,
             traced,
             logged: names::logs_steps(py)?.call0()?.is_truthy()?,
@@ -101,18 +110,22 @@ impl Shared {
     ) -> PyResult<Arc<Self>> {
         let event_loop = running_loop(py)?;
         let plan = Arc::clone(&paused.plan);
+        let clock = Clock::going_on(py, &event_loop, paused.stopped())?;
+        let rates = rates::of_plan(py, &plan, &engine.rates)?;
+        let rates = rates::of_run(py, &plan, &engine.rates, rates, &clock)?;
         Self {
             engine: Arc::clone(engine),
             slots: engine.slots_of(&plan),
             twins: paused.twins,
             plan,
-            clock: Clock::going_on(py, &event_loop, paused.stopped())?,
+            clock,
             event_loop: event_loop.unbind(),
             tasks: OnceLock::new(),
             run_id: OnceLock::from(paused.run_id.clone_ref(py)),
             under_way: OnceLock::new(),
             interrupt: Arc::default(),
             meter: paused.meter.clone(),
+            rates,
             listener,
             traced,
             logged: names::logs_steps(py)?.call0()?.is_truthy()?,
@@ -161,8 +174,14 @@ impl Shared {
         self.engine.grace
     }
 
+    /// The time that rate limits count in.
+    pub(crate) fn rate_time(&self, py: Python<'_>) -> Time {
+        self.clock.rate_time(py)
+    }
+
     pub(crate) fn options(&self) -> Options {
         Options {
+            rates: self.rates.as_ref().is_some_and(|rates| rates.hold_for_all()),
             hooks: !self.engine.hooks.is_empty(),
             limits: self.meter.is_some(),
             notices: self.is_told(),

@@ -56,6 +56,7 @@ fn case_of(spec: impl Strategy<Value = Spec>) -> impl Strategy<Value = Case> {
                 hooks: hook.is_some(),
                 hook: hook.unwrap_or_default(),
                 limits,
+                rates: Vec::new(),
                 deadline: deadline.map(|deadline| deadline * 2),
                 schedule,
             }

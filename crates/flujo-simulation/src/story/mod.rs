@@ -18,6 +18,7 @@ mod constructs;
 mod step;
 mod told;
 
+use flujo_core::rate::RateLimit;
 use flujo_core::usage::{Cost, UsageLimits};
 
 pub use constructs::*;
@@ -101,6 +102,12 @@ impl Story {
             tokens: Some(tokens),
             ..UsageLimits::default()
         };
+        self
+    }
+
+    /// Every call of an agent has to be let through by this limit.
+    pub fn rate(mut self, limit: RateLimit) -> Self {
+        self.0.rates.push(limit);
         self
     }
 

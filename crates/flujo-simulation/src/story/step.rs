@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use flujo_core::plan::{Backoff, Rejection};
+use flujo_core::rate::RateLimit;
 use flujo_core::usage::{Cost, UsageLimits};
 
 use super::MILLISECOND;
@@ -123,6 +124,12 @@ impl Step {
     /// A call is expected to use this many tokens.
     pub fn expects(mut self, tokens: u64) -> Self {
         self.spec.estimate.tokens = tokens;
+        self
+    }
+
+    /// A call has to be let through by this limit.
+    pub fn rate(mut self, limit: RateLimit) -> Self {
+        self.spec.rates.push(limit);
         self
     }
 

@@ -7,6 +7,7 @@ use flujo_core::agent::Agent;
 use flujo_core::cache::{CachePolicy, StepIdentity};
 use flujo_core::config::OptimizationConfig;
 use flujo_core::plan::{Backoff, CachedStep, NodeId, StepNode, Work};
+use flujo_core::rate::RateLimit;
 use flujo_core::usage::{Usage, UsageLimits};
 use flujo_core::value::{Map, TypeCodec, Value};
 
@@ -115,6 +116,15 @@ impl Step {
     #[must_use]
     pub fn optimization(mut self, config: OptimizationConfig) -> Self {
         self.optimization = Some(Arc::new(config));
+        self
+    }
+
+    /// How often its agent may be called, together with whatever else has the limit's name. A call waits for its turn,
+    /// which counts against deadlines, not against [`timeout`](Self::timeout). A step whose work is a pipeline calls no agent
+    /// itself.
+    #[must_use]
+    pub fn rate_limit(mut self, limit: RateLimit) -> Self {
+        self.node.rates.push(limit);
         self
     }
 
@@ -272,7 +282,10 @@ impl From<Step> for Pipeline {
         if let Some(body) = step.body {
             node.work = Work::Body(body.place_in(&mut nodes));
         }
-        node.estimate.unpriced |= matches!(&node.work, Work::Call(agent) if agent.is_unpriced());
+        if let Work::Call(agent) = &node.work {
+            node.estimate.unpriced |= agent.is_unpriced();
+            node.rates.extend(agent.rate_limit());
+        }
         if let Some(cache) = &mut node.cache
             && !cache.identity.is_known()
         {

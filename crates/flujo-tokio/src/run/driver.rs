@@ -22,6 +22,7 @@ use super::outputs::Outputs;
 use super::parked::{self, Parked, Question};
 use super::signal::Signal;
 use super::spans::{Note, Observed};
+use super::turn::Admitting;
 use crate::domain::Tokio;
 use crate::pools::Lent;
 
@@ -38,6 +39,8 @@ pub(super) struct Driver {
     /// What is to be recorded of the call.
     note: Option<Box<Note>>,
     timer: Option<(TimerId, Pin<Box<Sleep>>)>,
+    /// The call that waits for its turn, or was let through.
+    admitting: Option<Box<Admitting>>,
     lanes: Option<Box<Lanes>>,
     /// The question that the machine waits with.
     question: Option<Box<Question>>,
@@ -61,6 +64,7 @@ impl Driver {
             call: None,
             note: None,
             timer: None,
+            admitting: None,
             lanes: None,
             question: None,
             outputs,
@@ -144,7 +148,14 @@ impl Driver {
                 self.finish = Some(finish);
             }
             Command::CancelCall(id) => {
-                if let Some(call) = self.call.take_if(|call| call.id() == id) {
+                if self
+                    .admitting
+                    .take_if(|waiting| waiting.waits() == Some(id))
+                    .is_some()
+                {
+                    let at = self.shared.now();
+                    self.machine.handle(Happened::CallCancelled { call: id, at });
+                } else if let Some(call) = self.call.take_if(|call| call.id() == id) {
                     let ended = call.cancel(&self.shared);
                     self.noted(Some(&ended));
                     self.machine.handle(ended);
@@ -197,6 +208,21 @@ impl Driver {
             Command::CacheGet(get) => self.cache_get(&get),
             Command::CachePut(put) => self.cache_put(&put),
             Command::CacheRelease { ticket, reason } => self.cache_release(ticket, reason),
+            Command::Admit {
+                call,
+                node,
+                tokens,
+                deadline,
+            } => {
+                let rates = self.shared.runner.rates.as_ref();
+                let limits = rates.map_or_else(|| Arc::from([]), |rates| rates.step(node));
+                self.admitting = Some(Box::new(Admitting::new(limits, call, tokens, deadline)));
+            }
+            Command::Release { tokens, hold } => {
+                if let Some(admitting) = self.admitting.take() {
+                    admitting.settle(tokens, hold);
+                }
+            }
             Command::Pause(pause) => self.ask(pause),
             Command::Notify(notice) => self.notify(notice),
             Command::Took { node, latency } => {
@@ -317,6 +343,15 @@ impl Driver {
             self.call = None;
             self.noted(Some(&ended));
             self.machine.handle(ended);
+            return Poll::Ready(true);
+        }
+        if let Some(admitting) = &mut self.admitting
+            && let Poll::Ready(event) = admitting.poll(&self.shared, poller)
+        {
+            if matches!(event, Happened::TimedOut { .. }) {
+                self.admitting = None;
+            }
+            self.machine.handle(event);
             return Poll::Ready(true);
         }
         if let Some((timer, sleep)) = &mut self.timer

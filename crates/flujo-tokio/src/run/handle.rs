@@ -9,6 +9,7 @@ use flujo_core::config::{Part, Twins};
 use flujo_core::context::Context;
 use flujo_core::machine::{Finish, Machine, Options, Outcome, Time};
 use flujo_core::plan::Plan;
+use flujo_core::rate::StepRates;
 use flujo_core::telemetry::SpanContext;
 use flujo_core::usage::{Usage, UsageMeter, meter};
 use flujo_core::value::Value;
@@ -218,6 +219,7 @@ impl Run {
         let options = Options {
             hooks: false,
             limits: shared.meter.is_some(),
+            rates: self.runner.rates.as_ref().is_some_and(StepRates::hold_for_all),
             notices: shared.listened_to(),
             seed: self.id.seed(),
             tell_from: Some(self.runner.tell_from(shared.twins)),

@@ -10,6 +10,7 @@ mod parked;
 mod paused;
 mod signal;
 mod spans;
+mod turn;
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};

@@ -28,6 +28,7 @@ __all__ = [
     "optimization",
     "optional",
     "predicate",
+    "rate_limit",
     "text",
 ]
 
@@ -174,6 +175,13 @@ def optimization(where: str, value: object) -> object:
     """An OptimizationConfig, known by a field of it, so that the engine needn't be loaded for this."""
     if not hasattr(value, "enable_object_pooling"):
         raise wrong_type(where, value, "an OptimizationConfig, or None for the one around it")
+    return value
+
+
+def rate_limit(where: str, value: object) -> object:
+    """A RateLimit, known by a field of it, so that the engine needn't be loaded for this."""
+    if not hasattr(value, "requests_per_minute"):
+        raise wrong_type(where, value, "a RateLimit, or None for none")
     return value
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from flujo._native import OptimizationConfig
     from flujo.domain.backoff import Backoff
+    from flujo.domain.rate_limit import RateLimit
 
 __all__ = ["ExecutionMode", "StepConfig", "StepConfigOptions"]
 
@@ -45,6 +46,7 @@ class StepConfigOptions(TypedDict, total=False):
     execution_mode: ExecutionMode
     expected_cost_usd: float | Decimal | int | str | None
     expected_tokens: int | None
+    rate_limit: RateLimit | None
     optimization: OptimizationConfig | None
 
 
@@ -61,6 +63,7 @@ _DEFAULTS: Mapping[str, object] = {
     "execution_mode": "sync",
     "expected_cost_usd": None,
     "expected_tokens": None,
+    "rate_limit": None,
     "optimization": None,
 }
 
@@ -89,6 +92,7 @@ class StepConfig(Definition):
         "execution_mode": _checks.choice(None, "sync", "background"),
         "expected_cost_usd": _checks.optional(_checks.money),
         "expected_tokens": _checks.optional(_checks.count(0)),
+        "rate_limit": _checks.optional(_checks.rate_limit),
         "optimization": _checks.optional(_checks.optimization),
     }
 
@@ -113,6 +117,8 @@ class StepConfig(Definition):
     """Dollars to reserve before an attempt, where a cost limit is set."""
     expected_tokens: int | None
     """Tokens to reserve before an attempt, where a token limit is set."""
+    rate_limit: RateLimit | None
+    """How often the agent is called, beside the agent's own `rate_limit` and the runner's."""
     optimization: OptimizationConfig | None
     """Which optimisations this step uses; None means the pipeline's or the runner's."""
 

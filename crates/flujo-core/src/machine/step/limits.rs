@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use super::{Stage, ask};
 use crate::machine::cursor::{Cursor, Next};
-use crate::machine::frame::top;
-use crate::machine::{Command, Completion, Domain, Failure, LimitBreach, LimitKind};
+use crate::machine::frame::{Frame, top};
+use crate::machine::{
+    CallId, Command, Completion, Domain, Failure, LimitBreach, LimitKind, Options, Pending, RetryAdvice, Time,
+};
+use crate::plan::{Kind, NodeId};
 use crate::usage::{Usage, UsageLimits};
 
 /// Stops the run at a step by which a limit of its own, or of a step around it, was passed; what the passing call gave
@@ -48,14 +51,17 @@ pub(super) fn stop_at_limit<D: Domain>(
     Next::Return(stop)
 }
 
-/// The next thing is a call of the agent: it is reserved first when usage is limited, and refused when it has no price
-/// where cost is limited by the step or by one around it.
+/// The next thing is a call of the agent: it is reserved first when usage is limited, and admitted when its rate is. It is
+/// refused when it has no price where cost is limited by the step or by one around it.
 #[inline]
 pub(super) fn reach_agent<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
-    let limits = cursor.state.options.limits;
+    let Options {
+        limits, rates: rated, ..
+    } = cursor.state.options;
     let (frame, step) = top!(cursor, Step);
     let limited = step.limits.is_some() || cursor.state.limited > 0;
     frame.stage = if limits { Stage::Reserve } else { Stage::Agent };
+    let rated = rated || !step.rates.is_empty();
     if limited {
         let (opened, estimate) = (frame.opened, frame.estimate(step));
         let unpriced = |limits: &UsageLimits, _| limits.needs_price_of(estimate).then_some(LimitKind::Price);
@@ -65,5 +71,84 @@ pub(super) fn reach_agent<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
             return Next::Return(stop);
         }
     }
+    if rated && !limits {
+        return wait_for_admission(cursor);
+    }
     ask(cursor)
+}
+
+/// The budget allows the call of the agent.
+pub(super) fn reserved<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
+    let rated = cursor.state.options.rates;
+    let (frame, step) = top!(cursor, Step);
+    if rated || !step.rates.is_empty() {
+        return wait_for_admission(cursor);
+    }
+    frame.stage = Stage::Agent;
+    ask(cursor)
+}
+
+impl<D: Domain> Cursor<'_, D> {
+    /// Asks the host to let an agent be called.
+    pub(super) fn admit(&mut self, node: NodeId, tokens: u64, deadline: Option<Time>) -> Next<D> {
+        let call = CallId(self.next_id());
+        self.state.pending = Pending::Call(call);
+        self.commands.push_back(Command::Admit {
+            call,
+            node,
+            tokens,
+            deadline,
+        });
+        Next::Wait
+    }
+}
+
+/// Waits until the rate limits let the agent be called. The time limit of the attempt stands still meanwhile, deadlines
+/// don't.
+fn wait_for_admission<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
+    let (now, deadline) = (cursor.state.now, cursor.state.deadline);
+    let (frame, step) = top!(cursor, Step);
+    frame.stage = Stage::Admit;
+    if step.policy.timeout.is_some() {
+        let left = frame.attempt_deadline.map(|limit| limit.saturating_sub(now));
+        frame.details_mut().time_left = left;
+        frame.attempt_deadline = deadline;
+    }
+    ask(cursor)
+}
+
+/// The rate limits let the agent be called.
+pub(super) fn admitted<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
+    let (now, deadline) = (cursor.state.now, cursor.state.deadline);
+    let (frame, _) = top!(cursor, Step);
+    frame.stage = Stage::Agent;
+    if let Some(left) = frame
+        .details
+        .as_mut()
+        .and_then(|details| details.time_left.take())
+    {
+        let own = now.saturating_add(left);
+        frame.attempt_deadline = Some(deadline.map_or(own, |deadline| deadline.min(own)));
+    }
+    ask(cursor)
+}
+
+/// A call of the agent has ended, or will not be made although it was admitted: whoever shares its rate limits may be
+/// next.
+pub(in crate::machine) fn release<D: Domain>(cursor: &mut Cursor<'_, D>, usage: Usage, advice: RetryAdvice) {
+    let rated = cursor.state.options.rates;
+    let Some(Frame::Step(frame)) = cursor.state.stack.last() else {
+        return;
+    };
+    let Kind::Step(step) = &cursor.plan.node(frame.opened.node).kind else {
+        return;
+    };
+    if matches!(frame.stage, Stage::Agent | Stage::Admit) && (rated || !step.rates.is_empty()) {
+        let hold = match advice {
+            RetryAdvice::After(wait) => Some(wait),
+            RetryAdvice::Allowed | RetryAdvice::Never => None,
+        };
+        let tokens = usage.tokens;
+        cursor.commands.push_back(Command::Release { tokens, hold });
+    }
 }

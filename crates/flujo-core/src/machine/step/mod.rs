@@ -25,6 +25,7 @@ use end::{attempt_failed, succeed};
 use limits::reach_agent;
 
 pub(super) use end::{both_failed, child_finished};
+pub(super) use limits::release;
 pub(super) use reply::replied;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -73,6 +74,8 @@ pub(super) struct AttemptDetails<D: Domain> {
     outer: Option<D::Context>,
     /// The deadline around the attempt, at that time.
     pub(super) outer_deadline: Option<Time>,
+    /// What is left of the attempt's time limit, while it waits for its turn.
+    time_left: Option<Time>,
     /// The agents that plugins have asked for in this attempt.
     redirects: Vec<Redirect<D::Object>>,
 }
@@ -90,6 +93,8 @@ enum Stage {
     LookUp,
     Prompt(u32),
     Reserve,
+    /// Waits until the rate limits let the agent be called.
+    Admit,
     Agent,
     /// A part of the pipeline does the work.
     Body,
@@ -148,6 +153,7 @@ impl<D: Domain> StepFrame<D> {
                 spent: Usage::ZERO,
                 outer: None,
                 outer_deadline: None,
+                time_left: None,
                 redirects: Vec::new(),
             })
         })
@@ -191,10 +197,10 @@ impl<D: Domain> StepFrame<D> {
         }
     }
 
-    /// Whether something is reserved for the agent's call: while it is under way, and when the budget has just granted
-    /// it.
+    /// Whether something is reserved for the agent's call: while it waits for its turn or is under way, and when the
+    /// budget has just granted it.
     pub(super) fn holds_reservation(&self, granted: bool) -> bool {
-        self.stage == Stage::Agent || (self.stage == Stage::Reserve && granted)
+        matches!(self.stage, Stage::Agent | Stage::Admit) || (self.stage == Stage::Reserve && granted)
     }
 }
 
@@ -346,6 +352,10 @@ pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
             cursor.state.pending = Pending::Budget;
             cursor.commands.push_back(Command::Reserve { node, estimate });
             return Next::Wait;
+        }
+        Stage::Admit => {
+            let (tokens, deadline) = (frame.estimate(step).tokens, frame.attempt_deadline);
+            return cursor.admit(node, tokens, deadline);
         }
         Stage::Settle => {
             let (estimate, actual) = (

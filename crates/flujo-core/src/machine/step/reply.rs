@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::cached::{hit, miss};
 use super::end::{attempt_failed, fail, succeed};
-use super::limits::{exceeded, reach_agent};
+use super::limits::{admitted, exceeded, reach_agent, release, reserved};
 use super::{Made, Redirect, Stage, advance, ask, begin_attempt};
 use crate::machine::cursor::{Cursor, Next, Reply};
 use crate::machine::fault::{Fault, is_planted};
@@ -55,7 +55,7 @@ pub(in crate::machine) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: 
         }
         Reply::Woke => begin_attempt(cursor),
         Reply::Reserved => match (stage, frame.failure.take()) {
-            (Stage::Reserve, _) => advance(cursor, Stage::Agent),
+            (Stage::Reserve, _) => reserved(cursor),
             (_, Some(failure)) => attempt_failed(cursor, Arc::unwrap_or_clone(failure)),
             (_, None) => advance(cursor, Stage::Output(0)),
         },
@@ -115,6 +115,7 @@ pub(super) fn answered<D: Domain>(cursor: &mut Cursor<'_, D>, stage: Stage, answ
     };
     match stage {
         Stage::Prompt(index) => advance(cursor, Stage::Prompt(index + 1)),
+        Stage::Admit => admitted(cursor),
         Stage::Agent => agent_done(cursor, usage, None),
         Stage::Output(index) => advance(cursor, Stage::Output(index + 1)),
         Stage::Plugin(index) => advance(cursor, Stage::Plugin(index + 1)),
@@ -146,6 +147,10 @@ pub(super) fn agent_done<D: Domain>(
     usage: Usage,
     failure: Option<Failure<D>>,
 ) -> Next<D> {
+    let advice = failure
+        .as_ref()
+        .map_or(RetryAdvice::Never, |failure| failure.retry);
+    release(cursor, usage, advice);
     let limits = cursor.state.options.limits;
     let (frame, step) = top!(cursor, Step);
     if (step.limits.is_some() || cursor.state.limited > 0)
@@ -155,7 +160,7 @@ pub(super) fn agent_done<D: Domain>(
         return exceeded(cursor, breach, usage, failure);
     }
     let (frame, _) = top!(cursor, Step);
-    if limits && frame.stage == Stage::Agent {
+    if limits && matches!(frame.stage, Stage::Agent | Stage::Admit) {
         frame.stage = Stage::Settle;
         if !usage.is_zero() || frame.details.is_some() {
             frame.details_mut().spent = usage;

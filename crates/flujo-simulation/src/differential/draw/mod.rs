@@ -65,6 +65,7 @@ pub(super) fn case(seed: u64, index: u64, constructs: Constructs) -> Case {
         hooks: draw.chance(30),
         hook: Script::default(),
         limits: draw.limits(),
+        rates: Vec::new(),
         deadline: (trouble == Trouble::Deadline).then(|| draw.milliseconds(20_000, 200_000)),
         schedule: Schedule {
             cancel_at: (trouble == Trouble::Cancel).then(|| draw.milliseconds(1_000, 150_000)),

@@ -1,0 +1,156 @@
+//! Calls that wait until their rate limits let them begin. The loop's timers and the buckets wake the driver; no thread
+//! waits.
+
+use std::sync::Arc;
+use std::task::{Wake, Waker as Waking};
+
+use flujo_core::machine::{CallId, Time};
+use flujo_core::plan::NodeId;
+use flujo_core::rate::{Admission, Turn};
+use flujo_core::usage::Usage;
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::Driver;
+use crate::host::clock::seconds;
+use crate::host::domain::{Answer, Event};
+use crate::host::inbox::{Inbox, Waker};
+
+/// A call on its way through its rate limits.
+pub(super) struct Admitting {
+    admission: Admission,
+    /// The call that waits, and until when; None once it was let through.
+    waiting: Option<(CallId, Option<Time>)>,
+    waking: Waking,
+    /// The timer of the next look.
+    pub(super) alarm: Option<Py<PyAny>>,
+}
+
+/// Has the driver look again, from any thread.
+struct Knock {
+    inbox: Arc<Inbox>,
+    event_loop: Py<PyAny>,
+}
+
+impl Wake for Knock {
+    fn wake(self: Arc<Self>) {
+        Python::attach(|py| {
+            let waker = Waker {
+                inbox: Arc::clone(&self.inbox),
+                timer: None,
+            };
+            // A loop that was closed has nobody who waits.
+            let _ = Bound::new(py, waker).and_then(|waker| {
+                self.event_loop
+                    .bind(py)
+                    .call_method1(intern!(py, "call_soon_threadsafe"), (waker,))
+            });
+        });
+    }
+}
+
+impl Driver {
+    pub(super) fn admit(
+        &mut self,
+        py: Python<'_>,
+        call: CallId,
+        node: NodeId,
+        tokens: u64,
+        deadline: Option<Time>,
+    ) -> PyResult<()> {
+        let rates = self.shared.rates.as_ref();
+        let limits = rates.map_or_else(|| Arc::from([]), |rates| rates.step(node));
+        let knock = Knock {
+            inbox: Arc::clone(&self.inbox),
+            event_loop: self.shared.event_loop(py).clone().unbind(),
+        };
+        self.admitting = Some(Box::new(Admitting {
+            admission: Admission::new(limits, tokens),
+            waiting: Some((call, deadline)),
+            waking: Waking::from(Arc::new(knock)),
+            alarm: None,
+        }));
+        self.look_for_turn(py)
+    }
+
+    /// Whether a call waits for its turn.
+    pub(super) fn waits_for_turn(&self) -> bool {
+        self.admitting
+            .as_ref()
+            .is_some_and(|admitting| admitting.waiting.is_some())
+    }
+
+    /// Begins the call that waits, when its turn has come or its time is up.
+    pub(super) fn look_for_turn(&mut self, py: Python<'_>) -> PyResult<()> {
+        let (now, at) = (self.shared.rate_time(py), self.shared.now(py));
+        let Some(admitting) = &mut self.admitting else {
+            return Ok(());
+        };
+        let Some((call, deadline)) = admitting.waiting else {
+            return Ok(());
+        };
+        cancel(py, admitting.alarm.take())?;
+        let until = match admitting.admission.poll(now, &admitting.waking) {
+            Turn::Admitted => {
+                admitting.waiting = None;
+                self.machine.handle(Event::Answered {
+                    call,
+                    answer: Answer::Done,
+                    context: None,
+                    at,
+                });
+                return Ok(());
+            }
+            Turn::Wait(until) => until,
+        };
+        if deadline.is_some_and(|deadline| at >= deadline) {
+            self.admitting = None;
+            let usage = Usage::ZERO;
+            self.machine.handle(Event::TimedOut { call, usage, at });
+            return Ok(());
+        }
+        let left = [
+            until.map(|until| until.saturating_sub(now)),
+            deadline.map(|deadline| deadline - at),
+        ];
+        if let Some(left) = left.into_iter().flatten().min() {
+            let waker = Waker {
+                inbox: Arc::clone(&self.inbox),
+                timer: None,
+            };
+            let alarm = self
+                .shared
+                .event_loop(py)
+                .call_method1(intern!(py, "call_later"), (seconds(left), Bound::new(py, waker)?))?;
+            admitting.alarm = Some(alarm.unbind());
+        }
+        Ok(())
+    }
+
+    /// The call that waits is not made after all.
+    pub(super) fn leave_line(&mut self, py: Python<'_>, call: CallId) -> PyResult<()> {
+        let waits = |admitting: &mut Box<Admitting>| admitting.waiting.is_some_and(|(id, _)| id == call);
+        if let Some(admitting) = self.admitting.take_if(waits) {
+            cancel(py, admitting.alarm)?;
+            let at = self.shared.now(py);
+            self.machine.handle(Event::CallCancelled { call, at });
+        }
+        Ok(())
+    }
+
+    /// The call that was let through has ended.
+    pub(super) fn release(&mut self, py: Python<'_>, tokens: u64, hold: Option<Time>) {
+        if let Some(admitting) = self.admitting.take() {
+            let now = self.shared.rate_time(py);
+            let hold = hold.map(|wait| now.saturating_add(wait));
+            admitting.admission.settle(tokens, hold, now);
+        }
+    }
+}
+
+fn cancel(py: Python<'_>, alarm: Option<Py<PyAny>>) -> PyResult<()> {
+    match alarm {
+        Some(alarm) => alarm.bind(py).call_method0(intern!(py, "cancel")).map(drop),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,190 @@
+//! Rate limits: calls wait for their turn, fairly, and what stops the run ends the waiting.
+
+use flujo_core::machine::{FailureKind, Role, Status};
+use flujo_core::rate::RateLimit;
+use flujo_simulation::story::{map, parallel, part, repeat, step, story};
+use flujo_simulation::{Does, Object};
+
+const MINUTE: u64 = 60_000;
+
+fn a_minute(requests: u32) -> RateLimit {
+    RateLimit::new("model").requests_per_minute(requests)
+}
+
+fn items(count: i64) -> Object {
+    Object::List((0..count).map(Object::Int).collect())
+}
+
+#[test]
+fn calls_over_the_rate_wait_for_their_minute_and_the_others_do_not() {
+    story([
+        part(step("a").rate(a_minute(1))),
+        part(step("b")),
+        part(step("c").rate(a_minute(1))),
+    ])
+    .run(1)
+    .completed(1)
+    .ended_at(MINUTE);
+    let all = story([step("a"), step("b"), step("c")]).rate(a_minute(2));
+    all.run(1).completed(1).ended_at(MINUTE);
+}
+
+#[test]
+fn branches_loops_and_retries_share_a_limit_by_its_name() {
+    let branch = |name| part(step(name).rate(a_minute(3)));
+    story(parallel("p", [("x", branch("a")), ("y", branch("b"))]))
+        .run(1)
+        .lanes("p", "cc")
+        .ended_at(0);
+    let body = repeat("l", step("a").rate(a_minute(3)))
+        .at_most(4)
+        .exits(Does::ExitAt(4));
+    let told = story(body).run(1);
+    assert_eq!(told.ran.ended, MINUTE * 1_000_000);
+    story(step("a").fails(4).retries(4).rate(a_minute(2)))
+        .run(1)
+        .completed(1)
+        .attempts("a", 5)
+        .ended_at(2 * MINUTE);
+}
+
+#[test]
+fn so_many_items_of_a_map_are_worked_on_at_once() {
+    let limit = RateLimit::new("model").max_concurrent(2);
+    let told = story(map("m", step("a").takes(10).rate(limit)).at_once(6)).run(items(6));
+    let told = told.lanes("m", "cccccc").ended_at(30);
+    let agents = told
+        .ran
+        .trace
+        .calls
+        .iter()
+        .filter(|call| call.role == Role::Agent);
+    let begun: Vec<_> = agents.map(|call| call.started / 1_000_000).collect();
+    assert_eq!(begun, [0, 0, 10, 10, 20, 20]);
+}
+
+#[test]
+fn waiting_counts_against_the_deadline_and_not_against_the_time_limit_of_an_attempt() {
+    let slow = |name| step(name).takes(50).timeout(60).rate(a_minute(1));
+    story([slow("a"), slow("b")])
+        .run(1)
+        .completed(1)
+        .ended_at(MINUTE + 100);
+    // What was left of the time limit when the waiting began is left when it ends.
+    story([slow("a"), step("b").takes(70).timeout(60).rate(a_minute(1))])
+        .run(1)
+        .failed(FailureKind::Timeout)
+        .ended_at(MINUTE + 110);
+    story([part(slow("a")), part(slow("b").deadline(100))])
+        .run(1)
+        .failed(FailureKind::Deadline)
+        .calls("b", 0)
+        .ended_at(150);
+    story([slow("a"), slow("b")])
+        .deadline(200)
+        .run(1)
+        .failed(FailureKind::Deadline)
+        .calls("b", 0)
+        .ended_at(200);
+}
+
+#[test]
+fn a_server_that_says_wait_holds_everybody_and_what_others_have_is_kept() {
+    let limit = || RateLimit::new("model").max_concurrent(2);
+    let told = story(parallel(
+        "p",
+        [
+            (
+                "x",
+                part(
+                    step("a")
+                        .fails(1)
+                        .asks_to_wait(500)
+                        .takes(10)
+                        .retries(1)
+                        .rate(limit()),
+                ),
+            ),
+            ("y", part(step("b").takes(100).rate(limit()))),
+            ("z", part(step("c").takes(10).rate(limit()))),
+        ],
+    ))
+    .run(1)
+    .lanes("p", "ccc")
+    .attempts("a", 2)
+    .attempts("b", 1);
+    // The third branch begins with the second attempt of the first, although there was room for it long before.
+    assert_eq!(told.ran.ended, 520 * 1_000_000);
+}
+
+#[test]
+fn a_cancelled_run_leaves_the_line_and_a_failing_branch_takes_its_siblings_out_of_it() {
+    let limit = || RateLimit::new("model").max_concurrent(1);
+    let waiting = || {
+        parallel(
+            "p",
+            [
+                ("x", part(step("a").takes(90).rate(limit()))),
+                ("y", part(step("b").takes(90).rate(limit()))),
+            ],
+        )
+    };
+    story(waiting())
+        .cancel_after(9)
+        .run(1)
+        .cancelled()
+        .calls("b", 0)
+        .lanes("p", "ss");
+    story(parallel(
+        "q",
+        [
+            ("w", part(waiting())),
+            ("v", part(step("c").takes(10).always_fails())),
+        ],
+    ))
+    .run(1)
+    .failed(FailureKind::Branch)
+    .calls("b", 0)
+    .status("a", Status::Cancelled)
+    .status("b", Status::Cancelled)
+    .ended_at(10);
+}
+
+#[test]
+fn what_is_reserved_for_a_call_that_waits_is_given_back_when_it_is_never_made() {
+    let told = story([
+        part(step("a").expects(4).uses(4).rate(a_minute(1))),
+        part(step("b").expects(5).uses(5).deadline(100).rate(a_minute(1))),
+    ])
+    .token_limit(10)
+    .run(1)
+    .failed(FailureKind::Deadline)
+    .used(4);
+    assert!(told.ran.budget.reserved().is_zero());
+}
+
+#[test]
+fn a_run_that_is_saved_while_calls_wait_goes_on_waiting() {
+    for after in 0..40 {
+        let body = step("a")
+            .takes(10)
+            .timeout(20)
+            .rate(a_minute(2).max_concurrent(1));
+        story(map("m", body).at_once(3))
+            .save_after([after])
+            .run(items(3))
+            .lanes("m", "ccc")
+            .sound();
+    }
+}
+
+#[test]
+fn tokens_are_counted_as_expected_and_then_as_used() {
+    let limit = || RateLimit::new("model").tokens_per_minute(100);
+    let call = |name: &str, expects, uses| part(step(name).expects(expects).uses(uses).rate(limit()));
+    story([call("a", 80, 40), call("b", 60, 60), call("c", 1, 1)])
+        .run(1)
+        .completed(1)
+        .used(101)
+        .ended_at(MINUTE);
+}
