@@ -350,34 +350,12 @@ impl Driver {
                     handle.bind(py).call_method0(intern!(py, "cancel"))?;
                 }
             }
-            Command::Reserve { node, estimate } => {
-                let name = &self.shared.plan.plan.node(node).name;
-                let answer = self
-                    .shared
-                    .meter
-                    .as_ref()
-                    .map(|meter| meter.reserve(name, estimate));
-                self.machine.handle(match answer {
-                    Some(Err(breach)) => Event::Refused(breach),
-                    _ => Event::Reserved,
-                });
-            }
+            Command::Reserve { node, estimate } => self.budget(node, estimate, None),
             Command::Settle {
                 node,
                 estimate,
                 actual,
-            } => {
-                let name = &self.shared.plan.plan.node(node).name;
-                let answer = self
-                    .shared
-                    .meter
-                    .as_ref()
-                    .map(|meter| meter.settle(name, estimate, actual));
-                self.machine.handle(match answer {
-                    Some(Err(breach)) => Event::Refused(breach),
-                    _ => Event::Reserved,
-                });
-            }
+            } => self.budget(node, estimate, Some(actual)),
             Command::Pause(question) => {
                 events::paused(py, &self.shared, &self.machine, &question)?;
                 self.question = Some(question);

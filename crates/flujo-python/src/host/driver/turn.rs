@@ -50,6 +50,19 @@ impl Wake for Knock {
 }
 
 impl Driver {
+    /// Reserves an estimate, or settles it to what was used.
+    pub(super) fn budget(&mut self, node: NodeId, estimate: Usage, actual: Option<Usage>) {
+        let name = &self.shared.plan.plan.node(node).name;
+        let answer = self.shared.meter.as_ref().map(|meter| match actual {
+            None => meter.reserve(name, estimate),
+            Some(actual) => meter.settle(name, estimate, actual),
+        });
+        self.machine.handle(match answer {
+            Some(Err(breach)) => Event::Refused(breach),
+            _ => Event::Reserved,
+        });
+    }
+
     pub(super) fn admit(
         &mut self,
         py: Python<'_>,
