@@ -24,11 +24,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md \
 	$(shell find crates python -type f \( -name '*.rs' -o -name '*.toml' -o -name '*.py' -o -name '*.pyi' -o -name '*.pth' -o -name py.typed -o -name '*.json' \))
 
-.PHONY: help install services lint lint-rust lint-python test test-rust test-python demo demo-model bench soak advisories clean
+.PHONY: help install services lint lint-rust lint-python test test-rust test-python demo demo-model bench stress soak advisories clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
-	@echo 'also: install services lint demo-model bench soak advisories clean'
+	@echo 'also: install services lint demo-model bench stress soak advisories clean'
 
 # --- environment ---------------------------------------------------------------------------------------------------
 
