@@ -4,6 +4,7 @@ mod cache;
 mod meters;
 mod pool;
 mod runs;
+mod telemetry;
 
 use flujo_core::config::Twin;
 
@@ -117,6 +118,16 @@ pub const ROWS: &[Row] = &[
         measure: cache::misses_of_loops,
     },
     Row {
+        name: "telemetry: added to a step, with an exporter",
+        part: "telemetry",
+        unit: "ns/step",
+        promise: Promise::Less {
+            seed: 0.50,
+            target: 0.80,
+        },
+        measure: telemetry::added,
+    },
+    Row {
         name: "monitoring: a record",
         part: "monitor",
         unit: "ns",
@@ -162,6 +173,16 @@ pub const ROWS: &[Row] = &[
             target: 1.0,
         },
         measure: runs::concurrency,
+    },
+    Row {
+        name: "cache hits: a hit of a cached step, 10 KB",
+        part: "all",
+        unit: "ns/hit",
+        promise: Promise::Less {
+            seed: 0.25,
+            target: 0.50,
+        },
+        measure: runs::hits,
     },
 ];
 

@@ -3,10 +3,11 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use flujo_core::cache::CachePolicy;
 use flujo_core::config::{Part, Twin};
 use flujo_core::context::Context;
 use flujo_core::value::Value;
-use flujo_tokio::{Handler, Pipeline, Runner};
+use flujo_tokio::{Handler, Pipeline, Runner, Step};
 use tokio::runtime::Runtime;
 
 use crate::load::{all_threads, branches, context, linear, noop, one_thread, runner, runner_with};
@@ -95,4 +96,36 @@ pub(super) fn concurrency(effort: Effort, _: Apart<'_>) -> Result<Comparison, St
         || at_once(&runtime, &plain, &usual),
         || at_once(&runtime, &optimized, &usual),
     ))
+}
+
+/// A run of one cached step whose result is there: key, look-up and result, of 10 KB each way.
+pub(super) fn hits(effort: Effort, _: Apart<'_>) -> Result<Comparison, String> {
+    let runtime = one_thread()?;
+    let cached = |twin| {
+        let same = Handler::function(|input| async move { Ok(input) });
+        runner(
+            Step::new("same", same).cached(CachePolicy::default()).into(),
+            twin,
+        )
+    };
+    let (plain, optimized) = (cached(Twin::Plain)?, cached(Twin::Optimized)?);
+    let input = context(10_000).to_value();
+    let hit = |runner: &Runner| {
+        const RUNS: u32 = 100;
+        let begin = Instant::now();
+        for _ in 0..RUNS {
+            black_box(runtime.block_on(runner.run(input.clone(), Context::new())));
+        }
+        begin.elapsed().as_secs_f64() * 1e9 / f64::from(RUNS)
+    };
+    let compared = effort.compare(|| hit(&plain), || hit(&optimized));
+    for runner in [&plain, &optimized] {
+        let misses = runner.performance_statistics().cache_misses;
+        if misses != 1 {
+            return Err(format!(
+                "the result was looked for in vain {misses} times where once is right"
+            ));
+        }
+    }
+    Ok(compared)
 }
