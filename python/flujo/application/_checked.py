@@ -64,7 +64,7 @@ def checked_rates(limits: Any) -> list[RateLimit]:
     """Rate limits."""
     from flujo.domain.rate_limit import RateLimit
 
-    listed = list(limits or ())
+    listed: list[Any] = list(limits or ())
     for limit in listed:
         if not isinstance(limit, RateLimit):
             raise TypeError(f"rate_limits must be RateLimits, not {type(limit).__name__}")
