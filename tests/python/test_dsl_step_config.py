@@ -28,6 +28,7 @@ def test_the_defaults_are_one_retry_and_no_limits() -> None:
         "expected_cost_usd": None,
         "expected_tokens": None,
         "optimization": None,
+        "rate_limit": None,
     }
 
 

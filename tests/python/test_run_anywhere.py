@@ -48,6 +48,14 @@ def test_asyncio_run_twice_with_the_same_runner() -> None:
     assert asyncio.run(runner.run_async(4)).output == 9
 
 
+def test_run_reads_nothing_of_the_result_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(model: Any, record: Any) -> None:
+        raise AssertionError("the whole result was read")
+
+    monkeypatch.setattr("flujo.domain._record._fetch_all", refuse)
+    assert runner.run(3).output == 7
+
+
 def test_anyio() -> None:
     import anyio
 

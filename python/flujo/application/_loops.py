@@ -43,8 +43,10 @@ class PrivateLoop:
         except TypeError:
             coroutine.close()
             raise
+        done: list[T] = []
         # By itself the runner would keep the context of its first run for all that follow.
-        return self._runner.run(_wait_for(coroutine), context=contextvars.copy_context())
+        self._runner.run(_wait_for(coroutine, done), context=contextvars.copy_context())
+        return done[0]
 
     def usable(self) -> bool:
         """Whether it belongs to this process; a fork leaves the parent's loop behind."""
@@ -72,10 +74,13 @@ class PrivateLoop:
         _left_behind.append(self._runner)
 
 
-async def _wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
+async def _wait_for(coroutine: Coroutine[Any, Any, T], done: list[T]) -> None:
+    """Put the result into `done`: before Python 3.12 asyncio's runner makes a text of its task's result, for nothing,
+    which would read the whole of it.
+    """
     before = asyncio.all_tasks()
     try:
-        return await coroutine
+        done.append(await coroutine)
     finally:
         left = [task for task in asyncio.all_tasks() if task not in before]
         for task in left:
