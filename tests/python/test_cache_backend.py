@@ -114,14 +114,23 @@ def test_threads_and_their_loops_share_one_computation() -> None:
     cache, made, ready = OptimizedCacheBackend(), [], threading.Barrier(8)
     found: list[int] = []
 
+    asked = threading.Semaphore(0)
+
     async def compute() -> int:
         made.append(1)
-        await asyncio.sleep(0.01)
+        for _ in range(8):  # all are there before there is a result
+            await asyncio.to_thread(asked.acquire)
         return 7
 
     def use() -> None:
-        ready.wait()
-        found.append(asyncio.run(cache.get_or_compute("key", compute)))
+        async def main() -> int:
+            ready.wait()
+            result = asyncio.ensure_future(cache.get_or_compute("key", compute))
+            await asyncio.sleep(0)
+            asked.release()
+            return await result
+
+        found.append(asyncio.run(main()))
 
     threads = [threading.Thread(target=use) for _ in range(8)]
     for thread in threads:

@@ -413,9 +413,12 @@ async def test_who_waits_for_a_result_past_its_deadline_does_without() -> None:
 def test_runs_on_loops_of_several_threads_make_one_result() -> None:
     cache, made, ready = InMemoryCache(), [], threading.Barrier(8)
 
+    asked = threading.Semaphore(0)
+
     async def slow(x: int) -> int:
         made.append(x)
-        await asyncio.sleep(0.01)
+        for _ in range(8):  # all are there before there is a result
+            await asyncio.to_thread(asked.acquire)
         return x
 
     runner = Flujo(Step("s", slow, cache=cache))
@@ -424,7 +427,10 @@ def test_runs_on_loops_of_several_threads_make_one_result() -> None:
     def use() -> None:
         async def main() -> None:
             ready.wait()
-            results = await asyncio.gather(*(runner.run_async(1) for _ in range(20)))
+            tasks = [asyncio.create_task(runner.run_async(1)) for _ in range(20)]
+            await asyncio.sleep(0)
+            asked.release()
+            results = await asyncio.gather(*tasks)
             outputs.extend(result.output for result in results)
 
         asyncio.run(main())

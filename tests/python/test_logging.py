@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 
 import pytest
 from canary import CANARY, leaks
@@ -12,11 +13,17 @@ from canary import CANARY, leaks
 from flujo import Flujo, Step
 
 
-async def fails_once(x: int, left: list[int] = [1]) -> int:  # noqa: B006
-    if left:
-        left.pop()
-        raise ValueError(CANARY)
-    return x
+def failing_once() -> Callable[[int], Awaitable[int]]:
+    calls = 0
+
+    async def fails_once(x: int) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise ValueError(CANARY)
+        return x
+
+    return fails_once
 
 
 async def fails(x: object) -> object:
@@ -24,7 +31,7 @@ async def fails(x: object) -> object:
 
 
 async def test_what_happens_to_steps_is_written_with_its_place(caplog: pytest.LogCaptureFixture) -> None:
-    pipeline = Step.parallel("fan", {"a": Step("once", fails_once, max_retries=1)}) >> Step(
+    pipeline = Step.parallel("fan", {"a": Step("once", failing_once(), max_retries=1)}) >> Step(
         "last", fails, max_retries=0
     )
     with caplog.at_level(logging.DEBUG, "flujo.run"):

@@ -68,7 +68,7 @@ def test_the_scratchpad_of_older_versions_is_refused_with_the_cure() -> None:
     with pytest.raises(pydantic.ValidationError, match="typed fields of your own context"):
         PipelineContext(scratchpad={})
     with pytest.raises(AttributeError, match="typed fields of your own context"):
-        PipelineContext().scratchpad  # noqa: B018
+        _ = PipelineContext().scratchpad
 
 
 def test_a_wrong_definition_of_an_own_context_shows_where_it_stands() -> None:
@@ -241,7 +241,7 @@ def test_every_model_is_found_at_its_documented_path(name: str) -> None:
 
 def test_an_unknown_model_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
-        models.Nothing  # noqa: B018
+        _ = models.Nothing
     assert set(models.__all__) <= set(dir(models))
 
 

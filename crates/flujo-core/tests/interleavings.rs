@@ -16,14 +16,25 @@ mod machine {
     pub(crate) use flujo_core::machine::{LimitBreach, LimitKind};
 }
 
-// What is looked at here is not all there is.
-#[allow(dead_code, unreachable_pub)]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the very source of the crate, of which this test uses a part"
+)]
 #[path = "../src/usage/account.rs"]
 mod account;
-#[allow(dead_code, unreachable_pub)]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the very source of the crate, of which this test uses a part"
+)]
 #[path = "../src/usage/optimized.rs"]
 mod optimized;
-#[allow(dead_code, unreachable_pub)]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the very source of the crate, of which this test uses a part"
+)]
 #[path = "../src/pool"]
 mod pooling {
     pub(crate) use flujo_core::pool::{MOST_KEPT, Pool, PoolCounts};

@@ -24,10 +24,10 @@ class Around(NamedTuple):
     """The steps whose fallback it is, outermost first, by identity."""
     pipelines: dict[int, Any]
     """The pipelines it is in, by identity."""
+    cached: dict[int, Any]
+    """How results of steps that a `CacheStep` holds are kept, by the step's identity."""
     invariants: tuple[Any, ...] = ()
     """Those of the pipeline it is in."""
-    cached: dict[int, Any] = {}  # noqa: RUF012 - each compilation has its own
-    """How results of steps that a `CacheStep` holds are kept, by the step's identity."""
 
     def policy(self, step: Any) -> Any:
         """How the results of a step are kept; None where they aren't."""
@@ -43,7 +43,7 @@ def compile_pipeline(pipeline: Any, name: str) -> CompiledPlan:
         ValueError: the engine refuses the pipeline, for instance because it is empty.
     """
     builder = PlanBuilder()
-    stack: list[Lowering] = [sequence(builder, pipeline, Around({}, {}, cached={}))]
+    stack: list[Lowering] = [sequence(builder, pipeline, Around({}, {}, {}))]
     answer: Any = None
     while stack:
         try:

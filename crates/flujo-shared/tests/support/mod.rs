@@ -1,5 +1,8 @@
 //! What every store must do.
-#![allow(dead_code)] // each test takes what it needs
+#![allow(
+    dead_code,
+    reason = "every test binary compiles the whole of it and uses a part"
+)]
 
 pub(crate) mod redis_server;
 

@@ -70,10 +70,10 @@ class ObjectPool(Generic[T]):
                 if not self._kept:
                     self._misses += 1
                     break
-                held: list[Any] = [self._kept.pop()]
+                held: list[T] = [self._kept.pop()]
                 self._hits += 1
             if self._is_good(held):
-                return held.pop()  # type: ignore[no-any-return]
+                return held.pop()
             with self._lock:
                 self._hits -= 1
                 self._overflow += 1
