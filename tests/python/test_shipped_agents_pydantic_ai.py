@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -72,3 +73,20 @@ async def test_a_model_that_fails_once_is_asked_again() -> None:
 
     result = await Flujo(Step("ask", Agent(FunctionModel(answer)), max_retries=1)).run_async("?")
     assert (result.output, result.step_history[0].attempts) == ("up", 2)
+
+
+async def test_tokens_cost_what_the_nearest_settings_file_says_of_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prices = "prompt_tokens_per_1k = 1\ncompletion_tokens_per_1k = 10\n"
+    (tmp_path / "flujo.toml").write_text(f"[cost.providers.own.small]\n{prices}", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+
+    def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        return ModelResponse([TextPart("Paris")], usage=RequestUsage(input_tokens=20, output_tokens=3))
+
+    for name, cost in (("small", 0.05), ("large", None)):
+        step = Step("ask", Agent(FunctionModel(answer, model_name=name)))
+        result = await Flujo(step).run_async("?")
+        assert result.step_history[0].metadata == ({} if cost else {"price_unknown": True})
+        assert result.total_cost_usd == (cost or 0.0)

@@ -12,6 +12,7 @@ use crate::command::CommandConfig;
 use crate::extract::ExtractConfig;
 use crate::files::FilesConfig;
 use crate::http::HttpConfig;
+use crate::prices::Prices;
 use crate::secret::Secret;
 use crate::template::{Template, TemplateConfig};
 
@@ -100,6 +101,13 @@ impl AgentConfig {
             }],
             Self::Chat(config) => config.tools.iter().flat_map(|tool| tool.run.requires()).collect(),
             _ => Vec::new(),
+        }
+    }
+
+    /// Takes what it costs from `prices`, where it has no price of its own.
+    pub fn price_by(&mut self, prices: &Prices) {
+        if let Self::Chat(config) = self {
+            config.price_by(prices);
         }
     }
 

@@ -12,9 +12,11 @@ pub mod files;
 pub mod http;
 mod net;
 mod payload;
+mod prices;
 mod secret;
 pub mod template;
 
 pub use config::{AgentConfig, ConfigError, Permission};
 pub use flujo_core::agent::Pricing;
+pub use prices::{PriceFault, Prices, PricesError};
 pub use secret::Secret;

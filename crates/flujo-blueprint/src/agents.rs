@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use flujo_agents::{AgentConfig, ConfigError};
+use flujo_agents::{AgentConfig, ConfigError, Prices};
 
 use crate::node::{Content, Node};
 use crate::position::Position;
 use crate::problem::{Reporter, did_you_mean};
 use crate::rule::Rule;
 
-/// Reads an agent's settings and tries them out, so that a run doesn't begin with settings it can't use.
-pub(crate) fn read(node: &Node, reporter: &mut Reporter) -> Option<Arc<AgentConfig>> {
+/// Reads an agent's settings and tries them out, so that a run doesn't begin with settings it can't use. What has no
+/// price of its own gets one from `prices`.
+pub(crate) fn read(node: &Node, reporter: &mut Reporter, prices: &Prices) -> Option<Arc<AgentConfig>> {
     let type_name = node.get("type")?.as_str()?;
     let settings = Node {
         position: node.position,
@@ -36,12 +37,15 @@ pub(crate) fn read(node: &Node, reporter: &mut Reporter) -> Option<Arc<AgentConf
     let mut track = serde_path_to_error::Track::new();
     let document = serde_path_to_error::Deserializer::new(value, &mut track);
     match AgentConfig::read(type_name, document)? {
-        Ok(config) => match config.build() {
+        Ok(mut config) => match config.build() {
             Err(error) if !depends_on_environment(&error) => {
                 report_config_error(&settings, &error, reporter);
                 None
             }
-            _ => Some(Arc::new(config)),
+            _ => {
+                config.price_by(prices);
+                Some(Arc::new(config))
+            }
         },
         Err(error) => {
             report_unreadable(&settings, type_name, &track.path(), &error.to_string(), reporter);

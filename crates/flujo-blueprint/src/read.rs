@@ -12,7 +12,7 @@ mod validator;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use flujo_agents::{AgentConfig, Permission, Pricing};
+use flujo_agents::{AgentConfig, Permission, Prices, Pricing};
 use flujo_core::usage::{Cost, UsageLimits};
 
 use crate::agents;
@@ -41,14 +41,18 @@ impl Blueprint {
         load(path.as_ref(), &Reading::default())
     }
 
-    /// As [`Blueprint::load`], for a program that can import functions of Python where `python` is true: then
-    /// `uses: package.module:function` is no problem. Nothing is imported yet.
+    /// As [`Blueprint::load`], with models' prices from `prices`, for a program that can import functions of Python where
+    /// `python` is true: then `uses: package.module:function` is no problem. Nothing is imported yet.
     ///
     /// # Errors
     /// As [`Blueprint::load`].
-    pub fn load_for(path: impl AsRef<Path>, python: bool) -> Result<Self, Problems> {
-        let within = Vec::new();
-        load(path.as_ref(), &Reading { python, within })
+    pub fn load_for(path: impl AsRef<Path>, python: bool, prices: Prices) -> Result<Self, Problems> {
+        let reading = Reading {
+            python,
+            prices: Arc::new(prices),
+            within: Vec::new(),
+        };
+        load(path.as_ref(), &reading)
     }
 
     /// Reads and checks a blueprint that has been read already; what it imports is looked for beside its path.
@@ -65,6 +69,8 @@ impl Blueprint {
 pub(crate) struct Reading {
     /// Whether functions of Python can be imported later.
     python: bool,
+    /// What models cost that have no price of their own.
+    prices: Arc<Prices>,
     /// The files that led to this one, outermost first.
     within: Vec<PathBuf>,
 }
@@ -150,7 +156,7 @@ fn parse(source: &Arc<Source>, reading: &Reading) -> Result<Blueprint, Problems>
 fn read(document: &Node, reporter: &mut Reporter, reading: &Reading) -> Option<Blueprint> {
     document.as_map()?;
     check_version(document, reporter);
-    let agents = read_agents(document, reporter);
+    let agents = read_agents(document, reporter, &reading.prices);
     let imports = read_imports(document, reporter, reading);
     let mut requirements: Vec<Requirement> = Vec::new();
     let mut unpriced: Vec<(Arc<Source>, Position)> = Vec::new();
@@ -169,7 +175,7 @@ fn read(document: &Node, reporter: &mut Reporter, reading: &Reading) -> Option<B
             .iter()
             .flat_map(|(_, import)| import.iter().flat_map(|import| import.places.iter().cloned())),
     );
-    let mut steps = StepReader::new(&index, &agents, &imports, reading.python);
+    let mut steps = StepReader::new(&index, &agents, &imports, reading);
     let top = steps.sequence(document.get("steps")?, reporter);
     let on_failure = steps.handler(document, reporter);
     let invariants = document
@@ -202,8 +208,9 @@ fn read(document: &Node, reporter: &mut Reporter, reading: &Reading) -> Option<B
         });
     }
     let limits = document.get("usage_limits").map(read_limits).unwrap_or_default();
-    if limits.cost.is_some() {
-        reporter.extend(Problems(unpriced.iter().map(without_price).collect()));
+    if limits.cost.is_some() || reading.prices.is_strict() {
+        let problem = |place| without_price(place, limits.cost.is_some());
+        reporter.extend(Problems(unpriced.iter().map(problem).collect()));
     }
     let name = match document.get("name").and_then(Node::as_str) {
         Some(name) => Arc::from(name),
@@ -232,11 +239,17 @@ fn read(document: &Node, reporter: &mut Reporter, reading: &Reading) -> Option<B
 /// An agent without a price under a limit of cost: unknown isn't zero.
 const NO_PRICE: (&str, &str) = (
     "the agent has no price, so `total_cost_usd_limit` can't be kept",
-    "add `price:` with `prompt_per_million` and `completion_per_million`, in US dollars",
+    "add `[cost.providers.<provider>.<model>]` with `prompt_tokens_per_1k` and `completion_tokens_per_1k` to `flujo.toml`, \
+     or `price:` with `prompt_per_million` and `completion_per_million` to the agent, in US dollars",
 );
 
-fn without_price((source, position): &(Arc<Source>, Position)) -> Problem {
+fn without_price((source, position): &(Arc<Source>, Position), limited: bool) -> Problem {
     let (message, hint) = NO_PRICE;
+    let message = if limited {
+        message
+    } else {
+        "the agent has no price, and `flujo.toml` says `strict = true` under `[cost]`"
+    };
     Problem {
         rule: Rule::AgentSettings,
         source: Arc::clone(source),
@@ -268,14 +281,14 @@ pub(crate) struct NamedAgent {
     config: Option<Arc<AgentConfig>>,
 }
 
-fn read_agents(document: &Node, reporter: &mut Reporter) -> Vec<NamedAgent> {
+fn read_agents(document: &Node, reporter: &mut Reporter, prices: &Prices) -> Vec<NamedAgent> {
     let entries = document.get("agents").and_then(Node::as_map).unwrap_or_default();
     let mut found = Vec::with_capacity(entries.len());
     for entry in entries {
         found.push(NamedAgent {
             name: Arc::from(entry.key.as_str()),
             position: entry.value.position,
-            config: agents::read(&entry.value, reporter),
+            config: agents::read(&entry.value, reporter, prices),
         });
     }
     found

@@ -9,6 +9,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches};
+use flujo_agents::Prices;
 use flujo_blueprint::{Allowed, Rule};
 
 use crate::outcome::Failure;
@@ -251,7 +252,11 @@ pub(crate) struct Resolved {
 
 /// All settings as they hold here.
 #[derive(Debug)]
-pub(crate) struct Settings(pub(crate) Vec<Resolved>);
+pub(crate) struct Settings {
+    pub(crate) resolved: Vec<Resolved>,
+    /// What models cost, by the nearest `flujo.toml`.
+    pub(crate) prices: Prices,
+}
 
 impl Settings {
     /// Resolves every setting; `matches` holds what was given as options, if any could be.
@@ -275,7 +280,9 @@ impl Settings {
             }
             Ok(resolved)
         });
-        resolved.collect::<Result<_, _>>().map(Self)
+        let resolved = resolved.collect::<Result<_, _>>()?;
+        let prices = file.map(|file| file.prices).unwrap_or_default();
+        Ok(Self { resolved, prices })
     }
 
     /// The value of a setting, when it has one.
@@ -288,7 +295,10 @@ impl Settings {
     }
 
     fn values(&self, name: &str) -> &[String] {
-        let found = self.0.iter().find(|resolved| resolved.setting.name == name);
+        let found = self
+            .resolved
+            .iter()
+            .find(|resolved| resolved.setting.name == name);
         found.map_or(&[], |resolved| &resolved.values)
     }
 

@@ -2,7 +2,9 @@
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::sync::Arc;
 
+use flujo_agents::Prices;
 use flujo_cli::Program;
 use pyo3::prelude::*;
 
@@ -13,8 +15,13 @@ use crate::functions::PythonFunctions;
 #[pyfunction]
 fn run_command_line(py: Python<'_>, arguments: Vec<OsString>, itself: Vec<OsString>) -> u8 {
     py.detach(|| {
+        // What is wrong with the file is told by the command that reads it.
+        let folder = std::env::current_dir().unwrap_or_default();
+        let functions = PythonFunctions {
+            prices: Arc::new(Prices::nearest(&folder).unwrap_or_default()),
+        };
         let program = Program {
-            functions: Some(&PythonFunctions),
+            functions: Some(&functions),
             itself,
         };
         let exit = flujo_cli::run_in(&program, arguments);

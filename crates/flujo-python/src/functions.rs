@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use flujo_agents::Prices;
 use flujo_blueprint::{Function, Functions};
 use flujo_core::agent::{AgentError, AgentOutput, AgentRequest, BoxFuture, Retry};
 use flujo_core::machine::RetryAdvice;
@@ -15,9 +16,13 @@ use tokio::sync::oneshot;
 
 use crate::agents::{to_object, to_value};
 use crate::host::{self, Answer};
+use crate::prices::Tariff;
 
 /// The functions of this interpreter.
-pub(crate) struct PythonFunctions;
+pub(crate) struct PythonFunctions {
+    /// What models cost whose calls don't say it.
+    pub(crate) prices: Arc<Prices>,
+}
 
 impl Functions for PythonFunctions {
     fn import(&self, path: &str) -> Result<Arc<dyn Function>, String> {
@@ -26,7 +31,10 @@ impl Functions for PythonFunctions {
                 .import("flujo.application._functions")
                 .and_then(|module| module.call_method1("imported", (path,)));
             match imported {
-                Ok(function) => Ok(Arc::new(Imported(function.unbind())) as Arc<dyn Function>),
+                Ok(function) => Ok(Arc::new(Imported {
+                    function: function.unbind(),
+                    prices: Arc::clone(&self.prices),
+                }) as Arc<dyn Function>),
                 Err(error) => Err(in_words(py, error)),
             }
         })
@@ -34,7 +42,10 @@ impl Functions for PythonFunctions {
 }
 
 /// A `flujo.application._functions.Function`.
-struct Imported(Py<PyAny>);
+struct Imported {
+    function: Py<PyAny>,
+    prices: Arc<Prices>,
+}
 
 type Reply = Result<AgentOutput, AgentError>;
 
@@ -43,16 +54,16 @@ impl Function for Imported {
         Box::pin(async move {
             let (sender, receiver) = oneshot::channel();
             let begun = Python::attach(|py| {
-                let done = Done(Mutex::new(Some(sender)));
+                let done = Done(Mutex::new(Some((sender, Arc::clone(&self.prices)))));
                 let begin = || -> PyResult<Py<PyAny>> {
                     let input = to_object(py, &request.input)?;
                     let context = to_object(py, &request.context)?;
-                    let function = self.0.bind(py);
+                    let function = self.function.bind(py);
                     let future = function
                         .call_method1(intern!(py, "start"), (input, context, Bound::new(py, done)?))?;
                     Ok(future.unbind())
                 };
-                begin().map_err(|error| failure(py, error))
+                begin().map_err(|error| failure(py, error, &self.prices))
             });
             let under_way = UnderWay(begun?);
             let reply = receiver.await;
@@ -69,7 +80,10 @@ impl Function for Imported {
         Python::attach(|py| {
             let call = || -> PyResult<Value> {
                 let arguments = (to_object(py, input)?, to_object(py, context)?);
-                let result = self.0.bind(py).call_method1(intern!(py, "decide"), arguments)?;
+                let result = self
+                    .function
+                    .bind(py)
+                    .call_method1(intern!(py, "decide"), arguments)?;
                 to_value(&result, "the result")
             };
             call().map_err(|error| in_words(py, error))
@@ -89,24 +103,25 @@ impl Drop for UnderWay {
 
 /// Called by the future of a call when it is done.
 #[pyclass(module = "flujo._native", frozen)]
-struct Done(Mutex<Option<oneshot::Sender<Reply>>>);
+struct Done(Mutex<Option<(oneshot::Sender<Reply>, Arc<Prices>)>>);
 
 #[pymethods]
 impl Done {
     fn __call__(&self, future: &Bound<'_, PyAny>) {
         let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let py = future.py();
-        if let Some(sender) = sender {
-            let reply = future.call_method0(intern!(py, "result")).and_then(output);
+        if let Some((sender, prices)) = sender {
+            let result = future.call_method0(intern!(py, "result"));
+            let reply = result.and_then(|result| output(result, &prices));
             // Who has given the call up hears no more of it.
-            let _ = sender.send(reply.map_err(|error| failure(py, error)));
+            let _ = sender.send(reply.map_err(|error| failure(py, error, &prices)));
         }
     }
 }
 
-fn output(result: Bound<'_, PyAny>) -> PyResult<AgentOutput> {
+fn output(result: Bound<'_, PyAny>, prices: &Prices) -> PyResult<AgentOutput> {
     let py = result.py();
-    let Answer::Value { value, usage } = host::agent_answer(result)? else {
+    let Answer::Value { value, usage } = host::agent_answer(result, Tariff { prices, agent: None })? else {
         return Err(PyTypeError::new_err("the function gave no output"));
     };
     let value = to_value(value.bind(py), "the result")?;
@@ -118,8 +133,8 @@ fn output(result: Bound<'_, PyAny>) -> PyResult<AgentOutput> {
     })
 }
 
-fn failure(py: Python<'_>, error: PyErr) -> AgentError {
-    let usage = host::usage_of_error(error.value(py));
+fn failure(py: Python<'_>, error: PyErr, prices: &Prices) -> AgentError {
+    let usage = host::usage_of_error(error.value(py), Tariff { prices, agent: None });
     let failure = host::failure_of(py, error);
     AgentError {
         message: format!("{}: {}", failure.error_type, failure.message),
@@ -134,5 +149,5 @@ fn failure(py: Python<'_>, error: PyErr) -> AgentError {
 }
 
 fn in_words(py: Python<'_>, error: PyErr) -> String {
-    failure(py, error).message
+    failure(py, error, &Prices::default()).message
 }

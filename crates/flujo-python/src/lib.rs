@@ -14,6 +14,7 @@ mod functions;
 mod host;
 mod meter;
 mod monitor;
+mod prices;
 mod rates;
 mod statistics;
 mod telemetry;
@@ -40,6 +41,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     meter::register(module)?;
     monitor::register(module)?;
     telemetry::register(module)?;
+    prices::register(module)?;
     rates::register(module)?;
     templates::register(module)?;
     // The module is private: what is public is said in the package.

@@ -56,7 +56,9 @@ class Chat(ShippedAgent[Any]):
         strict_schema: Whether the service is to enforce the schema, too, which only a part of JSON schema allows.
         tools: Agents that the model may call.
         max_tool_rounds: The most rounds of tool calls before the model has to have answered; 8 by default.
-        price: What the tokens cost. Without it the cost is unknown.
+        provider: Whose prices hold for the model in `flujo.toml`; needed where several providers have a model of this
+            name.
+        price: What the tokens cost, in place of what the nearest `flujo.toml` says. Without either the cost is unknown.
         extra: More fields for the body of the request, such as `seed`.
         timeout_s: The time limit of one request in seconds, answer included; 600 by default.
         max_response_bytes: The most bytes of one answer; 16 MiB by default.
@@ -65,6 +67,7 @@ class Chat(ShippedAgent[Any]):
 
     Raises:
         ConfigurationError: a setting can't be used.
+        SettingsError: `flujo.toml` holds a price that can't be used.
     """
 
     type_name = "chat"
@@ -85,6 +88,7 @@ class Chat(ShippedAgent[Any]):
         strict_schema: bool | None = None,
         tools: Sequence[Tool] | None = None,
         max_tool_rounds: int | None = None,
+        provider: str | None = None,
         price: Price | None = None,
         extra: Mapping[str, Any] | None = None,
         timeout_s: float | None = None,
@@ -104,6 +108,7 @@ class Chat(ShippedAgent[Any]):
                 "strict_schema": strict_schema,
                 "tools": tuple(tools) if tools is not None else None,
                 "max_tool_rounds": max_tool_rounds,
+                "provider": provider,
                 "price": price,
                 "extra": extra,
                 "timeout_s": timeout_s,

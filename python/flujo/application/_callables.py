@@ -16,11 +16,11 @@ def describe_agent(agent: object) -> Callable:
     facts = analyse_agent(agent)
     if facts is None:
         raise TypeError(f"{type(agent).__name__} is no agent: it has no run and can't be called")
-    return describe_facts(facts, {}, None)
+    return describe_facts(facts, {}, None, agent)
 
 
 def describe_facts(
-    facts: CallableFacts, settings: dict[str, Any], retry_on: tuple[Any, ...] | None
+    facts: CallableFacts, settings: dict[str, Any], retry_on: tuple[Any, ...] | None, agent: object = None
 ) -> Callable:
     target = facts.call
     if facts.unfilled:
@@ -44,6 +44,7 @@ def describe_facts(
         resources_keyword=resources,
         constants=settings or None,
         retry_on=retry_on,
+        agent=agent,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any, NamedTuple
 
-from flujo._native import Callable, CompiledPlan, PlanBuilder
+from flujo._native import Callable, CompiledPlan, PlanBuilder, has_price
 from flujo.application._callables import called, called_by_keyword, describe_facts, method_of, name_of
 from flujo.application._stream import StreamingAgent
 from flujo.application._templates import input_template
@@ -162,12 +162,12 @@ def _leaf(builder: PlanBuilder, step: Any, around: Around, fallback: int | None 
         life["expected_cost_usd"] = config.expected_cost_usd
     if config.expected_tokens is not None:
         life["expected_tokens"] = config.expected_tokens
-    if getattr(step.agent, "pricing", None) == "unknown":
+    if getattr(step.agent, "pricing", None) == "unknown" and not has_price(step.agent):
         life["unpriced"] = True
     if limits := _rate_limits(step):
         life["rate_limits"] = limits
     retry_on = tuple(config.retry_on) if config.retry_on else None
-    agent = describe_facts(facts, settings, retry_on)
+    agent = describe_facts(facts, settings, retry_on, step.agent)
     return builder.step(step.name, agent, max_retries=config.max_retries, **life)
 
 

@@ -82,6 +82,7 @@ class Flujo(Generic[InputT, OutputT]):
     Raises:
         TypeError: an argument has a wrong type.
         ConfigurationError: a field of the context has a merge rule that doesn't fit it.
+        SettingsError: the nearest `flujo.toml` holds a price that can't be used.
         ValueError: a number is out of its range, or `sync_workers` and `executor` are both given.
     """
 

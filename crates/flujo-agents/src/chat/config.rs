@@ -11,11 +11,12 @@ use serde::Deserialize;
 
 use super::price::Rates;
 use super::schema::Schema;
-use super::tool::{AgentTool, Tool};
+use super::tool::{AgentTool, Tool, offered};
 use super::wire::RequestBody;
-use super::{AGENT, Chat, OfferedTool, Price};
+use super::{AGENT, Chat, Price};
 use crate::config::{self, AgentConfig, ConfigError};
 use crate::net::{self, Connection};
+use crate::prices::Prices;
 use crate::secret::Secret;
 
 /// Settings of a [`Chat`] agent.
@@ -66,7 +67,11 @@ pub struct ChatConfig {
     /// The most rounds of tool calls before the model has to have answered.
     #[serde(default = "max_tool_rounds")]
     pub max_tool_rounds: u32,
-    /// What the tokens cost. Without it the cost is unknown and reported as zero.
+    /// Whose prices hold for the model in `flujo.toml`, such as `openai`; needed where several providers have a model
+    /// of this name.
+    #[serde(default)]
+    pub provider: Option<String>,
+    /// What the tokens cost, in place of what `flujo.toml` says. Without either the cost is unknown and reported as zero.
     #[serde(default)]
     pub price: Option<Price>,
     /// More fields for the body of the request, such as `seed` or `reasoning_effort`.
@@ -128,10 +133,26 @@ impl ChatConfig {
             strict_schema: false,
             tools: Vec::new(),
             max_tool_rounds: max_tool_rounds(),
+            provider: None,
             price: None,
             extra: Value::Null,
             timeout_s: timeout_s(),
             max_response_bytes: max_response_bytes(),
+        }
+    }
+
+    /// Takes what the model and its tools cost from `prices`, where they have no price of their own.
+    pub fn price_by(&mut self, prices: &Prices) {
+        if self.price.is_none() {
+            self.price = match &self.model_env {
+                Some(variable) => std::env::var(variable)
+                    .ok()
+                    .and_then(|model| prices.of(self.provider.as_deref(), &model)),
+                None => prices.of(self.provider.as_deref(), &self.model),
+            };
+        }
+        for tool in &mut self.tools {
+            tool.run.price_by(prices);
         }
     }
 
@@ -153,6 +174,7 @@ impl ChatConfig {
             config: self.clone(),
             api_key: None,
             tools: Vec::new(),
+            prices: None,
         }
         .build()
     }
@@ -164,6 +186,7 @@ pub struct ChatBuilder {
     config: ChatConfig,
     api_key: Option<Secret>,
     tools: Vec<Arc<dyn Tool>>,
+    prices: Option<Prices>,
 }
 
 impl fmt::Debug for ChatBuilder {
@@ -180,6 +203,7 @@ impl ChatBuilder {
             config: ChatConfig::new(base_url, model),
             api_key: None,
             tools: Vec::new(),
+            prices: None,
         }
     }
 
@@ -243,6 +267,18 @@ impl ChatBuilder {
         self
     }
 
+    /// Whose prices hold for the model.
+    pub fn provider(mut self, provider: impl Into<String>) -> Self {
+        self.config.provider = Some(provider.into());
+        self
+    }
+
+    /// What the tokens cost by this table, where the model has no price of its own.
+    pub fn prices(mut self, prices: &Prices) -> Self {
+        self.prices = Some(prices.clone());
+        self
+    }
+
     /// What the tokens cost.
     pub fn price(mut self, price: Price) -> Self {
         self.config.price = Some(price);
@@ -273,10 +309,14 @@ impl ChatBuilder {
     /// [`ConfigError`] naming the setting that can't be used.
     pub fn build(self) -> Result<Chat, ConfigError> {
         let Self {
-            config,
+            mut config,
             api_key,
             mut tools,
+            prices,
         } = self;
+        if let Some(prices) = prices {
+            config.price_by(&prices);
+        }
         let refused = |field: &str, reason: String| ConfigError::new(AGENT, field, reason);
         let model = match &config.model_env {
             Some(variable) => config::from_env(AGENT, "model_env", variable, "model's name")?,
@@ -445,43 +485,4 @@ fn response_format(schema: &Schema, strict: bool) -> Value {
             ]),
         ),
     ])
-}
-
-fn offered(tools: Vec<Arc<dyn Tool>>) -> Result<Vec<OfferedTool>, ConfigError> {
-    let mut offered: Vec<OfferedTool> = Vec::with_capacity(tools.len());
-    for tool in tools {
-        let name = tool.name();
-        let field = format!("tools.{name}");
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-        if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
-            let reason = "a tool's name has 1 to 64 letters, digits, `_` or `-`";
-            return Err(ConfigError::new(AGENT, field, reason));
-        }
-        if offered.iter().any(|known| known.tool.name() == name) {
-            return Err(ConfigError::new(
-                AGENT,
-                field,
-                "there are two tools of this name; rename one",
-            ));
-        }
-        let parameters = Schema::compile(tool.parameters())
-            .map_err(|reason| ConfigError::new(AGENT, format!("{field}.parameters"), reason))?;
-        let declaration = Value::map([
-            ("type", Value::from("function")),
-            (
-                "function",
-                Value::map([
-                    ("name", Value::from(name)),
-                    ("description", Value::from(tool.description())),
-                    ("parameters", tool.parameters().clone()),
-                ]),
-            ),
-        ]);
-        offered.push(OfferedTool {
-            tool,
-            parameters,
-            declaration,
-        });
-    }
-    Ok(offered)
 }

@@ -13,6 +13,16 @@ pub struct Price {
     pub completion_per_million: f64,
 }
 
+impl Price {
+    /// The cost of so many tokens, rounded once to the nearest nano-dollar.
+    ///
+    /// # Errors
+    /// [`CostError`] when the price is negative, infinite or not a number.
+    pub fn cost(self, prompt_tokens: u64, completion_tokens: u64) -> Result<Cost, CostError> {
+        Ok(Rates::new(self)?.cost(prompt_tokens, completion_tokens))
+    }
+}
+
 /// A checked price, in exact amounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rates {

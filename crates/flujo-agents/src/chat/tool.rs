@@ -6,6 +6,10 @@ use std::sync::Arc;
 use flujo_core::agent::{Agent, AgentError, AgentOutput, AgentRequest, BoxFuture, Pricing};
 use flujo_core::value::Value;
 
+use super::schema::Schema;
+use super::{AGENT, OfferedTool};
+use crate::config::ConfigError;
+
 /// Something that a model may call while it works on its answer.
 pub trait Tool: Send + Sync + 'static {
     /// The name that the model calls it by: letters, digits, `_` and `-`, at most 64.
@@ -129,4 +133,44 @@ impl Tool for AgentTool {
     fn pricing(&self) -> Pricing {
         self.agent.pricing()
     }
+}
+
+/// Tools as the model is told of them.
+pub(super) fn offered(tools: Vec<Arc<dyn Tool>>) -> Result<Vec<OfferedTool>, ConfigError> {
+    let mut offered: Vec<OfferedTool> = Vec::with_capacity(tools.len());
+    for tool in tools {
+        let name = tool.name();
+        let field = format!("tools.{name}");
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
+            let reason = "a tool's name has 1 to 64 letters, digits, `_` or `-`";
+            return Err(ConfigError::new(AGENT, field, reason));
+        }
+        if offered.iter().any(|known| known.tool.name() == name) {
+            return Err(ConfigError::new(
+                AGENT,
+                field,
+                "there are two tools of this name; rename one",
+            ));
+        }
+        let parameters = Schema::compile(tool.parameters())
+            .map_err(|reason| ConfigError::new(AGENT, format!("{field}.parameters"), reason))?;
+        let declaration = Value::map([
+            ("type", Value::from("function")),
+            (
+                "function",
+                Value::map([
+                    ("name", Value::from(name)),
+                    ("description", Value::from(tool.description())),
+                    ("parameters", tool.parameters().clone()),
+                ]),
+            ),
+        ]);
+        offered.push(OfferedTool {
+            tool,
+            parameters,
+            declaration,
+        });
+    }
+    Ok(offered)
 }

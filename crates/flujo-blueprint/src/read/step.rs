@@ -13,7 +13,7 @@ use super::index::{StepIndex, items, name_of};
 use super::optimization::optimization;
 use super::policy::{count, policy, seconds, word};
 use super::validator::validators;
-use super::{Imports, NO_PRICE, NamedAgent, read_limits};
+use super::{Imports, NO_PRICE, NamedAgent, Reading, read_limits};
 use crate::model::{
     AgentSource, AgentStep, Body, Branch, Condition, ConditionalStep, DefaultBranch, ItemFailure, Life,
     MapStep, MergeStrategy, OwnContext, ParallelStep, PipelineStep, Reduce, Step, StepKind,
@@ -36,8 +36,7 @@ pub(super) struct StepReader<'d> {
     agents: &'d [NamedAgent],
     imports: &'d Imports,
     used: Vec<(Arc<AgentConfig>, Position)>,
-    /// Whether functions of Python can be imported later.
-    python: bool,
+    reading: &'d Reading,
     functions: Vec<(Arc<str>, Position)>,
     /// The steps whose fallback is being read, outermost first.
     falling_back: Vec<String>,
@@ -49,14 +48,14 @@ impl<'d> StepReader<'d> {
         index: &'d StepIndex<'d>,
         agents: &'d [NamedAgent],
         imports: &'d Imports,
-        python: bool,
+        reading: &'d Reading,
     ) -> Self {
         Self {
             index,
             agents,
             imports,
             used: Vec::new(),
-            python,
+            reading,
             functions: Vec::new(),
             falling_back: Vec::new(),
             cycles: BTreeSet::new(),

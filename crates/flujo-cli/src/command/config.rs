@@ -8,7 +8,7 @@ use crate::terminal;
 pub(crate) fn config(arguments: &ConfigArguments) -> Result<Exit, Failure> {
     let ConfigCommand::Show { origin } = arguments.command;
     let settings = Settings::resolve(None, &super::folder())?;
-    for resolved in &settings.0 {
+    for resolved in &settings.resolved {
         let value = shown(resolved);
         if origin {
             terminal::data_line(&format!(

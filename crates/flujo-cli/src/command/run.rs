@@ -31,7 +31,7 @@ pub(crate) fn run(
     debug: bool,
 ) -> Result<Exit, Failure> {
     let settings = Settings::resolve(Some(matches), &folder())?;
-    let blueprint = Blueprint::load_for(&arguments.file, functions.is_some())?;
+    let blueprint = Blueprint::load_for(&arguments.file, functions.is_some(), settings.prices.clone())?;
     blueprint.check_allowed(&settings.allowed())?;
     let context = input::context(&arguments.fields)?;
     let input = input::read(arguments.input.as_deref())?;

@@ -3,12 +3,15 @@
 use flujo_blueprint::{Blueprint, Problem};
 use serde_json::json;
 
+use super::folder;
 use crate::arguments::ValidateArguments;
 use crate::outcome::{Exit, Failure};
+use crate::settings::Settings;
 use crate::terminal;
 
 pub(crate) fn validate(arguments: &ValidateArguments, python: bool) -> Result<Exit, Failure> {
-    let checked = Blueprint::load_for(&arguments.file, python);
+    let prices = Settings::resolve(None, &folder())?.prices;
+    let checked = Blueprint::load_for(&arguments.file, python, prices);
     if !arguments.json {
         let blueprint = checked?;
         terminal::note(&format!("{}: no problems", arguments.file.display()));

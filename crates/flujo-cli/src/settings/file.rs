@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use flujo_agents::{PriceFault, Prices, PricesError};
 use flujo_blueprint::{Position, Problem, Problems, Rule, Source};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -11,22 +12,20 @@ use toml::de::{DeTable, DeValue};
 use super::{Kind, SETTINGS};
 use crate::outcome::Failure;
 
-const NAME: &str = "flujo.toml";
+/// The table of what models cost.
+const PRICES: &str = "cost";
 
 /// A settings file that has been read: values and their lines by setting.
 #[derive(Debug)]
 pub(crate) struct SettingsFile {
     pub(super) path: PathBuf,
     pub(super) values: BTreeMap<&'static str, (Vec<String>, usize)>,
+    pub(super) prices: Prices,
 }
 
 /// The nearest file, `None` when there is none.
 pub(super) fn nearest(folder: &Path) -> Result<Option<SettingsFile>, Failure> {
-    let Some(path) = folder
-        .ancestors()
-        .map(|folder| folder.join(NAME))
-        .find(|path| path.is_file())
-    else {
+    let Some(path) = Prices::nearest_file(folder) else {
         return Ok(None);
     };
     let text = std::fs::read_to_string(&path).map_err(|error| {
@@ -58,11 +57,14 @@ fn read(path: PathBuf, text: String) -> Result<SettingsFile, Failure> {
     let mut problems = Vec::new();
     for (key, value) in &table {
         let name: &str = key.get_ref().as_ref();
+        if name == PRICES {
+            continue;
+        }
         let Some(setting) = SETTINGS.iter().find(|setting| setting.name == name) else {
             let hint = match nearest_setting(name) {
                 Some(known) => format!("did you mean `{known}`?"),
                 None => format!(
-                    "settings: {}",
+                    "settings: {}, {PRICES}",
                     SETTINGS
                         .iter()
                         .map(|known| known.name)
@@ -96,11 +98,29 @@ fn read(path: PathBuf, text: String) -> Result<SettingsFile, Failure> {
             )),
         }
     }
-    if problems.is_empty() {
-        Ok(SettingsFile { path, values })
-    } else {
-        Err(Problems(problems).into())
+    match Prices::parse(&path, source.text()) {
+        Ok(prices) if problems.is_empty() => return Ok(SettingsFile { path, values, prices }),
+        Ok(_) => {}
+        Err(error) => problems.extend(price_problems(&source, error)),
     }
+    Err(Problems(problems).into())
+}
+
+fn price_problems(source: &Arc<Source>, error: PricesError) -> Vec<Problem> {
+    let PricesError::Faults { faults, .. } = error else {
+        return vec![refuse(source, 0, error.to_string(), "")];
+    };
+    let problem = |fault: PriceFault| Problem {
+        rule: Rule::BadSetting,
+        source: Arc::clone(source),
+        position: Position {
+            line: fault.line,
+            column: fault.column,
+        },
+        message: fault.message,
+        hint: Some(fault.hint),
+    };
+    faults.into_iter().map(problem).collect()
 }
 
 fn scalar(value: &DeValue<'_>) -> Option<String> {

@@ -109,6 +109,45 @@ fn a_limit_that_is_passed_ends_the_run_with_code_4() {
 }
 
 #[test]
+fn p32_a_model_costs_what_the_nearest_settings_file_says_and_one_without_a_price_is_refused() {
+    let address = server(|stream| reply(stream, ANSWER));
+    let context = TestContext::new();
+    let prices = |model: &str| {
+        format!("[cost.providers.own.{model}]\nprompt_tokens_per_1k = 0.1\ncompletion_tokens_per_1k = 0.2\n")
+    };
+    let limited = blueprint(address, "").replace("total_tokens_limit: 100", "total_cost_usd_limit: 1");
+    context
+        .file("ask.yaml", limited)
+        .file("flujo.toml", prices("tiny"));
+    let said = context.run("run ask.yaml --input why --progress none");
+    assert!(
+        said.code == Some(0) && said.stderr.contains("$0.011"),
+        "{:?} {}",
+        said.code,
+        said.stderr
+    );
+    context.file("flujo.toml", prices("other"));
+    let said = context.run("run ask.yaml --input why --progress none");
+    assert!(
+        said.code == Some(2) && said.stderr.contains("add `[cost.providers.<provider>.<model>]`"),
+        "{}",
+        said.stderr
+    );
+    context.file("ask.yaml", blueprint(address, ""));
+    assert_eq!(context.run("run ask.yaml --input why -q").code, Some(0));
+    context.file(
+        "flujo.toml",
+        format!("[cost]\nstrict = true\n{}", prices("other")),
+    );
+    let said = context.run("run ask.yaml --input why -q");
+    assert!(
+        said.code == Some(2) && said.stderr.contains("strict = true"),
+        "{}",
+        said.stderr
+    );
+}
+
+#[test]
 fn a_limit_of_one_step_ends_the_run_and_a_limit_of_cost_needs_a_price() {
     let address = server(|stream| reply(stream, ANSWER));
     let context = TestContext::new();

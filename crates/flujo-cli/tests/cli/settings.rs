@@ -73,6 +73,23 @@ fn settings_that_cannot_be_used_are_refused_with_their_place() {
 }
 
 #[test]
+fn p32_prices_that_cannot_be_used_are_refused_with_their_place() {
+    let context = TestContext::new();
+    context.file(
+        "flujo.toml",
+        "max_tokens = 9\n[cost.providers.openai.gpt-4o]\nprompt_tokens_per_1k = -0.5\n\
+         [cost.providers.openai.'gpt-4.1']\nprompt_tokens_per_1k = nan\ncompletion_tokens_per_1k = '1'\n",
+    );
+    assert_said!(context.run("config show"));
+    context.file(
+        "ask.yaml",
+        "steps: [{name: a, agent: {type: template, template: x}}]",
+    );
+    assert_eq!(context.run("validate ask.yaml").code, Some(2));
+    assert_eq!(context.run("run ask.yaml").code, Some(2));
+}
+
+#[test]
 fn help_names_every_option_and_variable() {
     assert_said!(TestContext::new().run("run --help"));
 }

@@ -239,8 +239,8 @@ impl fmt::Display for LimitBreach {
             LimitKind::Price => {
                 write!(
                     f,
-                    "step `{}` uses a model without a price, but cost is limited to {}: give the model a price, or limit \
-                     tokens or requests in place of cost",
+                    "step `{}` uses a model without a price, but cost is limited to {}: give the model a price \
+                     (in flujo.toml, for instance), or limit tokens or requests in place of cost",
                     self.step,
                     self.limits.cost.unwrap_or_default()
                 )

@@ -12,7 +12,7 @@ use pyo3::types::PyDict;
 
 use super::call::{NativeCall, Work, chunk_channel};
 use super::{classes, outcome, plain, reactor};
-use crate::{host, templates};
+use crate::{host, prices, templates};
 
 /// An agent that ships with Flujo.
 #[pyclass(module = "flujo._native", frozen)]
@@ -35,7 +35,8 @@ impl NativeAgent {
     /// Builds the agent called `type` in blueprints. Nothing is sent, run or opened.
     ///
     /// # Errors
-    /// `ConfigurationError` naming the setting that can't be used; `TypeError` for one that isn't plain data.
+    /// `ConfigurationError` naming the setting that can't be used, or the price in `flujo.toml`; `TypeError` for one that
+    /// isn't plain data.
     #[new]
     fn new(py: Python<'_>, r#type: &str, settings: &Bound<'_, PyDict>) -> PyResult<Self> {
         let settings = plain::to_value(settings.as_any(), "settings")?;
@@ -51,8 +52,11 @@ impl NativeAgent {
             }
             other => other.clone(),
         };
-        let config: AgentConfig = value::from_value(named)
+        let mut config: AgentConfig = value::from_value(named)
             .map_err(|error| refused(py, &format!("{} agent: {}", r#type, error.reason)))?;
+        if config.pricing() == Pricing::Unknown {
+            config.price_by(&prices::here(py)?);
+        }
         let agent = config.build().map_err(|error| refused(py, &error.to_string()))?;
         Ok(Self {
             takes_context,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use flujo_agents::Prices;
 use flujo_core::machine::Chosen;
 use flujo_core::usage::Usage;
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -13,6 +14,7 @@ use super::callable::{CallableSpec, Protocol};
 use super::context::ContextCell;
 use super::domain::Answer;
 use super::usage;
+use crate::prices::{Tariff, has_price_in};
 
 /// The answer that a result gives, and the context it brings along where it is one. `own`: the context that the callable
 /// was given.
@@ -20,10 +22,14 @@ pub(crate) fn of_result(
     spec: &CallableSpec,
     own: Option<&Arc<ContextCell>>,
     result: Bound<'_, PyAny>,
+    prices: &Prices,
 ) -> PyResult<(Answer, Option<Arc<ContextCell>>)> {
     let py = result.py();
     let answer = match spec.protocol {
-        Protocol::Agent => of_agent(result)?,
+        Protocol::Agent => {
+            let agent = spec.agent.as_ref().map(|agent| agent.bind(py));
+            of_agent(result, Tariff { prices, agent })?
+        }
         Protocol::Value | Protocol::Lanes | Protocol::Route => {
             if let Some(class) = &spec.returns {
                 refuse_undeclared(py, spec, class, &result)?;
@@ -33,7 +39,7 @@ pub(crate) fn of_result(
                 usage: Usage::ZERO,
             }
         }
-        Protocol::Plugin => of_plugin(&result)?,
+        Protocol::Plugin => of_plugin(&result, prices)?,
         Protocol::Validator => of_validator(&result, &spec.name)?,
         Protocol::Items => of_items(&result, &spec.name)?,
         Protocol::Decision => Answer::Decision(result.is_truthy()?),
@@ -60,7 +66,7 @@ pub(crate) fn of_result(
 }
 
 /// An agent's output. Objects that carry an output beside its usage are taken apart.
-pub(crate) fn of_agent(result: Bound<'_, PyAny>) -> PyResult<Answer> {
+pub(crate) fn of_agent<'py>(result: Bound<'py, PyAny>, tariff: Tariff<'_, 'py>) -> PyResult<Answer> {
     if is_plain(&result) {
         return Ok(Answer::Value {
             value: result.unbind(),
@@ -68,7 +74,7 @@ pub(crate) fn of_agent(result: Bound<'_, PyAny>) -> PyResult<Answer> {
         });
     }
     let py = result.py();
-    let usage = usage::of_output(&result)?;
+    let usage = usage::of_output(&result, tariff)?;
     let is_report = result.hasattr(intern!(py, "usage"))?;
     let output = result.getattr_opt(intern!(py, "output"))?;
     let value = match output {
@@ -120,11 +126,11 @@ fn given<'py>(
     Ok(outcome.getattr_opt(name)?.filter(|value| !value.is_none()))
 }
 
-fn of_plugin(outcome: &Bound<'_, PyAny>) -> PyResult<Answer> {
+fn of_plugin(outcome: &Bound<'_, PyAny>, prices: &Prices) -> PyResult<Answer> {
     let py = outcome.py();
     if let Some(agent) = given(outcome, intern!(py, "redirect_to"))? {
         let identity = agent.as_ptr() as u64;
-        let unpriced = usage::is_unpriced(&agent)?;
+        let unpriced = usage::is_unpriced(&agent)? && !has_price_in(prices, &agent);
         return Ok(Answer::Redirect {
             agent: agent.unbind(),
             identity,

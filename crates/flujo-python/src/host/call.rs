@@ -25,6 +25,7 @@ use super::context::ContextCell;
 use super::domain::{Call, Event, Machine};
 use super::shared::Shared;
 use super::{collected, construct, failure, hooks, names, planning, usage};
+use crate::prices::Tariff;
 use crate::vectorcall;
 
 /// A call that is under way: its coroutine, and what its result is to be read as.
@@ -112,7 +113,13 @@ pub(crate) fn failed(
             at,
         });
     }
-    let usage = usage::of_error(error.value(py));
+    let tariff = Tariff {
+        prices: &shared.engine.prices,
+        agent: spec
+            .and_then(|spec| spec.agent.as_ref())
+            .map(|agent| agent.bind(py)),
+    };
+    let usage = usage::of_error(error.value(py), tariff);
     let worth_retrying = match spec.and_then(|spec| spec.retry_on.as_ref()) {
         Some(classes) => error.value(py).is_instance(classes.bind(py))?,
         None => true,
@@ -141,7 +148,7 @@ pub(crate) fn returned(
     if spec.protocol == Protocol::Agent {
         shared.traced.hear(&result);
     }
-    match answer::of_result(spec, context.as_ref(), result) {
+    match answer::of_result(spec, context.as_ref(), result, &shared.engine.prices) {
         Ok((answer, made)) => {
             let at = shared.now(py);
             Ok(Event::Answered {

@@ -111,6 +111,8 @@ pub(crate) struct CallableSpec {
     pub(crate) returns: Option<Py<PyAny>>,
     /// Exceptions worth another attempt; None is all of them.
     pub(crate) retry_on: Option<Py<PyAny>>,
+    /// The agent whose method it is: it may name its model.
+    pub(crate) agent: Option<Py<PyAny>>,
     pub(crate) name: String,
 }
 
@@ -127,6 +129,7 @@ impl CallableSpec {
             keys: None,
             returns: None,
             retry_on: None,
+            agent: None,
             name: String::new(),
         }
     }
@@ -220,7 +223,7 @@ impl Callable {
     #[new]
     #[pyo3(signature = (target, protocol, *, name, worker=false, takes_input=true, context_by_position=false,
         arguments=None, context_keyword=None, resources_keyword=None, constants=None, keys=None, returns=None,
-        retry_on=None))]
+        retry_on=None, agent=None))]
     #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // named at the one place that calls it
     fn new(
         py: Python<'_>,
@@ -237,6 +240,7 @@ impl Callable {
         keys: Option<Py<PyDict>>,
         returns: Option<Py<PyAny>>,
         retry_on: Option<Py<PyAny>>,
+        agent: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let protocol = match protocol {
             "agent" => Protocol::Agent,
@@ -299,6 +303,7 @@ impl Callable {
                 keys,
                 returns,
                 retry_on,
+                agent,
                 name,
             }),
         })

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use flujo_agents::Prices;
 use flujo_core::analysis::Analyses;
 use flujo_core::config::{OptimizationConfig, Part, Twin, TwinInUse, Twins};
 use flujo_core::machine::{Outcome, Stop};
@@ -49,6 +50,8 @@ pub(crate) struct EngineInner {
     pub(super) grace: Duration,
     pub(super) hooks: Vec<Hook>,
     pub(super) limits: UsageLimits,
+    /// What models cost whose calls don't say it.
+    pub(super) prices: Prices,
     /// Limits on how often agents are called, that hold for every step.
     pub(super) rates: Vec<RateLimit>,
     pub(super) deadline: Option<Duration>,
@@ -131,6 +134,7 @@ impl Engine {
         telemetry=None, on_alert=None))]
     #[allow(clippy::too_many_arguments)] // named at the one place that calls it
     fn new(
+        py: Python<'_>,
         compile: Py<PyAny>,
         workers: Py<PyAny>,
         runs: Py<PyAny>,
@@ -170,6 +174,7 @@ impl Engine {
                     tokens: token_limit,
                     requests: request_limit,
                 },
+                prices: crate::prices::here(py)?,
                 rates: rate_limits.iter().map(|rate| rate.get().limit.clone()).collect(),
                 deadline: deadline_s.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
                 statistics: Statistics::default(),

@@ -8,9 +8,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyFloat, PyInt, PyString};
 
 use super::names;
+use crate::prices::Tariff;
 
-/// The usage that an output carries: its own `cost_usd` and `token_counts`, and what its `usage` tells beyond them.
-pub(crate) fn of_output(object: &Bound<'_, PyAny>) -> PyResult<Usage> {
+/// The usage that an output carries: its own `cost_usd` and `token_counts`, and what its `usage` tells beyond them. Tokens
+/// whose cost isn't told cost what `tariff` says.
+pub(crate) fn of_output<'py>(object: &Bound<'py, PyAny>, tariff: Tariff<'_, 'py>) -> PyResult<Usage> {
     let py = object.py();
     let mut told = Told::default();
     told.read(object)?;
@@ -20,12 +22,16 @@ pub(crate) fn of_output(object: &Bound<'_, PyAny>) -> PyResult<Usage> {
     {
         told.read_report(&report)?;
     }
-    Ok(told.usage())
+    let usage = told.usage(object, tariff);
+    match tariff.refusal(object) {
+        Some(refusal) if usage.unpriced => Err(refusal),
+        _ => Ok(usage),
+    }
 }
 
 /// The usage that an exception carries: that of the call which failed. What can't be counted counts as nothing, since the
 /// failure is what has to be told.
-pub(crate) fn of_error(error: &Bound<'_, PyAny>) -> Usage {
+pub(crate) fn of_error<'py>(error: &Bound<'py, PyAny>, tariff: Tariff<'_, 'py>) -> Usage {
     let mut told = Told::default();
     let own = told.read(error);
     let report = error.getattr_opt(intern!(error.py(), "usage"));
@@ -35,7 +41,7 @@ pub(crate) fn of_error(error: &Bound<'_, PyAny>) -> Usage {
         Err(error) => Err(error),
     };
     match own.and(report) {
-        Ok(()) => told.usage(),
+        Ok(()) => told.usage(error, tariff),
         Err(_) => Usage::ZERO,
     }
 }
@@ -55,6 +61,8 @@ pub(crate) fn is_unpriced(agent: &Bound<'_, PyAny>) -> PyResult<bool> {
 struct Told {
     cost: Option<Cost>,
     tokens: Option<u64>,
+    /// Those of the prompt and of the completion, where a report tells them apart.
+    parts: Option<(u64, u64)>,
     requests: u64,
 }
 
@@ -86,28 +94,33 @@ impl Told {
                 _ => Ok(None),
             }
         };
+        let either = |one: &str, other: &str| Ok::<_, PyErr>(read(one)?.or(read(other)?));
+        let sent = either("input_tokens", "request_tokens")?;
+        let received = either("output_tokens", "response_tokens")?;
+        if sent.is_some() || received.is_some() {
+            self.parts = Some((sent.unwrap_or(0), received.unwrap_or(0)));
+        }
         if self.tokens.is_none_or(|tokens| tokens == 0) {
-            self.tokens = if let Some(total) = read("total_tokens")? {
-                Some(total)
-            } else {
-                let either = |one: &str, other: &str| Ok::<_, PyErr>(read(one)?.or(read(other)?));
-                let sent = either("input_tokens", "request_tokens")?;
-                let received = either("output_tokens", "response_tokens")?;
-                Some(sent.unwrap_or(0).saturating_add(received.unwrap_or(0)))
-            };
+            let (sent, received) = self.parts.unwrap_or_default();
+            self.tokens = Some(read("total_tokens")?.unwrap_or(sent.saturating_add(received)));
         }
         self.requests = read("requests")?.unwrap_or(0);
         Ok(())
     }
 
-    fn usage(self) -> Usage {
+    fn usage<'py>(self, object: &Bound<'py, PyAny>, tariff: Tariff<'_, 'py>) -> Usage {
         let tokens = self.tokens.unwrap_or(0);
+        let by_tariff = || {
+            let (prompt, completion) = self.parts?;
+            tariff.cost(object, prompt, completion)
+        };
+        let cost = self.cost.or_else(by_tariff);
         Usage {
-            cost: self.cost.unwrap_or(Cost::ZERO),
+            cost: cost.unwrap_or(Cost::ZERO),
             tokens,
             requests: self.requests,
             // A call that used something and doesn't say what it cost; unknown isn't zero.
-            unpriced: self.cost.is_none() && (tokens > 0 || self.requests > 0),
+            unpriced: cost.is_none() && (tokens > 0 || self.requests > 0),
         }
     }
 }

@@ -48,7 +48,7 @@ impl StepReader<'_> {
                 None
             }
             (Some(agent), None) if agent.value.as_map().is_some() => {
-                let config = agents::read(&agent.value, reporter)?;
+                let config = agents::read(&agent.value, reporter, &self.reading.prices)?;
                 Some(Used::Agent(Arc::from(""), agent.value.position, config))
             }
             (Some(agent), None) => {
@@ -123,7 +123,7 @@ impl StepReader<'_> {
             );
             return None;
         }
-        if !self.python {
+        if !self.reading.python {
             needs_python(node, key, reporter);
             return None;
         }

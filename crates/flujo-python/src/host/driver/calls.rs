@@ -12,6 +12,7 @@ use super::super::domain::Event;
 use super::super::{answer, aside, cached, hooks, names, usage};
 use super::cancelling::cancels_of;
 use super::{Awaited, Driver, Resume, Turn};
+use crate::prices::Tariff;
 use crate::vectorcall::{self, Sent};
 
 impl Driver {
@@ -71,6 +72,20 @@ impl Driver {
         }
     }
 
+    /// What a call that was cut short says it had used.
+    fn usage_of(&self, py: Python<'_>, pending: &Pending, result: &PyResult<Bound<'_, PyAny>>) -> Usage {
+        let agent = match &pending.reader {
+            Reader::Callable(spec) => spec.agent.as_ref().map(|agent| agent.bind(py)),
+            _ => None,
+        };
+        let prices = &self.shared.engine.prices;
+        let tariff = Tariff { prices, agent };
+        match result {
+            Err(error) => usage::of_error(error.value(py), tariff),
+            Ok(value) => usage::of_output(value, tariff).unwrap_or_default(),
+        }
+    }
+
     /// What the end of a call's coroutine means; hooks go on with the next one.
     fn ended(
         &mut self,
@@ -92,13 +107,13 @@ impl Driver {
                 let left: i64 = self.task(py)?.call_method0(intern!(py, "uncancel"))?.extract()?;
                 if left <= limit_from.unwrap_or(0) && !self.called_off {
                     self.cancellation = None;
-                    let usage = usage_of(py, &result);
+                    let usage = self.usage_of(py, &pending, &result);
                     let at = self.shared.now(py);
                     return Ok(Begun::Ended(Event::TimedOut { call, usage, at }));
                 }
             }
             if expired || self.called_off || (still >= thrown_at && thrown_at > 0) {
-                let (usage, at) = (usage_of(py, &result), self.shared.now(py));
+                let (usage, at) = (self.usage_of(py, &pending, &result), self.shared.now(py));
                 // Once the run is being stopped, the end of its call tells nothing but what it used.
                 self.machine.handle(Event::Cancel { at });
                 return Ok(Begun::Ended(Event::TimedOut { call, usage, at }));
@@ -158,14 +173,6 @@ impl Driver {
                 hooks::advance(py, &self.shared, pending)
             }
         }
-    }
-}
-
-/// What a call that was cut short says it had used.
-fn usage_of(py: Python<'_>, result: &PyResult<Bound<'_, PyAny>>) -> Usage {
-    match result {
-        Err(error) => usage::of_error(error.value(py)),
-        Ok(value) => usage::of_output(value).unwrap_or_default(),
     }
 }
 
