@@ -1,4 +1,4 @@
-"""The benchmarks in Rust: runner, merging, caching, metering. Their rows are taken over as they are."""
+"""The benchmarks in Rust: runner, merging, caching. Their rows are taken over as they are."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ MERGE = "rust fork, one write, merge, 10,000 fields"
 MERGE_REACH = "<= 2000 ns and <= 2 x of 100 fields"
 MEMORY = "rust 10,000 runs in flight, memory"
 CACHE = "rust cache, misses, zipf 0.9"
-USAGE = "rust usage, an add, 4 threads"
 
 # By package and benchmark, the first row and its reach and unit: what is told where it can't be measured.
 BENCHES = (
@@ -26,7 +25,6 @@ BENCHES = (
     ("flujo-tokio", "concurrency", MEMORY, "<= 40 MB", "MB"),
     ("flujo-core", "merging", MERGE, MERGE_REACH, "ns"),
     ("flujo-core", "caching", CACHE, "<= 1 x", "misses"),
-    ("flujo-core", "metering", USAGE, "<= 0.2 x", "ns"),
 )
 
 

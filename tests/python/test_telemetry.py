@@ -233,6 +233,22 @@ async def test_a_paused_run_ends_its_spans_and_goes_on_in_the_same_trace(config:
     assert after.span.trace_id == before.span.trace_id
 
 
+async def test_a_run_that_goes_on_for_another_process_is_below_that_one_s_span() -> None:
+    telemetry = Telemetry()
+    runner = Flujo(Step.human_in_the_loop("ask", message_for_user="well?"), telemetry=telemetry)
+    caller, other = "00-" + "a" * 32 + "-" + "b" * 16 + "-01", "00-" + "c" * 32 + "-" + "d" * 16 + "-01"
+    paused = await runner.run_async(1, traceparent=caller)
+    assert {span.trace_id for span in taken(telemetry)} == {"a" * 32}
+    assert (await runner.resume_async(paused, 4, traceparent=other)).success
+    spans = taken(telemetry)
+    assert {span.trace_id for span in spans} == {"c" * 32}
+    (run,) = (span for span in spans if span.name.startswith("run "))
+    assert run.parent_id == "d" * 16
+    with pytest.raises(TypeError, match="traceparent must be the text"):
+        wrong: Any = 3
+        await runner.resume_async(paused, 4, traceparent=wrong)
+
+
 async def test_cancelled_and_abandoned_runs_end_their_spans(config: OptimizationConfig) -> None:
     telemetry = Telemetry()
     began = asyncio.Event()

@@ -3,6 +3,7 @@
 //! A part exists twice: an obvious implementation (*plain*) and a fast one (*optimised*). Results never depend on the
 //! choice. This file only describes and validates it; a runner reads it when a run starts.
 
+mod containment;
 #[cfg(test)]
 mod tests;
 mod twins;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+pub use containment::{Drills, RunTwins, contained};
 pub use twins::Twins;
 
 /// A part of the engine that exists as a plain and as an optimised implementation.

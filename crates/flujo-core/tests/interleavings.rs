@@ -35,6 +35,13 @@ mod optimized;
     unreachable_pub,
     reason = "the very source of the crate, of which this test uses a part"
 )]
+#[path = "../src/usage/plain.rs"]
+mod plain;
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the very source of the crate, of which this test uses a part"
+)]
 #[path = "../src/pool"]
 mod pooling {
     pub(crate) use flujo_core::pool::{MOST_KEPT, Pool, PoolCounts};
@@ -142,6 +149,34 @@ fn what_one_thread_gives_back_another_gets_and_the_limit_holds_at_every_moment()
         assert_eq!(meter.reserved(), Usage::ZERO);
         // Three that are used, three that are reserved and three more fit: nothing is ever refused.
         assert_eq!(calls, 4);
+    });
+}
+
+#[test]
+fn a_meter_that_gives_way_while_threads_count_loses_nothing_and_counts_nothing_twice() {
+    under_many_schedules(|| {
+        let meter = meter(40);
+        let adding: Vec<_> = (0..2)
+            .map(|_| {
+                let meter = Arc::clone(&meter);
+                thread::spawn(move || {
+                    let step: Arc<str> = Arc::from("s");
+                    (0..2).all(|_| {
+                        meter.reserve(&step, tokens(7)).is_ok()
+                            && meter.settle(&step, tokens(7), tokens(5)).is_ok()
+                    })
+                })
+            })
+            .collect();
+        let _ = meter.give_way();
+        assert!(adding.into_iter().all(|one| one.join().unwrap_or(false)));
+        let all = MeterReading {
+            used: tokens(20),
+            reserved: Usage::ZERO,
+        };
+        assert_eq!((meter.read(), meter.give_way().read()), (all, all));
+        assert_eq!(meter.statistics().refunded.tokens, 8);
+        assert!(meter.reserve(&Arc::from("s"), tokens(21)).is_err());
     });
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use flujo_core::config::Part;
+use flujo_core::config::{Part, Twins, contained};
 use flujo_core::machine::{Machine, Storage};
 use flujo_core::pool::{Pool, PoolCounts, Pools};
 use flujo_core::stats::PoolStats;
@@ -48,7 +48,8 @@ pub(crate) struct Lent(Option<Arc<Shared>>);
 impl Lent {
     /// Gives a machine that begins its buffers.
     pub(crate) fn to(machine: &mut Machine<Tokio>, shared: &Arc<Shared>) -> Self {
-        if let Some(storage) = pool(shared).take() {
+        let storage = shared.contain(Part::Pool, None, |twins| pool(shared, twins).take());
+        if let Some(storage) = storage {
             machine.furnish(storage);
         }
         Self(Some(Arc::clone(shared)))
@@ -57,7 +58,10 @@ impl Lent {
     /// Takes back those of one that has ended.
     pub(crate) fn back(mut self, machine: &mut Machine<Tokio>) {
         if let Some(shared) = self.0.take() {
-            pool(&shared).put(machine.retire());
+            let storage = machine.retire();
+            if let Err(reason) = contained(|| pool(&shared, shared.twins.now()).put(storage)) {
+                shared.gave_way(Part::Pool, &reason);
+            }
         }
     }
 }
@@ -65,11 +69,11 @@ impl Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         if let Some(shared) = &self.0 {
-            pool(shared).lost();
+            pool(shared, shared.twins.now()).lost();
         }
     }
 }
 
-fn pool(shared: &Shared) -> &dyn Pool<Storage<Tokio>> {
-    shared.runner.pools.machines.of(shared.twins.of(Part::Pool))
+fn pool(shared: &Shared, twins: Twins) -> &dyn Pool<Storage<Tokio>> {
+    shared.runner.pools.machines.of(twins.of(Part::Pool))
 }

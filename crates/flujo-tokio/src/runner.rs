@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use flujo_core::analysis::Analyses;
-use flujo_core::config::{OptimizationConfig, OptimizationConfigError, Part, Twin, Twins};
+use flujo_core::config::{Drills, OptimizationConfig, OptimizationConfigError, Part, Twin, Twins};
 use flujo_core::context::{Context, MergeRules};
 use flujo_core::machine::{Finish, Outcome, Status, Stop};
 use flujo_core::monitor::Watch;
@@ -75,6 +75,7 @@ pub(crate) struct Running {
     /// What the config says while optimisations are on.
     twins: Twins,
     optimized: AtomicBool,
+    drills: Drills,
     watch: Arc<Watch>,
     alarm: Alarm,
     memory: Memory,
@@ -232,6 +233,7 @@ impl RunnerBuilder {
             twins: Twins::decide(Twin::Optimized, &config),
             config,
             optimized: AtomicBool::new(self.optimized),
+            drills: Drills::default(),
             alarm: Alarm::new(Arc::clone(&watch), self.on_alert),
             watch,
             memory: Memory::at_start(),
@@ -354,6 +356,17 @@ impl Runner {
         self.0.watch.alerts().recovered(part);
     }
 
+    /// Makes the optimised form of a part fail in runs that start from now on, as a drill: to see that alerts arrive, and
+    /// that runs go on with the plain form. Those of another part are not concerned.
+    pub fn begin_drill(&self, part: Part) {
+        self.0.drills.begin(part);
+    }
+
+    /// Ends a drill for runs that start from now on.
+    pub fn end_drill(&self, part: Part) {
+        self.0.drills.end(part);
+    }
+
     /// Starts counting anew, and no threshold counts as crossed.
     pub fn reset_performance_statistics(&self) {
         self.0.statistics.reset();
@@ -377,7 +390,7 @@ impl Running {
     /// What a run uses that starts now.
     pub(crate) fn twins(&self) -> Twins {
         match self.switch() {
-            Twin::Optimized => self.twins,
+            Twin::Optimized => self.drills.of(self.twins),
             Twin::Plain => Twins::PLAIN,
         }
     }

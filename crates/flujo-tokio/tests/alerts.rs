@@ -25,6 +25,7 @@ fn sleeper(name: &str) -> Step {
 fn threshold(milliseconds: f64) -> OptimizationConfig {
     OptimizationConfig {
         execution_time_threshold: milliseconds / 1e3,
+        memory_usage_threshold: 1e9, // another test of this process lets memory grow
         ..OptimizationConfig::default()
     }
 }

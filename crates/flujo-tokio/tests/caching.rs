@@ -422,6 +422,41 @@ async fn what_a_step_writes_is_written_on_a_hit_and_a_step_that_writes_otherwise
 }
 
 #[tokio::test]
+async fn what_a_step_writes_as_it_was_already_is_written_where_it_was_not() {
+    type Write = fn(&mut Context);
+    let ways: [Write; 3] = [
+        |context| context.set("note", Value::Int(1)),
+        |context| {
+            context.set("note", Value::Int(9));
+            context.set("note", Value::Int(1));
+        },
+        |context| {
+            context.remove("other");
+            let _ = context.set_path("note", Value::Int(1));
+        },
+    ];
+    for write in ways {
+        let ran = Ran::default();
+        let counted = ran.clone();
+        let writes = Handler::scoped(move |_, scope| {
+            counted.once_more();
+            scope.update(write);
+            async move { Ok(Value::Null) }
+        });
+        let runner = build(Runner::builder(Step::new("writes", writes).cached(policy())));
+        for note in [1, 2, 1, 2] {
+            let done = runner.run(Value::Null, context(&[("note", note)])).await;
+            assert_eq!(done.finish.context.get("note"), Some(&Value::Int(1)));
+        }
+        assert_eq!(
+            ran.times(),
+            3,
+            "the note is 1 already: found; it is 2: made each time"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_construct_is_cached_as_a_whole_by_what_its_parts_read() {
     let ran = Ran::default();
     let read = |field: &'static str| {

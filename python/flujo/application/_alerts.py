@@ -11,6 +11,7 @@ import logging
 import os
 import queue
 import threading
+import traceback
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -102,7 +103,12 @@ def teller_for(callback: Any) -> AlertTeller | None:
 def raised(teller: AlertTeller | None, fields: tuple[Any, ...]) -> Alert:
     """Log an alert and tell the callback; gives it for whoever listens to the run."""
     alert = Alert(*fields)
-    _log.warning("%s", alert.message)
+    try:
+        _log.warning("%s", alert.message)
+    except Exception:
+        # A handler of the program's own has failed: that is told where logging tells it, and costs no run.
+        if logging.raiseExceptions:
+            traceback.print_exc()
     if teller is not None:
         teller.tell(alert)
     return alert

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from flujo._native import OptimizedTelemetry
@@ -125,6 +125,23 @@ def checked_telemetry(value: Any) -> OptimizedTelemetry | None:
     if isinstance(value, OptimizedTelemetry):
         return value
     raise TypeError(f"telemetry must be a flujo.Telemetry, not {type(value).__name__}")
+
+
+def hooks_and_telemetry(
+    hooks: Iterable[Callable[..., object]] | None, value: Any
+) -> tuple[list[Callable[..., object]], OptimizedTelemetry | None]:
+    """The hooks without those that stand for a telemetry, and the telemetry."""
+    own, stand_ins = list(hooks or ()), []
+    # Nobody has such a hook while its module isn't there.
+    if (module := sys.modules.get("flujo.telemetry.otel_hook")) is not None:
+        kind = module.OpenTelemetryHook
+        stand_ins = [hook for hook in own if isinstance(getattr(hook, "__self__", None), kind)]
+    if not stand_ins:
+        return own, checked_telemetry(value)
+    if value is not None or len(stand_ins) > 1:
+        raise TypeError("give a runner one OpenTelemetryHook or a telemetry, not several of them")
+    telemetry: OptimizedTelemetry = vars(getattr(stand_ins[0], "__self__", None))["telemetry"]
+    return [hook for hook in own if hook is not stand_ins[0]], telemetry
 
 
 def hooks_of_tracer(value: Any) -> list[Callable[..., object]]:

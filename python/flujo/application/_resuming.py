@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from flujo.application._checked import checked_traceparent
 from flujo.application._human import Answer, answer_schema
 from flujo.application._unanswered import NO_ANSWER
 from flujo.domain.results import Pause, PipelineResult
@@ -21,11 +22,13 @@ def going_on(
     of: PipelineResult[Any, Any] | str,
     human_input: Any,
     answers: Mapping[str, Any] | None,
+    traceparent: str | None = None,
 ) -> Run:
     """A paused run going on, once all answers are checked. See `Flujo.resume_async`."""
+    parent = checked_traceparent(traceparent)
     paused = find(runner, of)
     given, expired = _addressed(paused, of, human_input, answers)
-    return runner._engine.resume(paused, list(given.items()), expired)
+    return runner._engine.resume(paused, list(given.items()), expired, traceparent=parent)
 
 
 async def cancel(runner: Flujo[Any, Any], of: PipelineResult[Any, Any] | str) -> Any:

@@ -19,8 +19,8 @@ from flujo.application._checked import (
     checked_on_alert,
     checked_rates,
     checked_seconds,
-    checked_telemetry,
     checked_traceparent,
+    hooks_and_telemetry,
     hooks_of_tracer,
 )
 from flujo.application._unanswered import NO_ANSWER
@@ -117,7 +117,8 @@ class Flujo(Generic[InputT, OutputT]):
         self.resources = resources
         self.usage_limits = checked_limits(usage_limits)
         self.rate_limits = checked_rates(rate_limits)
-        self.hooks = [*(hooks or ()), *self.pipeline.hooks, *hooks_of_tracer(local_tracer)]
+        given, telemetry = hooks_and_telemetry(hooks, telemetry)
+        self.hooks = [*given, *self.pipeline.hooks, *hooks_of_tracer(local_tracer)]
         self.pipeline_name = pipeline_name or self.pipeline.name or "unnamed"
         self._runs = Runs()
         self._compiled: tuple[int, CompiledPlan] | None = None
@@ -148,7 +149,7 @@ class Flujo(Generic[InputT, OutputT]):
             config=checked_config(optimization_config),
             optimized=enable_optimizations,
             traces=enable_tracing,
-            telemetry=checked_telemetry(telemetry),
+            telemetry=telemetry,
             on_alert=checked_on_alert(on_alert),
         )
 
@@ -302,6 +303,7 @@ class Flujo(Generic[InputT, OutputT]):
         human_input: Any = NO_ANSWER,
         *,
         answers: Mapping[str, Any] | None = None,
+        traceparent: str | None = None,
     ) -> PipelineResult[Any, OutputT]:
         """Go on with a paused run, from where it stands still. What had finished is kept, nothing is run again.
 
@@ -312,6 +314,7 @@ class Flujo(Generic[InputT, OutputT]):
             human_input: The answer, when the run waits for exactly one.
             answers: Answers by the id of their pause: to all of them or to some. Without any, questions whose time is
                 up go on with their default.
+            traceparent: The span of another process that the spans of what follows are to be below.
 
         Raises:
             PauseNotFoundError: the run has no such pause.
@@ -322,7 +325,8 @@ class Flujo(Generic[InputT, OutputT]):
         """
         from flujo.application._resuming import going_on
 
-        return cast("PipelineResult[Any, OutputT]", await going_on(self, paused, human_input, answers))
+        run = going_on(self, paused, human_input, answers, traceparent)
+        return cast("PipelineResult[Any, OutputT]", await run)
 
     def resume_with_events(
         self,
@@ -330,6 +334,7 @@ class Flujo(Generic[InputT, OutputT]):
         human_input: Any = NO_ANSWER,
         *,
         answers: Mapping[str, Any] | None = None,
+        traceparent: str | None = None,
     ) -> AsyncGenerator[Event]:
         """Go on with a paused run and yield what happens; each question that goes on is a `resumed`.
 
@@ -338,7 +343,7 @@ class Flujo(Generic[InputT, OutputT]):
         from flujo.application._resuming import going_on
         from flujo.application._stream import events
 
-        return events(lambda: going_on(self, paused, human_input, answers))
+        return events(lambda: going_on(self, paused, human_input, answers, traceparent))
 
     def resume(
         self,
@@ -346,6 +351,7 @@ class Flujo(Generic[InputT, OutputT]):
         human_input: Any = NO_ANSWER,
         *,
         answers: Mapping[str, Any] | None = None,
+        traceparent: str | None = None,
     ) -> PipelineResult[Any, OutputT]:
         """Go on with a paused run and wait for it. See `resume_async`.
 
@@ -354,7 +360,8 @@ class Flujo(Generic[InputT, OutputT]):
         """
         from flujo.application._loops import private_loop
 
-        return private_loop().run(self.resume_async(paused, human_input, answers=answers))
+        resumed = self.resume_async(paused, human_input, answers=answers, traceparent=traceparent)
+        return private_loop().run(resumed)
 
     async def cancel(self, run: PipelineResult[Any, Any] | str) -> PipelineResult[Any, OutputT]:
         """End a run: one under way, from any loop or thread, or a paused one; its result has status `cancelled`.

@@ -105,8 +105,8 @@ class StepResult(RecordModel):
     step_history: list[StepResult] = Field(default_factory=list)
     """The results of the steps inside this one, such as a loop's body or a parallel step's branches."""
     error: Annotated[BaseException | None, _ErrorSchema()] = None
-    """The exception that made the step fail, with its traceback; a `RecordedError` where it comes from a
-    store.
+    """The exception that made the step fail, with its traceback: a `TimeoutError` where it ran out of time, a
+    `RecordedError` where it comes from a store.
     """
     items: list[StepResult] = Field(default_factory=list)
     """Of a map: one result for each item, in the items' order."""
@@ -133,7 +133,8 @@ class StepFailure:
     path: str
     attempts: int
     error: BaseException | None
-    """The exception behind it; None where a validator or plugin rejected the output, or something timed out."""
+    """The exception behind it; A `TimeoutError` where something ran out of time; None where a validator or plugin
+    rejected the output."""
     feedback: str
     """What failed, in which stage, on which attempt."""
     input: Any

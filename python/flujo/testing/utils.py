@@ -20,6 +20,7 @@ __all__ = [
     "assert_context_updated",
     "assert_pipeline_result",
     "assert_validator_failed",
+    "failing_part",
     "gather_result",
     "override_agent",
     "override_agent_direct",
@@ -42,6 +43,25 @@ async def gather_result(runner: Any, data: Any, **kwargs: Any) -> PipelineResult
     if not isinstance(last, PipelineResult):
         raise TypeError(f"{type(runner).__name__}.run_async ended with {last!r}, not with a PipelineResult")
     return last
+
+
+@contextmanager
+def failing_part(runner: Any, part: str) -> Iterator[None]:
+    """Within the block, let the optimised form of `part` fail in each run of `runner` that starts: a drill, to see that
+    alerts arrive where they should, and that runs go on with the plain form.
+
+    Args:
+        runner: A `Flujo`.
+        part: `context`, `analysis`, `telemetry`, `monitor`, `cache` or `usage`.
+
+    Raises:
+        ValueError: there is no such part, or it is `pool`, which has no optimised form on asyncio.
+    """
+    runner._engine.begin_drill(part)
+    try:
+        yield
+    finally:
+        runner._engine.end_drill(part)
 
 
 @contextmanager

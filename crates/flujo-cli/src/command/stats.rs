@@ -4,7 +4,8 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use flujo_blueprint::Rule;
-use flujo_core::stats::PerformanceStatistics;
+use flujo_core::stats::{PerformanceStatistics, TimeStats};
+use serde_json::Value;
 
 use crate::arguments::StatsArguments;
 use crate::outcome::{Exit, Failure};
@@ -61,41 +62,94 @@ fn table(statistics: &PerformanceStatistics) -> String {
         used.cost_usd,
         used.tokens,
     );
-    let steps = &statistics.execution_time_stats.by_step;
-    let wide = steps
-        .iter()
-        .map(|(name, _)| name.chars().count())
-        .max()
-        .unwrap_or(0)
-        .clamp(4, 40);
-    let _ = writeln!(
-        text,
-        "\n{:wide$} {:>8} {:>10} {:>10} {:>10} {:>10}",
-        "step", "times", "mean", "p50", "p95", "max"
-    );
-    for (name, times) in steps.iter() {
-        let name: String = terminal::one_line(name).chars().take(wide).collect();
-        let _ = writeln!(
-            text,
-            "{name:wide$} {:>8} {:>10} {:>10} {:>10} {:>10}",
-            times.count,
-            duration(times.mean),
-            duration(times.p50),
-            duration(times.p95),
-            duration(times.max)
-        );
+    let times = &statistics.execution_time_stats;
+    let names = times.by_step.iter().map(|(name, _)| name.chars().count());
+    let wide = names.max().unwrap_or(0).clamp(8, 40);
+    let _ = write!(text, "\n{:wide$} {:>8}", "step", "times");
+    for column in ["mean", "std", "min", "p50", "p90", "p95", "p99", "max"] {
+        let _ = write!(text, " {column:>10}");
     }
+    row(&mut text, wide, "all runs", &times.overall);
+    for (name, times) in times.by_step.iter() {
+        row(&mut text, wide, name, &times);
+    }
+    text.push('\n');
+    groups(&mut text, statistics);
     if !statistics.alerts.is_empty() {
-        let _ = writeln!(text, "\nalerts {}", statistics.alert_stats.raised);
+        text.push_str("\nlast alerts\n");
         for alert in &statistics.alerts {
             let _ = writeln!(text, "  {}", terminal::one_line(&alert.message));
         }
     }
-    let parts: Vec<String> = statistics
-        .optimizations
-        .iter()
-        .map(|(part, twin)| format!("{} {}", part.name(), twin.twin.name()))
-        .collect();
-    let _ = write!(text, "\noptimisations: {}", parts.join(", "));
+    text.push_str("\noptimisations");
+    for (part, in_use) in &statistics.optimizations {
+        let (twin, reason) = (in_use.twin.name(), terminal::one_line(&in_use.reason));
+        let _ = write!(text, "\n  {:10} {twin:10} {reason}", part.name());
+    }
     text
+}
+
+fn row(text: &mut String, wide: usize, name: &str, times: &TimeStats) {
+    let name: String = terminal::one_line(name).chars().take(wide).collect();
+    let _ = write!(text, "\n{name:wide$} {:>8}", times.count);
+    for seconds in [
+        times.mean, times.std, times.min, times.p50, times.p90, times.p95, times.p99, times.max,
+    ] {
+        let _ = write!(text, " {:>10}", duration(seconds));
+    }
+}
+
+/// What the parts count, under the names that `get_performance_statistics()` has for it.
+fn groups(text: &mut String, statistics: &PerformanceStatistics) {
+    let Ok(Value::Object(all)) = serde_json::to_value(statistics) else {
+        return;
+    };
+    let mut cache = String::new();
+    for (name, value) in &all {
+        if name.starts_with("cache_") {
+            words(&mut cache, name, value);
+        }
+    }
+    line(text, "cache", &cache);
+    for (name, value) in &all {
+        let title = match name.as_str() {
+            "execution_time_stats" => continue, // the table above
+            "telemetry_metrics" => "telemetry",
+            other => match other.strip_suffix("_stats") {
+                Some(title) => title,
+                None => continue,
+            },
+        };
+        let mut counted = String::new();
+        words(&mut counted, "", value);
+        line(text, title, &counted);
+    }
+}
+
+fn line(text: &mut String, title: &str, counted: &str) {
+    let _ = write!(text, "\n{title:10}{counted}");
+}
+
+/// Names and values, those inside of others after the name of these.
+fn words(text: &mut String, name: &str, value: &Value) {
+    if let Value::Object(entries) = value
+        && !entries.is_empty()
+    {
+        for (inner, value) in entries {
+            let name = if name.is_empty() {
+                inner.clone()
+            } else {
+                format!("{name}.{inner}")
+            };
+            words(text, &name, value);
+        }
+    } else {
+        let is_none = value.is_null() || value.is_object();
+        let value = if is_none {
+            "none".to_owned()
+        } else {
+            value.to_string()
+        };
+        let _ = write!(text, "  {} {value}", terminal::one_line(name));
+    }
 }

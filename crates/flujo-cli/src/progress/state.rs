@@ -29,6 +29,8 @@ pub(super) struct TopStep {
     pub(super) ended: Duration,
     /// What it has used so far, as far as attempts and steps inside have told.
     pub(super) used: Usage,
+    /// Whether its result was found in the cache.
+    pub(super) from_cache: bool,
     pub(super) lanes: Lanes,
 }
 
@@ -37,6 +39,8 @@ pub(super) struct TopStep {
 pub(super) struct Lanes {
     pub(super) begun: usize,
     pub(super) failed: usize,
+    /// Steps in lanes whose results were found in the cache.
+    pub(super) from_cache: usize,
     /// Lanes in which a step runs, with how many steps run in them.
     running: HashMap<String, usize>,
     seen: HashSet<String>,
@@ -87,6 +91,7 @@ impl RunState {
                 began: event.at,
                 ended: event.at,
                 used: Usage::ZERO,
+                from_cache: false,
                 lanes: Lanes::default(),
             });
             return;
@@ -97,6 +102,7 @@ impl RunState {
         step.attempt = step.attempt.max(place.attempt);
         match &event.kind {
             EventKind::AttemptFailed { usage, .. } => step.used = *usage,
+            EventKind::CacheHit { .. } => step.from_cache = true,
             kind => {
                 if let Some((standing, usage)) = end(kind) {
                     step.standing = standing;
@@ -128,6 +134,11 @@ impl RunState {
                     used: Usage::ZERO,
                 };
                 self.active.insert(key, active);
+            }
+            EventKind::CacheHit { .. } => {
+                if let Some(lanes) = top.map(|top| &mut top.lanes) {
+                    lanes.from_cache += 1;
+                }
             }
             EventKind::AttemptStarted => {
                 if let Some(active) = self.active.get_mut(&key) {

@@ -14,6 +14,9 @@ use crate::terminal::{note, one_line};
 /// The most rows for what runs inside lanes.
 const MOST_ACTIVE: usize = 6;
 
+/// The mark of a result that was found and not made.
+const FROM_CACHE: &str = "↺";
+
 const SPINNER: [&str; 8] = ["⠋", "⠙", "⠸", "⠴", "⠦", "⠇", "⠏", "⠉"];
 
 #[derive(Debug)]
@@ -129,6 +132,7 @@ impl LiveTree {
     fn step(&self, step: &TopStep, now: Duration) -> Row {
         let (mark, style, end) = match step.standing {
             Standing::Running => (self.spinner(), Style::Running, now),
+            Standing::Done if step.from_cache => (FROM_CACHE, Style::Good, step.ended),
             Standing::Done => ("✓", Style::Good, step.ended),
             Standing::Failed => ("✗", Style::Bad, step.ended),
             Standing::Stopped => ("■", Style::Faint, step.ended),
@@ -140,6 +144,9 @@ impl LiveTree {
             duration(end.saturating_sub(step.began).as_secs_f64()),
             used(step.used)
         );
+        if step.from_cache {
+            text.push_str("  from the cache");
+        }
         let lanes = &step.lanes;
         if lanes.begun > 0 {
             let running = lanes.running();
@@ -150,6 +157,9 @@ impl LiveTree {
             );
             if lanes.failed > 0 {
                 let _ = write!(text, ", {} failed", lanes.failed);
+            }
+            if lanes.from_cache > 0 {
+                let _ = write!(text, ", {FROM_CACHE} {} from the cache", lanes.from_cache);
             }
         }
         Row { text, style }
@@ -214,5 +224,72 @@ impl Row {
             Style::Bad => paint.error(&cut),
             Style::Faint => paint.faint(&cut),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use flujo_core::usage::Usage;
+    use flujo_tokio::{Event, EventKind, Place, RunId};
+
+    use super::LiveTree;
+    use crate::color::{Paint, Stream};
+
+    fn event(lane: &str, path: &str, kind: EventKind) -> Event {
+        Event {
+            place: Place {
+                run: RunId::new(),
+                step: Arc::from(path.rsplit('/').next().unwrap_or_default()),
+                path: Arc::from(path),
+                lane: lane.to_owned(),
+                attempt: 1,
+                iterations: Vec::new(),
+                span: None,
+            },
+            kind,
+            at: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn a_result_that_was_found_has_a_mark_of_its_own_and_those_in_lanes_are_counted() {
+        let mut tree = LiveTree::new("p", Paint::for_stream(Stream::Error));
+        let found = || EventKind::CacheHit { saved: Usage::ZERO };
+        let finished = || EventKind::StepFinished {
+            usage: Usage::ZERO,
+            attempts: 0,
+        };
+        for (lane, path, kind) in [
+            ("", "ask", EventKind::StepStarted),
+            ("", "ask", found()),
+            ("", "ask", finished()),
+            ("", "made", EventKind::StepStarted),
+            ("", "made", finished()),
+            ("", "each", EventKind::StepStarted),
+            ("each[0]", "each/ask", EventKind::StepStarted),
+            ("each[0]", "each/ask", found()),
+            ("each[0]", "each/ask", finished()),
+        ] {
+            tree.state.take_in(&event(lane, path, kind));
+        }
+        let rows: Vec<_> = tree.rows(9).into_iter().map(|row| row.text).collect();
+        assert!(
+            rows.iter()
+                .any(|row| row.starts_with("↺ ask") && row.ends_with("from the cache")),
+            "{rows:?}"
+        );
+        assert!(
+            rows.iter()
+                .any(|row| row.starts_with("✓ made") && !row.contains("cache")),
+            "{rows:?}"
+        );
+        assert!(
+            rows.iter()
+                .any(|row| row.ends_with("1 ended, 0 running, ↺ 1 from the cache")),
+            "{rows:?}"
+        );
     }
 }

@@ -48,6 +48,19 @@ fn every_example_is_valid() {
 }
 
 #[test]
+fn the_example_of_caching_makes_each_greeting_once() {
+    let (code, output) = run(&["caching/caching.yaml", "--input", "Ada Bob Ada", "--json"]);
+    assert_eq!(code, Some(0), "{output}");
+    let result: serde_json::Value = serde_json::from_str(&output).unwrap();
+    assert_eq!(
+        result["output"],
+        serde_json::json!(["Hello Ada!", "Hello Bob!", "Hello Ada!"])
+    );
+    let found = output.matches("\"saved\": {").count() + output.matches("\"saved\":{").count();
+    assert_eq!(found, 1, "{output}");
+}
+
+#[test]
 fn the_example_of_each_local_agent_does_what_it_says() {
     assert_eq!(
         run(&["agents/template.yaml", "--input", "Ada"]),

@@ -219,6 +219,33 @@ fn context_and_statistics_are_written_as_whole_files() {
     let shown = context.run("stats stats.json");
     assert!(shown.stdout.starts_with("runs 1 "), "{}", shown.stdout);
     assert!(shown.stdout.contains("\nnumber "), "{}", shown.stdout);
+    // Whatever the statistics hold is shown, under its own name.
+    for (group, counted) in stats.as_object().unwrap() {
+        let Some(counted) = counted.as_object() else {
+            continue;
+        };
+        for name in counted.keys().filter(|name| *name != "by_step") {
+            assert!(
+                shown.stdout.contains(name.as_str()),
+                "{group}.{name}: {}",
+                shown.stdout
+            );
+        }
+    }
+    for (part, in_use) in stats["optimizations"].as_object().unwrap() {
+        let (twin, reason) = (
+            in_use["twin"].as_str().unwrap(),
+            in_use["reason"].as_str().unwrap(),
+        );
+        assert!(
+            shown.stdout.contains(&format!("{part:10} {twin:10} {reason}")),
+            "{}",
+            shown.stdout
+        );
+    }
+    for name in ["cache_hits 0", "cache_misses 0", "cache_hit_rate 0"] {
+        assert!(shown.stdout.contains(name), "{}", shown.stdout);
+    }
     assert_eq!(context.run("stats in.json").code, Some(2));
     let names: Vec<_> = std::fs::read_dir(context.path(""))
         .unwrap()

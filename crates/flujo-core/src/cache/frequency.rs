@@ -6,6 +6,8 @@
 const ROWS: u32 = 4;
 /// The highest count.
 pub(super) const MOST: u8 = 15;
+/// Words of the largest sketch, 32 MB; of more keys the estimates are coarser.
+const MOST_WORDS: usize = 1 << 22;
 /// So many counters there are in a word.
 const COUNTERS: u64 = 16;
 /// Each counter without its highest bit, after a shift.
@@ -20,7 +22,7 @@ pub(super) struct Frequencies {
 impl Frequencies {
     /// For about as many keys as a cache keeps.
     pub(super) fn new(capacity: usize) -> Self {
-        let words = capacity.max(4).next_power_of_two();
+        let words = capacity.clamp(4, MOST_WORDS).next_power_of_two();
         Self {
             words: vec![0; words],
             mask: words as u64 - 1,

@@ -182,7 +182,7 @@ impl<V> Kept<V> {
     }
 
     fn window_size(&self) -> usize {
-        (self.capacity * WINDOW / 100).max(1)
+        (self.capacity.saturating_mul(WINDOW) / 100).max(1)
     }
 
     /// The oldest in the window is one of the others from now on.
@@ -259,7 +259,7 @@ impl<V> Kept<V> {
     /// What was asked for long ago counts less and less.
     fn grow_older(&mut self) {
         self.came += 1;
-        if self.came < AGE * self.capacity {
+        if self.came < self.capacity.saturating_mul(AGE) {
             return;
         }
         self.came = 0;

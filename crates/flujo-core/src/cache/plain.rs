@@ -1,5 +1,6 @@
 //! The plain twin: one lock around a map that knows what was used longest ago.
 
+use std::hash::Hash;
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -22,11 +23,18 @@ struct Kept<V> {
     statistics: CacheStatistics,
 }
 
+/// Room for so many, which is taken as it is needed: a capacity may be larger than any memory.
+pub(super) fn least_recently_used<K: Hash + Eq, V>(capacity: NonZeroUsize) -> LruCache<K, V> {
+    let mut empty = LruCache::unbounded();
+    empty.resize(capacity);
+    empty
+}
+
 impl<V> PlainCache<V> {
     /// A cache of at most `capacity` results; 0 keeps none.
     pub fn new(capacity: usize) -> Self {
         let kept = Kept {
-            results: NonZeroUsize::new(capacity).map(LruCache::new),
+            results: NonZeroUsize::new(capacity).map(least_recently_used),
             statistics: CacheStatistics::default(),
         };
         Self {
@@ -80,7 +88,7 @@ impl<V: Clone + Send + Sync> ResultCache<V> for PlainCache<V> {
     }
 
     fn clear(&self) {
-        let new = NonZeroUsize::new(self.capacity).map(LruCache::new);
+        let new = NonZeroUsize::new(self.capacity).map(least_recently_used);
         let old = std::mem::replace(&mut self.lock().results, new);
         drop(old);
     }

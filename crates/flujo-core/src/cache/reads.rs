@@ -8,6 +8,7 @@ use std::sync::Arc;
 use lru::LruCache;
 use serde::{Deserialize, Serialize};
 
+use super::plain::least_recently_used;
 use super::{CacheKey, KeyBuilder, Uncached};
 
 /// A step that reads more fields than these one by one is to declare its scope.
@@ -117,7 +118,7 @@ pub(super) struct SeenReads(Option<LruCache<CacheKey, Arc<[ReadSet]>>>);
 
 impl SeenReads {
     pub(super) fn new(capacity: usize) -> Self {
-        Self(NonZeroUsize::new(capacity).map(LruCache::new))
+        Self(NonZeroUsize::new(capacity).map(least_recently_used))
     }
 
     /// The sets known, those seen last first.

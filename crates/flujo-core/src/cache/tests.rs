@@ -159,6 +159,21 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
+#[test]
+fn a_capacity_that_no_machine_has_room_for_takes_room_for_what_is_kept() {
+    for capacity in [1_000_000_000_000, usize::MAX] {
+        for (name, cache) in twins(capacity) {
+            for key in 0..1_000 {
+                cache.insert(CacheKey(key), key, None, 0);
+            }
+            assert_eq!(cache.len(), 1_000, "{name}");
+            assert_eq!(cache.get(CacheKey(1), 0), Some(1), "{name}");
+            cache.clear();
+            assert_eq!(cache.len(), 0, "{name}");
+        }
+    }
+}
+
 proptest! {
     /// Whatever is done, a cache gives what was kept last under a key and hasn't expired, or nothing.
     #[test]

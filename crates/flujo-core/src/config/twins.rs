@@ -24,6 +24,12 @@ pub struct Twins {
     optimized: u8,
     /// What the runner's switch said.
     runner: Twin,
+    /// One bit for each part; set: its optimised twin has failed, and the plain one stands in whatever a config says.
+    #[serde(default)]
+    failed: u8,
+    /// One bit for each part; set: its optimised twin is to fail, as a drill.
+    #[serde(default)]
+    drilled: u8,
 }
 
 impl Twins {
@@ -31,11 +37,15 @@ impl Twins {
     pub const OPTIMIZED: Self = Self {
         optimized: (1 << Part::ALL.len()) - 1,
         runner: Twin::Optimized,
+        failed: 0,
+        drilled: 0,
     };
     /// Every part plain, whatever a config says.
     pub const PLAIN: Self = Self {
         optimized: 0,
         runner: Twin::Plain,
+        failed: 0,
+        drilled: 0,
     };
 
     /// What a run uses that starts while its runner's switch is at `runner`: a switch that is off turns every part off,
@@ -54,7 +64,10 @@ impl Twins {
     #[must_use]
     pub fn within(self, nearest: Option<&OptimizationConfig>) -> Self {
         match nearest {
-            Some(config) => Self::decide(self.runner, config),
+            Some(config) => Self {
+                drilled: self.drilled,
+                ..Self::decide(self.runner, config).without(self.failed)
+            },
             None => self,
         }
     }
@@ -86,7 +99,36 @@ impl Twins {
     }
 }
 
-const fn bit(part: Part) -> u8 {
+impl Twins {
+    /// The same with the plain twin of these parts, whose optimised ones have failed.
+    #[inline]
+    pub(super) const fn without(self, failed: u8) -> Self {
+        Self {
+            optimized: self.optimized & !failed,
+            failed: self.failed | failed,
+            ..self
+        }
+    }
+
+    /// The same, where the optimised twins of these parts are to fail.
+    #[inline]
+    pub(super) const fn drilled(self, drilled: u8) -> Self {
+        Self { drilled, ..self }
+    }
+
+    #[inline]
+    pub(super) const fn is_drilled(self, part: Part) -> bool {
+        self.drilled & bit(part) != 0
+    }
+
+    /// Whether the optimised twin of a part has failed in this run.
+    #[inline]
+    pub const fn gave_way(self, part: Part) -> bool {
+        self.failed & bit(part) != 0
+    }
+}
+
+pub(super) const fn bit(part: Part) -> u8 {
     1 << part as u8
 }
 

@@ -124,13 +124,20 @@ impl Context {
         self.fields.get(field)
     }
 
-    /// Writes a field.
+    /// Writes a field. Whether that makes a difference depends on what it held, so it is noted as read, too.
     pub fn set(&mut self, field: impl Into<Arc<str>>, value: Value) {
-        self.fields.insert(field.into(), value);
+        let field = field.into();
+        if let Some(reads) = self.reads() {
+            reads.read(&field);
+        }
+        self.fields.insert(field, value);
     }
 
     /// Removes a field and gives what it held.
     pub fn remove(&mut self, field: &str) -> Option<Value> {
+        if let Some(reads) = self.reads() {
+            reads.read(field);
+        }
         self.fields.remove(field)
     }
 

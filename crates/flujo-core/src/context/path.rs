@@ -53,7 +53,7 @@ impl Context {
         if parts.iter().any(|part| part.is_empty()) {
             return Err(error(PathErrorKind::EmptyPart));
         }
-        let mut whole = self.fields.get(parts[0]).cloned().unwrap_or_default();
+        let mut whole = self.get(parts[0]).cloned().unwrap_or_default();
         let mut place = &mut whole;
         for (depth, part) in parts.iter().enumerate().skip(1) {
             if matches!(place, Value::Null) {

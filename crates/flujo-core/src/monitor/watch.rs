@@ -1,5 +1,6 @@
 //! A runner's monitor, both twins of it, and its alerts: from what a host has measured to what it is to tell.
 
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use super::{Alerts, Change, Monitor, OptimizedMonitor, PlainMonitor};
@@ -13,6 +14,8 @@ pub struct Watch {
     plain: PlainMonitor,
     optimized: OptimizedMonitor,
     alerts: Alerts,
+    /// One bit for each part whose optimised twin has failed in the last run that used it.
+    failed: AtomicU8,
 }
 
 impl Watch {
@@ -80,6 +83,46 @@ impl Watch {
     /// A part has given way to its plain twin; told once, until it has recovered or gives way for another reason.
     pub fn degraded(&self, part: Part, reason: &str, now: Duration) -> Option<Alert> {
         self.alerts.degraded(part, reason, now)
+    }
+
+    /// The optimised twin of a part has failed in a run; it counts as recovered once a run has ended without that.
+    pub fn gave_way(&self, part: Part, reason: &str, now: Duration) -> Option<Alert> {
+        self.failed.fetch_or(1 << part as u8, Ordering::Relaxed);
+        self.degraded(part, reason, now)
+    }
+
+    /// Takes in that a run has ended which used these twins: optimised ones that had failed in another run have worked.
+    #[inline]
+    pub fn ended(&self, twins: Twins) {
+        let failed = self.failed.load(Ordering::Relaxed);
+        if failed != 0 {
+            self.recover(failed, twins);
+        }
+    }
+
+    /// Whether the optimised twin of a part failed in the last run that used it.
+    #[inline]
+    pub fn has_failed(&self, part: Part) -> bool {
+        self.failed.load(Ordering::Relaxed) & (1 << part as u8) != 0
+    }
+
+    /// The optimised twin of a part has worked.
+    #[inline]
+    pub fn works(&self, part: Part) {
+        if self.has_failed(part) {
+            self.recover(1 << part as u8, Twins::OPTIMIZED);
+        }
+    }
+
+    #[cold]
+    fn recover(&self, failed: u8, twins: Twins) {
+        for part in Part::ALL {
+            let bit = 1 << part as u8;
+            if failed & bit != 0 && twins.is_optimized(part) {
+                self.failed.fetch_and(!bit, Ordering::Relaxed);
+                self.alerts.recovered(part);
+            }
+        }
     }
 
     /// The alerts so far.

@@ -6,6 +6,7 @@ use super::recorder::around;
 use super::{
     AgentCall, Ending, Names, Recorder, RunStart, SpanContext, SpanIds, SpanQueue, SpanStatus, Telemetry,
 };
+use crate::config::contained;
 use crate::machine::{CallId, Domain, Finish, Machine, Notice, Time};
 
 /// The spans of a run or lane: what is current in user code, and the recorder when the run is sampled.
@@ -13,6 +14,8 @@ pub struct MachineSpans<D: Domain> {
     ids: SpanIds,
     names: Arc<Names>,
     recorder: Option<Recording<D>>,
+    /// Why the recorder was given up.
+    fault: Option<String>,
 }
 
 struct Recording<D: Domain> {
@@ -47,29 +50,59 @@ impl<D: Domain> MachineSpans<D> {
             ids,
             names: Arc::clone(&run.names),
             recorder,
+            fault: None,
         }
     }
 
     /// Of a lane of it, that begins or goes on.
     #[must_use]
     pub fn lane(&self, around: &Machine<D>, lane: &Machine<D>) -> Self {
-        let Some(place) = lane.lane() else {
+        let Some((place, recording)) = lane.lane().zip(self.recorder.as_ref()) else {
             return Self {
-                ids: self.ids,
+                ids: lane
+                    .lane()
+                    .map_or(self.ids, |place| self.ids.lane(place.record, place.index)),
                 names: Arc::clone(&self.names),
                 recorder: None,
+                fault: None,
             };
+        };
+        let begun = contained(|| {
+            let (around, inside) = (around.history(), lane.history());
+            recording.recorder.lane(place, around, inside, lane.now())
+        });
+        let (recorder, fault) = match begun {
+            Ok(recorder) => (Some(recorder), None),
+            Err(reason) => (None, Some(reason)),
         };
         Self {
             ids: self.ids.lane(place.record, place.index),
             names: Arc::clone(&self.names),
-            recorder: self.recorder.as_ref().map(|recording| Recording {
-                recorder: recording
-                    .recorder
-                    .lane(place, around.history(), lane.history(), lane.now()),
+            recorder: recorder.map(|recorder| Recording {
+                recorder,
                 timer: recording.timer.map(|(clock, _)| (clock, 0)),
                 queue: Arc::clone(&recording.queue),
             }),
+            fault,
+        }
+    }
+
+    /// Why spans are no longer recorded, when the recorder has failed; told once. What it had of them is in the queue.
+    pub fn take_fault(&mut self) -> Option<String> {
+        self.fault.take()
+    }
+
+    /// Has the recorder do something; one that panics is given up, and the run goes on without.
+    #[inline]
+    fn record<R>(&mut self, work: impl FnOnce(&mut dyn Recorder<D>) -> R) -> Option<R> {
+        let recording = self.recorder.as_mut()?;
+        match contained(|| recording.timed(work)) {
+            Ok(done) => Some(done),
+            Err(reason) => {
+                self.recorder = None;
+                self.fault = Some(reason);
+                None
+            }
         }
     }
 
@@ -98,23 +131,17 @@ impl<D: Domain> MachineSpans<D> {
 
     /// Something happened in the machine.
     pub fn notice(&mut self, notice: &Notice<D>) {
-        if let Some(recording) = &mut self.recorder {
-            recording.timed(|recorder| recorder.notice(notice));
-        }
+        self.record(|recorder| recorder.notice(notice));
     }
 
     /// A call of an agent has ended.
     pub fn called(&mut self, call: AgentCall) {
-        if let Some(recording) = &mut self.recorder {
-            recording.timed(|recorder| recorder.called(call));
-        }
+        self.record(|recorder| recorder.called(call));
     }
 
     /// The machine waits.
     pub fn waits(&mut self, machine: &Machine<D>, at: Time) {
-        if let Some(recording) = &mut self.recorder {
-            recording.timed(|recorder| recorder.waits(machine.history(), at));
-        }
+        self.record(|recorder| recorder.waits(machine.history(), at));
     }
 
     /// The machine has ended.
@@ -143,11 +170,11 @@ impl<D: Domain> MachineSpans<D> {
     }
 
     fn end(&mut self, end: &Ending<'_, D>) {
-        if let Some(mut recording) = self.recorder.take() {
-            let spans = recording.timed(|recorder| recorder.end(end));
-            if let Some((_, spent)) = recording.timer {
-                recording.queue.timed(spans, spent);
-            }
+        if let Some(spans) = self.record(|recorder| recorder.end(end))
+            && let Some(recording) = self.recorder.take()
+            && let Some((_, spent)) = recording.timer
+        {
+            recording.queue.timed(spans, spent);
         }
     }
 

@@ -183,6 +183,13 @@ impl Batching {
     }
 }
 
+impl Drop for Batching {
+    /// One that was given up half-way hands over what it has.
+    fn drop(&mut self) {
+        self.hand_over();
+    }
+}
+
 /// How many attempts have failed.
 fn failed<D: Domain>(record: &Record<D>) -> u32 {
     let failed = record

@@ -24,6 +24,7 @@
 
 mod account;
 mod amount;
+mod contained;
 mod optimized;
 mod plain;
 #[cfg(test)]
@@ -39,7 +40,7 @@ pub use amount::{Cost, CostError, Usage, UsageLimits};
 pub use optimized::OptimizedMeter;
 pub use plain::PlainMeter;
 
-use crate::config::Twin;
+use crate::config::{Part, Twin, Twins};
 use crate::machine::LimitBreach;
 
 /// A budget shared by any number of lanes and threads. What is used and what is reserved together never pass a limit by
@@ -88,6 +89,11 @@ pub trait UsageMeter: Debug + Send + Sync {
 
     /// What has been counted since it was made. Exact, never sampled.
     fn statistics(&self) -> MeterStatistics;
+
+    /// Why its optimised form has given way to the plain one, when it has.
+    fn fault(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// What a meter holds at one moment.
@@ -127,5 +133,17 @@ pub fn meter(twin: Twin, limits: UsageLimits, used: Usage) -> Arc<dyn UsageMeter
     match twin {
         Twin::Plain => Arc::new(PlainMeter::going_on(limits, used)),
         Twin::Optimized => Arc::new(OptimizedMeter::going_on(limits, used)),
+    }
+}
+
+/// The meter of a run with these twins. Should the optimised one fail, a plain one takes over all that was counted, and
+/// [`fault`](UsageMeter::fault) says why.
+pub fn run_meter(twins: Twins, limits: UsageLimits, used: Usage) -> Arc<dyn UsageMeter> {
+    match twins.of(Part::Usage) {
+        Twin::Plain => Arc::new(PlainMeter::going_on(limits, used)),
+        Twin::Optimized => {
+            let optimized = OptimizedMeter::going_on(limits, used);
+            Arc::new(contained::ContainedMeter::new(twins, optimized))
+        }
     }
 }

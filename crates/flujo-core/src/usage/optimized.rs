@@ -5,12 +5,13 @@
 //! needs nobody. Beyond it, all shards are looked at at once; credit that others don't use is called in before
 //! anything is refused. So every answer is the one that a single counter would give.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crossbeam_utils::CachePadded;
 
 use super::account::{Account, Amounts, breach, passed};
+use super::plain::PlainMeter;
 use super::{MeterReading, MeterStatistics, Usage, UsageLimits, UsageMeter};
 use crate::machine::LimitBreach;
 use crate::sync::{Mutex, MutexGuard, PoisonError, thread_number};
@@ -29,6 +30,8 @@ pub struct OptimizedMeter {
     shards: Box<[CachePadded<Mutex<Shard>>]>,
     unpriced: AtomicBool,
     batches: AtomicU64,
+    /// Who counts since this meter gave way; set while all locks are held, and no shard has credit from then on.
+    plain: OnceLock<PlainMeter>,
 }
 
 /// Without padding it fills two cache lines, the lock included.
@@ -118,7 +121,20 @@ impl OptimizedMeter {
                 .collect(),
             unpriced: AtomicBool::new(used.unpriced),
             batches: AtomicU64::new(0),
+            plain: OnceLock::new(),
         }
+    }
+
+    /// Hands all that was counted and set aside over to a plain meter, which counts from now on; nothing is lost that
+    /// other threads count meanwhile.
+    pub fn give_way(&self) -> &PlainMeter {
+        let mut all = self.all();
+        self.plain.get_or_init(|| {
+            all.call_in();
+            let unpriced = self.unpriced.load(Ordering::Relaxed);
+            let batches = self.batches.load(Ordering::Relaxed);
+            PlainMeter::taking_over(self.limits, all.account(), unpriced, batches)
+        })
     }
 
     #[inline]
@@ -142,6 +158,9 @@ impl OptimizedMeter {
     fn ask(&self, own: usize, step: &Arc<str>, estimate: Usage) -> Result<(), Arc<LimitBreach>> {
         let amounts = Amounts::from(estimate);
         let mut all = self.all();
+        if let Some(plain) = self.plain.get() {
+            return plain.reserve(step, estimate);
+        }
         let account = all.account();
         let refused = passed(self.limits, estimate, account.held() + amounts, self.room);
         if let Some(which) = refused {
@@ -158,13 +177,16 @@ impl OptimizedMeter {
         &self,
         own: usize,
         step: &Arc<str>,
-        estimate: Amounts,
+        estimate: Usage,
         actual: Usage,
     ) -> Result<(), Arc<LimitBreach>> {
         let mut all = self.all();
+        if let Some(plain) = self.plain.get() {
+            return plain.settle(step, estimate, actual);
+        }
         self.batches.fetch_add(1, Ordering::Relaxed);
         self.unpriced.fetch_or(actual.unpriced, Ordering::Relaxed);
-        all.0[own].account.settle(estimate, actual.into());
+        all.0[own].account.settle(estimate.into(), actual.into());
         all.lend(own, self.room);
         let account = all.account();
         let over = passed(self.limits, actual, account.used, self.room);
@@ -192,33 +214,43 @@ impl UsageMeter for OptimizedMeter {
 
     #[inline]
     fn settle(&self, step: &Arc<str>, estimate: Usage, actual: Usage) -> Result<(), Arc<LimitBreach>> {
-        let (own, estimate, used) = (own(), Amounts::from(estimate), Amounts::from(actual));
-        let on_credit = |account: &mut Account| account.settle(estimate, used);
-        if !actual.unpriced && self.shard(own).count(used - estimate, on_credit) {
+        let (own, expected, used) = (own(), Amounts::from(estimate), Amounts::from(actual));
+        let on_credit = |account: &mut Account| account.settle(expected, used);
+        if !actual.unpriced && self.shard(own).count(used - expected, on_credit) {
             return Ok(());
         }
         self.count(own, step, estimate, actual)
     }
 
     fn refund(&self, estimate: Usage) {
-        let (own, estimate) = (own(), Amounts::from(estimate));
-        let on_credit = |account: &mut Account| account.refund(estimate);
-        if self.shard(own).count(Amounts::ZERO - estimate, on_credit) {
+        let (own, amounts) = (own(), Amounts::from(estimate));
+        let on_credit = |account: &mut Account| account.refund(amounts);
+        if self.shard(own).count(Amounts::ZERO - amounts, on_credit) {
             return;
         }
         let mut all = self.all();
+        if let Some(plain) = self.plain.get() {
+            return plain.refund(estimate);
+        }
         self.batches.fetch_add(1, Ordering::Relaxed);
-        all.0[own].account.refund(estimate);
+        all.0[own].account.refund(amounts);
         all.lend(own, self.room);
     }
 
     fn read(&self) -> MeterReading {
-        let account = self.all().account();
-        self.reading(&account)
+        let all = self.all();
+        match self.plain.get() {
+            Some(plain) => plain.read(),
+            None => self.reading(&all.account()),
+        }
     }
 
     fn statistics(&self) -> MeterStatistics {
-        let account = self.all().account();
+        let all = self.all();
+        if let Some(plain) = self.plain.get() {
+            return plain.statistics();
+        }
+        let account = all.account();
         MeterStatistics {
             reserved: account.set_aside.usage(false),
             committed: self.reading(&account).used,

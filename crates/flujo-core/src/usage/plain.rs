@@ -42,13 +42,18 @@ impl PlainMeter {
             used: used.into(),
             ..Account::default()
         };
+        Self::taking_over(limits, account, used.unpriced, 0)
+    }
+
+    /// A meter that goes on for another one.
+    pub(super) fn taking_over(limits: UsageLimits, account: Account, unpriced: bool, batches: u64) -> Self {
         Self {
             limits,
             room: Amounts::of_limits(limits),
             counted: Mutex::new(Counted {
                 account,
-                unpriced: used.unpriced,
-                batches: 0,
+                unpriced,
+                batches,
             }),
         }
     }

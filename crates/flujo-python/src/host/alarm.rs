@@ -42,6 +42,15 @@ impl EngineInner {
         }
     }
 
+    /// The optimised twin of a part has failed in a run, until one ends in which it works.
+    #[cold]
+    pub(super) fn gave_way(&self, py: Python<'_>, part: Part, reason: &str) -> PyResult<()> {
+        match self.watch.gave_way(part, reason, now()) {
+            Some(alert) => self.tell_of(py, &alert).map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// Watches memory in the background, if somebody has asked to hear of it.
     pub(crate) fn watch_memory(self: &Arc<Self>) {
         if self.on_alert.is_some() {
@@ -98,7 +107,7 @@ impl Shared {
         let engine = &self.engine;
         engine
             .watch
-            .tell_from(&self.plan.plan, self.twins, &engine.config)
+            .tell_from(&self.plan.plan, self.twins.now(), &engine.config)
     }
 
     /// Takes in that a step took so long; what there is to tell of is told.
@@ -114,9 +123,10 @@ impl Shared {
         };
         let engine = &self.engine;
         let step = (self.plan.plan.node(node), slot);
-        let alert = engine
-            .watch
-            .took(step, latency, self.twins, &engine.config, now());
+        let nearest = step.0.optimization.as_deref();
+        let alert = self.contain(py, Part::Monitor, nearest, |twins| {
+            engine.watch.took(step, latency, twins, &engine.config, now())
+        })?;
         let Some(alert) = alert else {
             return Ok(());
         };
@@ -138,9 +148,10 @@ impl Shared {
             return Ok(());
         };
         let step = (self.plan.plan.node(node), slot);
-        let alert = engine
-            .watch
-            .looked_up(step, hit, self.twins, &engine.config, now());
+        let nearest = step.0.optimization.as_deref();
+        let alert = self.contain(py, Part::Monitor, nearest, |twins| {
+            engine.watch.looked_up(step, hit, twins, &engine.config, now())
+        })?;
         let Some(alert) = alert else {
             return Ok(());
         };

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use flujo_core::cache::{Kept, ReadSet, StepIdentity, Turn, Uncached};
-use flujo_core::config::{Part, Twin};
+use flujo_core::config::{Part, Twin, contained};
 use flujo_core::machine::{CacheLead, CacheTicket, Time};
 use flujo_core::plan::{Kind, NodeId, Work};
 use flujo_core::usage::Usage;
@@ -140,7 +140,7 @@ impl Use {
             None => own.cache.ttl(config),
         };
         Some(Self {
-            twin: shared.twins.within(nearest).of(Part::Cache),
+            twin: shared.twins.now().within(nearest).of(Part::Cache),
             ttl,
             is_known: cached.identity.is_known(),
             node,
@@ -268,7 +268,7 @@ impl Lead {
             return Ok(());
         };
         if !second.is_ready() {
-            return Ok(());
+            return self.place.watch_tier(py);
         }
         match stored_result(held.look(py), usage) {
             Ok(bytes) => {
@@ -307,7 +307,13 @@ impl Leads {
     /// Keeps a result that the machine has made.
     pub(crate) fn keep(&mut self, py: Python<'_>, shared: &Shared, put: &CachePut) -> PyResult<()> {
         match self.made.remove(&put.ticket) {
-            Some(lead) => lead.keep(py, put.output.bind(py), put.usage, shared.cache_now(py)),
+            // Should it panic, the result isn't kept, whoever waits for it makes it, and the run has it all the same.
+            Some(lead) => {
+                match contained(|| lead.keep(py, put.output.bind(py), put.usage, shared.cache_now(py))) {
+                    Ok(kept) => kept,
+                    Err(reason) => shared.gave_way(py, Part::Cache, &reason),
+                }
+            }
             None => Ok(()),
         }
     }
@@ -361,7 +367,8 @@ pub(crate) fn begin(
     lane: Place<'_>,
     get: CacheGet,
 ) -> PyResult<Begun> {
-    let looked = look::begin(py, shared, &get)?;
+    let nearest = shared.plan.plan.node(get.node).optimization.as_deref();
+    let looked = shared.contain(py, Part::Cache, nearest, |_| look::begin(py, shared, &get))??;
     become_begun(py, shared, leads, lane, get, looked)
 }
 

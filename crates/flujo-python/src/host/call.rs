@@ -309,7 +309,7 @@ fn context_for<'py>(
     } else {
         shared.engine.contexts.forks.fetch_add(1, Ordering::Relaxed);
         let nearest = shared.plan.plan.node(call.node).optimization.as_deref();
-        let twins = shared.twins.within(nearest);
+        let twins = shared.twins.now().within(nearest);
         Arc::new(ContextCell::isolated(
             &call.context,
             !twins.is_optimized(Part::Context),

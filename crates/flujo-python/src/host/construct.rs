@@ -92,7 +92,7 @@ pub(super) fn step_failure<'py>(
         }
     }
     let results = record::results_of(py, plan, Arc::new(History { records }))?;
-    let error = route.failure.error.as_ref().map(|error| error.bind(py));
+    let error = super::failure::error_of(py, route.failure);
     names::step_failure(py)?.call1((
         &*step,
         &*path,

@@ -350,12 +350,12 @@ impl Driver {
                     handle.bind(py).call_method0(intern!(py, "cancel"))?;
                 }
             }
-            Command::Reserve { node, estimate } => self.budget(node, estimate, None),
+            Command::Reserve { node, estimate } => self.budget(py, node, estimate, None)?,
             Command::Settle {
                 node,
                 estimate,
                 actual,
-            } => self.budget(node, estimate, Some(actual)),
+            } => self.budget(py, node, estimate, Some(actual))?,
             Command::Pause(question) => {
                 events::paused(py, &self.shared, &self.machine, &question)?;
                 self.question = Some(question);

@@ -1,12 +1,12 @@
 //! One runner's engine: its plan, its hooks and limits, its statistics. Runs share it.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use flujo_agents::Prices;
 use flujo_core::analysis::Analyses;
-use flujo_core::config::{OptimizationConfig, Part, Twin, TwinInUse, Twins};
+use flujo_core::config::{Drills, OptimizationConfig, Part, Twin, TwinInUse, Twins};
 use flujo_core::machine::{Outcome, Stop};
 use flujo_core::monitor::Watch;
 use flujo_core::rate::{RateLimit, StepRates};
@@ -20,6 +20,7 @@ use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
 use pyo3::types::{PyDict, PyString};
 
+use super::counts::{CachedCounts, ContextCounts};
 use super::domain::Finish;
 use super::hooks::Hook;
 use super::parked::Wake;
@@ -28,10 +29,12 @@ use super::planning::{CompiledPlan, PlanWithSteps, definition_epoch};
 use super::rates;
 use super::run::{Resumption, Run};
 use crate::config::PyOptimizationConfig;
-use crate::context::CloneCounts;
 use crate::rates::PyRateLimit;
 use crate::statistics::statistics_to_dict;
 use crate::telemetry::{Exporting, OptimizedTelemetry};
+
+const NOT_POOLED: &str = "this host pools nothing: what its steps allocate are Python's objects, which have an allocator of \
+    their own";
 
 /// What belongs to one runner.
 #[pyclass(module = "flujo._native", frozen)]
@@ -64,6 +67,7 @@ pub(crate) struct EngineInner {
     pub(super) memory: Memory,
     pub(super) config: Arc<OptimizationConfig>,
     optimized: AtomicBool,
+    drills: Drills,
     traces: AtomicBool,
     pub(super) telemetry: Option<Arc<Exporting>>,
     /// Where the runs of this plan are counted for metrics.
@@ -74,48 +78,10 @@ pub(crate) struct EngineInner {
     pub(super) number: u64,
 }
 
-/// How often results were found in the cache.
-#[derive(Default)]
-pub(super) struct CachedCounts {
-    hits: AtomicU64,
-    misses: AtomicU64,
-}
-
-impl CachedCounts {
-    pub(super) fn looked_up(&self, hit: bool) {
-        let count = if hit { &self.hits } else { &self.misses };
-        count.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 struct Counted {
     plan: Arc<PlanWithSteps>,
     counts: Arc<Statistics>,
     slots: Arc<[StepSlot]>,
-}
-
-/// How often contexts were isolated and merged.
-#[derive(Default)]
-pub(crate) struct ContextCounts {
-    pub(crate) forks: AtomicU64,
-    pub(crate) merges: AtomicU64,
-    pub(crate) conflicts: AtomicU64,
-    pub(super) clones: Arc<CloneCounts>,
-}
-
-impl ContextCounts {
-    fn reset(&self) {
-        let clones = &self.clones;
-        for count in [
-            &self.forks,
-            &self.merges,
-            &self.conflicts,
-            &clones.fields,
-            &clones.bytes,
-        ] {
-            count.store(0, Ordering::Relaxed);
-        }
-    }
 }
 
 #[derive(Clone)]
@@ -185,6 +151,7 @@ impl Engine {
                 memory: Memory::at_start(),
                 config: Arc::new(config),
                 optimized: AtomicBool::new(optimized),
+                drills: Drills::default(),
                 traces: AtomicBool::new(traces),
                 telemetry: telemetry.map(|telemetry| Arc::clone(&telemetry.get().exporting)),
                 counted: Mutex::default(),
@@ -314,6 +281,24 @@ impl Engine {
         self.inner.watch.alerts().recovered(part_named(part)?);
         Ok(())
     }
+
+    /// Makes the optimised form of a part fail in runs that start from now on, as a drill.
+    fn begin_drill(&self, part: &str) -> PyResult<()> {
+        let part = part_named(part)?;
+        if part == Part::Pool {
+            return Err(PyValueError::new_err(format!(
+                "there is nothing to fail in the part \"pool\" on asyncio: {NOT_POOLED}"
+            )));
+        }
+        self.inner.drills.begin(part);
+        Ok(())
+    }
+
+    /// Ends it for runs that start from now on.
+    fn end_drill(&self, part: &str) -> PyResult<()> {
+        self.inner.drills.end(part_named(part)?);
+        Ok(())
+    }
 }
 
 impl EngineInner {
@@ -333,13 +318,17 @@ impl EngineInner {
 
     /// What a run uses that starts now.
     fn twins_for(&self, plan: &PlanWithSteps) -> Twins {
-        Twins::decide(self.switch(), plan.plan.optimization().unwrap_or(&self.config))
+        let config = plan.plan.optimization().unwrap_or(&self.config);
+        self.drills.of(Twins::decide(self.switch(), config))
     }
 
     /// The plan and the twin of each part, for a run that starts now.
     pub(super) fn plan_for_run(&self, py: Python<'_>) -> PyResult<(Planned, Twins)> {
         let planned = self.current_plan(py)?;
-        let twins = self.twins_for(&planned.plan);
+        let mut twins = self.twins_for(&planned.plan);
+        if self.watch.has_failed(Part::Analysis) {
+            twins = twins.with(Part::Analysis, Twin::Plain); // as this run had it
+        }
         Ok((planned, twins))
     }
 
@@ -348,18 +337,36 @@ impl EngineInner {
         let known = self.analyses.known();
         let twins = match &known {
             Some(planned) => self.twins_for(&planned.plan),
-            None => Twins::decide(self.switch(), &self.config),
+            None => self.drills.of(Twins::decide(self.switch(), &self.config)),
         };
         let twin = twins.of(Part::Analysis);
-        let analyse = || self.analyse(py, twin == Twin::Plain);
-        match self.analyses.of(twin, definition_epoch(), analyse) {
+        if twin == Twin::Plain {
+            return self
+                .analyses
+                .of(twin, definition_epoch(), || self.analyse(py, true));
+        }
+        let analyse = || self.analyse(py, false);
+        let analysed = twins.attempt(Part::Analysis, || {
+            self.analyses.of(twin, definition_epoch(), analyse)
+        });
+        match analysed {
+            Ok(Ok(planned)) => {
+                self.watch.works(Part::Analysis);
+                Ok(planned)
+            }
             // What was kept may be no good; if it is the definition that is wrong, it is so again.
-            Err(error) if twin == Twin::Optimized => {
+            Ok(Err(error)) => {
                 let planned = self.analyse(py, true)?;
                 self.degraded(py, Part::Analysis, &error.to_string())?;
                 Ok(planned)
             }
-            planned => planned,
+            Err(reason) => {
+                let planned = self
+                    .analyses
+                    .of(Twin::Plain, definition_epoch(), || self.analyse(py, true))?;
+                self.gave_way(py, Part::Analysis, &reason)?;
+                Ok(planned)
+            }
         }
     }
 
@@ -407,9 +414,8 @@ impl EngineInner {
     fn parts(&self, py: Python<'_>) -> PyResult<PartStatistics> {
         let memory = self.measure_memory(py)?;
         let mut in_use = self.in_use().1.in_use(self.switch());
-        // What this version does not have in two forms yet is named as it is, whatever the switches say.
-        let reason = "this version has no optimized form of it yet".into();
-        let twin = Twin::Plain;
+        // Whatever the switches say.
+        let (twin, reason) = (Twin::Plain, NOT_POOLED.into());
         in_use.insert(Part::Pool, TwinInUse { twin, reason });
         let alerts = self.watch.alerts();
         alerts.correct(&mut in_use);

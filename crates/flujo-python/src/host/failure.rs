@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flujo_core::machine::{FailureKind, RetryAdvice, Time};
-use pyo3::exceptions::{PyBaseException, PyGeneratorExit, PyKeyboardInterrupt, PySystemExit};
+use pyo3::exceptions::{PyBaseException, PyGeneratorExit, PyKeyboardInterrupt, PySystemExit, PyTimeoutError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyString};
@@ -28,6 +28,19 @@ pub(crate) fn from_error(py: Python<'_>, error: PyErr) -> Failure {
     failure.retry = advice(py, &error);
     failure.error = Some(error.into_value(py).into_any());
     failure
+}
+
+/// The exception behind a failure: what was raised, or a `TimeoutError` where something ran out of time. None where an
+/// output was rejected.
+pub(super) fn error_of<'py>(py: Python<'py>, failure: &Failure) -> Option<Bound<'py, PyAny>> {
+    match (&failure.error, failure.kind) {
+        (Some(error), _) => Some(error.bind(py).clone()),
+        (None, FailureKind::Timeout | FailureKind::Deadline) => {
+            let error = PyTimeoutError::new_err(failure.message.to_string());
+            Some(error.into_value(py).into_bound(py).into_any())
+        }
+        (None, _) => None,
+    }
 }
 
 fn advice(py: Python<'_>, error: &PyErr) -> RetryAdvice {

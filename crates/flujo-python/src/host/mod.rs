@@ -13,6 +13,7 @@ mod clock;
 mod collected;
 mod construct;
 mod context;
+mod counts;
 mod domain;
 mod driver;
 mod engine;

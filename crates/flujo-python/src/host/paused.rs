@@ -72,7 +72,7 @@ impl PausedRun {
             plan: Arc::clone(&shared.plan),
             run_id,
             meter: shared.meter.clone(),
-            twins: shared.twins,
+            twins: shared.twins.now(),
             began,
             state: Mutex::new(State {
                 stage: Stage::Parked(parked),

@@ -26,7 +26,7 @@ use super::clock::seconds;
 use super::domain::{Finish, Python3};
 use super::planning::PlanWithSteps;
 use super::shared::Shared;
-use super::{collected, leaf, names, trace};
+use super::{collected, failure, leaf, names, trace};
 use crate::context as view;
 use crate::vectorcall;
 
@@ -355,8 +355,8 @@ impl StepRecord {
             "error" => Ok(record
                 .failure
                 .as_ref()
-                .and_then(|failure| failure.error.as_ref())
-                .map_or_else(|| py.None().into_bound(py), |error| error.bind(py).clone())),
+                .and_then(|failure| failure::error_of(py, failure))
+                .unwrap_or_else(|| py.None().into_bound(py))),
             "cache_hit" => object(py, saved_by(record).is_some()),
             "saved_cost_usd" => object(py, saved_by(record).unwrap_or_default().cost.dollars()),
             "saved_tokens" => object(py, saved_by(record).unwrap_or_default().tokens),
@@ -448,8 +448,8 @@ impl StepRecord {
             },
             "items" => Ok(PyList::empty(py).into_any()),
             "error" => Ok(failure
-                .and_then(|failure| failure.error.as_ref())
-                .map_or_else(none, |error| error.bind(py).clone())),
+                .and_then(|failure| failure::error_of(py, failure))
+                .unwrap_or_else(none)),
             "cache_hit" => object(py, false),
             "saved_cost_usd" => object(py, 0.0),
             "saved_tokens" => object(py, 0),

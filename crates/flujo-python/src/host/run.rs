@@ -4,6 +4,7 @@ mod ends;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use flujo_core::config::Part;
 use flujo_core::machine::Time;
 use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning};
@@ -174,8 +175,11 @@ fn begin(py: Python<'_>, start: Start, resume: &Resume) -> PyResult<Box<UnderWay
     let began = shared.now(py);
     let deadline = shared.deadline(began);
     let plan = Arc::clone(&shared.plan.plan);
-    let machine = Machine::start(plan, shared.options(), input, context, began, deadline);
+    let mut machine = Machine::start(plan, shared.options(), input, context, began, deadline);
     let trace = Trace::of_run(py, &shared, &machine, None)?;
+    if shared.twins.now().gave_way(Part::Telemetry) {
+        machine.listen(shared.is_told()); // the plain form is told of each step
+    }
     let mut driver = Driver::new(Box::new(machine), shared, Outputs::default(), trace);
     let place_token = set_place(py, &mut driver)?;
     Ok(Box::new(UnderWay {

@@ -4,12 +4,12 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use flujo_core::config::{Part, Twins};
+use flujo_core::config::{OptimizationConfig, Part, RunTwins, Twins};
 use flujo_core::machine::{Options, Status, Time};
 use flujo_core::plan::NodeId;
 use flujo_core::rate::StepRates;
 use flujo_core::stats::{RunFacts, StepFact, StepSlot};
-use flujo_core::usage::{Usage, UsageMeter, meter};
+use flujo_core::usage::{Usage, UsageMeter, run_meter};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -34,7 +34,7 @@ pub(crate) struct Shared {
     pub(crate) plan: Arc<PlanWithSteps>,
     slots: Arc<[StepSlot]>,
     /// Which twin of each part the run uses; a node may have a nearer config.
-    pub(crate) twins: Twins,
+    pub(crate) twins: RunTwins,
     clock: Clock,
     event_loop: Py<PyAny>,
     /// How the tasks of lanes are made, once there are any.
@@ -79,12 +79,12 @@ impl Shared {
         let clock = Clock::of(py, &event_loop)?;
         let rates = rates::of_run(py, &plan, &engine.rates, rates, &clock)?;
         let limits = engine.limits;
-        let meter = (!limits.is_unlimited()).then(|| meter(twins.of(Part::Usage), limits, Usage::ZERO));
+        let meter = (!limits.is_unlimited()).then(|| run_meter(twins, limits, Usage::ZERO));
         Self {
             engine: Arc::clone(engine),
             plan,
             slots,
-            twins,
+            twins: RunTwins::new(twins),
             clock,
             event_loop: event_loop.unbind(),
             tasks: OnceLock::new(),
@@ -116,7 +116,7 @@ impl Shared {
         Self {
             engine: Arc::clone(engine),
             slots: engine.slots_of(&plan),
-            twins: paused.twins,
+            twins: RunTwins::new(paused.twins),
             plan,
             clock,
             event_loop: event_loop.unbind(),
@@ -192,12 +192,37 @@ impl Shared {
 
     /// Whether anybody is to be told what happens to steps.
     pub(crate) fn is_told(&self) -> bool {
-        self.listener.is_some() || self.traced.hears(self.twins) || self.logged
+        self.listener.is_some() || self.traced.hears(self.twins.now()) || self.logged
     }
 
     pub(crate) fn deadline(&self, now: Time) -> Option<Time> {
         let limit = self.engine.deadline?;
         Some(now.saturating_add(Time::try_from(limit.as_nanos()).unwrap_or(Time::MAX)))
+    }
+
+    /// Does work that has two twins; see [`RunTwins::contain`].
+    pub(crate) fn contain<R>(
+        &self,
+        py: Python<'_>,
+        part: Part,
+        nearest: Option<&OptimizationConfig>,
+        work: impl FnMut(Twins) -> R,
+    ) -> PyResult<R> {
+        let mut failed = None;
+        let done = self
+            .twins
+            .contain(part, nearest, work, |reason| failed = Some(reason.to_owned()));
+        if let Some(reason) = failed {
+            self.gave_way(py, part, &reason)?;
+        }
+        Ok(done)
+    }
+
+    /// The optimised twin of a part has failed; the plain one is used from now on.
+    #[cold]
+    pub(crate) fn gave_way(&self, py: Python<'_>, part: Part, reason: &str) -> PyResult<()> {
+        self.twins.give_up(part);
+        self.engine.gave_way(py, part, reason)
     }
 
     /// The context a run begins with.
@@ -208,7 +233,9 @@ impl Shared {
         data: Option<Py<PyAny>>,
     ) -> PyResult<Arc<ContextCell>> {
         let counts = &self.engine.contexts.clones;
-        let copies = !self.twins.is_optimized(Part::Context);
+        let copies = self.contain(py, Part::Context, None, |twins| {
+            !twins.is_optimized(Part::Context)
+        })?;
         let cell = if let Some(make) = &self.engine.make_context {
             let made = make.bind(py).call1((data, self.run_id.get()))?;
             let cell = ContextCell::counting(&made, counts, copies)?;
@@ -331,6 +358,7 @@ impl Shared {
             ..RunFacts::default()
         };
         let facts = self.collect(finish, &self.slots);
+        self.engine.watch.ended(self.twins.now());
         self.engine.statistics.record_run(&run, facts);
         if let Some((counts, slots)) = self.engine.counts_of(&self.plan) {
             counts.record_run(&run, self.collect(finish, &slots));

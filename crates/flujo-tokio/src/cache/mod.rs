@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use flujo_core::cache::{Landed, SecondTier, StepCache, StepCacheStatistics, Turn, Uncached, Waiter};
-use flujo_core::config::{OptimizationConfig, Twin};
+use flujo_core::config::{OptimizationConfig, Part, Twin, Twins};
 use flujo_core::machine::{CacheTicket, Time};
 use flujo_core::value::Value;
 use tokio::sync::oneshot;
@@ -201,11 +201,14 @@ impl Caches {
         }
     }
 
-    /// The one that a run uses with this twin: the one given, or the runner's own of that twin.
-    pub(crate) fn of(&self, twin: Twin, config: &OptimizationConfig) -> &Cache {
+    /// The one that a run uses with these twins: the one given, or the runner's own of that twin. Where the optimised one
+    /// has failed, the runner's own plain one stands in for either.
+    pub(crate) fn of(&self, twins: Twins, config: &OptimizationConfig) -> &Cache {
+        let twin = twins.of(Part::Cache);
         let own = &self.own[usize::from(twin == Twin::Optimized)];
         self.given
             .as_ref()
+            .filter(|_| !twins.gave_way(Part::Cache))
             .unwrap_or_else(|| own.get_or_init(|| Cache::of(config, twin)))
     }
 

@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError};
 use std::task::{Context as Poller, Poll, ready};
 
 use flujo_core::agent::BoxFuture;
+use flujo_core::config::Part;
 use flujo_core::context::Context;
 use flujo_core::machine::{Call, Command, Event as Happened, Finish, Notice, Pause, TimerId};
 use tokio::time::{Instant, Sleep};
@@ -136,6 +137,7 @@ impl Driver {
         match command {
             Command::Call(call) => self.call(call, poller),
             Command::Finish(finish) => {
+                self.machine.finished(&finish);
                 if self.machine.lane().is_none() {
                     self.shared.alerted(self.shared.runner.measure_memory());
                     self.tell_alerts();
@@ -144,7 +146,6 @@ impl Driver {
                         usage: finish.usage,
                     });
                 }
-                self.machine.finished(&finish);
                 self.finish = Some(finish);
             }
             Command::CancelCall(id) => {
@@ -226,8 +227,7 @@ impl Driver {
             Command::Pause(pause) => self.ask(pause),
             Command::Notify(notice) => self.notify(notice),
             Command::Took { node, latency } => {
-                let twins = self.shared.twins;
-                self.shared.alerted(self.shared.runner.took(node, latency, twins));
+                self.shared.took(node, latency);
                 self.tell_alerts();
             }
         }
@@ -277,6 +277,11 @@ impl Driver {
     }
 
     fn answer_budget(&mut self, answer: Option<Result<(), Arc<flujo_core::machine::LimitBreach>>>) {
+        if let Some(reason) = self.shared.meter.as_ref().and_then(|meter| meter.fault())
+            && !self.shared.twins.now().gave_way(Part::Usage)
+        {
+            self.shared.gave_way(Part::Usage, reason);
+        }
         self.machine.handle(match answer {
             Some(Err(breach)) => Happened::Refused(breach),
             Some(Ok(())) | None => Happened::Reserved,

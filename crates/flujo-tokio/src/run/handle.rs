@@ -5,13 +5,13 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context as Poller, Poll, ready};
 
-use flujo_core::config::{Part, Twins};
+use flujo_core::config::{Part, RunTwins};
 use flujo_core::context::Context;
 use flujo_core::machine::{Finish, Machine, Options, Outcome, Time};
 use flujo_core::plan::Plan;
 use flujo_core::rate::StepRates;
 use flujo_core::telemetry::SpanContext;
-use flujo_core::usage::{Usage, UsageMeter, meter};
+use flujo_core::usage::{Usage, UsageMeter, run_meter};
 use flujo_core::value::Value;
 use futures_core::Stream;
 use tokio::sync::mpsc::{self, Receiver};
@@ -165,7 +165,7 @@ impl Run {
     fn driver(&mut self) -> Option<&mut Driver> {
         if matches!(self.state, State::Waiting { .. } | State::Paused(_)) {
             let driver = match std::mem::replace(&mut self.state, State::Ended(None)) {
-                State::Waiting { input, context } => Some(self.start(input, context)),
+                State::Waiting { input, context } => Some(self.start(input, &context)),
                 State::Paused(resumption) => self.go_on(resumption),
                 State::Driving(_) | State::Ended(_) => None,
             };
@@ -181,7 +181,7 @@ impl Run {
     fn share(
         &mut self,
         meter: Option<Arc<dyn UsageMeter>>,
-        (twins, analysed): (Twins, Arc<Analysed>),
+        (twins, analysed): (RunTwins, Arc<Analysed>),
         base: Time,
     ) -> Arc<Shared> {
         let runner = &self.runner;
@@ -206,23 +206,33 @@ impl Run {
         })
     }
 
-    fn start(&mut self, input: Value, context: Context) -> Driver {
-        let (limits, twins) = (self.runner.limits, self.runner.twins());
-        let meter = (!limits.is_unlimited()).then(|| meter(twins.of(Part::Usage), limits, Usage::ZERO));
-        let analysed = self.runner.analysed(twins);
+    fn start(&mut self, input: Value, context: &Context) -> Driver {
+        let (limits, twins) = (self.runner.limits, RunTwins::new(self.runner.twins()));
+        let meter = (!limits.is_unlimited()).then(|| run_meter(twins.now(), limits, Usage::ZERO));
+        let mut alert = None;
+        let analysed = twins.contain(
+            Part::Analysis,
+            None,
+            |twins| self.runner.analysed(twins),
+            |reason| alert = self.runner.gave_way(Part::Analysis, reason),
+        );
         let shared = self.share(meter, (twins, analysed), 0);
-        let context = if twins.is_optimized(Part::Context) {
-            context
-        } else {
-            context.copying(Arc::clone(self.runner.contexts.copies()))
-        };
+        shared.alerted(alert);
+        let context = shared.contain(Part::Context, None, |twins| {
+            if twins.is_optimized(Part::Context) {
+                context.fork()
+            } else {
+                let copies = Arc::clone(self.runner.contexts.copies());
+                context.clone().copying(copies)
+            }
+        });
         let options = Options {
             hooks: false,
             limits: shared.meter.is_some(),
             rates: self.runner.rates.as_ref().is_some_and(StepRates::hold_for_all),
             notices: shared.listened_to(),
             seed: self.id.seed(),
-            tell_from: Some(self.runner.tell_from(shared.twins)),
+            tell_from: Some(self.runner.tell_from(shared.twins.now())),
         };
         let deadline = self
             .runner
@@ -243,7 +253,8 @@ impl Run {
 
     fn go_on(&mut self, resumption: Resumption) -> Option<Driver> {
         let kept = &resumption.kept;
-        let (meter, decided) = (kept.meter.clone(), (kept.twins, Arc::clone(&kept.analysed)));
+        let decided = (RunTwins::new(kept.twins), Arc::clone(&kept.analysed));
+        let meter = kept.meter.clone();
         let base = resumption.stopped;
         let mut parked = resumption.take()?;
         let shared = self.share(meter, decided, base);
@@ -262,6 +273,8 @@ impl Run {
         let plan = Arc::clone(&driver.shared().plan);
         let (finish, paused) = if let Some(finish) = ended {
             let meter = driver.shared().meter.clone();
+            let twins = driver.shared().twins.now();
+            self.runner.worked(twins);
             self.runner.record(&finish, meter.as_deref());
             (finish, None)
         } else {

@@ -17,7 +17,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use flujo_core::config::{Part, Twins};
+use flujo_core::config::{OptimizationConfig, Part, RunTwins, Twins};
 use flujo_core::context::Context;
 use flujo_core::machine::{LanePlace, Machine, Round, Time};
 use flujo_core::plan::{NodeId, Plan};
@@ -79,7 +79,7 @@ pub(crate) struct Shared {
     pub(crate) resources: Arc<Resources>,
     pub(crate) meter: Option<Arc<dyn UsageMeter>>,
     /// Which twin of each part the run uses; a node may have a nearer config.
-    pub(crate) twins: Twins,
+    pub(crate) twins: RunTwins,
     pub(crate) events: Option<Sender<Event>>,
     /// The caller's span.
     pub(crate) parent: Option<SpanContext>,
@@ -106,7 +106,7 @@ impl Shared {
         let contexts = &self.runner.contexts;
         contexts.forked();
         let nearest = self.plan.node(node).optimization.as_deref();
-        if self.twins.within(nearest).is_optimized(Part::Context) {
+        if self.twins.now().within(nearest).is_optimized(Part::Context) {
             context
         } else {
             context.copied(contexts.copies())
@@ -121,6 +121,46 @@ impl Shared {
                 .unwrap_or_else(PoisonError::into_inner)
                 .push(alert);
         }
+    }
+
+    /// Does work that has two twins; see [`RunTwins::contain`].
+    pub(crate) fn contain<R>(
+        &self,
+        part: Part,
+        nearest: Option<&OptimizationConfig>,
+        work: impl FnMut(Twins) -> R,
+    ) -> R {
+        let gave_way = |reason: &str| self.alerted(self.runner.gave_way(part, reason));
+        self.twins.contain(part, nearest, work, gave_way)
+    }
+
+    /// The optimised twin of a part has failed; the plain one is used from now on.
+    #[cold]
+    pub(crate) fn gave_way(&self, part: Part, reason: &str) {
+        self.twins.give_up(part);
+        self.alerted(self.runner.gave_way(part, reason));
+    }
+
+    /// A step took so long.
+    pub(crate) fn took(&self, node: NodeId, latency: u64) {
+        let alert = self.contain(Part::Monitor, self.nearest(node), |twins| {
+            self.runner.took(node, latency, twins)
+        });
+        self.alerted(self.runner.told(alert));
+    }
+
+    /// A cached step looked for a result.
+    pub(crate) fn looked_up(&self, node: NodeId, hit: bool) {
+        self.runner.caches.looked_up(hit);
+        let alert = self.contain(Part::Monitor, self.nearest(node), |twins| {
+            self.runner.looked_up(node, hit, twins)
+        });
+        self.alerted(self.runner.told(alert));
+    }
+
+    /// The config of a step that has its own.
+    pub(crate) fn nearest(&self, node: NodeId) -> Option<&OptimizationConfig> {
+        self.plan.node(node).optimization.as_deref()
     }
 
     /// Whether anybody is told what happens.

@@ -135,7 +135,7 @@ impl Kept {
             id: shared.id,
             runner,
             meter: shared.meter.clone(),
-            twins: shared.twins,
+            twins: shared.twins.now(),
             parent: shared.parent,
             analysed: Arc::clone(&shared.analysed),
             state: Mutex::default(),

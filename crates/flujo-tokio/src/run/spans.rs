@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use flujo_core::agent::{AgentError, AgentOutput, BoxFuture, TokenCounts};
+use flujo_core::config::Part;
 use flujo_core::machine::{Call, CallId, Event as Happened, Finish, Input, Machine, Notice, Role, Time};
 use flujo_core::plan::NodeId;
-use flujo_core::telemetry::{AgentCall, Content, MachineSpans, RunStart, SpanContext, SpanStatus, Telemetry};
+use flujo_core::telemetry::{AgentCall, Content, MachineSpans, RunStart, SpanContext, SpanStatus};
 use flujo_core::usage::Usage;
 use flujo_core::value::Value;
 
@@ -26,6 +27,16 @@ pub(super) struct Observed {
 struct Open {
     spans: MachineSpans<Tokio>,
     shared: Arc<Shared>,
+}
+
+impl Open {
+    /// Says that spans are no longer recorded, when the recorder has failed.
+    #[inline]
+    fn look_for_fault(&mut self) {
+        if let Some(reason) = self.spans.take_fault() {
+            self.shared.gave_way(Part::Telemetry, &reason);
+        }
+    }
 }
 
 impl Deref for Observed {
@@ -63,7 +74,6 @@ impl Observed {
     /// Begins the spans of a run that begins or goes on.
     pub(super) fn observe(&mut self, shared: &Arc<Shared>, telemetries: &Telemetries, resumed: bool) {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let telemetry: &dyn Telemetry<Tokio> = telemetries.of(shared.twins);
         let run = RunStart {
             run: Arc::from(shared.id.to_string()),
             names: Arc::clone(&telemetries.names),
@@ -72,7 +82,9 @@ impl Observed {
             wall: u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX),
             at: shared.now(),
         };
-        let spans = MachineSpans::begin(telemetry, &run, &self.machine);
+        let spans = shared.contain(Part::Telemetry, None, |twins| {
+            MachineSpans::begin(telemetries.of(twins), &run, &self.machine)
+        });
         let shared = Arc::clone(shared);
         self.spans = Some(Box::new(Open { spans, shared }));
     }
@@ -80,10 +92,12 @@ impl Observed {
     /// Begins the spans of a lane of this machine, unless they have begun.
     pub(super) fn observe_lane(&self, lane: &mut Self) {
         if let (Some(open), None) = (&self.spans, &lane.spans) {
-            lane.spans = Some(Box::new(Open {
+            let mut begun = Box::new(Open {
                 spans: open.spans.lane(&self.machine, &lane.machine),
                 shared: Arc::clone(&open.shared),
-            }));
+            });
+            begun.look_for_fault();
+            lane.spans = Some(begun);
         }
     }
 
@@ -95,6 +109,7 @@ impl Observed {
     pub(super) fn notice(&mut self, notice: &Notice<Tokio>) {
         if let Some(open) = &mut self.spans {
             open.spans.notice(notice);
+            open.look_for_fault();
         }
     }
 
@@ -103,12 +118,14 @@ impl Observed {
     pub(super) fn waits(&mut self) {
         if let Some(open) = &mut self.spans {
             open.spans.waits(&self.machine, self.machine.now());
+            open.look_for_fault();
         }
     }
 
     pub(super) fn finished(&mut self, finish: &Finish<Tokio>) {
         if let Some(mut open) = self.spans.take() {
             open.spans.finished(finish, open.shared.now());
+            open.look_for_fault();
         }
     }
 
@@ -170,6 +187,7 @@ impl Observed {
     pub(super) fn noted(&mut self, note: Note, event: Option<&Happened<Tokio>>, at: Time) {
         if let Some(open) = &mut self.spans {
             open.spans.called(note.ended(event, at));
+            open.look_for_fault();
         }
     }
 }

@@ -16,11 +16,21 @@ impl Running {
         self.watch.tell_from(&self.analysed.plan, twins, &self.config)
     }
 
-    /// Takes in that a step took so long; gives what there is to tell of.
+    /// Takes in that a step took so long; gives what is [to be told](Self::told).
     pub(crate) fn took(&self, node: NodeId, latency: u64, twins: Twins) -> Option<Alert> {
         let step = (self.analysed.plan.node(node), self.analysed.slot(node)?);
-        let alert = self.watch.took(step, latency, twins, &self.config, now());
-        self.told(alert)
+        self.watch.took(step, latency, twins, &self.config, now())
+    }
+
+    /// Takes in that the optimised twin of a part has failed in a run.
+    pub(crate) fn gave_way(&self, part: Part, reason: &str) -> Option<Alert> {
+        self.told(self.watch.gave_way(part, reason, now()))
+    }
+
+    /// Takes in that a run has ended which used these twins.
+    #[inline]
+    pub(crate) fn worked(&self, twins: Twins) {
+        self.watch.ended(twins);
     }
 
     /// Takes in that a part has given way to its plain twin.
@@ -33,12 +43,10 @@ impl Running {
         &self.config
     }
 
-    /// Takes in that a cached step looked for a result.
+    /// Takes in that a cached step looked for a result; gives what is [to be told](Self::told).
     pub(crate) fn looked_up(&self, node: NodeId, hit: bool, twins: Twins) -> Option<Alert> {
-        self.caches.looked_up(hit);
         let step = (self.analysed.plan.node(node), self.analysed.slot(node)?);
-        let alert = self.watch.looked_up(step, hit, twins, &self.config, now());
-        self.told(alert)
+        self.watch.looked_up(step, hit, twins, &self.config, now())
     }
 
     /// Takes in that a part of the cache which had failed works again.
@@ -68,7 +76,8 @@ impl Running {
         self.told(alert)
     }
 
-    fn told(&self, alert: Option<Alert>) -> Option<Alert> {
+    /// Tells of an alert.
+    pub(crate) fn told(&self, alert: Option<Alert>) -> Option<Alert> {
         if let Some(alert) = &alert {
             self.alarm.tell(alert);
         }

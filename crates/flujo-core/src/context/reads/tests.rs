@@ -15,7 +15,7 @@ fn context() -> Context {
 }
 
 #[test]
-fn what_is_read_of_a_watched_context_and_its_forks_is_noted_and_nothing_else() {
+fn what_is_read_or_written_of_a_watched_context_and_its_forks_is_noted_and_nothing_else() {
     let context = context();
     let (mut watched, reads) = context.watched();
     assert_eq!(reads.seen(), fields(&[]));
@@ -23,11 +23,15 @@ fn what_is_read_of_a_watched_context_and_its_forks_is_noted_and_nothing_else() {
     watched.set("d", Value::Null);
     watched.set_path("b.e", Value::Null).unwrap();
     assert!(!watched.same(&context) && !watched.has_fields_of(&context));
-    assert_eq!(reads.seen(), fields(&[]), "writing is not reading");
+    assert_eq!(
+        reads.seen(),
+        fields(&["b", "d"]),
+        "what a write changes depends on what was there"
+    );
     let fork = watched.clone();
     assert_eq!(fork.get("nothing"), None);
     assert_eq!(fork.get_path("b.c"), Some(&Value::Int(2)));
-    assert_eq!(reads.seen(), fields(&["b", "nothing"]));
+    assert_eq!(reads.seen(), fields(&["b", "d", "nothing"]));
     assert_eq!(fork.iter().count(), 3);
     assert_eq!(reads.seen(), ReadSet::Whole);
 }

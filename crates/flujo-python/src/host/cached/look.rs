@@ -199,6 +199,10 @@ fn ask(
         Some(second) if lead.place.is_known && !is_local && second.is_ready() && !keys.is_empty() => {
             Some(second.ask(lead.place.shared.event_loop(py), keys)?)
         }
+        Some(second) if !second.is_ready() => {
+            lead.place.watch_tier(py)?; // it may have failed where nobody waited for it
+            None
+        }
         _ => None,
     };
     match asked {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::task::{Wake, Waker as Waking};
 
+use flujo_core::config::Part;
 use flujo_core::machine::{CallId, Time};
 use flujo_core::plan::NodeId;
 use flujo_core::rate::{Admission, Turn};
@@ -51,16 +52,28 @@ impl Wake for Knock {
 
 impl Driver {
     /// Reserves an estimate, or settles it to what was used.
-    pub(super) fn budget(&mut self, node: NodeId, estimate: Usage, actual: Option<Usage>) {
+    pub(super) fn budget(
+        &mut self,
+        py: Python<'_>,
+        node: NodeId,
+        estimate: Usage,
+        actual: Option<Usage>,
+    ) -> PyResult<()> {
         let name = &self.shared.plan.plan.node(node).name;
         let answer = self.shared.meter.as_ref().map(|meter| match actual {
             None => meter.reserve(name, estimate),
             Some(actual) => meter.settle(name, estimate, actual),
         });
+        if let Some(reason) = self.shared.meter.as_ref().and_then(|meter| meter.fault())
+            && !self.shared.twins.now().gave_way(Part::Usage)
+        {
+            self.shared.gave_way(py, Part::Usage, reason)?;
+        }
         self.machine.handle(match answer {
             Some(Err(breach)) => Event::Refused(breach),
             _ => Event::Reserved,
         });
+        Ok(())
     }
 
     pub(super) fn admit(

@@ -169,11 +169,10 @@ impl Trace {
                     wall: shared.epoch(py).saturating_add(at),
                     at,
                 };
-                Some(Own::new(MachineSpans::begin(
-                    recording.telemetry(shared.twins),
-                    &start,
-                    machine,
-                )))
+                let begun = shared.contain(py, Part::Telemetry, None, |twins| {
+                    MachineSpans::begin(recording.telemetry(twins), &start, machine)
+                });
+                Some(Own::new(begun?))
             }
             None => None,
         };
@@ -197,7 +196,8 @@ impl Trace {
             _ => None,
         };
         let own = self.own.as_ref();
-        let own = own.map(|own| Own::new(own.spans.lane(around, lane)));
+        let mut own = own.map(|own| Own::new(own.spans.lane(around, lane)));
+        look_for_fault(py, shared, own.as_mut())?;
         Ok(Box::new(Self { program, own }))
     }
 
@@ -226,6 +226,7 @@ impl Trace {
         if let Some(own) = &mut self.own {
             own.spans.notice(notice);
         }
+        look_for_fault(py, shared, self.own.as_mut())?;
         match &mut self.program {
             Some(program) => program.tell(py, shared, notice),
             None => Ok(()),
@@ -277,6 +278,7 @@ impl Trace {
         if let Some(own) = &mut self.own {
             own.spans.finished(finish, shared.now(py));
         }
+        look_for_fault(py, shared, self.own.as_mut())?;
         match &mut self.program {
             Some(program) => program.end(py, finish),
             None => Ok(()),
@@ -294,6 +296,7 @@ impl Trace {
         if let Some(own) = &mut self.own {
             own.spans.paused(machine, shared.now(py));
         }
+        look_for_fault(py, shared, self.own.as_mut())?;
         let program = match &mut self.program {
             Some(program) => program.stand_still(py)?,
             None => None,
@@ -330,6 +333,14 @@ impl Trace {
             Some(program) => program.visit(visit),
             None => Ok(()),
         }
+    }
+}
+
+/// Says that spans are no longer recorded, when the recorder has failed.
+fn look_for_fault(py: Python<'_>, shared: &Shared, own: Option<&mut Own>) -> PyResult<()> {
+    match own.and_then(|own| own.spans.take_fault()) {
+        Some(reason) => shared.gave_way(py, Part::Telemetry, &reason),
+        None => Ok(()),
     }
 }
 

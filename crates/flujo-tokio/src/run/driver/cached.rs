@@ -3,7 +3,7 @@
 use std::task::{Context as Poller, Poll};
 
 use flujo_core::cache::{Kept, Uncached};
-use flujo_core::config::Part;
+use flujo_core::config::{Part, contained};
 use flujo_core::context::Context;
 use flujo_core::machine::{CacheGet, CacheLead, CachePut, CacheTicket, CallId, Event as Happened};
 use flujo_core::plan::NodeId;
@@ -38,21 +38,24 @@ impl Driver {
             self.outputs.take_in(history, plan);
         }
         let caches = &shared.runner.caches;
-        let twins = shared.twins.within(plan.node(get.node).optimization.as_deref());
-        let cache = caches.of(twins.of(Part::Cache), shared.runner.config());
-        let question = question(caches, (plan, history), &self.outputs.value(), get);
         let (call, node) = (get.call, get.node);
-        let looking = match question {
-            Err(reason) => {
-                cache.uncached(&plan.node(node).name, reason);
-                let (lead, at) = (None, shared.now());
-                return self.machine.handle(Happened::CacheMiss { call, lead, at });
+        let looking = shared.contain(Part::Cache, shared.nearest(node), |twins| {
+            let cache = caches.of(twins, shared.runner.config());
+            match question(caches, (plan, history), &self.outputs.value(), get) {
+                Err(reason) => {
+                    cache.uncached(&plan.node(node).name, reason);
+                    None
+                }
+                Ok(question) => Some(look(cache, question, &shared.runner)),
             }
-            Ok(question) => look(cache, question, &shared.runner),
-        };
+        });
         match looking {
-            Ok(looked) => self.looked(call, node, looked),
-            Err(looking) => {
+            None => {
+                let (lead, at) = (None, shared.now());
+                self.machine.handle(Happened::CacheMiss { call, lead, at });
+            }
+            Some(Ok(looked)) => self.looked(call, node, looked),
+            Some(Err(looking)) => {
                 let limit = get.deadline.and_then(|deadline| shared.instant(deadline));
                 let limit = limit.map(|limit| Box::pin(tokio::time::sleep_until(limit)));
                 self.cached.get_or_insert_default().look = Some(Look {
@@ -68,8 +71,7 @@ impl Driver {
     fn looked(&mut self, call: CallId, node: NodeId, looked: Looked) {
         let at = self.shared.now();
         let hit = matches!(looked, Looked::Hit(_));
-        let alert = self.shared.runner.looked_up(node, hit, self.shared.twins);
-        self.shared.alerted(alert);
+        self.shared.looked_up(node, hit);
         let event = match looked {
             Looked::Hit(Kept { output, usage }) => Happened::CacheHit {
                 call,
@@ -102,8 +104,11 @@ impl Driver {
     pub(super) fn cache_put(&mut self, put_in: &CachePut<Tokio>) {
         if let Some(lead) = self.take_lead(put_in.ticket) {
             let (output, usage): (&Value, Usage) = (&put_in.output, put_in.usage);
-            if let Err(reason) = put(lead, output, usage, &self.shared.runner) {
-                crate::cache::warn(&self.shared.plan.node(put_in.node).name, reason);
+            // Should it panic, the result isn't kept, whoever waits for it makes it, and the run has it all the same.
+            match contained(|| put(lead, output, usage, &self.shared.runner)) {
+                Ok(Ok(())) => {}
+                Ok(Err(reason)) => crate::cache::warn(&self.shared.plan.node(put_in.node).name, reason),
+                Err(reason) => self.shared.gave_way(Part::Cache, &reason),
             }
         }
     }
