@@ -23,6 +23,14 @@ impl Budget {
         }
     }
 
+    /// A budget of which a run has used a part before it was stopped.
+    pub(crate) fn having_used(twin: Twin, limits: UsageLimits, used: Usage) -> Self {
+        Self {
+            meter: meter(twin, limits, used),
+            peak: used,
+        }
+    }
+
     /// What is set aside for calls under way.
     pub fn reserved(&self) -> Usage {
         self.meter.reserved()

@@ -2,6 +2,8 @@
 
 mod build;
 
+use flujo_core::config::Twin;
+use flujo_core::machine::Options;
 use flujo_core::pipeline::{CompileError, Pipeline};
 use flujo_core::plan::{Backoff, IterationFailure, LaneFailure, Plan, Policy, Rejection};
 use flujo_core::rate::RateLimit;
@@ -288,6 +290,23 @@ impl Case {
             deadline: None,
             schedule: Schedule::default(),
         }
+    }
+
+    /// What its host wants to be asked and told.
+    pub(crate) fn options(&self) -> Options {
+        Options {
+            hooks: self.hooks,
+            limits: !self.limits.is_unlimited(),
+            rates: !self.rates.is_empty(),
+            notices: true,
+            seed: self.schedule.seed,
+            tell_from: None,
+        }
+    }
+
+    /// Which twin keeps the budget and the results; it makes no difference.
+    pub(crate) fn twin(&self) -> Twin {
+        [Twin::Plain, Twin::Optimized][usize::from(self.schedule.seed.is_multiple_of(2))]
     }
 
     /// The plan.

@@ -6,9 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use flujo_core::cache::Uncached;
-use flujo_core::config::Twin;
 use flujo_core::machine::{
-    CallId, Command, Event, Finish, LaneId, LanePlace, Machine, Options, Pause, PauseId, Role, Time, TimerId,
+    CallId, Command, Event, Finish, LaneId, LanePlace, Machine, Pause, PauseId, Role, Time, TimerId,
 };
 use flujo_core::plan::{Kind, NodeId, Plan};
 use flujo_core::usage::Usage;
@@ -71,7 +70,7 @@ pub struct Simulation {
     /// How often each callable has been called to the end, per lane.
     pub(crate) counts: HashMap<(u64, NodeId, Role, u32), usize>,
     pub(crate) rates: Rates,
-    budget: Budget,
+    pub(crate) budget: Budget,
     pub(crate) cache: Cache,
     deadline: Option<Time>,
     pub(crate) trace: Trace,
@@ -97,17 +96,15 @@ impl Simulation {
 
     /// A run of a plan that was made elsewhere; hooks, limits, deadline and schedule are those of `case`.
     pub fn of(plan: Arc<Plan<Callable>>, input: Object, context: Context, case: &Case) -> Self {
-        let options = Options {
-            hooks: case.hooks,
-            limits: !case.limits.is_unlimited(),
-            rates: !case.rates.is_empty(),
-            notices: true,
-            seed: case.schedule.seed,
-            tell_from: None,
-        };
-        // Which twin keeps the budget and the results makes no difference.
-        let twin = [Twin::Plain, Twin::Optimized][usize::from(case.schedule.seed.is_multiple_of(2))];
-        let machine = Machine::start(Arc::clone(&plan), options, input, context, 0, case.deadline);
+        let twin = case.twin();
+        let machine = Machine::start(
+            Arc::clone(&plan),
+            case.options(),
+            input,
+            context,
+            0,
+            case.deadline,
+        );
         let mut simulation = Self {
             plan,
             hook: Script::default(),

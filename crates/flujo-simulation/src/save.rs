@@ -5,13 +5,29 @@
 use std::sync::Arc;
 
 use flujo_core::cache::Uncached;
-use flujo_core::machine::{Finish, LaneId, Machine, State};
+use flujo_core::machine::{Finish, Kept, LaneId, Machine, State};
+use flujo_core::usage::Usage;
 
-use crate::Simulated;
+use crate::budget::Budget;
 use crate::host::{Simulation, Stuck};
 use crate::under_way::{Due, Orphan};
+use crate::{Case, Simulated};
 
 impl Simulation {
+    /// A run of a case that was stopped, going on with the limits of the case from what it kept, having used `used`.
+    ///
+    /// # Errors
+    /// [`Stuck::Unusable`] when the pipeline does not compile.
+    pub fn going_on(case: &Case, kept: Kept<Simulated>, used: Usage) -> Result<Self, Stuck> {
+        let mut simulation = Self::new(case)?;
+        let machine = Machine::go_on(Arc::clone(&simulation.plan), kept, case.options(), 0);
+        simulation.budget = Budget::having_used(case.twin(), case.limits, used);
+        if let Some(Some(lane)) = simulation.lanes.first_mut() {
+            lane.machine = machine;
+        }
+        Ok(simulation)
+    }
+
     /// Whether it is time to save. A run that is being stopped is not saved: what
     /// it waits for would be gone.
     pub(crate) fn wants_save(&self) -> bool {

@@ -33,6 +33,7 @@ pub use handler::{Decision, Handler, Iteration, Reply};
 pub use memory::{Memory, Sampled};
 pub use run::{
     Canceller, Done, Event, EventKind, EventStream, Events, Pause, PausedRun, ResumeError, Run, RunId,
+    StoppedRun,
 };
 pub use runner::{BuildError, Runner, RunnerBuilder};
 pub use scope::{Place, Resources, Scope};

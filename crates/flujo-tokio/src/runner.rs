@@ -10,14 +10,14 @@ use std::time::Duration;
 use flujo_core::analysis::Analyses;
 use flujo_core::config::{Drills, OptimizationConfig, OptimizationConfigError, Part, Twin, Twins};
 use flujo_core::context::{Context, MergeRules};
-use flujo_core::machine::{Finish, Outcome, Status, Stop};
+use flujo_core::machine::{Finish, Outcome, Record, Status, Stop, Time};
 use flujo_core::monitor::Watch;
 use flujo_core::pipeline::CompileError;
 use flujo_core::plan::Plan;
 use flujo_core::rate::{RateLimit, RateLimitError, StepRates};
 use flujo_core::stats::{Alert, PartStatistics, PerformanceStatistics, RunFacts, Statistics, StepFact};
 use flujo_core::telemetry::SpanQueue;
-use flujo_core::usage::{UsageLimits, UsageMeter};
+use flujo_core::usage::{Usage, UsageLimits, UsageMeter};
 use flujo_core::value::Value;
 
 use crate::alarm::{Alarm, OnAlert, now};
@@ -28,7 +28,7 @@ use crate::domain::Tokio;
 use crate::memory::{Memory, Sampled};
 use crate::pools::RunnerPools;
 use crate::records::Records;
-use crate::run::{Answers, PausedRun, ResumeError, Run};
+use crate::run::{Answers, PausedRun, ResumeError, Run, StoppedRun};
 use crate::scope::Resources;
 use crate::telemetry::Telemetries;
 use crate::{Handler, Pipeline, rates};
@@ -297,6 +297,29 @@ impl Runner {
         Run::resume(Arc::clone(&self.0), paused, Answers::To(answers.collect()))
     }
 
+    /// Goes on with a run that was stopped, with its limits raised to `limits` or, without any, with the runner's own. What
+    /// had ended is not run again, and what was used counts as before; what was under way is done again.
+    ///
+    /// ```
+    /// # use flujo_core::usage::UsageLimits;
+    /// # use flujo_tokio::{Done, ResumeError, Runner};
+    /// async fn with_more(runner: &Runner, done: Done) -> Result<Done, ResumeError> {
+    ///     let Some(stopped) = &done.stopped else { return Ok(done) };
+    ///     let limits = UsageLimits { tokens: Some(200_000), ..UsageLimits::default() };
+    ///     Ok(runner.resume_stopped(stopped, Some(limits))?.await)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ResumeError`] when the run was resumed already, belongs to another runner, or has used more than `limits` allow.
+    pub fn resume_stopped(
+        &self,
+        stopped: &StoppedRun,
+        limits: Option<UsageLimits>,
+    ) -> Result<Run, ResumeError> {
+        Run::resume_stopped(Arc::clone(&self.0), stopped, limits)
+    }
+
     /// Ends a paused run as cancelled.
     ///
     /// # Errors
@@ -404,9 +427,21 @@ impl Running {
     }
 
     /// Counts a run that has ended, with the steps of all its lanes.
-    pub(crate) fn record(&self, finish: &Finish<Tokio>, meter: Option<&dyn UsageMeter>) {
+    /// Counts a run that has ended; of one that goes on after it was stopped what came after that, and what it has used
+    /// beyond what had been counted.
+    pub(crate) fn record(
+        &self,
+        finish: &Finish<Tokio>,
+        meter: Option<&dyn UsageMeter>,
+        (since, counted): (Time, Usage),
+    ) {
         let records = &finish.history.records;
-        let begun = records.iter().map(|record| record.started).min().unwrap_or(0);
+        let begun = records
+            .iter()
+            .map(|record| record.started)
+            .min()
+            .unwrap_or(0)
+            .max(since);
         let ended = records.iter().map(|record| record.ended).max().unwrap_or(0);
         let failed = records.iter().any(|record| record.status == Status::Failed);
         let error = match &finish.outcome {
@@ -420,13 +455,16 @@ impl Running {
         };
         let facts = RunFacts {
             latency_ns: ended.saturating_sub(begun),
-            usage: finish.usage,
+            usage: finish.usage.beyond(counted),
             meter: meter.map(UsageMeter::statistics),
             error,
             ended_at: now(),
         };
-        let steps =
-            Records::of(finish).filter(|record| matches!(record.status, Status::Succeeded | Status::Failed));
+        let ended = |record: &&Record<Tokio>| {
+            matches!(record.status, Status::Succeeded | Status::Failed)
+                && (since == 0 || record.ended > since)
+        };
+        let steps = Records::of(finish).filter(ended);
         self.statistics.record_run(
             &facts,
             steps.filter_map(|record| {

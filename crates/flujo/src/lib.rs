@@ -104,7 +104,7 @@ pub use flujo_observe as observe;
 pub use flujo_tokio as untyped;
 pub use flujo_tokio::{
     BoxError, BuildError, Cache, Canceller, Event, EventKind, Events, Pause, PausedRun, Place, ResumeError,
-    RunId,
+    RunId, StoppedRun,
 };
 
 pub use agent::agent_step;

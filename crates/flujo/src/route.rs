@@ -54,6 +54,7 @@ impl<I: Payload> StepFailure<I> {
             context: Fields::new(),
             history: self.failure.history.clone(),
             usage: Usage::ZERO,
+            kept: None,
         };
         Steps::new(Arc::new(finish), Arc::clone(&self.failure.plan))
     }

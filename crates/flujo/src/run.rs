@@ -16,8 +16,8 @@ use flujo_core::telemetry::SpanContext;
 use flujo_core::usage::Usage;
 use flujo_core::value::{CodecError, Value};
 use flujo_tokio::{
-    BuildError, Canceller, Done, Event, Events, PausedRun, ResumeError, Run as Untyped, RunId, Tokio,
-    user_error,
+    BuildError, Canceller, Done, Event, Events, PausedRun, ResumeError, Run as Untyped, RunId, StoppedRun,
+    Tokio, user_error,
 };
 
 use crate::payload::unwrap;
@@ -51,6 +51,9 @@ pub struct PartialRun {
     pub steps: Steps,
     /// The sum over all steps and attempts.
     pub usage: Usage,
+    /// What it goes on from, when a limit on the run's usage stopped it or it was cancelled: see
+    /// [`Flujo::resume_stopped`](crate::Flujo::resume_stopped).
+    pub stopped: Option<StoppedRun>,
 }
 
 /// Why a run didn't complete. [`source`](Error::source) is the user's own error.
@@ -129,6 +132,11 @@ impl RunError {
             Self::Paused { paused, .. } => Some(paused),
             _ => None,
         }
+    }
+
+    /// What the run goes on from, when it was stopped.
+    pub fn stopped(&self) -> Option<&StoppedRun> {
+        self.partial()?.stopped.as_ref()
     }
 
     /// The run so far; `None` when it never began.
@@ -286,6 +294,7 @@ fn result<O: Payload, C: Context>(done: Done) -> Result<Run<O, C>, RunError> {
         finish,
         plan,
         paused,
+        stopped,
     } = done;
     let mut finish = *finish;
     let outcome = std::mem::replace(&mut finish.outcome, Outcome::Completed(Value::Null));
@@ -299,6 +308,7 @@ fn result<O: Payload, C: Context>(done: Done) -> Result<Run<O, C>, RunError> {
                 context,
                 steps,
                 usage,
+                stopped,
             });
             if let Some(paused) = paused {
                 return Err(RunError::Paused { paused, partial });

@@ -11,7 +11,7 @@ use flujo_core::stats::{Alert, PerformanceStatistics};
 use flujo_core::telemetry::SpanQueue;
 use flujo_core::usage::UsageLimits;
 use flujo_core::value::{TypeCodec, to_value};
-use flujo_tokio::{BuildError, Cache, PausedRun, Runner, RunnerBuilder};
+use flujo_tokio::{BuildError, Cache, PausedRun, Runner, RunnerBuilder, StoppedRun};
 use serde::Serialize;
 
 use crate::payload::wrap;
@@ -126,6 +126,32 @@ impl<I: Payload, O: Payload, C: Context> Flujo<I, O, C> {
             let answers: Vec<_> = answers.collect::<Result<_, InvalidRun>>()?;
             Ok(runner.resume_with(paused, answers)?)
         })
+    }
+
+    /// Goes on with a run that a limit stopped, or that was cancelled ([`RunError::stopped`]): with its limits raised to
+    /// `limits` or, without any, with the runner's own. What had ended is not run again, and what was used counts as
+    /// before; what was under way is done again.
+    ///
+    /// ```
+    /// use flujo::{Flujo, RunError, UsageLimits, step};
+    /// # async fn example(flujo: Flujo<String, String>) -> Result<(), RunError> {
+    /// let run = match flujo.run("a long text".into()).await {
+    ///     Err(error) => match error.stopped() {
+    ///         Some(stopped) => {
+    ///             let limits = UsageLimits { tokens: Some(200_000), ..UsageLimits::default() };
+    ///             flujo.resume_stopped(stopped, Some(limits)).await?
+    ///         }
+    ///         None => return Err(error),
+    ///     },
+    ///     Ok(run) => run,
+    /// };
+    /// # drop(run); Ok(())
+    /// # }
+    /// ```
+    ///
+    /// The run fails as [`RunError::Invalid`] when it can't go on: see [`ResumeError`](crate::ResumeError).
+    pub fn resume_stopped(&self, stopped: &StoppedRun, limits: Option<UsageLimits>) -> RunHandle<O, C> {
+        self.go_on(|runner| Ok(runner.resume_stopped(stopped, limits)?))
     }
 
     /// Ends a paused run as cancelled.

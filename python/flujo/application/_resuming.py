@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from flujo.application._checked import checked_traceparent
+from flujo.application._checked import checked_limits, checked_traceparent
 from flujo.application._human import Answer, answer_schema
 from flujo.application._unanswered import NO_ANSWER
 from flujo.domain.results import Pause, PipelineResult
@@ -15,6 +15,10 @@ from flujo.exceptions import AlreadyAnsweredError, AmbiguousAnswerError, PauseNo
 if TYPE_CHECKING:
     from flujo._native import PausedRun, Run
     from flujo.application.runner import Flujo
+    from flujo.domain.usage import UsageLimits
+
+
+STOPPED = ("limit_exceeded", "cancelled")
 
 
 def going_on(
@@ -22,11 +26,20 @@ def going_on(
     of: PipelineResult[Any, Any] | str,
     human_input: Any,
     answers: Mapping[str, Any] | None,
+    usage_limits: UsageLimits | None = None,
     traceparent: str | None = None,
 ) -> Run:
-    """A paused run going on, once all answers are checked. See `Flujo.resume_async`."""
+    """A paused run going on, once all answers are checked, or one that was stopped. See `Flujo.resume_async`."""
     parent = checked_traceparent(traceparent)
     paused = find(runner, of)
+    limits = checked_limits(usage_limits)
+    if paused.is_stopped and human_input is NO_ANSWER and answers is None:
+        return runner._engine.resume_stopped(paused, None if limits is None else amounts(limits), parent)
+    if limits is not None:
+        raise ResumeError(
+            f"the run is {paused.status}: its limits can't be changed now",
+            suggestion="usage_limits= is for a run that a limit stopped, or that was cancelled",
+        )
     given, expired = _addressed(paused, of, human_input, answers)
     return runner._engine.resume(paused, list(given.items()), expired, traceparent=parent)
 
@@ -42,6 +55,11 @@ async def cancel(runner: Flujo[Any, Any], of: PipelineResult[Any, Any] | str) ->
     return await runner._engine.resume(paused, [], [], cancel=True)
 
 
+def amounts(limits: UsageLimits) -> tuple[Any, int | None, int | None]:
+    """Limits as the engine takes them."""
+    return limits.total_cost_usd_limit, limits.total_tokens_limit, limits.total_requests_limit
+
+
 def find(runner: Flujo[Any, Any], of: PipelineResult[Any, Any] | str) -> PausedRun:
     """The paused run that a result or run id speaks of."""
     if isinstance(of, str):
@@ -54,12 +72,17 @@ def find(runner: Flujo[Any, Any], of: PipelineResult[Any, Any] | str) -> PausedR
         return found
     if not isinstance(of, PipelineResult):
         raise TypeError(f"resume takes a paused result or a run id, not {type(of).__name__}")
-    if of.status != "paused":
+    if of.status not in ("paused", *STOPPED):
         raise ResumeError(f"the run is {of.status}, not paused: there is nothing to resume")
     held: PausedRun | None = getattr(of, "__flujo_paused__", None)
     if held is None:
         run_id = getattr(of.final_pipeline_context, "run_id", None)
         held = None if run_id is None else runner._engine.paused(run_id)
+    if held is None and of.status in STOPPED:
+        raise ResumeError(
+            f"the run is {of.status}, and nothing was kept of it to go on from",
+            suggestion="what a hook or the limit of a step ended has to be run again",
+        )
     if held is None:
         raise ResumeError(
             "this result was copied or loaded, and its run is no longer in this process",

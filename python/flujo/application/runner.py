@@ -303,9 +303,13 @@ class Flujo(Generic[InputT, OutputT]):
         human_input: Any = NO_ANSWER,
         *,
         answers: Mapping[str, Any] | None = None,
+        usage_limits: UsageLimits | None = None,
         traceparent: str | None = None,
     ) -> PipelineResult[Any, OutputT]:
-        """Go on with a paused run, from where it stands still. What had finished is kept, nothing is run again.
+        """Go on with a paused run, or one that was stopped: what had finished is kept, nothing is run again.
+
+        A run was stopped when a limit of the runner was reached, or when it was cancelled. It goes on with the limits that
+        are given here, in which all that it has used counts; what was under way is done again.
 
         The steps that follow see the context variables of whoever resumes.
 
@@ -314,18 +318,20 @@ class Flujo(Generic[InputT, OutputT]):
             human_input: The answer, when the run waits for exactly one.
             answers: Answers by the id of their pause: to all of them or to some. Without any, questions whose time is
                 up go on with their default.
+            usage_limits: What a run that was stopped may use from its beginning to its end; what the runner allows by
+                default.
             traceparent: The span of another process that the spans of what follows are to be below.
 
         Raises:
             PauseNotFoundError: the run has no such pause.
             AmbiguousAnswerError: several pauses wait, and `human_input` doesn't say which it is for.
             AlreadyAnsweredError: the pause has been answered.
-            ResumeError: the run isn't paused, or isn't known.
+            ResumeError: the run is neither paused nor stopped, isn't known, or has used more than it may.
             ValidationError: an answer doesn't fit `input_schema`; the run stays paused, no answer was taken.
         """
         from flujo.application._resuming import going_on
 
-        run = going_on(self, paused, human_input, answers, traceparent)
+        run = going_on(self, paused, human_input, answers, usage_limits, traceparent)
         return cast("PipelineResult[Any, OutputT]", await run)
 
     def resume_with_events(
@@ -334,6 +340,7 @@ class Flujo(Generic[InputT, OutputT]):
         human_input: Any = NO_ANSWER,
         *,
         answers: Mapping[str, Any] | None = None,
+        usage_limits: UsageLimits | None = None,
         traceparent: str | None = None,
     ) -> AsyncGenerator[Event]:
         """Go on with a paused run and yield what happens; each question that goes on is a `resumed`.
@@ -343,7 +350,7 @@ class Flujo(Generic[InputT, OutputT]):
         from flujo.application._resuming import going_on
         from flujo.application._stream import events
 
-        return events(lambda: going_on(self, paused, human_input, answers, traceparent))
+        return events(lambda: going_on(self, paused, human_input, answers, usage_limits, traceparent))
 
     def resume(
         self,
@@ -351,6 +358,7 @@ class Flujo(Generic[InputT, OutputT]):
         human_input: Any = NO_ANSWER,
         *,
         answers: Mapping[str, Any] | None = None,
+        usage_limits: UsageLimits | None = None,
         traceparent: str | None = None,
     ) -> PipelineResult[Any, OutputT]:
         """Go on with a paused run and wait for it. See `resume_async`.
@@ -360,7 +368,9 @@ class Flujo(Generic[InputT, OutputT]):
         """
         from flujo.application._loops import private_loop
 
-        resumed = self.resume_async(paused, human_input, answers=answers, traceparent=traceparent)
+        resumed = self.resume_async(
+            paused, human_input, answers=answers, usage_limits=usage_limits, traceparent=traceparent
+        )
         return private_loop().run(resumed)
 
     async def cancel(self, run: PipelineResult[Any, Any] | str) -> PipelineResult[Any, OutputT]:

@@ -1,3 +1,5 @@
+//! What is a price, and what is said of what is none.
+
 use std::path::Path;
 
 use super::{Prices, PricesError};

@@ -42,6 +42,9 @@ impl<D: Domain> Cursor<'_, D> {
         }
         if let Some(opened) = self.state.stack.last().and_then(Frame::opened) {
             self.spend(opened.record, usage);
+            if let Some(kept) = self.kept {
+                kept.spend(opened.record, usage);
+            }
             step::release(self, usage, RetryAdvice::Never);
             self.give_back(opened.node, reply, usage);
         }

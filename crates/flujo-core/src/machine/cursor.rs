@@ -8,8 +8,8 @@ use super::fault::{Fault, is_planted};
 use super::frame::{self, Frame, Opened};
 use super::{
     Answer, CacheLead, Call, CallId, Command, Completion, Domain, Event, Failure, FailureKind, Finish, Input,
-    LaneId, LanePlace, Machine, Mark, NoticeKind, Outcome, PauseId, Pending, Record, Role, State, Status,
-    Stop, Time, TimerId, gate, human,
+    Kept, LaneId, LanePlace, Machine, Mark, NoticeKind, PauseId, Pending, Record, Role, State, Status, Stop,
+    Time, TimerId, gate, human,
 };
 use crate::cache::Uncached;
 use crate::plan::{NodeId, Plan};
@@ -44,6 +44,8 @@ pub(super) struct Cursor<'a, D: Domain> {
     pub(super) plan: &'a Arc<Plan<D::Callable>>,
     pub(super) state: &'a mut State<D>,
     pub(super) commands: &'a mut VecDeque<Command<D>>,
+    /// What the run can go on from, while it is being stopped.
+    pub(super) kept: &'a mut Option<Box<Kept<D>>>,
 }
 
 impl<D: Domain> Cursor<'_, D> {
@@ -89,7 +91,8 @@ impl<D: Domain> Cursor<'_, D> {
         }
     }
 
-    fn take_in(&mut self, event: Event<D>) {
+    fn take_in(&mut self, mut event: Event<D>) {
+        self.keep_before(&mut event);
         let next = match event {
             Event::Answered {
                 call,
@@ -232,20 +235,6 @@ impl<D: Domain> Cursor<'_, D> {
         }
     }
 
-    /// The end of the run or lane.
-    pub(super) fn conclude(&mut self, completion: Completion<D>) -> Next<D> {
-        let outcome = Outcome::from(completion);
-        self.state.finished = true;
-        let finish = Finish {
-            outcome,
-            context: self.state.context.clone(),
-            history: std::mem::take(&mut self.state.history),
-            usage: self.state.usage,
-        };
-        self.commands.push_back(Command::Finish(Box::new(finish)));
-        Next::Wait
-    }
-
     /// Asks the host to call user code. The reply goes to the frame on top.
     #[inline(always)]
     #[allow(clippy::inline_always)] // the call is large, and moved once less when it is made by its caller
@@ -306,6 +295,8 @@ impl<D: Domain> Cursor<'_, D> {
             plan: Arc::clone(self.plan),
             state,
             commands: VecDeque::new(),
+            kept: None,
+            dormant: None,
         };
         self.commands.push_back(Command::Spawn {
             lane,

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::frame::Frame;
 use super::gate::{Ended, Gate};
-use super::{Command, Domain, Failure, Finish, History, Input, LaneRecord, Machine, Outcome, Record, Stop};
+use super::{
+    Command, Domain, Failure, Finish, History, Input, LaneRecord, Machine, Outcome, Record, State, Stop,
+};
 
 /// Something a run holds.
 #[derive(Debug)]
@@ -22,12 +24,24 @@ pub(super) type Visitor<'v, D> = &'v mut dyn FnMut(Held<'_, D>);
 impl<D: Domain> Machine<D> {
     /// Shows everything this machine holds to `visit`. Lanes that were handed to the host are the host's.
     pub fn visit(&self, visit: &mut dyn FnMut(Held<'_, D>)) {
-        visit(Held::Context(&self.state.context));
-        self.state.history.visit(visit);
-        for frame in &self.state.stack {
+        self.state.visit(visit);
+        if let Some(kept) = &self.kept {
+            kept.visit(visit);
+        }
+        for command in &self.commands {
+            visit_command(command, visit);
+        }
+    }
+}
+
+impl<D: Domain> State<D> {
+    pub(super) fn visit(&self, visit: &mut dyn FnMut(Held<'_, D>)) {
+        visit(Held::Context(&self.context));
+        self.history.visit(visit);
+        for frame in &self.stack {
             frame.visit(visit);
         }
-        match &self.state.gate {
+        match &self.gate {
             Gate::Open => {}
             Gate::BeforeRun(_, input) | Gate::BeforeNode(_, input) => visit(Held::Object(input)),
             Gate::AfterNode(ended) | Gate::AfterRun(ended) => match ended {
@@ -36,11 +50,8 @@ impl<D: Domain> Machine<D> {
                 Ended::Stopped(stop) => visit_stop(stop, visit),
             },
         }
-        if let Some(stop) = &self.state.stopping {
+        if let Some(stop) = &self.stopping {
             visit_stop(stop, visit);
-        }
-        for command in &self.commands {
-            visit_command(command, visit);
         }
     }
 }
@@ -99,6 +110,9 @@ impl<D: Domain> Finish<D> {
         visit_outcome(&self.outcome, visit);
         visit(Held::Context(&self.context));
         self.history.visit(visit);
+        if let Some(kept) = &self.kept {
+            kept.visit(visit);
+        }
     }
 }
 

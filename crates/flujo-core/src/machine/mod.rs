@@ -19,6 +19,7 @@ mod guard;
 mod held;
 mod history;
 mod human;
+mod kept;
 mod lanes;
 mod limits;
 mod located;
@@ -51,6 +52,7 @@ pub use failure::{Failure, FailureKind, LimitBreach, LimitKind, RetryAdvice};
 pub use fault::{Fault, plant};
 pub use held::Held;
 pub use history::{Details, ExitReason, History, LaneRecord, LoopEnd, Mark, Record, Status};
+pub use kept::Kept;
 pub use notices::{Notice, NoticeKind};
 pub use outcome::{Finish, Outcome, Stop};
 pub use round::Round;
@@ -61,6 +63,7 @@ use crate::usage::Usage;
 use cursor::Cursor;
 use frame::Frame;
 use gate::Gate;
+use kept::KeptLane;
 use outcome::Completion;
 
 /// There is room for this many records when a run begins, or for as many as its plan has nodes.
@@ -95,6 +98,10 @@ pub struct Machine<D: Domain> {
     plan: Arc<Plan<D::Callable>>,
     state: State<D>,
     commands: VecDeque<Command<D>>,
+    /// What it can go on from, while it is being stopped.
+    kept: Option<Box<Kept<D>>>,
+    /// The lanes of a run that goes on after it was stopped, until it is polled for the first time.
+    dormant: Option<Vec<(LaneId, KeptLane<D>)>>,
 }
 
 /// What a run is right now; together with its plan all that is needed to go on.
@@ -256,6 +263,8 @@ impl<D: Domain> Machine<D> {
             plan,
             state,
             commands: VecDeque::new(),
+            kept: None,
+            dormant: None,
         }
     }
 
@@ -264,7 +273,12 @@ impl<D: Domain> Machine<D> {
     pub fn poll(&mut self) -> Option<Command<D>> {
         match self.commands.pop_front() {
             None if self.state.begin.is_some() => {
+                self.dormant = None;
                 self.cursor().begin();
+                self.commands.pop_front()
+            }
+            None if self.dormant.is_some() => {
+                self.wake();
                 self.commands.pop_front()
             }
             command => command,
@@ -339,6 +353,8 @@ impl<D: Domain> Machine<D> {
             plan,
             state,
             commands: VecDeque::new(),
+            kept: None,
+            dormant: None,
         };
         machine.cursor().ask_again();
         machine
@@ -383,6 +399,7 @@ impl<D: Domain> Machine<D> {
             plan: &self.plan,
             state: &mut self.state,
             commands: &mut self.commands,
+            kept: &mut self.kept,
         }
     }
 }

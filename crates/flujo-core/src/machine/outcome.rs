@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Domain, Failure, FailureKind, History, LimitBreach, LimitKind};
+use super::{Domain, Failure, FailureKind, History, Kept, LimitBreach, LimitKind};
 use crate::usage::Usage;
 
 /// Why a run stopped without having succeeded or failed. Control flow is never an error value: no retry, no fallback,
@@ -95,6 +95,9 @@ pub struct Finish<D: Domain> {
     pub history: History<D>,
     /// The sum over all steps and attempts.
     pub usage: Usage,
+    /// What it can go on from, when a limit on the run's usage stopped it or it was cancelled. It is not saved.
+    #[serde(skip)]
+    pub kept: Option<Box<Kept<D>>>,
 }
 
 impl<D: Domain> From<Completion<D>> for Outcome<D> {

@@ -108,6 +108,7 @@ where
                         context,
                         history: in_order(history),
                         usage,
+                        kept: None,
                     }))
                 }
                 None => None,

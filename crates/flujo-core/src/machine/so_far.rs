@@ -40,6 +40,7 @@ impl<D: Domain> Machine<D> {
             context: self.state.context.clone(),
             history,
             usage,
+            kept: None,
         }
     }
 }

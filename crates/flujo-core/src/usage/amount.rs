@@ -111,6 +111,17 @@ impl Usage {
         }
     }
 
+    /// What is in it beyond `part`, which is a part of it.
+    #[must_use]
+    pub fn beyond(self, part: Self) -> Self {
+        Self {
+            cost: Cost(self.cost.0.saturating_sub(part.cost.0).max(0)),
+            tokens: self.tokens.saturating_sub(part.tokens),
+            requests: self.requests.saturating_sub(part.requests),
+            unpriced: self.unpriced,
+        }
+    }
+
     /// Whether nothing was used.
     pub fn is_zero(&self) -> bool {
         *self == Self::ZERO

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use flujo_core::machine::Held;
+use flujo_core::machine::{Held, Kept};
 use pyo3::PyTraverseError;
 use pyo3::pyclass::PyVisit;
 
@@ -14,6 +14,13 @@ use super::domain::{Finish, Machine, Python3};
 pub(crate) fn machine(machine: &Machine, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
     let mut told = Ok(());
     machine.visit(&mut |held| tell(&held, visit, &mut told));
+    told
+}
+
+/// Tells of everything a run that was stopped goes on from.
+pub(crate) fn kept(kept: &Kept<Python3>, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    let mut told = Ok(());
+    kept.visit(&mut |held| tell(&held, visit, &mut told));
     told
 }
 

@@ -324,7 +324,10 @@ impl Driver {
                 self.take_in_outputs(py)?;
                 let outputs = self.place.outputs().for_lane(py);
                 let (lanes, around) = self.lanes();
-                let trace = around.trace_of(py, &machine, None)?;
+                let mut trace = around.trace_of(py, &machine, None)?;
+                if let (Some(trace), true) = (&mut trace, machine.record_under_way().is_some()) {
+                    trace.reopen(py, around.shared, &machine)?;
+                }
                 let driver = Self::new(machine, Arc::clone(around.shared), outputs, trace);
                 lanes.spawn(py, around.inbox, lane, driver)?;
             }

@@ -215,9 +215,41 @@ impl Engine {
                 wakes: answered.chain(expired).collect(),
                 cancel,
             },
+            limits: None,
             listener: None,
             traceparent,
         })
+    }
+
+    /// A run that was stopped, going on with these limits or, without any, with the runner's own.
+    #[pyo3(signature = (stopped, limits=None, traceparent=None))]
+    fn resume_stopped(
+        &self,
+        stopped: Py<PausedRun>,
+        limits: Option<(Bound<'_, PyAny>, Option<u64>, Option<u64>)>,
+        traceparent: Option<Py<PyString>>,
+    ) -> PyResult<Run> {
+        let limits = match limits {
+            Some((cost, tokens, requests)) => UsageLimits {
+                cost: (!cost.is_none())
+                    .then(|| super::usage::money(&cost))
+                    .transpose()?,
+                tokens,
+                requests,
+            },
+            None => self.inner.limits,
+        };
+        Ok(Run::resuming(Resumption {
+            engine: Arc::clone(&self.inner),
+            paused: stopped,
+            answers: Answers {
+                wakes: Vec::new(),
+                cancel: false,
+            },
+            limits: Some(limits),
+            listener: None,
+            traceparent,
+        }))
     }
 
     /// The paused run with this id; None where there is none, or nobody has held it.

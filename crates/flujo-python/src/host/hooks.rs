@@ -79,6 +79,7 @@ pub(crate) fn begin(
                 context: Arc::clone(machine.context()),
                 history: machine.history().clone(),
                 usage: machine.usage(),
+                kept: None,
             };
             (None, Some(record::pipeline_result(py, shared, Arc::new(finish))?))
         }

@@ -5,14 +5,16 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use flujo_core::config::Twins;
-use flujo_core::machine::Time;
-use flujo_core::usage::UsageMeter;
+use flujo_core::machine::{Kept, Time};
+use flujo_core::usage::{Usage, UsageLimits, UsageMeter};
 use pyo3::PyTraverseError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
 use pyo3::types::{PyDict, PyList};
 
+use super::collected;
+use super::domain::{Finish, Python3};
 use super::names;
 use super::parked::{self, Parked, Wake};
 use super::planning::PlanWithSteps;
@@ -31,16 +33,28 @@ pub(crate) struct PausedRun {
     state: Mutex<State>,
 }
 
+/// What a run that was stopped goes on from.
+pub(crate) struct Stopped {
+    kept: Box<Kept<Python3>>,
+    /// What it had used when it stopped.
+    pub(crate) used: Usage,
+    status: &'static str,
+}
+
 struct State {
     stage: Stage,
     /// The run's own time when it stopped.
     stopped: Time,
     /// The questions that have been answered.
     answered: HashSet<String>,
+    /// When it last went on after it was stopped, and what it had used by then: that has been counted.
+    counted: Option<(Time, Usage)>,
 }
 
 enum Stage {
     Parked(Box<Parked>),
+    /// A limit stopped it, or it was cancelled.
+    Stopped(Stopped),
     /// Being driven on.
     UnderWay,
     Over(&'static str),
@@ -68,6 +82,21 @@ impl PausedRun {
         stopped: Time,
         parked: Box<Parked>,
     ) -> Self {
+        Self::at(shared, run_id, (began, stopped), Stage::Parked(parked))
+    }
+
+    /// A run that a limit stopped, or that was cancelled.
+    pub(crate) fn stopped_by(
+        shared: &Shared,
+        run_id: Py<PyAny>,
+        times: (Time, Time),
+        finish: &Finish,
+        kept: Box<Kept<Python3>>,
+    ) -> Self {
+        Self::at(shared, run_id, times, Stage::stopped(finish, kept))
+    }
+
+    fn at(shared: &Shared, run_id: Py<PyAny>, (began, stopped): (Time, Time), stage: Stage) -> Self {
         Self {
             plan: Arc::clone(&shared.plan),
             run_id,
@@ -75,9 +104,10 @@ impl PausedRun {
             twins: shared.twins.now(),
             began,
             state: Mutex::new(State {
-                stage: Stage::Parked(parked),
+                stage,
                 stopped,
                 answered: HashSet::new(),
+                counted: None,
             }),
         }
     }
@@ -133,6 +163,54 @@ impl PausedRun {
         }
     }
 
+    /// What it was stopped at, to be driven on with other limits. Nothing has changed when it can't be.
+    pub(crate) fn take_stopped(
+        &self,
+        py: Python<'_>,
+        limits: &UsageLimits,
+    ) -> PyResult<(Box<Kept<Python3>>, Usage)> {
+        let mut state = self.lock();
+        let why = match &state.stage {
+            Stage::Stopped(stopped) if limits.passed_by(stopped.used).is_none() => None,
+            Stage::Stopped(Stopped { used, .. }) => Some(format!(
+                "the run has used {} and {} tokens in {} requests already, which is more than its limits allow: raise \
+                 them further",
+                used.cost, used.tokens, used.requests
+            )),
+            other => Some(format!(
+                "the run is {}: there is nothing to go on from",
+                other.name()
+            )),
+        };
+        if let Some(why) = why {
+            drop(state);
+            return Err(refused(py, &why));
+        }
+        match std::mem::replace(&mut state.stage, Stage::UnderWay) {
+            Stage::Stopped(Stopped { kept, used, .. }) => {
+                state.counted = Some((state.stopped, used));
+                Ok((kept, used))
+            }
+            other => {
+                state.stage = other;
+                drop(state);
+                Err(refused(py, "the run is being resumed already"))
+            }
+        }
+    }
+
+    /// When it last went on after it was stopped, and what it had used by then.
+    pub(crate) fn counted(&self) -> Option<(Time, Usage)> {
+        self.lock().counted
+    }
+
+    /// It was stopped again, or for the first time after a pause.
+    pub(crate) fn stop(&self, finish: &Finish, kept: Box<Kept<Python3>>, stopped: Time) {
+        let mut state = self.lock();
+        state.stopped = stopped;
+        state.stage = Stage::stopped(finish, kept);
+    }
+
     /// It stands still again.
     pub(crate) fn park(&self, parked: Box<Parked>, stopped: Time) {
         let mut state = self.lock();
@@ -151,9 +229,18 @@ impl PausedRun {
 }
 
 impl Stage {
+    fn stopped(finish: &Finish, kept: Box<Kept<Python3>>) -> Self {
+        Self::Stopped(Stopped {
+            kept,
+            used: finish.usage,
+            status: finish.outcome.name(),
+        })
+    }
+
     fn name(&self) -> &'static str {
         match self {
             Self::Parked(_) => "paused",
+            Self::Stopped(stopped) => stopped.status,
             Self::UnderWay => "running",
             Self::Over(status) => status,
         }
@@ -172,6 +259,12 @@ impl PausedRun {
     #[getter]
     fn run_id<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
         self.run_id.bind(py).clone()
+    }
+
+    /// Whether it can go on although it was stopped.
+    #[getter]
+    fn is_stopped(&self) -> bool {
+        matches!(self.lock().stage, Stage::Stopped(_))
     }
 
     /// `paused`, `running`, or how it ended.
@@ -218,6 +311,10 @@ impl PausedRun {
                 stage: Stage::Parked(parked),
                 ..
             }) => parked.tell(&visit),
+            Ok(State {
+                stage: Stage::Stopped(stopped),
+                ..
+            }) => collected::kept(&stopped.kept, &visit),
             _ => Ok(()),
         }
     }

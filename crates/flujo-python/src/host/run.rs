@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flujo_core::config::Part;
 use flujo_core::machine::Time;
+use flujo_core::usage::{Usage, UsageLimits, run_meter};
 use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning};
 use pyo3::prelude::*;
@@ -16,6 +17,7 @@ use super::domain::Machine;
 use super::driver::{Driver, Resume, Turn};
 use super::engine::EngineInner;
 use super::names;
+use super::parked::{Parked, ParkedLanes, Wake};
 use super::paused::{Answers, PausedRun};
 use super::place::Place;
 use super::shared::Shared;
@@ -51,6 +53,8 @@ pub(crate) struct Resumption {
     pub(crate) engine: Arc<EngineInner>,
     pub(crate) paused: Py<PausedRun>,
     pub(crate) answers: Answers,
+    /// The limits that it goes on with, when it was stopped.
+    pub(crate) limits: Option<UsageLimits>,
     pub(crate) listener: Option<Py<PyAny>>,
     pub(crate) traceparent: Option<Py<PyString>>,
 }
@@ -62,6 +66,8 @@ struct UnderWay {
     named: bool,
     /// What it is known by since it first stood still, and the questions that it was resumed with answers to.
     paused: Option<(Py<PausedRun>, Vec<String>)>,
+    /// When it was stopped, if it was, and what it had used by then: that has been counted.
+    counted: Option<(Time, Usage)>,
     /// Gives `flujo.current_step()` back to whoever is around this run.
     place_token: Py<PyAny>,
 }
@@ -187,6 +193,7 @@ fn begin(py: Python<'_>, start: Start, resume: &Resume) -> PyResult<Box<UnderWay
         began,
         named,
         paused: None,
+        counted: None,
         place_token,
     }))
 }
@@ -200,11 +207,16 @@ fn go_on(py: Python<'_>, resumption: Resumption, resume: &Resume) -> PyResult<Bo
         engine,
         paused,
         answers,
+        limits,
         listener,
         traceparent,
     } = resumption;
+    if let Some(limits) = limits {
+        return take_up(py, engine, paused, limits, listener, traceparent);
+    }
     let traced = Traced::now(py, &engine, traceparent)?;
-    let shared = Shared::resume(py, &engine, paused.get(), listener, traced)?;
+    let before = (paused.get().meter.clone(), paused.get().stopped());
+    let shared = Shared::resume(py, &engine, paused.get(), before, listener, traced)?;
     let answered = answers.wakes.iter().map(|(id, _)| id.clone()).collect();
     let parked = paused.get().take(py, answers)?;
     let trace = Trace::of_run(py, &shared, &parked.machine, parked.before.as_ref())?;
@@ -214,7 +226,47 @@ fn go_on(py: Python<'_>, resumption: Resumption, resume: &Resume) -> PyResult<Bo
         driver,
         began: paused.get().began,
         named: false,
+        counted: paused.get().counted(),
         paused: Some((paused, answered)),
+        place_token,
+    }))
+}
+
+/// A run that was stopped goes on with other limits.
+fn take_up(
+    py: Python<'_>,
+    engine: Arc<EngineInner>,
+    paused: Py<PausedRun>,
+    limits: UsageLimits,
+    listener: Option<Py<PyAny>>,
+    traceparent: Option<Py<PyString>>,
+) -> PyResult<Box<UnderWay>> {
+    let traced = Traced::now(py, &engine, traceparent)?;
+    let run = paused.get();
+    let stopped = run.stopped();
+    let (kept, used) = run.take_stopped(py, &limits)?;
+    let meter = (!limits.is_unlimited()).then(|| run_meter(run.twins, limits, used));
+    // A nanosecond later: what ended by then has been counted.
+    let began = stopped.saturating_add(1);
+    let shared = Shared::resume(py, &engine, run, (meter, began), listener, traced)?;
+    let plan = Arc::clone(&shared.plan.plan);
+    let parked = Parked {
+        machine: Box::new(Machine::go_on(plan, *kept, shared.options(), stopped)),
+        question: None,
+        lanes: ParkedLanes::default(),
+        outputs: Outputs::default(),
+        wake: Wake::default(),
+        before: None,
+    };
+    let trace = Trace::of_run(py, &shared, &parked.machine, None)?;
+    let mut driver = Driver::revive(py, parked, shared, trace)?;
+    let place_token = set_place(py, &mut driver)?;
+    Ok(Box::new(UnderWay {
+        driver,
+        began,
+        named: false,
+        counted: Some((stopped, used)),
+        paused: Some((paused, Vec::new())),
         place_token,
     }))
 }

@@ -105,12 +105,13 @@ impl Shared {
         py: Python<'_>,
         engine: &Arc<EngineInner>,
         paused: &PausedRun,
+        (meter, stopped): (Option<Arc<dyn UsageMeter>>, Time),
         listener: Option<Py<PyAny>>,
         traced: Traced,
     ) -> PyResult<Arc<Self>> {
         let event_loop = running_loop(py)?;
         let plan = Arc::clone(&paused.plan);
-        let clock = Clock::going_on(py, &event_loop, paused.stopped())?;
+        let clock = Clock::going_on(py, &event_loop, stopped)?;
         let rates = rates::of_plan(py, &plan, &engine.rates)?;
         let rates = rates::of_run(py, &plan, &engine.rates, rates, &clock)?;
         Self {
@@ -124,7 +125,7 @@ impl Shared {
             run_id: OnceLock::from(paused.run_id.clone_ref(py)),
             under_way: OnceLock::new(),
             interrupt: Arc::default(),
-            meter: paused.meter.clone(),
+            meter,
             rates,
             listener,
             traced,
@@ -348,25 +349,31 @@ impl Shared {
         self.slots.get(node.0 as usize).copied()
     }
 
-    /// Counts a run that has ended.
-    pub(crate) fn record(&self, finish: &Finish, began: Time, ended: Time) {
+    /// Counts a run that has ended; of one that went on after it was stopped what came after `counted`.
+    pub(crate) fn record(
+        &self,
+        finish: &Finish,
+        (began, ended): (Time, Time),
+        counted: Option<(Time, Usage)>,
+    ) {
+        let (since, used) = counted.unwrap_or_default();
         let run = RunFacts {
             latency_ns: ended.saturating_sub(began),
-            usage: finish.usage,
+            usage: finish.usage.beyond(used),
             meter: self.meter.as_deref().map(UsageMeter::statistics),
             ended_at: now(),
             ..RunFacts::default()
         };
-        let facts = self.collect(finish, &self.slots);
+        let facts = self.collect(finish, &self.slots, since);
         self.engine.watch.ended(self.twins.now());
         self.engine.statistics.record_run(&run, facts);
         if let Some((counts, slots)) = self.engine.counts_of(&self.plan) {
-            counts.record_run(&run, self.collect(finish, &slots));
+            counts.record_run(&run, self.collect(finish, &slots, since));
         }
     }
 
-    /// The facts of all steps, those in lanes too; a loop, since lanes nest.
-    fn collect<'f>(&self, finish: &'f Finish, slots: &[StepSlot]) -> Vec<StepFact<'f>> {
+    /// The facts of all steps that ended after a time, those in lanes too; a loop, since lanes nest.
+    fn collect<'f>(&self, finish: &'f Finish, slots: &[StepSlot], since: Time) -> Vec<StepFact<'f>> {
         let mut facts = Vec::with_capacity(finish.history.records.len());
         let mut waiting = vec![finish];
         while let Some(finish) = waiting.pop() {
@@ -382,7 +389,8 @@ impl Shared {
                     _ => None,
                 };
                 // A construct that a step works with is told of with the step.
-                if !self.plan.plan.node(record.node).inner {
+                let counts = since == 0 || record.ended > since;
+                if counts && !self.plan.plan.node(record.node).inner {
                     facts.push(StepFact {
                         slot: *slot,
                         latency_ns: record.latency(),

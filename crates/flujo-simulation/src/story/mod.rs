@@ -25,7 +25,7 @@ pub use constructs::*;
 pub use step::{Step, step};
 pub use told::Told;
 
-use crate::{Act, Case, Context, Does, Object, Script, Simulation, Spec};
+use crate::{Act, Case, Context, Does, Object, Script, Simulation, Spec, Stuck};
 
 const MILLISECOND: u64 = 1_000_000;
 
@@ -142,8 +142,24 @@ impl Story {
     #[track_caller]
     pub fn run(mut self, input: impl Into<Object>) -> Told {
         self.0.input = input.into();
+        self.told(Simulation::new(&self.0))
+    }
+
+    /// Goes on with a run that was stopped, as this story says.
+    #[track_caller]
+    pub fn go_on(&self, stopped: Told) -> Told {
+        let finish = stopped.ran.finish;
+        let used = finish.usage;
+        match finish.kept {
+            Some(kept) => self.told(Simulation::going_on(&self.0, *kept, used)),
+            None => unreachable!("the run kept nothing to go on from"),
+        }
+    }
+
+    #[track_caller]
+    fn told(&self, simulation: Result<Simulation, Stuck>) -> Told {
         let plan = self.0.plan();
-        let ran = Simulation::new(&self.0).and_then(Simulation::run);
+        let ran = simulation.and_then(Simulation::run);
         match (plan, ran) {
             (Ok(plan), Ok(ran)) => Told { plan, ran },
             (plan, ran) => unreachable!("the story does not end: {:?} {:?}", plan.err(), ran.err()),

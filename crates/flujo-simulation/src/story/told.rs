@@ -18,6 +18,11 @@ pub struct Told {
 }
 
 impl Told {
+    /// The plan.
+    pub fn plan(&self) -> &Plan<Callable> {
+        &self.plan
+    }
+
     /// The finish.
     pub fn finish(&self) -> &Finish<Simulated> {
         &self.ran.finish

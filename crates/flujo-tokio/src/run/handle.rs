@@ -11,7 +11,7 @@ use flujo_core::machine::{Finish, Machine, Options, Outcome, Time};
 use flujo_core::plan::Plan;
 use flujo_core::rate::StepRates;
 use flujo_core::telemetry::SpanContext;
-use flujo_core::usage::{Usage, UsageMeter, run_meter};
+use flujo_core::usage::{Usage, UsageLimits, UsageMeter, run_meter};
 use flujo_core::value::Value;
 use futures_core::Stream;
 use tokio::sync::mpsc::{self, Receiver};
@@ -23,6 +23,7 @@ use super::outputs::Outputs;
 use super::paused::{Answers, Kept, PausedRun, ResumeError, Resumption};
 use super::signal::Signal;
 use super::spans::Observed;
+use super::stopped::{GoingOn, StoppedRun};
 use super::{RunId, Shared};
 use crate::Handler;
 use crate::analysis::Analysed;
@@ -42,6 +43,8 @@ pub struct Run {
     parent: Option<SpanContext>,
     /// From its first pause on.
     kept: Option<Arc<Kept>>,
+    /// When it went on after it was stopped, and what had been used by then: that has been counted.
+    counted: (Time, Usage),
 }
 
 enum State {
@@ -51,6 +54,8 @@ enum State {
     },
     /// To be resumed.
     Paused(Resumption),
+    /// To go on after it was stopped.
+    Stopped(GoingOn),
     Driving(Box<Driver>),
     Ended(Option<Done>),
 }
@@ -66,6 +71,8 @@ pub struct Done {
     pub plan: Arc<Plan<Handler>>,
     /// What it is resumed by, when it stands still for answers: `finish` is what it has done so far then.
     pub paused: Option<PausedRun>,
+    /// What it goes on from, when a limit on the run's usage stopped it or it was cancelled.
+    pub stopped: Option<StoppedRun>,
 }
 
 impl Done {
@@ -106,6 +113,7 @@ impl Run {
             listening: false,
             parent: None,
             kept: None,
+            counted: (0, Usage::ZERO),
         }
     }
 
@@ -121,8 +129,29 @@ impl Run {
             runner,
             cancel: Arc::default(),
             parent: resumption.kept.parent,
+            counted: resumption.kept.counted,
             kept: Some(Arc::clone(&resumption.kept)),
             state: State::Paused(resumption),
+            events: None,
+            listening: false,
+        })
+    }
+
+    /// A run that goes on after it was stopped when it is first polled.
+    pub(crate) fn resume_stopped(
+        runner: Arc<Running>,
+        stopped: &StoppedRun,
+        limits: Option<UsageLimits>,
+    ) -> Result<Self, ResumeError> {
+        let going_on = stopped.go_on(&runner, limits)?;
+        Ok(Self {
+            id: stopped.id(),
+            runner,
+            cancel: Arc::default(),
+            parent: going_on.stopped.parent,
+            kept: None,
+            counted: (going_on.stopped.at, going_on.stopped.used),
+            state: State::Stopped(going_on),
             events: None,
             listening: false,
         })
@@ -163,10 +192,14 @@ impl Run {
 
     /// Begins the run, or goes on with it, unless it is under way.
     fn driver(&mut self) -> Option<&mut Driver> {
-        if matches!(self.state, State::Waiting { .. } | State::Paused(_)) {
+        if matches!(
+            self.state,
+            State::Waiting { .. } | State::Paused(_) | State::Stopped(_)
+        ) {
             let driver = match std::mem::replace(&mut self.state, State::Ended(None)) {
                 State::Waiting { input, context } => Some(self.start(input, &context)),
                 State::Paused(resumption) => self.go_on(resumption),
+                State::Stopped(going_on) => self.take_up(going_on),
                 State::Driving(_) | State::Ended(_) => None,
             };
             self.state = State::Driving(Box::new(driver?));
@@ -226,23 +259,47 @@ impl Run {
                 context.clone().copying(copies)
             }
         });
-        let options = Options {
-            hooks: false,
-            limits: shared.meter.is_some(),
-            rates: self.runner.rates.as_ref().is_some_and(StepRates::hold_for_all),
-            notices: shared.listened_to(),
-            seed: self.id.seed(),
-            tell_from: Some(self.runner.tell_from(shared.twins.now())),
-        };
+        let options = self.options(&shared);
         let deadline = self
             .runner
             .deadline
             .map(|deadline| u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX));
         let plan = Arc::clone(&shared.plan);
         let machine = Machine::start(plan, options, input, context, 0, deadline);
+        self.driven(shared, machine, false)
+    }
+
+    fn options(&self, shared: &Shared) -> Options {
+        Options {
+            hooks: false,
+            limits: shared.meter.is_some(),
+            rates: self.runner.rates.as_ref().is_some_and(StepRates::hold_for_all),
+            notices: shared.listened_to(),
+            seed: self.id.seed(),
+            tell_from: Some(self.runner.tell_from(shared.twins.now())),
+        }
+    }
+
+    fn take_up(&mut self, going_on: GoingOn) -> Option<Driver> {
+        let (limits, stopped) = (going_on.limits, Arc::clone(&going_on.stopped));
+        let kept = going_on.take()?;
+        let meter = (!limits.is_unlimited()).then(|| run_meter(stopped.twins, limits, stopped.used));
+        // A nanosecond later: what ended by then has been counted.
+        let base = stopped.at.saturating_add(1);
+        let shared = self.share(
+            meter,
+            (RunTwins::new(stopped.twins), Arc::clone(&stopped.analysed)),
+            base,
+        );
+        let (plan, options) = (Arc::clone(&shared.plan), self.options(&shared));
+        let machine = Machine::go_on(plan, kept, options, stopped.at);
+        Some(self.driven(shared, machine, true))
+    }
+
+    fn driven(&self, shared: Arc<Shared>, machine: Machine<Tokio>, resumed: bool) -> Driver {
         let mut machine = Observed::from(machine);
         if let Some(telemetries) = &self.runner.telemetries {
-            machine.observe(&shared, telemetries, false);
+            machine.observe(&shared, telemetries, resumed);
             let notices = shared.listened_to() || machine.hears();
             machine.listen(notices);
         }
@@ -270,25 +327,27 @@ impl Run {
             return Poll::Ready(());
         };
         let ended = ready!(driver.drive(poller));
-        let plan = Arc::clone(&driver.shared().plan);
-        let (finish, paused) = if let Some(finish) = ended {
-            let meter = driver.shared().meter.clone();
-            let twins = driver.shared().twins.now();
-            self.runner.worked(twins);
-            self.runner.record(&finish, meter.as_deref());
-            (finish, None)
+        let shared = Arc::clone(driver.shared());
+        let plan = Arc::clone(&shared.plan);
+        let (finish, paused, stopped) = if let Some(mut finish) = ended {
+            self.runner.worked(shared.twins.now());
+            self.runner.record(&finish, shared.meter.as_deref(), self.counted);
+            let kept = finish.kept.take();
+            let stopped = kept.map(|kept| StoppedRun::new(&shared, &self.runner, finish.usage, kept));
+            (finish, None, stopped)
         } else {
             let State::Driving(driver) = std::mem::replace(&mut self.state, State::Ended(None)) else {
                 return Poll::Ready(());
             };
             let (finish, paused) = self.park(*driver);
-            (finish, Some(paused))
+            (finish, Some(paused), None)
         };
         self.state = State::Ended(Some(Done {
             id: self.id,
             finish,
             plan,
             paused,
+            stopped,
         }));
         Poll::Ready(())
     }
@@ -297,7 +356,7 @@ impl Run {
         let shared = driver.shared();
         let stopped = shared.now();
         let kept = self.kept.get_or_insert_with(|| {
-            let kept = Kept::new(shared, Arc::clone(&self.runner));
+            let kept = Kept::new(shared, Arc::clone(&self.runner), self.counted);
             Arc::new(kept)
         });
         let mut parked = Box::new(driver.park());

@@ -180,6 +180,7 @@ impl Lanes {
                         context: running.context,
                         history: History::default(),
                         usage: Usage::ZERO,
+                        kept: None,
                     })
                 }
             };

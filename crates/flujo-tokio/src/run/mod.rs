@@ -10,6 +10,7 @@ mod parked;
 mod paused;
 mod signal;
 mod spans;
+mod stopped;
 mod turn;
 
 use std::fmt;
@@ -32,6 +33,7 @@ pub use handle::{Canceller, Done, EventStream, Events, Run};
 pub use parked::Pause;
 pub(crate) use paused::Answers;
 pub use paused::{PausedRun, ResumeError};
+pub use stopped::StoppedRun;
 
 use crate::Handler;
 use crate::analysis::Analysed;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use flujo_core::config::Twins;
 use flujo_core::machine::Time;
 use flujo_core::telemetry::SpanContext;
-use flujo_core::usage::UsageMeter;
+use flujo_core::usage::{Usage, UsageMeter};
 use flujo_core::value::Value;
 use tokio::time::Instant;
 
@@ -68,6 +68,24 @@ pub enum ResumeError {
         /// The ids of the open ones.
         open: Vec<String>,
     },
+    /// The run is not one that was stopped and can go on.
+    #[error("run {run} is not stopped: it was resumed already, and goes on or has ended")]
+    NotStopped {
+        /// The run.
+        run: RunId,
+    },
+    /// The run has used more already than it may with these limits.
+    #[error(
+        "run {run} has used {cost} and {tokens} tokens in {requests} requests already, which is more than the limits \
+         allow: raise them further",
+        cost = .used.cost, tokens = .used.tokens, requests = .used.requests
+    )]
+    LimitTooLow {
+        /// The run.
+        run: RunId,
+        /// What it has used.
+        used: Usage,
+    },
     /// Another runner's pipeline made the run.
     #[error("run {run} belongs to another runner: resume it with the one that began it")]
     OtherRunner {
@@ -89,6 +107,8 @@ pub(super) struct Kept {
     pub(super) twins: Twins,
     pub(super) parent: Option<SpanContext>,
     pub(super) analysed: Arc<Analysed>,
+    /// When it went on after it was stopped, and what had been used by then: that has been counted.
+    pub(super) counted: (Time, Usage),
     state: Mutex<State>,
 }
 
@@ -130,7 +150,7 @@ impl Drop for Resumption {
 }
 
 impl Kept {
-    pub(super) fn new(shared: &Shared, runner: Arc<Running>) -> Self {
+    pub(super) fn new(shared: &Shared, runner: Arc<Running>, counted: (Time, Usage)) -> Self {
         Self {
             id: shared.id,
             runner,
@@ -138,6 +158,7 @@ impl Kept {
             twins: shared.twins.now(),
             parent: shared.parent,
             analysed: Arc::clone(&shared.analysed),
+            counted,
             state: Mutex::default(),
         }
     }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Stage, ask};
-use crate::machine::cursor::{Cursor, Next};
+use super::{Made, Stage, ask, begin_attempt, replied};
+use crate::machine::cursor::{Cursor, Next, Reply};
 use crate::machine::frame::{Frame, top};
 use crate::machine::{
     CallId, Command, Completion, Domain, Failure, LimitBreach, LimitKind, Options, Pending, RetryAdvice, Time,
@@ -131,6 +131,38 @@ pub(super) fn admitted<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
         frame.attempt_deadline = Some(deadline.map_or(own, |deadline| deadline.min(own)));
     }
     ask(cursor)
+}
+
+/// Goes on with a step that was stopped: what it had been doing is done again. A call of the agent that was broken off
+/// begins its attempt anew, since it may have written to the attempt's context.
+pub(in crate::machine) fn take_up<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
+    let (now, deadline) = (cursor.state.now, cursor.state.deadline);
+    let (frame, _) = top!(cursor, Step);
+    match frame.stage {
+        // The meter that the run goes on with knows of the call.
+        Stage::Settle => replied(cursor, Reply::Reserved),
+        Stage::Reserve | Stage::Admit => {
+            if let Some(left) = frame
+                .details
+                .as_mut()
+                .and_then(|details| details.time_left.take())
+            {
+                let own = now.saturating_add(left);
+                frame.attempt_deadline = Some(deadline.map_or(own, |deadline| deadline.min(own)));
+            }
+            reach_agent(cursor)
+        }
+        Stage::Prompt(_) | Stage::Agent => {
+            (frame.made, frame.view, frame.details) = (Made::Nothing, None, None);
+            frame.attempt = frame.attempt.saturating_sub(1);
+            let (record, again) = (frame.opened.record, frame.attempt > 0);
+            if let Some(record) = cursor.record(record).filter(|_| again) {
+                record.details_mut().attempts_begun.pop();
+            }
+            begin_attempt(cursor)
+        }
+        _ => ask(cursor),
+    }
 }
 
 /// A call of the agent has ended, or will not be made although it was admitted: whoever shares its rate limits may be

@@ -26,6 +26,7 @@ use limits::reach_agent;
 
 pub(super) use end::{both_failed, child_finished};
 pub(super) use limits::release;
+pub(super) use limits::take_up;
 pub(super) use reply::replied;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

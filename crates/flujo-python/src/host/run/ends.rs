@@ -15,6 +15,7 @@ use crate::host::engine::was_cancelled;
 use crate::host::paused::PausedRun;
 use crate::host::usage::limit_error;
 use crate::host::{names, parked, record};
+use crate::vectorcall;
 
 fn reset_place(py: Python<'_>, token: Py<PyAny>) -> PyResult<()> {
     // A run that was handed from one context to another keeps the variable where it was set.
@@ -31,6 +32,7 @@ pub(super) fn park(py: Python<'_>, under_way: UnderWay) -> PyResult<PyErr> {
         named,
         paused,
         place_token,
+        ..
     } = under_way;
     reset_place(py, place_token)?;
     let shared = Arc::clone(&driver.shared);
@@ -74,24 +76,46 @@ pub(super) fn park(py: Python<'_>, under_way: UnderWay) -> PyResult<PyErr> {
 }
 
 /// What leaves the coroutine when the run has ended: its result as `StopIteration`, or an exception.
-pub(super) fn end(py: Python<'_>, under_way: UnderWay, finish: Box<Finish>) -> PyResult<PyErr> {
+pub(super) fn end(py: Python<'_>, under_way: UnderWay, mut finish: Box<Finish>) -> PyResult<PyErr> {
     let UnderWay {
         driver,
         began,
+        named,
         paused,
+        counted,
         place_token,
-        ..
     } = under_way;
     let shared = &driver.shared;
     reset_place(py, place_token)?;
-    shared.record(&finish, began, shared.now(py));
+    let now = shared.now(py);
+    shared.record(&finish, (began, now), counted);
     shared.measure_memory(py)?;
-    if let Some((paused, _)) = paused {
-        paused.get().end(finish.outcome.name());
-        shared.engine.paused.release(paused.bind(py))?;
-    }
+    let stopped = match (finish.kept.take(), paused) {
+        (Some(kept), Some((paused, _))) => {
+            paused.get().stop(&finish, kept, now);
+            Some(paused.into_bound(py))
+        }
+        (Some(kept), None) => {
+            let run_id = shared.run_id_in(&finish.context.object(py)?)?.unbind();
+            let stopped = PausedRun::stopped_by(shared, run_id, (began, now), &finish, kept);
+            let stopped = Bound::new(py, stopped)?;
+            // What somebody cancels is done with as a rule: whoever holds its result may go on all the same.
+            let limited = matches!(finish.outcome, Outcome::Stopped(Stop::LimitExceeded(_)));
+            shared.engine.paused.add(&stopped, named && limited)?;
+            Some(stopped)
+        }
+        (None, Some((paused, _))) => {
+            paused.get().end(finish.outcome.name());
+            shared.engine.paused.release(paused.bind(py))?;
+            None
+        }
+        (None, None) => None,
+    };
     let finish: Arc<Finish> = Arc::from(finish);
     let result = record::pipeline_result(py, shared, Arc::clone(&finish))?;
+    if let Some(stopped) = &stopped {
+        vectorcall::set_plainly(&result, intern!(py, "__flujo_paused__"), stopped)?;
+    }
     let cancelled = was_cancelled(&finish);
     let called_off = cancelled && driver.called_off && driver.cancellation.is_none();
     shared.ended(py, &result, called_off)?;

@@ -1,0 +1,223 @@
+//! Runs that a limit stopped, or that were cancelled, and go on in this process.
+
+#![allow(clippy::expect_used)] // also in what the tests share: a panic is how a test fails
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use flujo_core::agent::{Agent, AgentError, AgentOutput, AgentRequest, BoxFuture};
+use flujo_core::context::Context;
+use flujo_core::machine::{Outcome, Status};
+use flujo_core::usage::{Cost, Usage, UsageLimits};
+use flujo_core::value::Value;
+use flujo_tokio::{Done, Parallel, Pipeline, ResumeError, Runner, Step};
+use tokio::sync::Notify;
+
+/// Counts its calls, costs a cent, and is held up when asked to.
+#[derive(Clone, Default)]
+struct Work {
+    calls: Arc<std::sync::Mutex<Vec<String>>>,
+    held: Arc<AtomicBool>,
+    begun: Arc<Notify>,
+}
+
+fn cent() -> Usage {
+    Usage::new(Cost::from_dollars(0.01).expect("a cent"), 10)
+}
+
+impl Agent for Work {
+    fn run(&self, request: AgentRequest) -> BoxFuture<'_, Result<AgentOutput, AgentError>> {
+        Box::pin(async move {
+            self.calls.lock().expect("calls").push(request.step.to_string());
+            if &*request.step == "d" && self.held.load(Ordering::SeqCst) {
+                self.begun.notify_one();
+                std::future::pending::<()>().await;
+            }
+            Ok(AgentOutput {
+                value: Value::from(request.input.as_int().unwrap_or(0) + 1),
+                usage: cent(),
+                model: None,
+                tokens: None,
+            })
+        })
+    }
+}
+
+impl Work {
+    fn step(&self, name: &'static str) -> Step {
+        Step::agent(name, Arc::new(self.clone()))
+            .retries(0)
+            .estimate(cent())
+    }
+
+    fn pipeline(&self) -> Pipeline {
+        Pipeline::from(self.step("a"))
+            .then(self.step("b"))
+            .then(self.step("c"))
+            .then(self.step("d"))
+    }
+
+    fn calls(&self) -> Vec<String> {
+        self.calls.lock().expect("calls").clone()
+    }
+}
+
+fn dollars(limit: f64) -> UsageLimits {
+    UsageLimits {
+        cost: Some(Cost::from_dollars(limit).expect("a limit")),
+        ..UsageLimits::default()
+    }
+}
+
+#[track_caller]
+fn partial(done: &Done, status: &str, last: Status) {
+    assert_eq!(
+        (done.status(), done.finish.usage),
+        (
+            status,
+            Usage {
+                cost: Cost::from_dollars(0.03).expect("cost"),
+                tokens: 30,
+                ..Usage::ZERO
+            }
+        )
+    );
+    let records = &done.finish.history.records;
+    let outputs: Vec<_> = records
+        .iter()
+        .map(|record| record.output.as_ref().and_then(Value::as_int))
+        .collect();
+    assert_eq!(outputs, [Some(1), Some(2), Some(3), None]);
+    assert_eq!(records[3].status, last);
+}
+
+#[track_caller]
+fn whole(done: &Done) {
+    assert_eq!(
+        (done.status(), done.output().and_then(Value::as_int)),
+        ("completed", Some(4))
+    );
+    assert_eq!(
+        (done.finish.usage.cost, done.finish.usage.tokens),
+        (Cost::from_dollars(0.04).expect("cost"), 40)
+    );
+    assert_eq!(done.finish.history.records.len(), 4);
+    assert!(done.stopped.is_none());
+}
+
+#[tokio::test]
+async fn p35_a_run_that_a_limit_stopped_goes_on_with_a_raised_one() {
+    let work = Work::default();
+    let runner = Runner::builder(work.pipeline())
+        .usage_limits(dollars(0.03))
+        .build()
+        .expect("a runner");
+    let done = runner.run(Value::from(0), Context::new()).await;
+    partial(&done, "limit_exceeded", Status::LimitExceeded);
+    assert_eq!(work.calls(), ["a", "b", "c"]);
+    let stopped = done.stopped.expect("it can go on");
+    let low = runner.resume_stopped(&stopped, Some(dollars(0.029))).map(drop);
+    assert!(matches!(low, Err(ResumeError::LimitTooLow { used, .. }) if used.tokens == 30));
+    // One that is dropped before it begins leaves the run as it was.
+    drop(
+        runner
+            .resume_stopped(&stopped, Some(dollars(1.0)))
+            .expect("it goes on"),
+    );
+    whole(
+        &runner
+            .resume_stopped(&stopped, Some(dollars(1.0)))
+            .expect("it goes on")
+            .await,
+    );
+    assert_eq!(work.calls(), ["a", "b", "c", "d"]);
+    let again = runner.resume_stopped(&stopped, None).map(drop);
+    assert!(matches!(
+        again,
+        Err(ResumeError::LimitTooLow { .. } | ResumeError::NotStopped { .. })
+    ));
+    let statistics = runner.performance_statistics();
+    let steps = &statistics.execution_time_stats.by_step;
+    let count = |name: &str| steps.get(name).map(|times| times.count);
+    assert!(
+        ["a", "b", "c"].iter().all(|name| count(name) == Some(1)),
+        "each is counted once"
+    );
+}
+
+#[tokio::test]
+async fn p35_a_cancelled_run_goes_on() {
+    let work = Work::default();
+    work.held.store(true, Ordering::SeqCst);
+    let runner = Runner::builder(work.pipeline()).build().expect("a runner");
+    let run = runner.run(Value::from(0), Context::new());
+    let canceller = run.canceller();
+    let (done, ()) = tokio::join!(run, async {
+        work.begun.notified().await;
+        canceller.cancel();
+    });
+    partial(&done, "cancelled", Status::Cancelled);
+    work.held.store(false, Ordering::SeqCst);
+    let stopped = done.stopped.expect("it can go on");
+    whole(&runner.resume_stopped(&stopped, None).expect("it goes on").await);
+    assert_eq!(work.calls(), ["a", "b", "c", "d", "d"]);
+    let other = Runner::builder(work.pipeline()).build().expect("a runner");
+    let refused = other.resume_stopped(&stopped, None).map(drop);
+    assert!(matches!(refused, Err(ResumeError::OtherRunner { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn p35_a_step_that_ran_out_of_time_keeps_the_history_and_the_totals() {
+    let work = Work::default();
+    work.held.store(true, Ordering::SeqCst);
+    let slow = work.step("d").timeout(Duration::from_secs(1));
+    let steps = Pipeline::from(work.step("a"))
+        .then(work.step("b"))
+        .then(work.step("c"))
+        .then(slow);
+    let runner = Runner::builder(steps).build().expect("a runner");
+    let done = runner.run(Value::from(0), Context::new()).await;
+    partial(&done, "failed", Status::Failed);
+    assert!(done.stopped.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p35_branches_that_had_ended_are_not_run_again() {
+    let work = Work::default();
+    let mut fan = Parallel::new("fan").max_concurrency(2);
+    for name in ["p", "q", "r", "s", "t"] {
+        fan = fan.branch(name, work.step(name));
+    }
+    let pipeline = Pipeline::from(work.step("first")).then(fan);
+    let runner = Runner::builder(pipeline)
+        .usage_limits(dollars(0.03))
+        .build()
+        .expect("a runner");
+    let done = runner.run(Value::from(0), Context::new()).await;
+    let stopped = done.stopped.as_ref().expect("it can go on");
+    let before = work.calls();
+    let ended = runner
+        .resume_stopped(stopped, Some(dollars(1.0)))
+        .expect("it goes on")
+        .await;
+    assert!(
+        matches!(ended.finish.outcome, Outcome::Completed(_)),
+        "{:?}",
+        ended.finish.outcome
+    );
+    let after = work.calls();
+    assert_eq!(after.iter().filter(|name| *name == "first").count(), 1);
+    let finished = done.finish.history.records[1].lanes().iter();
+    for lane in finished.filter(|lane| {
+        lane.finish
+            .as_ref()
+            .is_some_and(|finish| matches!(finish.outcome, Outcome::Completed(_)))
+    }) {
+        assert_eq!(
+            after.iter().filter(|name| **name == *lane.name).count(),
+            1,
+            "{before:?} {after:?}"
+        );
+    }
+}
