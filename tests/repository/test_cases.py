@@ -11,6 +11,7 @@ CASES = ROOT / "docs" / "cases.md"
 REQUIRED = [
     "P01",
     "P02",
+    "P03",
     "P04",
     "P05",
     "P06",
@@ -19,6 +20,7 @@ REQUIRED = [
     "P09",
     "P10",
     "P11",
+    "P14",
     "P18",
     "P19",
     "P20",

@@ -308,8 +308,8 @@ class Flujo(Generic[InputT, OutputT]):
     ) -> PipelineResult[Any, OutputT]:
         """Go on with a paused run, or one that was stopped: what had finished is kept, nothing is run again.
 
-        A run was stopped when a limit of the runner was reached, or when it was cancelled. It goes on with the limits that
-        are given here, in which all that it has used counts; what was under way is done again.
+        A run was stopped when a limit of the runner was reached, or when it was cancelled. It goes on with the limits
+        that are given here, in which all that it has used counts; what was under way is done again.
 
         The steps that follow see the context variables of whoever resumes.
 

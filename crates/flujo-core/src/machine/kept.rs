@@ -53,11 +53,11 @@ impl<D: Domain> Drop for Kept<D> {
 }
 
 impl<D: Domain> Kept<D> {
-    fn of(state: &State<D>) -> Box<Self> {
-        Box::new(Self {
+    fn of(state: &State<D>) -> Self {
+        Self {
             state: Box::new(state.clone()),
             lanes: Vec::new(),
-        })
+        }
     }
 
     /// Shows everything it holds to `visit`.
@@ -136,7 +136,7 @@ impl<D: Domain> Cursor<'_, D> {
                 let (lane, kept) = (*lane, finish.kept.take());
                 let limited = matches!(finish.outcome, Outcome::Stopped(Stop::LimitExceeded(_)));
                 if self.state.stopping.is_none() && self.kept.is_none() && limited && kept.is_some() {
-                    *self.kept = Some(Kept::of(self.state));
+                    *self.kept = Some(Box::new(Kept::of(self.state)));
                 }
                 if let Some(own) = self.kept {
                     own.lanes.push(match kept {
@@ -158,7 +158,7 @@ impl<D: Domain> Cursor<'_, D> {
             _ => false,
         };
         if stops && self.state.stopping.is_none() && self.kept.is_none() {
-            *self.kept = Some(Kept::of(self.state));
+            *self.kept = Some(Box::new(Kept::of(self.state)));
         }
     }
 
