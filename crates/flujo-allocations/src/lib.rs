@@ -1,5 +1,5 @@
-//! A global allocator that counts what is allocated, while [`count`] asks for it; else an allocation costs one look at a
-//! flag more. A program that wants to know says so once:
+//! A global allocator that counts what is allocated and given back, while [`count`] asks for it; else each costs one look at
+//! a flag more. A program that wants to know says so once:
 //!
 //! ```
 //! #[global_allocator]
@@ -18,20 +18,23 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 static ON: AtomicBool = AtomicBool::new(false);
 static BLOCKS: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU64 = AtomicU64::new(0);
+static FREED: AtomicU64 = AtomicU64::new(0);
 
 /// An allocator that counts what it passes on to another.
 pub struct Counting<A>(pub A);
 
-/// What has been allocated, whether or not it has been given back.
+/// What has been allocated, whether or not it has been given back, and what has been given back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
     /// Allocations, growing an allocation included.
     pub blocks: u64,
     /// Bytes; of an allocation that grows, its new size.
     pub bytes: u64,
+    /// Bytes given back; of an allocation that grows, its old size.
+    pub freed: u64,
 }
 
-/// Does the work and gives what all threads allocated meanwhile; `None` where the program's allocator doesn't count.
+/// Does the work and gives what all threads allocated and gave back meanwhile; `None` where the program's allocator doesn't count.
 pub fn count<T>(work: impl FnOnce() -> T) -> (T, Option<Counts>) {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _held = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -41,6 +44,7 @@ pub fn count<T>(work: impl FnOnce() -> T) -> (T, Option<Counts>) {
     let seen = BLOCKS.load(Ordering::Relaxed);
     drop(std::hint::black_box(Box::new(0_u64)));
     let counts = BLOCKS.load(Ordering::Relaxed) > seen;
+    FREED.store(0, Ordering::Relaxed);
     BLOCKS.store(0, Ordering::Relaxed);
     BYTES.store(0, Ordering::Relaxed);
     let done = work();
@@ -48,6 +52,7 @@ pub fn count<T>(work: impl FnOnce() -> T) -> (T, Option<Counts>) {
     let counted = Counts {
         blocks: BLOCKS.load(Ordering::Relaxed),
         bytes: BYTES.load(Ordering::Relaxed),
+        freed: FREED.load(Ordering::Relaxed),
     };
     (done, counts.then_some(counted))
 }
@@ -57,6 +62,13 @@ fn note(bytes: usize) {
     if ON.load(Ordering::Relaxed) {
         BLOCKS.fetch_add(1, Ordering::Relaxed);
         BYTES.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+#[inline]
+fn note_freed(bytes: usize) {
+    if ON.load(Ordering::Relaxed) {
+        FREED.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }
 
@@ -80,12 +92,14 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Counting<A> {
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         note(size);
+        note_freed(layout.size());
         // SAFETY: the caller keeps the contract of `realloc`.
         unsafe { self.0.realloc(block, layout, size) }
     }
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        note_freed(layout.size());
         // SAFETY: the caller keeps the contract of `dealloc`.
         unsafe { self.0.dealloc(block, layout) }
     }

@@ -23,9 +23,8 @@ pub use table::table;
 use flujo_core::config::Twin;
 use serde::Serialize;
 
-/// Starts a process that calls [`memory_of_runs`] for a twin, and gives what it said: memory that one measurement has used
-/// is not given back for the next.
-pub type Apart<'a> = &'a dyn Fn(Twin) -> Result<f64, String>;
+/// Starts a process that calls [`memory_of_runs`] for a twin and so many samples, and gives what it said.
+pub type Apart<'a> = &'a dyn Fn(Twin, usize) -> Result<Vec<f64>, String>;
 
 /// A table of claims, as `--json` prints it.
 #[derive(Debug, Clone, Serialize)]

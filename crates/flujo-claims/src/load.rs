@@ -1,7 +1,6 @@
 //! The pipelines and contexts that rows are measured with.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use flujo_core::config::{OptimizationConfig, Part, Twin};
@@ -9,7 +8,7 @@ use flujo_core::context::Context;
 use flujo_core::value::Value;
 use flujo_tokio::{Handler, Parallel, Pipeline, Runner, Step};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 /// Runs in flight when memory is measured.
 const IN_FLIGHT: usize = 10_000;
@@ -99,28 +98,27 @@ pub(crate) fn branches(number: usize) -> Pipeline {
         .into()
 }
 
-/// Bytes of resident memory that a run takes while 10,000 are in flight, each with a 10 KB context and four branches that
-/// have written to it and wait. To be called in a process of its own.
+/// Bytes of resident memory that each run takes of 10,000 in flight, each with a 10 KB context and four branches that have
+/// written to it and wait. They start in `samples` groups of one size, and each group's growth is a figure. To be called in
+/// a process of its own: what one measurement has used is not given back for the next.
 ///
 /// # Errors
 /// What could not be measured here.
-pub fn memory_of_runs(twin: Twin) -> Result<f64, String> {
-    memory_in_flight(twin, IN_FLIGHT)
+pub fn memory_of_runs(twin: Twin, samples: usize) -> Result<Vec<f64>, String> {
+    memory_in_flight(twin, IN_FLIGHT, samples.clamp(1, IN_FLIGHT))
 }
 
-pub(crate) fn memory_in_flight(twin: Twin, runs: usize) -> Result<f64, String> {
-    let arrived = Arc::new((AtomicUsize::new(0), Notify::new()));
+pub(crate) fn memory_in_flight(twin: Twin, runs: usize, samples: usize) -> Result<Vec<f64>, String> {
+    let (arrived, all) = watch::channel(0);
     let (open, gate) = watch::channel(false);
     let parallel = (0..BRANCHES).fold(Parallel::new("split"), |parallel, branch| {
         let field: Arc<str> = Arc::from(format!("branch {branch}"));
-        let (arrived, gate) = (Arc::clone(&arrived), gate.clone());
+        let (arrived, gate) = (arrived.clone(), gate.clone());
         let wait = Handler::scoped(move |input, scope| {
-            let (field, arrived, mut gate) = (Arc::clone(&field), Arc::clone(&arrived), gate.clone());
+            let (field, arrived, mut gate) = (Arc::clone(&field), arrived.clone(), gate.clone());
             async move {
                 scope.update(|context| context.set(field, Value::Int(1)));
-                if arrived.0.fetch_add(1, Ordering::AcqRel) + 1 == runs * BRANCHES {
-                    arrived.1.notify_one();
-                }
+                arrived.send_modify(|branches| *branches += 1);
                 let _ = gate.wait_for(|open| *open).await;
                 Ok(input)
             }
@@ -134,20 +132,30 @@ pub(crate) fn memory_in_flight(twin: Twin, runs: usize) -> Result<f64, String> {
     let runtime = one_thread()?;
     runtime.block_on(async {
         let contexts: Vec<Context> = (0..runs).map(|_| context(10_000)).collect();
-        let before = resident()?;
-        let started: Vec<_> = contexts
-            .iter()
-            .map(|context| tokio::spawn(runner.run(Value::Int(0), context.clone())))
-            .collect();
-        let all = tokio::time::timeout(Duration::from_mins(2), arrived.1.notified()).await;
-        all.map_err(|_| "the runs did not all come to their branches within two minutes".to_owned())?;
-        let grown = resident()?.saturating_sub(before);
+        let mut started = Vec::with_capacity(runs);
+        let mut figures = Vec::with_capacity(samples);
+        for group in contexts.chunks_exact(runs / samples) {
+            let before = resident()?;
+            started.extend(
+                group
+                    .iter()
+                    .map(|context| tokio::spawn(runner.run(Value::Int(0), context.clone()))),
+            );
+            let whole = started.len() * BRANCHES;
+            let mut all = all.clone();
+            let all = all.wait_for(|branches| *branches == whole);
+            let all = tokio::time::timeout(Duration::from_mins(2), all).await;
+            all.map_err(|_| "the runs did not all come to their branches within two minutes".to_owned())?
+                .map_err(|error| error.to_string())?;
+            let grown = resident()?.saturating_sub(before);
+            #[allow(clippy::cast_precision_loss)] // a figure to be read
+            figures.push(grown as f64 / group.len() as f64);
+        }
         let _ = open.send(true);
         for run in started {
             run.await.map_err(|error| error.to_string())?;
         }
-        #[allow(clippy::cast_precision_loss)] // a figure to be read
-        Ok(grown as f64 / runs as f64)
+        Ok(figures)
     })
 }
 

@@ -156,7 +156,7 @@ fn every_row_fails_when_its_optimised_twin_is_slowed_down() {
         pairs: 1,
     };
     for row in ROWS.iter().filter(|row| !row.name.starts_with("memory")) {
-        let claim = row.claim(effort, &|_| Err("not asked".to_owned())).unwrap();
+        let claim = row.claim(effort, &|_, _| Err("not asked".to_owned())).unwrap();
         assert!(!claim.holds, "{claim:?}");
     }
 }
@@ -165,7 +165,7 @@ fn every_row_fails_when_its_optimised_twin_is_slowed_down() {
 fn memory_that_cannot_be_measured_apart_is_told() {
     let row = ROWS.iter().find(|row| row.name.starts_with("memory")).unwrap();
     let refused = row
-        .claim(Effort::QUICK, &|_| Err("no process".to_owned()))
+        .claim(Effort::QUICK, &|_, _| Err("no process".to_owned()))
         .unwrap_err();
     assert!(refused.to_string().ends_with("no process"), "{refused}");
 }

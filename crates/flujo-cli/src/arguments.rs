@@ -118,12 +118,14 @@ pub(crate) struct BenchArguments {
 pub(crate) enum Bench {
     /// Measure what each optimisation earns against its plain twin. Ends with 1 when a claim does not hold.
     Claims(ClaimsArguments),
-    /// Print the bytes of memory that a run takes among 10,000; `flujo bench claims` starts this.
+    /// Print the bytes of memory that a run takes among 10,000, several times; `flujo bench claims` starts this.
     #[command(hide = true)]
     Memory {
         /// The twin of every part.
         #[arg(value_enum)]
         twin: TwinArgument,
+        /// How many figures.
+        samples: usize,
     },
 }
 

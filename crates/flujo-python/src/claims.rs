@@ -22,8 +22,8 @@ impl PyClaims {
         ROWS.iter().map(|row| row.name).collect()
     }
 
-    /// Measures a row in Rust and adds it. `apart` is called with a twin's name where memory is measured, and gives what a
-    /// process of its own said.
+    /// Measures a row in Rust and adds it. `apart` is called with a twin's name and a number of samples where memory is
+    /// measured, and gives what a process of its own said.
     fn measure(&self, py: Python<'_>, row: &str, pairs: usize, apart: Py<PyAny>) -> PyResult<()> {
         let found = ROWS.iter().find(|known| known.name == row);
         let row: &Row = found.ok_or_else(|| PyValueError::new_err(format!("there is no row {row:?}")))?;
@@ -31,8 +31,8 @@ impl PyClaims {
             pairs,
             ..Effort::FULL
         };
-        let ask = |twin: Twin| {
-            Python::attach(|py| apart.call1(py, (twin.name(),))?.extract::<f64>(py))
+        let ask = |twin: Twin, samples: usize| {
+            Python::attach(|py| apart.call1(py, (twin.name(), samples))?.extract::<Vec<f64>>(py))
                 .map_err(|error| error.to_string())
         };
         let claim = py.detach(|| row.claim(effort, &ask));

@@ -1,4 +1,5 @@
-//! What the runs of a runner allocate again and again, kept for the next ones: the buffers of their machines.
+//! What the runs of a runner allocate again and again, kept for the next ones: where they and their lanes are driven, with the
+//! buffers of their machines.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,11 +9,18 @@ use flujo_core::pool::{Pool, PoolCounts, Pools};
 use flujo_core::stats::PoolStats;
 
 use crate::domain::Tokio;
-use crate::run::Shared;
+use crate::run::{House, Shared};
 
-#[derive(Debug)]
+/// What a run or lane needs while it goes on.
+#[derive(Default)]
+struct Kit {
+    storage: Storage<Tokio>,
+    /// Empty.
+    house: House,
+}
+
 pub(crate) struct RunnerPools {
-    machines: Pools<Storage<Tokio>>,
+    machines: Pools<Kit>,
     /// What had been counted when the statistics were last reset.
     before: Mutex<PoolCounts>,
 }
@@ -42,24 +50,24 @@ impl RunnerPools {
     }
 }
 
-/// The buffers that a machine was lent, until they are given back or the machine is gone with them.
+/// What a machine was lent, until it is given back or the machine is gone with it.
 pub(crate) struct Lent(Option<Arc<Shared>>);
 
 impl Lent {
-    /// Gives a machine that begins its buffers.
-    pub(crate) fn to(machine: &mut Machine<Tokio>, shared: &Arc<Shared>) -> Self {
-        let storage = shared.contain(Part::Pool, None, |twins| pool(shared, twins).take());
-        if let Some(storage) = storage {
-            machine.furnish(storage);
-        }
-        Self(Some(Arc::clone(shared)))
+    /// Gives a machine that begins its buffers, and a house for its driver.
+    pub(crate) fn to(machine: &mut Machine<Tokio>, shared: &Arc<Shared>) -> (Self, House) {
+        let kit = shared.contain(Part::Pool, None, |twins| pool(shared, twins).take());
+        let Kit { storage, house } = kit.unwrap_or_default();
+        machine.furnish(storage);
+        (Self(Some(Arc::clone(shared))), house)
     }
 
-    /// Takes back those of one that has ended.
-    pub(crate) fn back(mut self, machine: &mut Machine<Tokio>) {
+    /// Takes back what one had that has ended; the house is empty.
+    pub(crate) fn back(mut self, machine: &mut Machine<Tokio>, house: House) {
         if let Some(shared) = self.0.take() {
             let storage = machine.retire();
-            if let Err(reason) = contained(|| pool(&shared, shared.twins.now()).put(storage)) {
+            let kit = Kit { storage, house };
+            if let Err(reason) = contained(|| pool(&shared, shared.twins.now()).put(kit)) {
                 shared.gave_way(Part::Pool, &reason);
             }
         }
@@ -74,6 +82,6 @@ impl Drop for Lent {
     }
 }
 
-fn pool(shared: &Shared, twins: Twins) -> &dyn Pool<Storage<Tokio>> {
+fn pool(shared: &Shared, twins: Twins) -> &dyn Pool<Kit> {
     shared.runner.pools.machines.of(twins.of(Part::Pool))
 }

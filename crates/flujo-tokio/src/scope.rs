@@ -102,7 +102,9 @@ impl Place {
 }
 
 impl Scope {
+    /// A place; the memory of one that is left is used again.
     pub(crate) fn new(
+        spare: &mut Option<Self>,
         shared: &Arc<Shared>,
         context: Context,
         machine: &Machine<Tokio>,
@@ -115,7 +117,7 @@ impl Scope {
             usage: Usage::ZERO,
             broken: None,
         };
-        Self(Arc::new(Cell {
+        let cell = Cell {
             state: Mutex::new(state),
             shared: Arc::clone(shared),
             lane: machine.lane().cloned(),
@@ -123,7 +125,21 @@ impl Scope {
             attempt,
             round: machine.round().cloned(),
             span,
-        }))
+        };
+        if let Some(mut left) = spare.take()
+            && let Some(place) = Arc::get_mut(&mut left.0)
+        {
+            *place = cell;
+            return left;
+        }
+        Self(Arc::new(cell))
+    }
+
+    /// A place that nobody holds any longer, emptied; nothing when somebody does.
+    pub(crate) fn left(mut self) -> Option<Self> {
+        let state = Arc::get_mut(&mut self.0)?.state.get_mut();
+        state.unwrap_or_else(PoisonError::into_inner).context = Context::new();
+        Some(self)
     }
 
     /// The context as this attempt sees it.

@@ -26,14 +26,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     claims.add_argument("--json", action="store_true", help="print the rows as JSON")
     claims.add_argument("--svg", metavar="FILE", type=Path, help="draw the table into this file, as SVG")
     memory = commands.add_parser(
-        "memory", help="the bytes of memory that a run takes among 1,000, in this process"
+        "memory", help="the bytes of memory that a run takes among 1,000, in this process, several times"
     )
     memory.add_argument("twin", choices=("plain", "optimized"))
+    memory.add_argument("samples", type=int)
     options = parser.parse_args(arguments)
     if options.command == "memory":
         from flujo.bench._memory import memory_of_runs
 
-        print(memory_of_runs(optimized=options.twin == "optimized"))
+        print(*memory_of_runs(options.samples, optimized=options.twin == "optimized"), sep="\n")
         return 0
     return _claims(only=options.only, quick=options.quick, as_json=options.json, svg=options.svg)
 
@@ -65,11 +66,11 @@ def _claims(*, only: str, quick: bool, as_json: bool, svg: Path | None) -> int:
     return 0 if claims.hold() else 1
 
 
-def _apart(twin: str) -> float:
+def _apart(twin: str, samples: int) -> list[float]:
     """What a process of its own measures, since memory that one measurement used isn't given back for the next."""
-    from flujo.bench._memory import figure_of
+    from flujo.bench._memory import figures_of
 
-    return figure_of([sys.executable, "-m", "flujo", "bench", "memory", twin])
+    return figures_of([sys.executable, "-m", "flujo", "bench", "memory", twin], samples)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,6 @@ def branches(wait: Any = None) -> Pipeline[Any, Any]:
         @step(name=field)
         async def write(value: int, *, context: Load) -> int:
             setattr(context, field, 1)
-            context.rows[0]["numbers"].append(1)
             if wait is not None:
                 await wait()
             return value
@@ -48,29 +47,37 @@ def branches(wait: Any = None) -> Pipeline[Any, Any]:
     return Pipeline.from_step(parallel)
 
 
-def memory_of_runs(*, optimized: bool, runs: int = IN_FLIGHT) -> float:
-    """Bytes of resident memory that a run takes while so many are in flight, all their branches waiting."""
+def memory_of_runs(samples: int, *, optimized: bool, runs: int = IN_FLIGHT) -> list[float]:
+    """Bytes of resident memory that each run takes of so many in flight, all their branches waiting.
 
-    async def measured() -> float:
+    They start in `samples` groups of one size, and each group's growth is a figure.
+    """
+    group = max(runs // max(samples, 1), 1)
+
+    async def measured() -> list[float]:
         arrived, gate = asyncio.Event(), asyncio.Event()
         waiting = 0
 
         async def wait() -> None:
             nonlocal waiting
             waiting += 1
-            if waiting == runs * 4:
+            if waiting == len(started) * 4:
                 arrived.set()
             await gate.wait()
 
         runner = Flujo(branches(wait), context_model=Load, enable_optimizations=optimized)
+        started: list[asyncio.Task[Any]] = []
+        figures: list[float] = []
         await asyncio.sleep(0)
-        before = resident()
-        started = [asyncio.create_task(runner.run_async(0)) for _ in range(runs)]
-        await asyncio.wait_for(arrived.wait(), 120)
-        grown = resident() - before
+        for _ in range(samples):
+            before = resident()
+            started += [asyncio.create_task(runner.run_async(0)) for _ in range(group)]
+            await asyncio.wait_for(arrived.wait(), 120)
+            arrived.clear()
+            figures.append(max(resident() - before, 0) / group)
         gate.set()
         await asyncio.gather(*started)
-        return max(grown, 0) / runs
+        return figures
 
     return asyncio.run(measured())
 
@@ -82,10 +89,13 @@ def resident() -> int:
     return int(line.split()[1]) * 1024
 
 
-def figure_of(command: list[str]) -> float:
-    """The number that another process prints."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def figures_of(command: list[str], samples: int) -> list[float]:
+    """The numbers that another process prints, a line each."""
+    done = subprocess.run([*command, str(samples)], capture_output=True, text=True, check=False)
     try:
-        return float(done.stdout)
+        figures = [float(line) for line in done.stdout.splitlines()]
     except ValueError:
-        raise RuntimeError(f"`{' '.join(command[1:])}` said {done.stdout!r}: {done.stderr.strip()}") from None
+        figures = []
+    if len(figures) != samples:
+        raise RuntimeError(f"`{' '.join(command[1:])}` said {done.stdout!r}: {done.stderr.strip()}")
+    return figures

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import copy
 import gc
+import math
+import os
 import pickle
 import sys
 import time
@@ -15,9 +17,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from flujo import Flujo, Pipeline, Step, step
+from flujo import Flujo, Pipeline, Step, Telemetry, step
 from flujo._native import Claims, OptimizationConfig
-from flujo.bench._memory import Load, branches, figure_of, rows_of
+from flujo.bench._memory import Load, branches, figures_of, rows_of
 from flujo.domain.validation import ValidationResult, Validator
 
 Figure = Callable[[], float]
@@ -187,6 +189,32 @@ def _analysis(effort: Effort) -> Measured:
     return compared(effort, twin(_without("enable_step_analysis")), twin(None))
 
 
+def _telemetry(effort: Effort) -> Measured:
+    telemetry = Telemetry(jsonl=os.devnull, queue_size=1 << 20)
+
+    def twin(config: OptimizationConfig | None, telemetry: Telemetry | None) -> Figure:
+        steps = [_numbered(number) for number in range(100)]
+        runner = Flujo(Pipeline(steps=steps), optimization_config=config, telemetry=telemetry)
+        return runs(runner, 20, 100)
+
+    silent = twin(None, None)
+
+    def added(traced: Figure) -> Figure:
+        def figure() -> float:
+            # What is added can be no less than nothing, whatever the clock says.
+            more = max(traced() - silent(), 0.1)
+            return more if telemetry.flush(60) else math.nan
+
+        return figure
+
+    plain = twin(_without("enable_telemetry_optimization"), telemetry)
+    measured = compared(effort, added(plain), added(twin(None, telemetry)))
+    if dropped := telemetry.statistics()["spans_dropped"]:
+        raise RuntimeError(f"{dropped} spans were dropped, which costs less than to keep them")
+    telemetry.shutdown()
+    return measured
+
+
 def _hits(effort: Effort) -> Measured:
     many = 20
     given = rows_of(10_000)
@@ -253,15 +281,10 @@ def _concurrency(effort: Effort) -> Measured:
 
 
 def _memory(effort: Effort) -> Measured:
-    def twin(name: str) -> Figure:
-        return lambda: figure_of([sys.executable, "-m", "flujo.bench", "memory", name])
+    def twin(name: str) -> list[float]:
+        return figures_of([sys.executable, "-m", "flujo.bench", "memory", name], effort.pairs)
 
-    plain, optimized = twin("plain"), twin("optimized")
-    measured = Measured([], [])
-    for _ in range(effort.pairs):
-        measured.plain.append(plain())
-        measured.optimized.append(optimized() * effort.repeated)
-    return measured
+    return Measured(twin("plain"), [bytes_ * effort.repeated for bytes_ in twin("optimized")])
 
 
 ROWS = (
@@ -274,6 +297,9 @@ ROWS = (
         0.25,
         0.50,
         _analysis,
+    ),
+    Row(
+        "telemetry: added to a step, with an exporter", "telemetry", "ns/step", "less", 0.50, 0.80, _telemetry
     ),
     Row("cache hits: a hit of 10 KB in and out", "all", "ns/hit", "less", 0.25, 0.50, _hits),
     Row("step execution: a step of 100", "all", "ns/step", "less", 0.20, 0.60, _steps),

@@ -16,7 +16,8 @@ use crate::load::{linear, one_thread};
 use crate::{Apart, Comparison, Effort};
 
 const THREADS: u64 = 4;
-const ADDS: u64 = 20_000;
+/// So many that the threads run at the same time, and not one after the other.
+const ADDS: u64 = 200_000;
 const ONE: Usage = Usage {
     tokens: 7,
     requests: 1,

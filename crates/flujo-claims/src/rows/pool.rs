@@ -49,32 +49,59 @@ async fn futures_alone() {
     for step in 0..STEPS + LANES {
         let attempts = if step < STEPS && step % FLAKY == 0 { 2 } else { 1 };
         for _ in 0..attempts {
-            let future: BoxFuture<'static, Value> = Box::pin(async { Value::Int(1) });
+            let input = black_box(Value::Int(1));
+            let future: BoxFuture<'static, Value> = Box::pin(async move { input });
             black_box(future.await);
         }
     }
 }
 
-/// Bytes that are allocated for one of several runs; not a number where the program's allocator doesn't count.
-fn bytes(runtime: &Runtime, mut run: impl FnMut(&Runtime)) -> f64 {
-    run(runtime);
-    let ((), counts) = flujo_allocations::count(|| (0..RUNS).for_each(|_| run(runtime)));
-    #[allow(clippy::cast_precision_loss)] // a figure to be read
-    counts.map_or(f64::NAN, |counts| counts.bytes as f64 / f64::from(RUNS))
+/// Bytes for each of several runs.
+struct Bytes {
+    allocated: f64,
+    /// What its caller was given.
+    given: f64,
 }
 
-pub(super) fn allocated(effort: Effort, _: Apart<'_>) -> Result<Comparison, String> {
+/// Not numbers where the program's allocator doesn't count.
+fn bytes<T>(runtime: &Runtime, mut run: impl FnMut(&Runtime) -> T) -> Bytes {
+    drop(run(runtime));
+    let mut given = Vec::with_capacity(RUNS as usize);
+    let ((), made) = flujo_allocations::count(|| given.extend((0..RUNS).map(|_| run(runtime))));
+    let ((), dropped) = flujo_allocations::count(|| given.clear());
+    #[allow(clippy::cast_precision_loss)] // figures to be read
+    let each = |bytes: Option<u64>| bytes.map_or(f64::NAN, |bytes| bytes as f64 / f64::from(RUNS));
+    Bytes {
+        allocated: each(made.map(|made| made.bytes)),
+        given: each(dropped.map(|dropped| dropped.freed)),
+    }
+}
+
+/// What a run allocates, less what `apart` says of it.
+fn allocated(effort: Effort, apart: impl Fn(&Runtime, &Bytes) -> f64) -> Result<Comparison, String> {
     let runtime = one_thread()?;
     let twin = |twin| runner_with(pipeline(), Part::Pool, twin);
     let (plain, optimized) = (twin(Twin::Plain)?, twin(Twin::Optimized)?);
-    let own = bytes(&runtime, |runtime| runtime.block_on(futures_alone()));
-    if own.is_nan() {
+    let of = |runner: &Runner| {
+        let run = bytes(&runtime, |runtime| {
+            runtime.block_on(runner.run(Value::Int(0), Context::new()))
+        });
+        run.allocated - apart(&runtime, &run)
+    };
+    if of(&plain).is_nan() {
         return Err("this program's allocator does not count".to_owned());
     }
-    let of = |runner: &Runner| {
-        bytes(&runtime, |runtime| {
-            black_box(runtime.block_on(runner.run(Value::Int(0), Context::new())));
-        }) - own
-    };
     Ok(effort.compare(|| of(&plain), || of(&optimized)))
+}
+
+/// By the engine: less the user's futures, and the result, which is the caller's.
+pub(super) fn by_the_engine(effort: Effort, _: Apart<'_>) -> Result<Comparison, String> {
+    allocated(effort, |runtime, run| {
+        bytes(runtime, |runtime| runtime.block_on(futures_alone())).allocated + run.given
+    })
+}
+
+/// In all.
+pub(super) fn in_all(effort: Effort, _: Apart<'_>) -> Result<Comparison, String> {
+    allocated(effort, |_, _| 0.0)
 }

@@ -14,13 +14,15 @@ use crate::terminal;
 pub(crate) fn bench(arguments: &BenchArguments, itself: &[OsString]) -> Result<Exit, Failure> {
     match &arguments.bench {
         Bench::Claims(claims) => measure(claims, itself),
-        Bench::Memory { twin } => {
+        Bench::Memory { twin, samples } => {
             let twin = match twin {
                 TwinArgument::Plain => Twin::Plain,
                 TwinArgument::Optimized => Twin::Optimized,
             };
-            let bytes = flujo_claims::memory_of_runs(twin).map_err(|why| failed(&why))?;
-            terminal::data_line(&bytes.to_string());
+            let figures = flujo_claims::memory_of_runs(twin, *samples).map_err(|why| failed(&why))?;
+            for bytes in figures {
+                terminal::data_line(&bytes.to_string());
+            }
             Ok(Exit::Done)
         }
     }
@@ -48,7 +50,7 @@ fn measure(arguments: &ClaimsArguments, itself: &[OsString]) -> Result<Exit, Fai
     let mut claims = Vec::new();
     for (place, row) in rows.iter().enumerate() {
         terminal::note(&format!("{} of {}: {}", place + 1, rows.len(), row.name));
-        let claim = row.claim(effort, &|twin| apart(itself, twin));
+        let claim = row.claim(effort, &|twin, samples| apart(itself, twin, samples));
         claims.push(claim.map_err(|NotMeasured { name, why }| failed(&format!("{name}: {why}")))?);
     }
     let claims = Claims { claims };
@@ -75,22 +77,22 @@ fn failed(why: &str) -> Failure {
     }
 }
 
-/// The memory of a run, measured by another process of this program.
-fn apart(itself: &[OsString], twin: Twin) -> Result<f64, String> {
+/// The memory of runs, measured by another process of this program.
+fn apart(itself: &[OsString], twin: Twin, samples: usize) -> Result<Vec<f64>, String> {
     let (file, before) = itself.split_first().ok_or("this program's own file is unknown")?;
     let done = Command::new(file)
         .args(before)
-        .args(["bench", "memory", twin.name()])
+        .args(["bench", "memory", twin.name(), &samples.to_string()])
         .output()
         .map_err(|error| format!("`{}` does not start: {error}", file.display()))?;
     let said = String::from_utf8_lossy(&done.stdout);
-    said.trim().parse().map_err(|_| {
-        let errors = String::from_utf8_lossy(&done.stderr);
-        format!(
-            "`bench memory {}` said `{}`: {}",
-            twin.name(),
-            said.trim(),
-            errors.trim()
-        )
-    })
+    let figures: Result<Vec<f64>, _> = said.lines().map(str::parse).collect();
+    figures
+        .ok()
+        .filter(|figures| figures.len() == samples)
+        .ok_or_else(|| {
+            let errors = String::from_utf8_lossy(&done.stderr);
+            let (name, said, errors) = (twin.name(), said.trim(), errors.trim());
+            format!("`bench memory {name} {samples}` said `{said}`: {errors}")
+        })
 }

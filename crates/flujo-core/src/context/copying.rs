@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Context;
-use crate::value::Value;
 
 /// What was copied, over all contexts that count here.
 #[derive(Debug, Default)]
@@ -55,7 +54,7 @@ impl Context {
     pub fn copied(&self, counts: &CopyCounts) -> Self {
         let mut bytes = 0;
         let fields = self.fields.iter();
-        let fields = fields.map(|(name, value)| (Arc::clone(name), copy(value, &mut bytes)));
+        let fields = fields.map(|(name, value)| (Arc::clone(name), value.copied(&mut bytes)));
         let copied = Self {
             fields: fields.collect(),
             beside: self.beside.clone(),
@@ -65,26 +64,5 @@ impl Context {
             .fetch_add(self.fields.len() as u64, Ordering::Relaxed);
         counts.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         copied
-    }
-}
-
-fn copy(value: &Value, bytes: &mut usize) -> Value {
-    *bytes += size_of::<Value>();
-    match value {
-        Value::Str(text) => {
-            *bytes += text.len();
-            Value::Str(Arc::from(&**text))
-        }
-        Value::Bytes(data) => {
-            *bytes += data.len();
-            Value::Bytes(Arc::from(&**data))
-        }
-        Value::List(items) => Value::List(Arc::new(items.iter().map(|item| copy(item, bytes)).collect())),
-        Value::Map(entries) => {
-            let entries = entries.iter();
-            let copied = entries.map(|(name, value)| (Arc::clone(name), copy(value, bytes)));
-            Value::Map(Arc::new(copied.collect()))
-        }
-        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Opaque(_) => value.clone(),
     }
 }

@@ -87,10 +87,7 @@ impl<T: Send> Pools<T> {
     }
 
     /// The pool a run uses.
-    pub fn of(&self, twin: Twin) -> &dyn Pool<T>
-    where
-        T: Debug,
-    {
+    pub fn of(&self, twin: Twin) -> &dyn Pool<T> {
         match twin {
             Twin::Plain => &self.plain,
             Twin::Optimized => &self.optimized,
@@ -98,10 +95,7 @@ impl<T: Send> Pools<T> {
     }
 
     /// What both twins have given and got.
-    pub fn statistics(&self) -> PoolCounts
-    where
-        T: Debug,
-    {
+    pub fn statistics(&self) -> PoolCounts {
         let mut counts = Pool::<T>::statistics(&self.plain);
         counts += self.optimized.statistics();
         counts

@@ -19,8 +19,16 @@ pub struct Unhashable {
 /// What is left to be written.
 enum Left<'v> {
     Value(&'v Value),
-    Text(&'v Arc<str>),
-    Opaque(&'v Opaque),
+    Entry(&'v (Arc<str>, Value)),
+}
+
+impl Left<'_> {
+    fn key(&self) -> &str {
+        match self {
+            Self::Value(_) => "",
+            Self::Entry((key, _)) => key,
+        }
+    }
 }
 
 impl Value {
@@ -29,67 +37,81 @@ impl Value {
     ///
     /// # Errors
     /// [`Unhashable`] names the type of an object without a codec; what was written by then stands for nothing.
-    pub fn canonical(&self, write: &mut dyn FnMut(&[u8])) -> Result<(), Unhashable> {
+    pub fn canonical(&self, write: &mut impl FnMut(&[u8])) -> Result<(), Unhashable> {
         let mut left = vec![Left::Value(self)];
         while let Some(next) = left.pop() {
             let value = match next {
                 Left::Value(value) => value,
-                Left::Text(text) => {
-                    sized(text.as_bytes(), write);
-                    continue;
-                }
-                Left::Opaque(object) => {
-                    saved(object, write)?;
-                    continue;
+                Left::Entry((key, value)) => {
+                    sized(key.as_bytes(), write);
+                    value
                 }
             };
             match value {
-                Self::Null => write(&[0]),
-                Self::Bool(value) => write(&[1 + u8::from(*value)]),
-                Self::Int(number) => number_of(3, number.to_le_bytes(), write),
-                Self::Float(number) if number.is_nan() => {
-                    number_of(4, f64::NAN.to_bits().to_le_bytes(), write);
-                }
-                Self::Float(number) => number_of(4, number.to_bits().to_le_bytes(), write),
-                Self::Str(text) => {
-                    write(&[5]);
-                    sized(text.as_bytes(), write);
-                }
-                Self::Bytes(bytes) => {
-                    write(&[6]);
-                    sized(bytes, write);
-                }
                 Self::List(items) => {
                     number_of(7, (items.len() as u64).to_le_bytes(), write);
+                    let mut items = items.as_slice();
+                    while let Some((first, rest)) = items.split_first()
+                        && first.leaf(write)
+                    {
+                        items = rest;
+                    }
                     left.extend(items.iter().rev().map(Left::Value));
                 }
                 Self::Map(entries) => {
                     number_of(8, (entries.len() as u64).to_le_bytes(), write);
-                    let mut sorted: Vec<_> = entries.iter().collect();
-                    sorted.sort_unstable_by(|one, other| other.0.cmp(&one.0));
-                    for (key, value) in sorted {
-                        left.push(Left::Value(value));
-                        left.push(Left::Text(key));
+                    let first = left.len();
+                    left.extend(entries.iter().map(Left::Entry));
+                    if let Some(entries) = left.get_mut(first..) {
+                        entries.sort_unstable_by(|one, other| other.key().cmp(one.key()));
                     }
                 }
-                Self::Opaque(object) => left.push(Left::Opaque(object)),
+                Self::Opaque(object) => saved(object, write)?,
+                leaf => {
+                    leaf.leaf(write);
+                }
             }
         }
         Ok(())
     }
+
+    /// Writes a value that holds no others; whether it is one.
+    #[inline]
+    fn leaf(&self, write: &mut impl FnMut(&[u8])) -> bool {
+        match self {
+            Self::Null => write(&[0]),
+            Self::Bool(value) => write(&[1 + u8::from(*value)]),
+            Self::Int(number) => number_of(3, number.to_le_bytes(), write),
+            Self::Float(number) if number.is_nan() => {
+                number_of(4, f64::NAN.to_bits().to_le_bytes(), write);
+            }
+            Self::Float(number) => number_of(4, number.to_bits().to_le_bytes(), write),
+            Self::Str(text) => {
+                write(&[5]);
+                sized(text.as_bytes(), write);
+            }
+            Self::Bytes(bytes) => {
+                write(&[6]);
+                sized(bytes, write);
+            }
+            Self::List(_) | Self::Map(_) | Self::Opaque(_) => return false,
+        }
+        true
+    }
 }
 
-fn number_of(tag: u8, bytes: [u8; 8], write: &mut dyn FnMut(&[u8])) {
-    write(&[tag]);
-    write(&bytes);
+fn number_of(tag: u8, number: [u8; 8], write: &mut impl FnMut(&[u8])) {
+    let mut piece = [tag; 9];
+    piece[1..].copy_from_slice(&number);
+    write(&piece);
 }
 
-fn sized(bytes: &[u8], write: &mut dyn FnMut(&[u8])) {
+fn sized(bytes: &[u8], write: &mut impl FnMut(&[u8])) {
     write(&(bytes.len() as u64).to_le_bytes());
     write(bytes);
 }
 
-fn saved(object: &Opaque, write: &mut dyn FnMut(&[u8])) -> Result<(), Unhashable> {
+fn saved(object: &Opaque, write: &mut impl FnMut(&[u8])) -> Result<(), Unhashable> {
     let unhashable = |reason| Unhashable {
         type_name: object.type_name().to_owned(),
         reason,

@@ -65,7 +65,7 @@ pub(crate) fn look(
     hears: &Arc<impl Hears>,
 ) -> Result<Looked, BoxFuture<'static, Looked>> {
     match look_now(&cache.0, &question) {
-        Now::Hit(kept) => Ok(Looked::Hit(kept)),
+        Now::Hit(kept) => Ok(cache.0.handed_out(kept)),
         Now::Lead(held) if cache.0.tier.is_none() || !question.is_known => Ok(Looked::Lead(held, question)),
         now => {
             let (cache, hears) = (Arc::clone(&cache.0), Arc::clone(hears));
@@ -106,10 +106,10 @@ fn look_now(cache: &Arc<Inner>, question: &Question) -> Now {
 async fn go_on(cache: Arc<Inner>, question: Question, mut now: Now, hears: &dyn Hears) -> Looked {
     loop {
         now = match now {
-            Now::Hit(kept) => return Looked::Hit(kept),
+            Now::Hit(kept) => return cache.handed_out(kept),
             Now::Lead(held) => {
                 return match elsewhere(&cache, &question, held, hears).await {
-                    Ok(kept) => Looked::Hit(kept),
+                    Ok(kept) => cache.handed_out(kept),
                     Err(held) => Looked::Lead(held, question),
                 };
             }
@@ -117,7 +117,7 @@ async fn go_on(cache: Arc<Inner>, question: Question, mut now: Now, hears: &dyn 
                 Ok(Told::Landed(landed)) => match landed.answers(question.wanted()) {
                     Some(kept) => {
                         cache.steps.count_hit();
-                        return Looked::Hit(kept);
+                        return cache.handed_out(kept);
                     }
                     None => look_now(&cache, &question),
                 },
@@ -173,7 +173,7 @@ pub(crate) fn put(lead: Lead, output: &Value, usage: Usage, hears: &Arc<impl Hea
         reads,
         ..
     } = lead;
-    let Some(output) = output.isolated() else {
+    let Some(output) = held.cache.isolated(output) else {
         held.release(Uncached::Output);
         return Err(Uncached::Output);
     };

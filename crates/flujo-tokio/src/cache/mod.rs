@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use flujo_core::cache::{Landed, SecondTier, StepCache, StepCacheStatistics, Turn, Uncached, Waiter};
+use flujo_core::cache::{Kept, Landed, SecondTier, StepCache, StepCacheStatistics, Turn, Uncached, Waiter};
 use flujo_core::config::{OptimizationConfig, Part, Twin, Twins};
 use flujo_core::machine::{CacheTicket, Time};
 use flujo_core::value::Value;
@@ -51,6 +51,7 @@ pub struct Cache(Arc<Inner>);
 
 pub(crate) struct Inner {
     steps: StepCache<Value, Seat>,
+    twin: Twin,
     ttl: Option<Duration>,
     tier: Option<Arc<Tier>>,
     origin: Instant,
@@ -108,8 +109,10 @@ impl CacheBuilder {
     /// The cache. Its clock is that of the tokio runtime.
     pub fn build(self) -> Cache {
         let capacity = self.max_size.unwrap_or(1_024);
+        let twin = self.twin.unwrap_or(Twin::Optimized);
         Cache(Arc::new(Inner {
-            steps: StepCache::new(self.twin.unwrap_or(Twin::Optimized), capacity),
+            steps: StepCache::new(twin, capacity),
+            twin,
             ttl: self.ttl.filter(|ttl| !ttl.is_zero()),
             tier: self.tier.map(Tier::new).map(Arc::new),
             origin: Instant::now(),
@@ -168,6 +171,21 @@ impl fmt::Debug for Cache {
 }
 
 impl Inner {
+    /// A value that what is done to the other doesn't reach: copied whole, or what can't be changed shared.
+    fn isolated(&self, value: &Value) -> Option<Value> {
+        match self.twin {
+            Twin::Plain => value.copied(&mut 0).isolated(),
+            Twin::Optimized => value.isolated(),
+        }
+    }
+
+    /// A result for somebody to have.
+    fn handed_out(&self, kept: Kept<Value>) -> Looked {
+        let Kept { output, usage } = kept;
+        let output = self.isolated(&output).unwrap_or(output);
+        Looked::Hit(Kept { output, usage })
+    }
+
     fn now(&self) -> Time {
         let elapsed = Instant::now().saturating_duration_since(self.origin);
         Time::try_from(elapsed.as_nanos()).unwrap_or(Time::MAX)

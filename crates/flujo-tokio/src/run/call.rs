@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context as Poller, Poll, ready};
 
 use flujo_core::agent::{Agent, AgentError, AgentOutput, AgentRequest, BoxFuture, ChunkSink};
+use flujo_core::config::Part;
 use flujo_core::context::Context;
 use flujo_core::machine::{
     Answer, Call, CallId, Event as Happened, Failure, FailureKind, Input, Machine, Role, Time,
@@ -59,6 +60,7 @@ pub(super) fn begin(
     outputs: &Outputs,
     call: Call<Tokio>,
     note: Option<&Note>,
+    spare: &mut Option<Scope>,
     poller: &mut Poller<'_>,
 ) -> Option<Active> {
     let (id, node, attempt, deadline) = (call.call, call.node, call.attempt, call.deadline);
@@ -100,7 +102,7 @@ pub(super) fn begin(
             } else {
                 shared.isolated(node, call.context)
             };
-            let place = Scope::new(shared, context, machine, span, node, attempt);
+            let place = Scope::new(spare, shared, context, machine, span, node, attempt);
             scope = Some(place.clone());
             let (input, span) = (value(call.input), shared.span(machine, node, attempt));
             let begin = || Work::Function(heard(function(input, place), note));
@@ -144,12 +146,16 @@ pub(super) fn begin(
             };
             // The limit is asked at once, so that it wakes the run also when the work never does.
             match active.poll_limit(shared, poller) {
-                Poll::Ready(ended) => ended,
+                Poll::Ready(ended) => {
+                    scope = active.left(shared);
+                    ended
+                }
                 Poll::Pending => return Some(active),
             }
         }
         Err(panic) => broke_down(shared, id, scope.as_ref(), &*panic),
     };
+    *spare = left(shared, scope);
     machine.handle(ended);
     None
 }
@@ -242,6 +248,14 @@ fn broke_down(
         usage: close(scope).1,
         at: shared.now(),
     }
+}
+
+/// The place of a call that has ended, when it can be used again.
+#[inline]
+fn left(shared: &Shared, scope: Option<Scope>) -> Option<Scope> {
+    scope
+        .filter(|_| shared.twins.now().is_optimized(Part::Pool))
+        .and_then(Scope::left)
 }
 
 /// What the function made of its context, what it reported as used, and whether its context broke.
@@ -370,6 +384,12 @@ fn failed(call: CallId, raised: Raised, spent: Usage, at: Time) -> Happened<Toki
 }
 
 impl Active {
+    /// Drops a call that has ended, and gives its place when it can be used again.
+    pub(super) fn left(self, shared: &Shared) -> Option<Scope> {
+        drop(self.work);
+        left(shared, self.scope)
+    }
+
     /// Goes on with the call; ready when it has ended.
     #[inline]
     pub(super) fn poll(&mut self, shared: &Shared, poller: &mut Poller<'_>) -> Poll<Happened<Tokio>> {

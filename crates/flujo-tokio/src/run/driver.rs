@@ -26,12 +26,13 @@ use super::spans::{Note, Observed};
 use super::turn::Admitting;
 use crate::domain::Tokio;
 use crate::pools::Lent;
+use crate::scope::Scope;
 
 /// How many commands may be done without waiting before other tasks get their turn.
 const COMMANDS_PER_TURN: u32 = 256;
 
 /// Drives one machine to its end. Dropping it drops the user's future and aborts the lanes.
-pub(super) struct Driver {
+pub(crate) struct Driver {
     machine: Observed,
     shared: Arc<Shared>,
     cancel: Arc<Signal>,
@@ -50,10 +51,15 @@ pub(super) struct Driver {
     unsent: Option<BoxFuture<'static, ()>>,
     finish: Option<Box<Finish<Tokio>>>,
     lent: Option<Lent>,
+    /// The place of a call that has ended, for the next one.
+    spare: Option<Scope>,
     /// Whether the last event, that the run pauses, has been sent.
     told_of_pause: bool,
     cached: Option<Box<Cached>>,
 }
+
+/// Where a driver lives: the same place for one after the other.
+pub(crate) type House = Box<Option<Driver>>;
 
 impl Driver {
     fn new(shared: Arc<Shared>, machine: Observed, cancel: Arc<Signal>, outputs: Outputs) -> Self {
@@ -72,6 +78,7 @@ impl Driver {
             unsent: None,
             finish: None,
             lent: None,
+            spare: None,
             told_of_pause: false,
             cached: None,
         }
@@ -83,11 +90,20 @@ impl Driver {
         mut machine: Observed,
         cancel: Arc<Signal>,
         outputs: Outputs,
-    ) -> Self {
-        let lent = Lent::to(&mut machine, &shared);
-        let mut driver = Self::new(shared, machine, cancel, outputs);
+    ) -> House {
+        let (lent, mut house) = Lent::to(&mut machine, &shared);
+        let driver = house.insert(Self::new(shared, machine, cancel, outputs));
         driver.lent = Some(lent);
-        driver
+        house
+    }
+
+    /// Leaves a house whose driver has given its end, for the next one.
+    pub(super) fn leave(mut house: House) {
+        if let Some(mut driver) = house.take()
+            && let Some(lent) = driver.lent.take()
+        {
+            lent.back(&mut driver.machine, house);
+        }
     }
 
     /// Goes on with a machine that stood still, as it was woken.
@@ -240,7 +256,15 @@ impl Driver {
         }
         self.note = self.machine.note(&call);
         let (machine, note) = (&mut self.machine, self.note.as_deref());
-        match call::begin(machine, &self.shared, &self.outputs, call, note, poller) {
+        match call::begin(
+            machine,
+            &self.shared,
+            &self.outputs,
+            call,
+            note,
+            &mut self.spare,
+            poller,
+        ) {
             None => self.noted(None),
             active => self.call = active,
         }
@@ -345,7 +369,7 @@ impl Driver {
         if let Some(call) = &mut self.call
             && let Poll::Ready(ended) = call.poll(&self.shared, poller)
         {
-            self.call = None;
+            self.spare = self.call.take().and_then(|call| call.left(&self.shared));
             self.noted(Some(&ended));
             self.machine.handle(ended);
             return Poll::Ready(true);
@@ -407,9 +431,6 @@ impl Driver {
                 return Poll::Ready(None);
             }
             if let Some(finish) = self.finish.take() {
-                if let Some(lent) = self.lent.take() {
-                    lent.back(&mut self.machine);
-                }
                 return Poll::Ready(Some(finish));
             }
             if !self.cancelling && self.cancel.is_raised() {

@@ -17,7 +17,7 @@ use futures_core::Stream;
 use tokio::sync::mpsc::{self, Receiver};
 use tokio::time::Instant;
 
-use super::driver::Driver;
+use super::driver::{Driver, House};
 use super::event::{Event, EventKind};
 use super::outputs::Outputs;
 use super::paused::{Answers, Kept, PausedRun, ResumeError, Resumption};
@@ -56,7 +56,7 @@ enum State {
     Paused(Resumption),
     /// To go on after it was stopped.
     Stopped(GoingOn),
-    Driving(Box<Driver>),
+    Driving(House),
     Ended(Option<Done>),
 }
 
@@ -196,16 +196,16 @@ impl Run {
             self.state,
             State::Waiting { .. } | State::Paused(_) | State::Stopped(_)
         ) {
-            let driver = match std::mem::replace(&mut self.state, State::Ended(None)) {
-                State::Waiting { input, context } => Some(self.start(input, &context)),
-                State::Paused(resumption) => self.go_on(resumption),
-                State::Stopped(going_on) => self.take_up(going_on),
-                State::Driving(_) | State::Ended(_) => None,
+            let house = match std::mem::replace(&mut self.state, State::Ended(None)) {
+                State::Waiting { input, context } => self.start(input, &context),
+                State::Paused(resumption) => Box::new(self.go_on(resumption)),
+                State::Stopped(going_on) => self.take_up(going_on).unwrap_or_default(),
+                State::Driving(_) | State::Ended(_) => return None,
             };
-            self.state = State::Driving(Box::new(driver?));
+            self.state = State::Driving(house);
         }
         match &mut self.state {
-            State::Driving(driver) => Some(driver),
+            State::Driving(house) => house.as_mut().as_mut(),
             _ => None,
         }
     }
@@ -239,7 +239,7 @@ impl Run {
         })
     }
 
-    fn start(&mut self, input: Value, context: &Context) -> Driver {
+    fn start(&mut self, input: Value, context: &Context) -> House {
         let (limits, twins) = (self.runner.limits, RunTwins::new(self.runner.twins()));
         let meter = (!limits.is_unlimited()).then(|| run_meter(twins.now(), limits, Usage::ZERO));
         let mut alert = None;
@@ -280,7 +280,7 @@ impl Run {
         }
     }
 
-    fn take_up(&mut self, going_on: GoingOn) -> Option<Driver> {
+    fn take_up(&mut self, going_on: GoingOn) -> Option<House> {
         let (limits, stopped) = (going_on.limits, Arc::clone(&going_on.stopped));
         let kept = going_on.take()?;
         let meter = (!limits.is_unlimited()).then(|| run_meter(stopped.twins, limits, stopped.used));
@@ -296,16 +296,18 @@ impl Run {
         Some(self.driven(shared, machine, true))
     }
 
-    fn driven(&self, shared: Arc<Shared>, machine: Machine<Tokio>, resumed: bool) -> Driver {
+    fn driven(&self, shared: Arc<Shared>, machine: Machine<Tokio>, resumed: bool) -> House {
         let mut machine = Observed::from(machine);
         if let Some(telemetries) = &self.runner.telemetries {
             machine.observe(&shared, telemetries, resumed);
             let notices = shared.listened_to() || machine.hears();
             machine.listen(notices);
         }
-        let mut driver = Driver::begin(shared, machine, Arc::clone(&self.cancel), Outputs::default());
-        driver.announce(EventKind::RunStarted);
-        driver
+        let mut house = Driver::begin(shared, machine, Arc::clone(&self.cancel), Outputs::default());
+        if let Some(driver) = house.as_mut() {
+            driver.announce(EventKind::RunStarted);
+        }
+        house
     }
 
     fn go_on(&mut self, resumption: Resumption) -> Option<Driver> {
@@ -328,20 +330,24 @@ impl Run {
         };
         let ended = ready!(driver.drive(poller));
         let shared = Arc::clone(driver.shared());
-        let plan = Arc::clone(&shared.plan);
+        let State::Driving(mut house) = std::mem::replace(&mut self.state, State::Ended(None)) else {
+            return Poll::Ready(());
+        };
         let (finish, paused, stopped) = if let Some(mut finish) = ended {
+            Driver::leave(house);
             self.runner.worked(shared.twins.now());
             self.runner.record(&finish, shared.meter.as_deref(), self.counted);
             let kept = finish.kept.take();
             let stopped = kept.map(|kept| StoppedRun::new(&shared, &self.runner, finish.usage, kept));
             (finish, None, stopped)
         } else {
-            let State::Driving(driver) = std::mem::replace(&mut self.state, State::Ended(None)) else {
+            let Some(driver) = house.take() else {
                 return Poll::Ready(());
             };
-            let (finish, paused) = self.park(*driver);
+            let (finish, paused) = self.park(driver);
             (finish, Some(paused), None)
         };
+        let plan = Arc::clone(&shared.plan);
         self.state = State::Ended(Some(Done {
             id: self.id,
             finish,

@@ -12,7 +12,7 @@ use flujo_core::usage::Usage;
 use tokio::task::{Id, JoinSet};
 
 use super::Shared;
-use super::driver::Driver;
+use super::driver::{Driver, House};
 use super::outputs::Outputs;
 use super::parked::{Parked, ParkedLanes, Wake};
 use super::signal::Signal;
@@ -40,20 +40,26 @@ enum Ended {
 }
 
 /// Drives a lane until it has ended or stands still.
-struct Drive(Option<Driver>);
+struct Drive(Option<House>);
 
 impl Future for Drive {
     type Output = Ended;
 
     fn poll(mut self: Pin<&mut Self>, poller: &mut Poller<'_>) -> Poll<Ended> {
-        let Some(driver) = &mut self.0 else {
+        let Some(driver) = self.0.as_deref_mut().and_then(Option::as_mut) else {
             return Poll::Pending;
         };
         let finish = ready!(driver.drive(poller));
         match (finish, self.0.take()) {
-            (Some(finish), _) => Poll::Ready(Ended::Finished(finish)),
-            (None, Some(driver)) => Poll::Ready(Ended::Parked(Box::new(driver.park()))),
-            (None, None) => Poll::Pending,
+            (Some(finish), Some(house)) => {
+                Driver::leave(house);
+                Poll::Ready(Ended::Finished(finish))
+            }
+            (None, Some(mut house)) => match house.take() {
+                Some(driver) => Poll::Ready(Ended::Parked(Box::new(driver.park()))),
+                None => Poll::Pending,
+            },
+            (_, None) => Poll::Pending,
         }
     }
 }
@@ -85,25 +91,26 @@ impl Lanes {
         let mut machine = Observed::from(machine);
         around.observe_lane(&mut machine);
         let cancel = Arc::new(Signal::default());
-        let driver = Driver::begin(
+        let house = Driver::begin(
             Arc::clone(shared),
             machine,
             Arc::clone(&cancel),
             outputs.for_lane(),
         );
-        self.run(lane, driver, cancel);
+        self.run(lane, house, cancel);
     }
 
     fn go_on(&mut self, shared: &Arc<Shared>, around: &Observed, lane: LaneId, mut parked: Parked) {
         around.observe_lane(&mut parked.machine);
         let cancel = Arc::new(Signal::default());
         let driver = Driver::resume(Arc::clone(shared), parked, Arc::clone(&cancel));
-        self.run(lane, driver, cancel);
+        self.run(lane, Box::new(Some(driver)), cancel);
     }
 
-    fn run(&mut self, lane: LaneId, driver: Driver, cancel: Arc<Signal>) {
-        let context = driver.context().clone();
-        let task = self.tasks.spawn(Drive(Some(driver)));
+    fn run(&mut self, lane: LaneId, house: House, cancel: Arc<Signal>) {
+        let context = house.as_ref().as_ref().map(Driver::context).cloned();
+        let context = context.unwrap_or_default();
+        let task = self.tasks.spawn(Drive(Some(house)));
         self.running.insert(
             task.id(),
             Running {

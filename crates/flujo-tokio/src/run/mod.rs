@@ -28,6 +28,7 @@ use flujo_core::usage::UsageMeter;
 use tokio::sync::mpsc::Sender;
 use tokio::time::Instant;
 
+pub(crate) use driver::House;
 pub use event::{Event, EventKind};
 pub use handle::{Canceller, Done, EventStream, Events, Run};
 pub use parked::Pause;

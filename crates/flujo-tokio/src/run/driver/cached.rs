@@ -75,7 +75,7 @@ impl Driver {
         let event = match looked {
             Looked::Hit(Kept { output, usage }) => Happened::CacheHit {
                 call,
-                output: output.isolated().unwrap_or(output),
+                output,
                 saved: usage,
                 at,
             },
