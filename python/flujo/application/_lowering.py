@@ -173,8 +173,10 @@ def _leaf(builder: PlanBuilder, step: Any, around: Around, fallback: int | None 
 
 def _rate_limits(step: Any) -> list[Any]:
     """The limits of a step and of its agent."""
-    limits = [step.config.rate_limit, getattr(step.agent, "rate_limit", None)]
-    return [limit for limit in limits if limit is not None and hasattr(limit, "requests_per_minute")]
+    own, agents = step.config.rate_limit, getattr(step.agent, "rate_limit", None)
+    if own is None and agents is None:
+        return []
+    return [limit for limit in (own, agents) if limit is not None and hasattr(limit, "requests_per_minute")]
 
 
 def life_of(builder: PlanBuilder, step: Any, around: Around) -> Lowering:
@@ -216,9 +218,10 @@ def _life(step: Any, around: Around, fallback: int | None) -> dict[str, Any]:
         life["plugins"] = [_plugin(p) for p, _ in sorted(step.plugins, key=lambda pair: -pair[1])]
     if step.validators:
         life["validators"] = [_validator(v, step) for v in step.validators]
-    apply, persist = _apply(step, (*step.static_invariants, *around.invariants)), _persist(step)
-    if apply is not None:
-        life["apply"] = apply
+    invariants = step.static_invariants or around.invariants
+    if invariants or step.updates_context or step.sink_to is not None:
+        life["apply"] = _apply(step, (*step.static_invariants, *around.invariants))
+    persist = _persist(step)
     if persist is not None:
         life["persist"] = persist
     if config.timeout_s is not None:
@@ -303,7 +306,7 @@ def _validator(validator: Any, step: Any) -> Callable:
     return called_by_keyword(target, "validator", name)
 
 
-def _apply(step: Any, invariants: tuple[Any, ...]) -> Callable | None:
+def _apply(step: Any, invariants: tuple[Any, ...]) -> Callable:
     effect: Any = None
     if step.updates_context or step.sink_to is not None:
         from flujo.application._effects import ApplyOutput
@@ -313,13 +316,13 @@ def _apply(step: Any, invariants: tuple[Any, ...]) -> Callable | None:
         from flujo.application._invariants import HoldInvariants
 
         effect = HoldInvariants(step.name, invariants, after=effect)
-    if effect is None:
-        return None
     return Callable(effect, "effect", name=f"{step.name}: context update", context_by_position=True)
 
 
 def _persist(step: Any) -> Callable | None:
     feedback_to, validation_to = step.persist_feedback_to_context, step.persist_validation_results_to
+    if feedback_to is None and validation_to is None and not step.failure_handlers:
+        return None
     effect: Any = None
     if feedback_to is not None or validation_to is not None:
         from flujo.application._effects import PersistFeedback
@@ -331,6 +334,4 @@ def _persist(step: Any) -> Callable | None:
 
         told = TellHandlers(tuple(step.failure_handlers), effect)
         return Callable(told, "told", name=name, context_by_position=told.takes_context)
-    if effect is None:
-        return None
     return Callable(effect, "effect", name=name, context_by_position=True)
