@@ -74,6 +74,9 @@ impl Batching {
     fn read<D: Domain>(&mut self, history: &History<D>, at: Time, cut: Option<SpanStatus>) {
         if self.batch.is_empty() {
             self.oldest = at;
+            if self.batch.capacity() == 0 {
+                self.batch = self.queue.buffer();
+            }
             let new = history.records.len().saturating_sub(self.next) + self.open.len();
             self.batch.reserve((2 * new + 1).min(BATCH + 2)); // a step and its attempt; at the end the run
         }

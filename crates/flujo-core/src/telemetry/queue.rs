@@ -14,6 +14,9 @@ use crate::stats::TelemetryStats;
 /// Of this many runs one is timed, to know what a span costs on the step's own thread.
 const TIMED: u64 = 16;
 
+/// So many buffers are kept at most.
+const SPARE: usize = 64;
+
 /// What is recorded, and how much of it may wait.
 #[derive(Debug, Clone, Copy)]
 pub struct SpanSettings {
@@ -43,6 +46,8 @@ impl Default for SpanSettings {
 pub struct SpanQueue {
     settings: SpanSettings,
     waiting: Mutex<Waiting>,
+    /// Buffers of batches that were taken out, for new ones: else one thread would allocate and another give back.
+    spare: Mutex<Vec<Vec<Compact>>>,
     wake: Condvar,
     runs: AtomicU64,
     started: AtomicU64,
@@ -93,6 +98,7 @@ impl SpanQueue {
         Self {
             settings,
             waiting: Mutex::default(),
+            spare: Mutex::default(),
             wake: Condvar::new(),
             runs: AtomicU64::new(0),
             started: AtomicU64::new(0),
@@ -130,6 +136,19 @@ impl SpanQueue {
         drop(waiting);
         if filled {
             self.wake.notify_all();
+        }
+    }
+
+    /// An empty buffer.
+    pub(super) fn buffer(&self) -> Vec<Compact> {
+        self.spare().pop().unwrap_or_default()
+    }
+
+    /// Keeps a buffer that is empty.
+    fn keep(&self, buffer: Vec<Compact>) {
+        let mut spare = self.spare();
+        if spare.len() < SPARE {
+            spare.push(buffer);
         }
     }
 
@@ -186,7 +205,10 @@ impl SpanQueue {
         let mut spans = Vec::with_capacity(count);
         for item in taken {
             match item {
-                Item::Batch(run, batch) => spans.extend(batch.into_iter().map(|span| span.export(&run))),
+                Item::Batch(run, mut batch) => {
+                    spans.extend(batch.drain(..).map(|span| span.export(&run)));
+                    self.keep(batch);
+                }
                 Item::Whole(span) => spans.push(*span),
             }
         }
@@ -231,6 +253,10 @@ impl SpanQueue {
             queue_high_water: high_water,
             overhead_per_span: read(&self.timed_nanos) as f64 / timed as f64 / 1e9,
         }
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Vec<Vec<Compact>>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {

@@ -94,7 +94,7 @@ fn has_cost_fields(result: &Bound<'_, PyAny>) -> PyResult<bool> {
 }
 
 /// Values of exactly these types carry neither usage nor an output inside.
-fn is_plain(value: &Bound<'_, PyAny>) -> bool {
+pub(crate) fn is_plain(value: &Bound<'_, PyAny>) -> bool {
     value.is_none()
         || value.is_exact_instance_of::<PyInt>()
         || value.is_exact_instance_of::<PyString>()

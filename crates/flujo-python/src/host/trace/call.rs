@@ -11,6 +11,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
+use crate::host::answer::is_plain;
 use crate::host::domain::{Answer, Call, Event, Machine, Python3};
 
 /// A call that is under way.
@@ -110,6 +111,9 @@ impl Note {
 impl Said {
     /// What there is; None of a result that says nothing about its call.
     pub(super) fn of(result: &Bound<'_, PyAny>) -> Option<Self> {
+        if is_plain(result) {
+            return None;
+        }
         let py = result.py();
         let mut usage = read(result, intern!(py, "usage"))?;
         if !usage.hasattr(intern!(py, "input_tokens")).unwrap_or(false) && usage.is_callable() {
