@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{OptimizationConfig, Part, Twin, Twins};
+use super::{Drills, OptimizationConfig, Part, RunTwins, Twin, Twins};
 
 #[test]
 fn by_default_every_part_is_optimized_and_the_values_are_the_documented_ones() {
@@ -178,4 +178,55 @@ fn the_nearest_config_decides_unless_the_runner_is_switched_off() {
     let outer = Twins::decide(Twin::Optimized, &plain);
     assert_eq!(outer.within(Some(&optimized)), Twins::OPTIMIZED);
     assert_eq!(Twins::PLAIN.within(Some(&optimized)), Twins::PLAIN);
+}
+
+#[test]
+fn a_part_that_fails_is_plain_for_the_rest_of_its_run_whatever_a_step_asks_for() {
+    let optimized = OptimizationConfig::default();
+    let run = RunTwins::new(Twins::OPTIMIZED);
+    let (mut did, mut told) = (Vec::new(), Vec::new());
+    for nearest in [None, Some(&optimized), None] {
+        let done = run.contain(
+            Part::Monitor,
+            nearest,
+            |twins| {
+                did.push(twins.of(Part::Monitor));
+                assert_eq!(
+                    twins.of(Part::Monitor),
+                    Twin::Plain,
+                    "the optimized one has a defect"
+                );
+                did.len()
+            },
+            |reason| told.push(reason.to_owned()),
+        );
+        assert_eq!(done, did.len());
+    }
+    assert_eq!(did, [Twin::Optimized, Twin::Plain, Twin::Plain, Twin::Plain]);
+    assert_eq!(told.len(), 1);
+    assert!(told[0].contains("has a defect"), "{told:?}");
+    assert!(run.now().gave_way(Part::Monitor) && !run.now().gave_way(Part::Cache));
+    assert_eq!(run.now().within(Some(&optimized)).of(Part::Monitor), Twin::Plain);
+}
+
+#[test]
+fn a_drill_is_for_the_optimized_twin_of_its_part_in_runs_that_start_after_it() {
+    let (drills, optimized) = (Drills::default(), OptimizationConfig::default());
+    let before = RunTwins::new(drills.of(Twins::OPTIMIZED));
+    drills.begin(Part::Usage);
+    let meanwhile = RunTwins::new(drills.of(Twins::OPTIMIZED));
+    let plain = RunTwins::new(drills.of(Twins::PLAIN));
+    drills.end(Part::Usage);
+    let after = RunTwins::new(drills.of(Twins::OPTIMIZED));
+    let failed = |run: &RunTwins, part| {
+        let mut failed = false;
+        run.contain(part, Some(&optimized), |_| (), |_| failed = true);
+        failed
+    };
+    assert!(failed(&meanwhile, Part::Usage) && !failed(&meanwhile, Part::Pool));
+    assert!(
+        [&before, &plain, &after]
+            .iter()
+            .all(|run| !failed(run, Part::Usage))
+    );
 }

@@ -185,6 +185,35 @@ fn the_last_alerts_are_kept_and_all_are_counted() {
 }
 
 #[test]
+fn a_part_that_failed_in_a_run_has_recovered_when_another_run_that_used_it_has_ended() {
+    let watch = Watch::default();
+    let now = Duration::from_secs(1);
+    assert!(watch.gave_way(Part::Cache, "a defect", now).is_some());
+    assert!(
+        watch.gave_way(Part::Cache, "a defect", now).is_none(),
+        "told once"
+    );
+    assert!(watch.degraded(Part::Pool, "reported from outside", now).is_some());
+    let plain = |part| {
+        let mut in_use = OptimizationConfig::default().in_use(Twin::Optimized);
+        watch.alerts().correct(&mut in_use);
+        in_use[&part].twin == Twin::Plain
+    };
+    watch.ended(Twins::OPTIMIZED.with(Part::Cache, Twin::Plain));
+    assert!(
+        watch.has_failed(Part::Cache) && plain(Part::Cache),
+        "the run didn't use it"
+    );
+    watch.ended(Twins::OPTIMIZED);
+    assert!(!watch.has_failed(Part::Cache) && !plain(Part::Cache));
+    assert!(plain(Part::Pool), "whoever reported it says when it works again");
+    assert!(
+        watch.gave_way(Part::Cache, "a defect", now).is_some(),
+        "news again"
+    );
+}
+
+#[test]
 fn what_has_given_way_is_said_with_its_reason_until_it_works_again() {
     let alerts = Alerts::default();
     let now = Duration::from_secs(1);

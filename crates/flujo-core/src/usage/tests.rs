@@ -7,8 +7,9 @@ use proptest::prelude::*;
 
 use super::{
     Cost, MeterReading, MeterStatistics, OptimizedMeter, PlainMeter, Usage, UsageLimits, UsageMeter, meter,
+    run_meter,
 };
-use crate::config::Twin;
+use crate::config::{Drills, Part, Twin, Twins};
 use crate::machine::{LimitBreach, LimitKind};
 
 fn tokens(tokens: u64) -> Usage {
@@ -36,9 +37,32 @@ fn step() -> Arc<str> {
     Arc::from("s")
 }
 
-/// Both twins, each with nothing on it.
-fn twins(limits: UsageLimits) -> [Arc<dyn UsageMeter>; 2] {
-    [Twin::Plain, Twin::Optimized].map(|twin| meter(twin, limits, Usage::ZERO))
+/// Both twins, each with nothing on it, and one that fails when it is first used.
+fn twins(limits: UsageLimits) -> [Arc<dyn UsageMeter>; 3] {
+    let drills = Drills::default();
+    drills.begin(Part::Usage);
+    [
+        meter(Twin::Plain, limits, Usage::ZERO),
+        meter(Twin::Optimized, limits, Usage::ZERO),
+        run_meter(drills.of(Twins::OPTIMIZED), limits, Usage::ZERO),
+    ]
+}
+
+#[test]
+fn a_run_s_meter_says_why_it_gave_way_and_counts_on() {
+    let drills = Drills::default();
+    drills.begin(Part::Usage);
+    let meter = run_meter(drills.of(Twins::OPTIMIZED), limit(10), tokens(3));
+    assert_eq!((meter.fault(), meter.used()), (None, tokens(3)));
+    assert_eq!(meter.reserve(&step(), tokens(7)), Ok(()));
+    assert!(meter.fault().is_some_and(|fault| fault.contains("a drill")));
+    let breach = meter.add(&step(), tokens(8)).unwrap_err();
+    assert_eq!((breach.used, breach.reserved), (tokens(11), tokens(7)));
+    for twins in [Twins::OPTIMIZED, Twins::PLAIN] {
+        let meter = run_meter(twins, limit(10), Usage::ZERO);
+        assert_eq!(meter.reserve(&step(), tokens(10)), Ok(()));
+        assert_eq!(meter.fault(), None);
+    }
 }
 
 #[test]
@@ -305,9 +329,19 @@ type Said = (Result<(), Arc<LimitBreach>>, MeterReading);
 
 /// What a meter says to each operation, done by threads in turn.
 fn said(meter: &dyn UsageMeter, operations: &[(usize, Does)]) -> (Vec<Said>, MeterStatistics) {
+    said_with(meter, operations, |_| {})
+}
+
+/// The same, where something else happens before each.
+fn said_with(
+    meter: &dyn UsageMeter,
+    operations: &[(usize, Does)],
+    before: impl Fn(usize),
+) -> (Vec<Said>, MeterStatistics) {
     let (mut reserved, step) = (std::collections::VecDeque::new(), step());
     let mut said = Vec::new();
-    for (_, does) in operations {
+    for (number, (_, does)) in operations.iter().enumerate() {
+        before(number);
         let does = *does;
         // A thread of its own for each: it has another shard than the one before.
         let answer = std::thread::scope(|scope| {
@@ -345,12 +379,22 @@ proptest! {
         tokens in prop::option::of(0..400u64),
         requests in prop::option::of(0..20u64),
         operations in prop::collection::vec((0..8usize, does()), 1..40),
+        fails_before in 0..20_usize,
     ) {
         let cost = cost.and_then(Cost::from_nanos);
         let limits = UsageLimits { cost, tokens, requests };
         let (plain, statistics) = said(&PlainMeter::new(limits), &operations);
         let (optimized, others) = said(&OptimizedMeter::new(limits), &operations);
-        prop_assert_eq!(plain, optimized);
+        prop_assert_eq!(&plain, &optimized);
+        let failing = OptimizedMeter::new(limits);
+        let gives_way = |number| {
+            if number == fails_before {
+                failing.give_way();
+            }
+        };
+        let (given_way, of_both) = said_with(&failing, &operations, gives_way);
+        prop_assert_eq!(&plain, &given_way);
+        prop_assert_eq!(statistics, MeterStatistics { batches: statistics.batches, ..of_both });
         // How often what is shared was updated is what the twins differ in.
         prop_assert_eq!(statistics, MeterStatistics { batches: statistics.batches, ..others });
     }
