@@ -89,7 +89,7 @@ pub use flujo_core::agent::{
     Agent, AgentError, AgentOutput, AgentRequest, BoxFuture, Pricing, Retry, TokenCounts,
 };
 pub use flujo_core::cache::{CachePolicy, CacheScope, SecondTier};
-pub use flujo_core::config::OptimizationConfig;
+pub use flujo_core::config::{OptimizationConfig, Part};
 pub use flujo_core::context::{Context as Fields, MergeConflict, MergeRule, MergeRules, MergeStrategy};
 pub use flujo_core::machine::{FailureKind, LimitBreach, Status};
 pub use flujo_core::plan::Backoff;

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flujo_core::config::OptimizationConfig;
+use flujo_core::config::{OptimizationConfig, Part};
 use flujo_core::context::Context as Fields;
 use flujo_core::rate::RateLimit;
 use flujo_core::stats::{Alert, PerformanceStatistics};
@@ -194,6 +194,33 @@ impl<I: Payload, O: Payload, C: Context> Flujo<I, O, C> {
     pub fn disable_optimizations(&self) {
         if let Ok(runner) = &self.runner {
             runner.disable_optimizations();
+        }
+    }
+
+    /// Makes the optimised form of a part fail in runs that start from now on, as a drill: to see that alerts arrive, and
+    /// that runs go on with the plain form.
+    ///
+    /// ```
+    /// use flujo::{BoxError, Flujo, Part, step};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), BoxError> {
+    /// let flujo = Flujo::new(step("double", |n: u32| async move { Ok::<_, BoxError>(n * 2) }));
+    /// flujo.begin_drill(Part::Pool);
+    /// assert_eq!(flujo.run(21).await?.output, 42);
+    /// let alerts = flujo.performance_statistics().map(|statistics| statistics.alerts);
+    /// assert!(alerts.is_some_and(|alerts| alerts[0].part == Part::Pool));
+    /// # Ok(()) }
+    /// ```
+    pub fn begin_drill(&self, part: Part) {
+        if let Ok(runner) = &self.runner {
+            runner.begin_drill(part);
+        }
+    }
+
+    /// Ends a drill for runs that start from now on.
+    pub fn end_drill(&self, part: Part) {
+        if let Ok(runner) = &self.runner {
+            runner.end_drill(part);
         }
     }
 }
