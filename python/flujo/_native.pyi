@@ -80,10 +80,12 @@ class RateLimit:
         requests_per_minute: Calls that may arrive in any minute.
         tokens_per_minute: Tokens of the calls of any minute: as `expected_tokens` says, and as used once that is known.
         max_concurrent: Calls under way at the same time.
+        redis: The address of a Redis server, `redis://host:6379/0`, that counts for all processes which name it. While
+            it can't be reached each process keeps the limit by itself, and an alert says so.
 
     Raises:
         TypeError: a field has a wrong type.
-        ValueError: a rate isn't above 0 or not finite, or nothing is limited.
+        ValueError: a rate isn't above 0 or not finite, or nothing is limited; or `redis` is no address.
     """
 
     def __new__(
@@ -92,7 +94,11 @@ class RateLimit:
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
         max_concurrent: int | None = None,
+        *,
+        redis: str | None = None,
     ) -> Self: ...
+    @property
+    def redis(self) -> str | None: ...
     @property
     def name(self) -> str: ...
     @property

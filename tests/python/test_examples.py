@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.redis_server import redis_server
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -70,3 +72,13 @@ def test_a_result_is_made_once_for_each_tenant_and_found_by_the_next_process(tmp
     again = output_of("caching/caching.py", results)
     assert all("found, saved $0.002" in line for line in again[:6])
     assert again[-1] == "hit rate 100 %"
+
+
+def test_calls_of_a_shared_model_wait_for_their_turn_in_this_process_and_by_a_server() -> None:
+    said = [
+        "['about tea', 'about coffee', 'about water'] ['about wine', 'about milk', 'about juice']",
+        "2 calls at the same time, at most",
+    ]
+    assert output_of("rate_limits/rate_limits.py") == said
+    with redis_server() as server:
+        assert output_of("rate_limits/rate_limits.py", server.url) == said

@@ -1,10 +1,13 @@
 //! `RateLimit`, and the buckets of this process: those of the system's time, and those of loops with a time of their own.
 
-use std::sync::OnceLock;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use flujo_core::machine::Time;
-use flujo_core::rate::{RateLimit, Registry};
+use flujo_core::rate::{RateLimit, Registry, Sharing};
+use flujo_shared::rates::RedisRates;
+use flujo_shared::server::ServerOptions;
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
@@ -46,6 +49,21 @@ impl LoopRates {
 #[derive(Clone, PartialEq)]
 pub(crate) struct PyRateLimit {
     pub(crate) limit: RateLimit,
+    /// The address of the server that counts for several processes.
+    redis: Option<String>,
+}
+
+/// The servers of this process by their addresses: what is shared by the same goes one way.
+fn server(address: &str) -> PyResult<Arc<RedisRates>> {
+    static SERVERS: Mutex<BTreeMap<String, Arc<RedisRates>>> = Mutex::new(BTreeMap::new());
+    let mut servers = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = servers.get(address) {
+        return Ok(Arc::clone(known));
+    }
+    let made = RedisRates::new(address, ServerOptions::default());
+    let made = Arc::new(made.map_err(|error| PyValueError::new_err(error.to_string()))?);
+    servers.insert(address.to_owned(), Arc::clone(&made));
+    Ok(made)
 }
 
 fn rate(value: Option<&Bound<'_, PyAny>>, field: &str) -> PyResult<Option<f64>> {
@@ -85,23 +103,26 @@ fn calls(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<u32>> {
 #[pymethods]
 impl PyRateLimit {
     #[new]
-    #[pyo3(signature = (name, requests_per_minute=None, tokens_per_minute=None, max_concurrent=None))]
+    #[pyo3(signature = (name, requests_per_minute=None, tokens_per_minute=None, max_concurrent=None, *, redis=None))]
     fn new(
         name: &str,
         requests_per_minute: Option<&Bound<'_, PyAny>>,
         tokens_per_minute: Option<&Bound<'_, PyAny>>,
         max_concurrent: Option<&Bound<'_, PyAny>>,
+        redis: Option<String>,
     ) -> PyResult<Self> {
+        let shared = redis.as_deref().map(server).transpose()?;
         let limit = RateLimit {
             name: name.into(),
             requests_per_minute: rate(requests_per_minute, "requests_per_minute")?,
             tokens_per_minute: rate(tokens_per_minute, "tokens_per_minute")?,
             max_concurrent: calls(max_concurrent)?,
+            shared: shared.map(|shared| Sharing(shared)),
         };
         let limit = limit
             .checked()
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
-        Ok(Self { limit })
+        Ok(Self { limit, redis })
     }
 
     #[getter]
@@ -122,6 +143,12 @@ impl PyRateLimit {
     #[getter]
     fn max_concurrent(&self) -> Option<u32> {
         self.limit.max_concurrent
+    }
+
+    /// The address of the server that counts for several processes, without name and password.
+    #[getter]
+    fn redis(&self) -> Option<&str> {
+        self.limit.shared.as_ref().map(|shared| shared.0.name())
     }
 
     fn __hash__(&self, py: Python<'_>) -> PyResult<isize> {
@@ -150,6 +177,9 @@ impl PyRateLimit {
                 text = format!("{text}, {field}={value}");
             }
         }
+        if let Some(redis) = self.redis() {
+            text = format!("{text}, redis={}", redis.into_bound_py_any(py)?.repr()?);
+        }
         Ok(text + ")")
     }
 
@@ -158,6 +188,7 @@ impl PyRateLimit {
         fields.set_item("requests_per_minute", self.limit.requests_per_minute)?;
         fields.set_item("tokens_per_minute", self.limit.tokens_per_minute)?;
         fields.set_item("max_concurrent", self.limit.max_concurrent)?;
+        fields.set_item("redis", self.redis.as_deref())?;
         Ok(((self.name(),), fields))
     }
 }

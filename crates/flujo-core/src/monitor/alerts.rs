@@ -66,6 +66,14 @@ impl Alerts {
         Some(alert)
     }
 
+    /// Takes in that a part works again, if what was wrong with it was this.
+    pub fn recovered_from(&self, part: Part, is: impl FnOnce(&str) -> bool) {
+        let mut state = self.lock();
+        if state.degraded.get(&part).is_some_and(|reason| is(reason)) {
+            state.degraded.remove(&part);
+        }
+    }
+
     /// Notes that the optimised twin of a part works again.
     pub fn recovered(&self, part: Part) {
         self.lock().degraded.remove(&part);

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use super::Bucket;
 use super::bucket::{Permit, Ticket};
+use super::{ALONE, Bucket};
 use crate::machine::Time;
 
 /// Whether a call may begin.
@@ -53,6 +53,23 @@ impl Admission {
             }
         }
         Turn::Admitted
+    }
+
+    /// Whether all limits that are to be shared with other processes are; else which isn't, and why. `None` where none is to
+    /// be.
+    pub fn shared(&self) -> Option<Result<(), String>> {
+        let mut shared = None;
+        for bucket in self.limits.iter() {
+            match bucket.shared() {
+                Some(Err(why)) => {
+                    let name = &bucket.limit().name;
+                    return Some(Err(format!("{ALONE}, `{name}`: {why}")));
+                }
+                Some(Ok(())) => shared = Some(Ok(())),
+                None => {}
+            }
+        }
+        shared
     }
 
     /// The call has ended at `now`, having used so many tokens. When it was told to come back later, everybody else who

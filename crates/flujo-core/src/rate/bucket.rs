@@ -1,9 +1,11 @@
 //! One rate limit with all who share it.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::time::Duration;
 
+use super::sharing::{Asked, CallEnd, Verdict};
 use super::window::Window;
 use super::{RateLimit, Turn};
 use crate::machine::Time;
@@ -24,6 +26,10 @@ struct State {
     held_until: Time,
     waiting: VecDeque<Waiting>,
     tickets: u64,
+    /// How far the first of those who wait has got with whoever counts for several processes.
+    asked: Option<(Ticket, Asked)>,
+    /// Why this process keeps the limit by itself, where it is to be shared.
+    alone: Option<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -41,6 +47,8 @@ pub(super) struct Ticket(u64);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Permit {
     number: u64,
+    /// Whether whoever counts for several processes knows of it.
+    counted: bool,
 }
 
 impl Bucket {
@@ -53,6 +61,8 @@ impl Bucket {
             held_until: 0,
             waiting: VecDeque::new(),
             tickets: 0,
+            asked: None,
+            alone: None,
         };
         Self {
             limit,
@@ -97,7 +107,7 @@ impl Bucket {
     }
 
     /// Whether it is the turn of the one with this ticket; else until when it has to wait, or that it is woken.
-    pub(super) fn ask(&self, ticket: Ticket, now: Time, waker: &Waker) -> Result<Permit, Turn> {
+    pub(super) fn ask(self: &Arc<Self>, ticket: Ticket, now: Time, waker: &Waker) -> Result<Permit, Turn> {
         let mut state = self.lock();
         let Some(place) = state.place_of(ticket) else {
             return Err(Turn::Wait(None));
@@ -119,6 +129,25 @@ impl Bucket {
         if at > now {
             return Err(Turn::Wait(Some(at)));
         }
+        let counted = match (&self.limit.shared, state.asked.filter(|(of, _)| *of == ticket)) {
+            (None, _) => false,
+            (_, Some((_, Asked::Granted(counted)))) => counted,
+            (_, Some((_, Asked::UnderWay))) => return Err(Turn::Wait(None)),
+            (_, Some((_, Asked::Until(at)))) if at > now => return Err(Turn::Wait(Some(at))),
+            (Some(shared), _) => {
+                state.asked = Some((ticket, Asked::UnderWay));
+                drop(state);
+                let bucket = Arc::downgrade(self);
+                let answer = move |verdict| {
+                    if let Some(bucket) = bucket.upgrade() {
+                        bucket.answered(ticket, verdict, now);
+                    }
+                };
+                shared.0.ask(&self.limit, ticket.0, tokens, Box::new(answer));
+                return Err(Turn::Wait(None));
+            }
+        };
+        state.asked = None;
         state.waiting.pop_front();
         state.under_way += 1;
         let number = ticket.0;
@@ -129,7 +158,7 @@ impl Bucket {
             window.begin(number, tokens, now);
         }
         wake_next(state);
-        Ok(Permit { number })
+        Ok(Permit { number, counted })
     }
 
     /// The one with this ticket waits no longer.
@@ -138,7 +167,45 @@ impl Bucket {
         if let Some(place) = state.place_of(ticket) {
             state.waiting.remove(place);
         }
+        let asked = state.asked.take_if(|(of, _)| *of == ticket);
         wake_next(state);
+        if let Some((_, Asked::Granted(true))) = asked {
+            self.tell(ticket.0, CallEnd::NotMade);
+        }
+    }
+
+    /// What whoever counts for several processes said of a call that it was asked for at `asked_at`.
+    fn answered(&self, ticket: Ticket, verdict: Verdict, asked_at: Time) {
+        let mut state = self.lock();
+        let (asked, alone) = match verdict {
+            Verdict::Admitted => (Asked::Granted(true), None),
+            Verdict::Wait(wait) => {
+                let wait = Time::try_from(wait.as_nanos()).unwrap_or(Time::MAX);
+                (Asked::Until(asked_at.saturating_add(wait)), None)
+            }
+            Verdict::Alone(why) => (Asked::Granted(false), Some(why)),
+        };
+        state.alone = alone;
+        if state.asked == Some((ticket, Asked::UnderWay)) {
+            state.asked = Some((ticket, asked));
+            return wake_next(state);
+        }
+        drop(state);
+        if asked == Asked::Granted(true) {
+            self.tell(ticket.0, CallEnd::NotMade);
+        }
+    }
+
+    fn tell(&self, call: u64, end: CallEnd) {
+        if let Some(shared) = &self.limit.shared {
+            shared.0.tell(&self.limit, call, end);
+        }
+    }
+
+    /// Whether other processes share it; else why it isn't so. `None` where nobody wants that.
+    pub(super) fn shared(&self) -> Option<Result<(), Arc<str>>> {
+        self.limit.shared.as_ref()?;
+        Some(self.lock().alone.clone().map_or(Ok(()), Err))
     }
 
     /// A call has ended that used so many tokens. Everybody waits until `hold`, if it says so.
@@ -153,6 +220,10 @@ impl Bucket {
         }
         state.held_until = state.held_until.max(hold.unwrap_or(0));
         wake_next(state);
+        if permit.counted {
+            let hold = hold.map(|until| Duration::from_nanos(until.saturating_sub(now)));
+            self.tell(permit.number, CallEnd::Used { tokens, hold });
+        }
     }
 
     /// A call has ended, and nobody knows what it used: what was expected stays counted.
@@ -164,6 +235,9 @@ impl Bucket {
         }
         state.under_way = state.under_way.saturating_sub(1);
         wake_next(state);
+        if permit.counted {
+            self.tell(permit.number, CallEnd::Unknown);
+        }
     }
 }
 

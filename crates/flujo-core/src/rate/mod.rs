@@ -10,6 +10,9 @@
 //! beginning where it takes longer. Tokens are counted as expected and corrected to what was used. Who asked first goes
 //! first.
 //!
+//! A limit may be shared with other processes by a [`SharedCount`]: whoever is first in the line here is then let through by
+//! it as well.
+//!
 //! This isn't one of the crates that shape traffic (such as `governor`, the generic cell rate algorithm): those neither
 //! correct what a call was expected to use, nor hold everybody back when a server says so, nor keep an order, and their
 //! bursts come on top of the rate, which a server that counts by the minute refuses.
@@ -33,6 +36,7 @@
 mod admission;
 mod bucket;
 mod registry;
+mod sharing;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -45,6 +49,7 @@ use serde::{Deserialize, Serialize};
 pub use admission::{Admission, Turn};
 pub use bucket::Bucket;
 pub use registry::Registry;
+pub use sharing::{ALONE, Answer, CallEnd, SharedCount, Sharing, Verdict};
 pub use steps::StepRates;
 
 /// How many calls may be made. Whatever has the same name shares it. What is `None` is not limited.
@@ -62,6 +67,9 @@ pub struct RateLimit {
     /// Calls under way at the same time, at most.
     #[serde(default)]
     pub max_concurrent: Option<u32>,
+    /// Who keeps the count for several processes; `None` is this process by itself.
+    #[serde(skip)]
+    pub shared: Option<Sharing>,
 }
 
 /// Why a rate limit can't be used.
@@ -135,6 +143,7 @@ impl RateLimit {
             requests_per_minute: None,
             tokens_per_minute: None,
             max_concurrent: None,
+            shared: None,
         }
     }
 
@@ -156,6 +165,13 @@ impl RateLimit {
     #[must_use]
     pub fn max_concurrent(mut self, calls: u32) -> Self {
         self.max_concurrent = Some(calls);
+        self
+    }
+
+    /// The same over all processes that let `count` keep it.
+    #[must_use]
+    pub fn shared_by(mut self, count: Arc<dyn SharedCount>) -> Self {
+        self.shared = Some(Sharing(count));
         self
     }
 
@@ -195,6 +211,9 @@ impl RateLimit {
             rate(self.requests_per_minute, "requests"),
             rate(self.tokens_per_minute, "tokens"),
             at_once,
+            self.shared
+                .as_ref()
+                .map(|shared| format!("counted by {}", shared.0.name())),
         ];
         parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as Poller, Poll};
 
+use flujo_core::config::Part;
 use flujo_core::machine::{Answer, CallId, Event as Happened, Time};
 use flujo_core::rate::{Admission, Bucket, Turn};
 use flujo_core::usage::Usage;
@@ -47,6 +48,7 @@ impl Admitting {
             let until = match self.admission.poll(now, poller.waker()) {
                 Turn::Admitted => {
                     (self.waiting, self.alarm) = (None, None);
+                    self.watch(shared);
                     return Poll::Ready(Happened::Answered {
                         call,
                         answer: Answer::Done,
@@ -71,6 +73,15 @@ impl Admitting {
             if !rings.is_some_and(|rings| rings.is_ready()) {
                 return Poll::Pending;
             }
+        }
+    }
+
+    /// Tells of a limit that other processes don't share although they are to.
+    fn watch(&self, shared: &Shared) {
+        match self.admission.shared() {
+            None => {}
+            Some(Ok(())) => shared.runner.rates_are_shared(),
+            Some(Err(reason)) => shared.alerted(shared.runner.degraded(Part::Usage, &reason)),
         }
     }
 

@@ -6,6 +6,8 @@ use flujo_core::config::{OptimizationConfig, Part, Twins};
 use flujo_core::plan::NodeId;
 use flujo_core::stats::{Alert, MemoryStats};
 
+use flujo_core::rate::ALONE;
+
 use super::Running;
 use crate::alarm::now;
 use crate::memory::{Memory, Sampled};
@@ -47,6 +49,12 @@ impl Running {
     pub(crate) fn looked_up(&self, node: NodeId, hit: bool, twins: Twins) -> Option<Alert> {
         let step = (self.analysed.plan.node(node), self.analysed.slot(node)?);
         self.watch.looked_up(step, hit, twins, &self.config, now())
+    }
+
+    /// Takes in that rate limits are shared with other processes again.
+    pub(crate) fn rates_are_shared(&self) {
+        let alerts = self.watch.alerts();
+        alerts.recovered_from(Part::Usage, |reason| reason.starts_with(ALONE));
     }
 
     /// Takes in that a part of the cache which had failed works again.

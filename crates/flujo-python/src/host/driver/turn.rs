@@ -7,7 +7,7 @@ use std::task::{Wake, Waker as Waking};
 use flujo_core::config::Part;
 use flujo_core::machine::{CallId, Time};
 use flujo_core::plan::NodeId;
-use flujo_core::rate::{Admission, Turn};
+use flujo_core::rate::{ALONE, Admission, Turn};
 use flujo_core::usage::Usage;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -119,6 +119,14 @@ impl Driver {
         let until = match admitting.admission.poll(now, &admitting.waking) {
             Turn::Admitted => {
                 admitting.waiting = None;
+                match admitting.admission.shared() {
+                    None => {}
+                    Some(Ok(())) => {
+                        let alerts = self.shared.engine.watch.alerts();
+                        alerts.recovered_from(Part::Usage, |reason| reason.starts_with(ALONE));
+                    }
+                    Some(Err(reason)) => self.shared.engine.degraded(py, Part::Usage, &reason)?,
+                }
                 self.machine.handle(Event::Answered {
                     call,
                     answer: Answer::Done,

@@ -1,0 +1,82 @@
+"""Rate limits that several processes share by a real Redis server."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import pytest
+
+from flujo import Flujo, RateLimit, Step, StepConfig
+from flujo.domain.alerts import Alert
+from tests.support.redis_server import redis_server
+
+PROCESS = """
+import asyncio, sys
+from flujo import Flujo, RateLimit, Step, StepConfig
+
+async def call(x):
+    return x
+
+async def main():
+    limit = RateLimit("service", requests_per_minute=5, redis=sys.argv[1])
+    step = Step("call", call, config=StepConfig(rate_limit=limit, deadline_s=3, max_retries=0))
+    results = await asyncio.gather(*(Flujo(step).run_async(n) for n in range(4)))
+    print(sum(result.success for result in results))
+
+asyncio.run(main())
+"""
+
+
+async def _call(x: Any) -> Any:
+    return x
+
+
+def test_two_processes_make_no_more_calls_together_than_one_may() -> None:
+    with redis_server() as server:
+        command = (sys.executable, "-c", PROCESS, server.url)
+        processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        made = [int(process.communicate()[0]) for process in processes]
+    assert sum(made) == 5, made
+    assert all(count <= 4 for count in made)
+
+
+async def test_while_the_server_is_away_the_process_goes_on_by_itself_and_the_monitor_says_so() -> None:
+    told: list[Alert] = []
+    heard = threading.Event()
+
+    def on_alert(alert: Alert) -> None:
+        told.append(alert)
+        heard.set()
+
+    with redis_server() as server:
+        address = server.url.replace("redis://", "redis://default:@")
+        limit = RateLimit("gone", requests_per_minute=1e9, redis=address)
+        runner = Flujo(Step("call", _call, config=StepConfig(rate_limit=limit)), on_alert=on_alert)
+        assert (await runner.run_async(1)).output == 1
+        assert not runner.get_performance_statistics()["alerts"]
+        server.kill()
+        assert (await runner.run_async(2)).output == 2
+        assert await asyncio.to_thread(heard.wait, 30)
+        assert [(alert.kind, alert.part) for alert in told] == [("degraded", "usage")]
+        said = str(runner.get_performance_statistics()["alerts"][0])
+        assert "kept by this process alone, `gone`" in said
+        assert "can't be reached" in said
+        server.start()
+        while "alone" in str(runner.get_performance_statistics()["optimizations"]["usage"]):
+            assert (await runner.run_async(3)).output == 3
+
+
+def test_the_address_is_shown_without_its_password_and_goes_along_when_the_limit_is_pickled() -> None:
+    limit = RateLimit("model", requests_per_minute=60, redis="redis://me:secret@localhost:6379/3")
+    assert limit.redis == "redis://localhost:6379/3"
+    assert "secret" not in repr(limit)
+    copied = pickle.loads(pickle.dumps(limit))
+    assert copied == limit
+    assert limit != RateLimit("model", requests_per_minute=60)
+    with pytest.raises(ValueError, match="redis://host:6379/0"):
+        RateLimit("model", requests_per_minute=60, redis="not an address")
