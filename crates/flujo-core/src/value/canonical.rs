@@ -43,13 +43,13 @@ impl Value {
             let value = match next {
                 Left::Value(value) => value,
                 Left::Entry((key, value)) => {
-                    sized(key.as_bytes(), write);
+                    sized(5, key.as_bytes(), write);
                     value
                 }
             };
             match value {
                 Self::List(items) => {
-                    number_of(7, (items.len() as u64).to_le_bytes(), write);
+                    number_of(7, items.len() as u64, write);
                     let mut items = items.as_slice();
                     while let Some((first, rest)) = items.split_first()
                         && first.leaf(write)
@@ -59,7 +59,7 @@ impl Value {
                     left.extend(items.iter().rev().map(Left::Value));
                 }
                 Self::Map(entries) => {
-                    number_of(8, (entries.len() as u64).to_le_bytes(), write);
+                    number_of(8, entries.len() as u64, write);
                     let first = left.len();
                     left.extend(entries.iter().map(Left::Entry));
                     if let Some(entries) = left.get_mut(first..) {
@@ -81,33 +81,41 @@ impl Value {
         match self {
             Self::Null => write(&[0]),
             Self::Bool(value) => write(&[1 + u8::from(*value)]),
-            Self::Int(number) => number_of(3, number.to_le_bytes(), write),
-            Self::Float(number) if number.is_nan() => {
-                number_of(4, f64::NAN.to_bits().to_le_bytes(), write);
+            // Its sign last, so that small ones are short.
+            Self::Int(number) => number_of(3, ((number << 1) ^ (number >> 63)).cast_unsigned(), write),
+            Self::Float(number) => {
+                let number = if number.is_nan() { f64::NAN } else { *number };
+                let mut piece = [4; 9];
+                piece[1..].copy_from_slice(&number.to_bits().to_le_bytes());
+                write(&piece);
             }
-            Self::Float(number) => number_of(4, number.to_bits().to_le_bytes(), write),
-            Self::Str(text) => {
-                write(&[5]);
-                sized(text.as_bytes(), write);
-            }
-            Self::Bytes(bytes) => {
-                write(&[6]);
-                sized(bytes, write);
-            }
+            Self::Str(text) => sized(5, text.as_bytes(), write),
+            Self::Bytes(bytes) => sized(6, bytes, write),
             Self::List(_) | Self::Map(_) | Self::Opaque(_) => return false,
         }
         true
     }
 }
 
-fn number_of(tag: u8, number: [u8; 8], write: &mut impl FnMut(&[u8])) {
-    let mut piece = [tag; 9];
-    piece[1..].copy_from_slice(&number);
-    write(&piece);
+/// A tag and a number of as few bytes as it needs, seven bits in each.
+fn number_of(tag: u8, mut number: u64, write: &mut impl FnMut(&[u8])) {
+    let mut piece = [tag; 11];
+    let mut length = 1;
+    for byte in &mut piece[1..] {
+        let [lowest, ..] = number.to_le_bytes();
+        number >>= 7;
+        length += 1;
+        *byte = lowest & 0x7f;
+        if number == 0 {
+            break;
+        }
+        *byte |= 0x80;
+    }
+    write(&piece[..length]);
 }
 
-fn sized(bytes: &[u8], write: &mut impl FnMut(&[u8])) {
-    write(&(bytes.len() as u64).to_le_bytes());
+fn sized(tag: u8, bytes: &[u8], write: &mut impl FnMut(&[u8])) {
+    number_of(tag, bytes.len() as u64, write);
     write(bytes);
 }
 
@@ -118,8 +126,7 @@ fn saved(object: &Opaque, write: &mut impl FnMut(&[u8])) -> Result<(), Unhashabl
     };
     let codec = object.codec().ok_or_else(|| unhashable(String::new()))?;
     let plain = (codec.save)(object.as_any()).map_err(|error| unhashable(format!(": {error}")))?;
-    write(&[9]);
-    sized(codec.type_name.as_bytes(), write);
+    sized(9, codec.type_name.as_bytes(), write);
     write(&codec.schema_version.to_le_bytes());
     plain.canonical(write)
 }

@@ -18,7 +18,7 @@ fn keys_are_the_same_in_every_process() {
     ]);
     assert_eq!(
         CacheKey::of(&value).unwrap().to_string(),
-        "2dacc3b5e23412f8b4655e5efa292c72"
+        "9bafec0bcacf3c4c90c00daaee599ddc"
     );
 }
 
