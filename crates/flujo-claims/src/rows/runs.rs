@@ -46,7 +46,7 @@ pub(super) fn branch(effort: Effort, _: Apart<'_>) -> Result<Comparison, String>
     let large = context(100_000);
     Ok(effort.compare(
         || each(&runtime, &plain, &large, 4, BRANCHES),
-        || each(&runtime, &optimized, &large, 100, BRANCHES),
+        || each(&runtime, &optimized, &large, 25, BRANCHES),
     ))
 }
 
