@@ -153,7 +153,7 @@ fn the_picture_is_well_formed_and_draws_every_claim() {
 fn every_row_fails_when_its_optimised_twin_is_slowed_down() {
     for row in ROWS.iter().filter(|row| !row.name.starts_with("memory")) {
         // Copying takes some sixty times as long as sharing.
-        let repeated = if row.part == "context" { 80 } else { 30 };
+        let repeated = if row.part == "context" { 80 } else { 10 };
         let effort = Effort { repeated, pairs: 1 };
         let claim = row.claim(effort, &|_, _| Err("not asked".to_owned())).unwrap();
         assert!(!claim.holds, "{claim:?}");

@@ -17,7 +17,7 @@ use crate::{Apart, Comparison, Effort};
 
 const THREADS: u64 = 4;
 /// So many that the threads run at the same time, and not one after the other.
-const ADDS: u64 = 200_000;
+const ADDS: u64 = 100_000;
 const ONE: Usage = Usage {
     tokens: 7,
     requests: 1,
