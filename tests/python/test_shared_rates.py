@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from flujo import Flujo, RateLimit, Step, StepConfig
+from flujo.agents import Chat
 from flujo.domain.alerts import Alert
+from flujo.exceptions import ConfigurationError
 from tests.support.redis_server import redis_server
 
 PROCESS = """
@@ -80,3 +82,15 @@ def test_the_address_is_shown_without_its_password_and_goes_along_when_the_limit
     assert limit != RateLimit("model", requests_per_minute=60)
     with pytest.raises(ValueError, match="redis://host:6379/0"):
         RateLimit("model", requests_per_minute=60, redis="not an address")
+
+
+def test_a_chat_agent_has_a_rate_limit_of_its_own_which_its_step_keeps_to() -> None:
+    limit = RateLimit("chat", requests_per_minute=60, max_concurrent=2)
+    chat = Chat(base_url="http://127.0.0.1:9/v1", model="small", rate_limit=limit)
+    assert chat.rate_limit == limit
+    told = {"name": "chat", "requests_per_minute": 60.0, "max_concurrent": 2}
+    assert chat.to_blueprint()["rate_limit"] == told
+    assert pickle.loads(pickle.dumps(chat)).rate_limit == limit
+    with pytest.raises(ConfigurationError, match="chat"):
+        other = RateLimit("chat", requests_per_minute=61)
+        Flujo(Step("a", chat) >> Step("b", _call, config=StepConfig(rate_limit=other))).run("x")

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flujo_core::agent::{Agent, Pricing};
+use flujo_core::rate::RateLimit;
 use serde::Deserialize;
 
 use crate::chat::ChatConfig;
@@ -126,6 +127,15 @@ impl AgentConfig {
             _ => Pricing::Free,
         }
     }
+}
+
+/// A rate limit that can be kept.
+pub(crate) fn rate_limit(
+    agent: &'static str,
+    limit: Option<RateLimit>,
+) -> Result<Option<RateLimit>, ConfigError> {
+    let checked = limit.map(RateLimit::checked).transpose();
+    checked.map_err(|error| ConfigError::new(agent, "rate_limit", error.to_string()))
 }
 
 /// What an agent may only do when the user has allowed it.

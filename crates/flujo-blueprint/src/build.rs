@@ -168,6 +168,9 @@ fn lively(mut node: Node, step: &Step, invariants: &[Arc<Expression>], problems:
     if let Some(limits) = life.limits {
         node = node.usage_limits(limits);
     }
+    if let Some(limit) = &life.rate_limit {
+        node = node.rate_limit(limit.clone());
+    }
     if let Some(deadline) = step.deadline {
         node = node.deadline(deadline);
     }

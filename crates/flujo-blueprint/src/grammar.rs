@@ -7,7 +7,7 @@ mod steps;
 
 pub(crate) use steps::STEP_KINDS;
 
-use settings::{OPTIMIZATION, USAGE_LIMITS};
+use settings::{OPTIMIZATION, RATE_LIMIT, USAGE_LIMITS};
 
 /// Kinds of steps that belong to the format, but that this version can't run yet.
 pub(crate) const LATER_KINDS: &[&str] = &["tree_search"];
@@ -152,6 +152,11 @@ pub(crate) static BLUEPRINT: Section = Section {
             "usage_limits",
             Shape::Section(&USAGE_LIMITS),
             "The most that a whole run may use.",
+        ),
+        optional(
+            "rate_limits",
+            Shape::List(&Shape::Section(&RATE_LIMIT)),
+            "How often agents may be called, for every step of the pipeline.",
         ),
         optional(
             "on_failure",

@@ -8,6 +8,7 @@ use flujo_agents::{AgentConfig, Permission};
 use flujo_core::cache::CachePolicy;
 use flujo_core::config::OptimizationConfig;
 use flujo_core::plan::Policy;
+use flujo_core::rate::RateLimit;
 use flujo_core::usage::UsageLimits;
 use flujo_core::value::Value;
 
@@ -21,6 +22,7 @@ pub struct Blueprint {
     pub(crate) name: Arc<str>,
     pub(crate) body: Arc<Body>,
     pub(crate) limits: UsageLimits,
+    pub(crate) rate_limits: Vec<RateLimit>,
     pub(crate) requirements: Vec<Requirement>,
     /// Where each step stands, by its name; this file's own come first.
     pub(crate) places: Vec<(String, Arc<Source>, Position)>,
@@ -42,6 +44,11 @@ impl Blueprint {
     /// The most that a run may use.
     pub fn usage_limits(&self) -> UsageLimits {
         self.limits
+    }
+
+    /// How often agents may be called, for every step.
+    pub fn rate_limits(&self) -> &[RateLimit] {
+        &self.rate_limits
     }
 
     /// Where the step of this name stands; of steps in imported files that have the same name, the first.
@@ -94,6 +101,7 @@ pub(crate) struct Step {
 pub(crate) struct Life {
     /// What `config` says.
     pub(crate) policy: Option<Policy>,
+    pub(crate) rate_limit: Option<RateLimit>,
     pub(crate) limits: Option<UsageLimits>,
     pub(crate) updates_context: bool,
     pub(crate) sink_to: Option<Arc<str>>,

@@ -26,6 +26,7 @@ use crate::structure::{self, name_text};
 use crate::template;
 use index::StepIndex;
 use optimization::optimization;
+use policy::rate_limit;
 use step::StepReader;
 
 /// The largest file that is read, in bytes.
@@ -212,6 +213,14 @@ fn read(document: &Node, reporter: &mut Reporter, reading: &Reading) -> Option<B
         let problem = |place| without_price(place, limits.cost.is_some());
         reporter.extend(Problems(unpriced.iter().map(problem).collect()));
     }
+    let rate_limits = document
+        .get("rate_limits")
+        .and_then(Node::as_list)
+        .unwrap_or_default();
+    let rate_limits = rate_limits
+        .iter()
+        .filter_map(|limit| rate_limit(limit, reporter))
+        .collect();
     let name = match document.get("name").and_then(Node::as_str) {
         Some(name) => Arc::from(name),
         None => reporter
@@ -229,7 +238,8 @@ fn read(document: &Node, reporter: &mut Reporter, reading: &Reading) -> Option<B
             invariants: invariants.into_iter().collect::<Option<_>>()?,
             optimization: optimization(document, reporter),
         }),
-        limits: document.get("usage_limits").map(read_limits).unwrap_or_default(),
+        limits,
+        rate_limits,
         requirements,
         places,
         unpriced,

@@ -331,3 +331,28 @@ fn what_is_said_of_a_cache_is_checked() {
         assert!(said.contains(expected), "{expected:?}: {said}");
     }
 }
+
+#[test]
+fn rate_limits_that_cannot_be_kept_are_refused_where_they_stand() {
+    let text = "rate_limits:
+  - {name: nothing}
+  - {name: none, requests_per_minute: 0}
+  - {requests_per_minute: 60}
+steps:
+  - name: say
+    agent: {type: template, template: x}
+    config: {rate_limit: {name: a, requests_a_minute: 60}}
+  - name: ask
+    agent: {type: chat, model: x, rate_limit: {name: b, requests_per_minute: -1}}
+";
+    let said = said_about(text);
+    for expected in [
+        "2:5: rate limit `nothing` limits nothing",
+        "3:5: rate limit `none`: requests_per_minute must be a number above 0",
+        "`name`",
+        "`requests_a_minute`",
+        "the chat agent can't use `rate_limit`: rate limit `b`",
+    ] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+}

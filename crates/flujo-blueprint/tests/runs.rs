@@ -568,3 +568,47 @@ async fn a_step_of_kind_cache_keeps_the_results_of_the_step_in_it() {
         assert_eq!(runner.performance_statistics().cache_hits, hits);
     }
 }
+
+#[tokio::test]
+async fn rate_limits_stand_at_the_pipeline_a_step_and_an_agent() {
+    let text = "rate_limits: [{name: all of yaml, requests_per_minute: 600}]
+agents:
+  model: {type: chat, base_url: 'http://127.0.0.1:9', model: tiny, rate_limit: {name: model of yaml, tokens_per_minute: 1e6}}
+steps:
+  - name: say
+    agent: {type: template, template: 'Hello {{ input }}'}
+    config: {rate_limit: {name: greetings of yaml, requests_per_minute: 60, max_concurrent: 2}}
+  - name: ask
+    kind: conditional
+    condition_expression: \"'no'\"
+    branches: {yes: [{name: model, agent: model}]}
+    default_branch: [{name: none, agent: {type: template, template: '{{ input }}'}}]
+";
+    let blueprint = Blueprint::parse(&Source::new("test.yaml", text)).unwrap_or_else(|said| panic!("{said}"));
+    let of_all: Vec<_> = blueprint
+        .rate_limits()
+        .iter()
+        .map(|limit| limit.name.to_string())
+        .collect();
+    assert_eq!(of_all, ["all of yaml"]);
+    let runner = runner(text);
+    let mut limits: Vec<_> = runner
+        .plan()
+        .nodes()
+        .flat_map(|(_, node)| match &node.kind {
+            Kind::Step(step) => step.rates.clone(),
+            _ => Vec::new(),
+        })
+        .map(|limit| (limit.name.to_string(), limit.max_concurrent))
+        .collect();
+    limits.sort();
+    assert_eq!(
+        limits,
+        [
+            ("greetings of yaml".to_owned(), Some(2)),
+            ("model of yaml".to_owned(), None)
+        ]
+    );
+    let done = runner.run(Value::from("Ada"), Context::new()).await;
+    assert_eq!(done.output(), Some(&Value::from("Hello Ada")));
+}

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from flujo.agents._outcomes import AgentFailed, AgentResult
 from flujo.agents._shipped import ChatStream, ShippedAgent
 from flujo.application._place import PLACE
+from flujo.domain.rate_limit import RateLimit
 
 __all__ = ["Chat", "Price", "Tool"]
 
@@ -56,6 +57,7 @@ class Chat(ShippedAgent[Any]):
         strict_schema: Whether the service is to enforce the schema, too, which only a part of JSON schema allows.
         tools: Agents that the model may call.
         max_tool_rounds: The most rounds of tool calls before the model has to have answered; 8 by default.
+        rate_limit: How often the service may be called, together with whatever else has the limit's name.
         provider: Whose prices hold for the model in `flujo.toml`; needed where several providers have a model of this
             name.
         price: What the tokens cost, in place of what the nearest `flujo.toml` says. Without either the cost is unknown.
@@ -90,6 +92,7 @@ class Chat(ShippedAgent[Any]):
         max_tool_rounds: int | None = None,
         provider: str | None = None,
         price: Price | None = None,
+        rate_limit: RateLimit | None = None,
         extra: Mapping[str, Any] | None = None,
         timeout_s: float | None = None,
         max_response_bytes: int | None = None,
@@ -110,6 +113,7 @@ class Chat(ShippedAgent[Any]):
                 "max_tool_rounds": max_tool_rounds,
                 "provider": provider,
                 "price": price,
+                "rate_limit": rate_limit,
                 "extra": extra,
                 "timeout_s": timeout_s,
                 "max_response_bytes": max_response_bytes,
@@ -135,9 +139,20 @@ class Chat(ShippedAgent[Any]):
             ]
         if "price" in plain:
             plain["price"] = asdict(plain["price"])
+        if "rate_limit" in plain:
+            limit = plain["rate_limit"]
+            fields = ("name", "requests_per_minute", "tokens_per_minute", "max_concurrent")
+            given = {field: getattr(limit, field) for field in fields}
+            plain["rate_limit"] = {field: value for field, value in given.items() if value is not None}
         if "extra" in plain:
             plain["extra"] = dict(plain["extra"])
         return plain
+
+    @property
+    def rate_limit(self) -> RateLimit | None:
+        """How often the service may be called: whoever runs the agent keeps to it."""
+        limit: RateLimit | None = self._settings.get("rate_limit")
+        return limit
 
     async def run(self, data: Any, *, context: Any = None) -> AgentResult[Any]:
         """The model's answer with its usage: text, or with a schema the parsed value (an instance where the schema is

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flujo_core::agent::Pricing;
+use flujo_core::rate::RateLimit;
 use flujo_core::value::Value;
 use reqwest::header::HeaderValue;
 use serde::Deserialize;
@@ -74,6 +75,9 @@ pub struct ChatConfig {
     /// What the tokens cost, in place of what `flujo.toml` says. Without either the cost is unknown and reported as zero.
     #[serde(default)]
     pub price: Option<Price>,
+    /// How often the service may be called, together with whatever else has the limit's name.
+    #[serde(default)]
+    pub rate_limit: Option<RateLimit>,
     /// More fields for the body of the request, such as `seed` or `reasoning_effort`.
     #[serde(default)]
     pub extra: Value,
@@ -135,6 +139,7 @@ impl ChatConfig {
             max_tool_rounds: max_tool_rounds(),
             provider: None,
             price: None,
+            rate_limit: None,
             extra: Value::Null,
             timeout_s: timeout_s(),
             max_response_bytes: max_response_bytes(),
@@ -285,6 +290,12 @@ impl ChatBuilder {
         self
     }
 
+    /// How often the service may be called.
+    pub fn rate_limit(mut self, limit: RateLimit) -> Self {
+        self.config.rate_limit = Some(limit);
+        self
+    }
+
     /// More fields for the body of the request, as a map.
     pub fn extra(mut self, fields: Value) -> Self {
         self.config.extra = fields;
@@ -387,6 +398,7 @@ impl ChatBuilder {
                 Some(price) => Some(Rates::new(price).map_err(|error| refused("price", error.to_string()))?),
                 None => None,
             },
+            rate_limit: config::rate_limit(AGENT, config.rate_limit)?,
             extra: extra(config.extra)?,
             connection: Connection::new(AGENT, timeout, max_bytes)?,
         })

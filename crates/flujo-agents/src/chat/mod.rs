@@ -15,6 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use flujo_core::agent::{Agent, AgentError, AgentOutput, AgentRequest, BoxFuture, Pricing, TokenCounts};
+use flujo_core::rate::RateLimit;
 use flujo_core::usage::{Cost, Usage};
 use flujo_core::value::Value;
 use reqwest::Url;
@@ -64,6 +65,7 @@ pub struct Chat {
     tools: Vec<OfferedTool>,
     max_tool_rounds: u32,
     rates: Option<Rates>,
+    rate_limit: Option<RateLimit>,
     extra: Value,
     connection: Connection,
 }
@@ -110,6 +112,10 @@ impl Agent for Chat {
                 }),
             }
         })
+    }
+
+    fn rate_limit(&self) -> Option<RateLimit> {
+        self.rate_limit.clone()
     }
 
     /// Known when the prices of the model and of every tool are. Without the model's price, calls report their tokens

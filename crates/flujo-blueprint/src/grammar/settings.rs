@@ -1,6 +1,6 @@
 //! Sections of settings that steps of several kinds have.
 
-use super::{Key, Section, Shape, optional};
+use super::{Key, Section, Shape, optional, required};
 
 pub(super) static CONFIG: Section = Section {
     title: "`config`",
@@ -26,6 +26,11 @@ pub(super) static CONFIG: Section = Section {
             "backoff",
             Shape::Section(&BACKOFF),
             "How long to wait between attempts; not at all without it.",
+        ),
+        optional(
+            "rate_limit",
+            Shape::Section(&RATE_LIMIT),
+            "How often the step's agent may be called.",
         ),
         optional(
             "optimization",
@@ -227,6 +232,30 @@ pub(super) static CACHE: Section = Section {
     about: "How results of a step are kept.",
     shared: &[CACHE_KEYS],
     own: &[],
+};
+
+pub(super) static RATE_LIMIT: Section = Section {
+    title: "a rate limit",
+    about: "How often agents may be called. Whatever has the same name shares it, in other pipelines of the process too.",
+    shared: &[],
+    own: &[
+        required("name", Shape::Name, "Tells it from others."),
+        optional(
+            "requests_per_minute",
+            Shape::Number(0.0),
+            "Calls that may arrive in any minute; above 0.",
+        ),
+        optional(
+            "tokens_per_minute",
+            Shape::Number(0.0),
+            "Tokens of the calls of any minute; above 0.",
+        ),
+        optional(
+            "max_concurrent",
+            Shape::Count(1),
+            "Calls under way at the same time.",
+        ),
+    ],
 };
 
 pub(super) static USAGE_LIMITS: Section = Section {

@@ -1,10 +1,15 @@
 //! Retries, time limits and other plain settings of a step. What the grammar refuses has been reported by now.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use flujo_core::plan::{Backoff, Policy};
+use flujo_core::rate::RateLimit;
 
 use crate::node::Node;
+use crate::problem::Reporter;
+use crate::rule::Rule;
+use crate::structure::name_text;
 
 pub(super) fn count(node: &Node, key: &str) -> Option<u32> {
     node.get(key)
@@ -41,6 +46,25 @@ fn backoff(node: &Node) -> Backoff {
                 .max(initial),
             jitter: number("jitter", 0.1).min(1.0),
         },
+    }
+}
+
+/// A rate limit, if it can be kept; else why it can't.
+pub(super) fn rate_limit(node: &Node, reporter: &mut Reporter) -> Option<RateLimit> {
+    let number = |key: &str| node.get(key).and_then(Node::as_float);
+    let limit = RateLimit {
+        name: Arc::from(name_text(node.get("name")?)?),
+        requests_per_minute: number("requests_per_minute"),
+        tokens_per_minute: number("tokens_per_minute"),
+        max_concurrent: count(node, "max_concurrent"),
+        shared: None,
+    };
+    match limit.checked() {
+        Ok(limit) => Some(limit),
+        Err(error) => {
+            reporter.report(Rule::BadValue, node.position, error.to_string());
+            None
+        }
     }
 }
 

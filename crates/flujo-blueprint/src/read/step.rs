@@ -11,7 +11,7 @@ use flujo_agents::{AgentConfig, Pricing};
 use super::cache::cache;
 use super::index::{StepIndex, items, name_of};
 use super::optimization::optimization;
-use super::policy::{count, policy, seconds, word};
+use super::policy::{count, policy, rate_limit, seconds, word};
 use super::validator::validators;
 use super::{Imports, NO_PRICE, NamedAgent, Reading, read_limits};
 use crate::model::{
@@ -151,6 +151,10 @@ impl<'d> StepReader<'d> {
         Some(Life {
             cache,
             policy: node.get("config").map(|config| policy(config, retries)),
+            rate_limit: node
+                .get("config")
+                .and_then(|config| config.get("rate_limit"))
+                .and_then(|limit| rate_limit(limit, reporter)),
             limits: node.get("usage_limits").map(read_limits),
             updates_context: node
                 .get("updates_context")

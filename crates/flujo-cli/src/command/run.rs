@@ -103,6 +103,9 @@ fn runner(
     let mut builder = Runner::builder(blueprint.pipeline_with(functions)?)
         .name(blueprint.name().clone())
         .usage_limits(limits(blueprint.usage_limits(), settings));
+    for limit in blueprint.rate_limits() {
+        builder = builder.rate_limit(limit.clone());
+    }
     builder = builder.optimizations(settings.value("optimizations") != Some("false"));
     if let Some(seconds) = settings.number("deadline_s") {
         builder = builder.deadline(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
