@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use flujo_core::machine::{FailureKind, History, NoticeKind, Outcome, Record, Role, Status, Stop};
 use flujo_core::plan::{Kind, Plan, Work};
+use flujo_core::rate::RateLimit;
 use flujo_simulation::trace::LookEnd;
 use flujo_simulation::{CallEnd, Callable, Case, Ran, Simulated, Simulation, Spec, generate, invariant};
 use proptest::prelude::*;
@@ -481,4 +482,63 @@ fn records(history: &History<Simulated>) -> usize {
             .sum()
     };
     history.records.len() + below(history)
+}
+
+/// A limit that lets calls through at once, one after the other, or a few in a minute.
+fn rate() -> impl Strategy<Value = RateLimit> {
+    prop_oneof![
+        (1_u32..4).prop_map(|calls| RateLimit::new("all").max_concurrent(calls)),
+        (1_u32..6).prop_map(|calls| RateLimit::new("all").requests_per_minute(calls)),
+        (1_u32..50).prop_map(|tokens| RateLimit::new("all").tokens_per_minute(tokens)),
+    ]
+}
+
+#[test]
+fn under_rate_limits_every_run_is_sound_and_nobody_waits_for_ever() {
+    let rated = (generate::case(), rate()).prop_map(|(mut case, limit)| {
+        case.rates.push(limit);
+        case
+    });
+    check_all(CASES / 2, &rated, |case| {
+        let ran = run(case)?;
+        let plan = case
+            .plan()
+            .map_err(|error| TestCaseError::fail(error.to_string()))?;
+        let broken = invariant::broken(&plan, &ran);
+        prop_assert!(broken.is_empty(), "{}", broken.join("\n"));
+        Ok(())
+    });
+}
+
+#[test]
+fn p35_whatever_was_stopped_and_kept_something_goes_on_to_an_end() {
+    let gone_on = RefCell::new(0);
+    check(CASES / 2, |case| {
+        let ran = run(case)?;
+        let (used, Some(kept)) = (ran.finish.usage, ran.finish.kept) else {
+            return Ok(());
+        };
+        let mut free = case.clone();
+        free.limits = flujo_core::usage::UsageLimits::default();
+        (free.schedule.cancel_at, free.schedule.cancel_after) = (None, None);
+        free.schedule.cancel_asked = None;
+        free.schedule.save_after.clear();
+        let again = Simulation::going_on(&free, *kept, used)
+            .and_then(Simulation::run)
+            .map_err(|stuck| TestCaseError::fail(stuck.to_string()))?;
+        *gone_on.borrow_mut() += 1;
+        let of_run = !matches!(&again.finish.outcome, Outcome::Stopped(Stop::Cancelled));
+        prop_assert!(of_run, "nobody cancels it: {:?}", again.finish.outcome);
+        prop_assert!(again.finish.usage.tokens >= used.tokens);
+        let top = again
+            .finish
+            .history
+            .records
+            .iter()
+            .filter(|record| record.parent.is_none());
+        let tokens: u64 = top.map(|record| record.usage.tokens).sum();
+        prop_assert_eq!(tokens, again.finish.usage.tokens, "the sum of the records");
+        Ok(())
+    });
+    assert!(gone_on.into_inner() > 100);
 }
