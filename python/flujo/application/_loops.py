@@ -52,9 +52,6 @@ class PrivateLoop:
         """Whether it belongs to this process; a fork leaves the parent's loop behind."""
         return self._pid == os.getpid()
 
-    def __del__(self) -> None:
-        self.close()
-
     def close(self) -> None:
         """Close the loop, at the end of its thread or of the interpreter."""
         if not self.usable():
@@ -89,17 +86,29 @@ async def _wait_for(coroutine: Coroutine[Any, Any, T], done: list[T]) -> None:
             await asyncio.gather(*left, return_exceptions=True)
 
 
+class _Keeper:
+    """Closes its thread's loop when the thread is over. Nothing but the thread holds it: an error's frames may hold the
+    loop longer, and the collector would then find it open.
+    """
+
+    def __init__(self, loop: PrivateLoop) -> None:
+        self.loop = loop
+
+    def __del__(self) -> None:
+        self.loop.close()
+
+
 _kept = threading.local()
 _all: weakref.WeakSet[PrivateLoop] = weakref.WeakSet()
 
 
 def private_loop() -> PrivateLoop:
     """This thread's loop."""
-    loop: PrivateLoop | None = getattr(_kept, "loop", None)
-    if loop is None or not loop.usable():
-        loop = _kept.loop = PrivateLoop()
-        _all.add(loop)
-    return loop
+    keeper: _Keeper | None = getattr(_kept, "keeper", None)
+    if keeper is None or not keeper.loop.usable():
+        keeper = _kept.keeper = _Keeper(PrivateLoop())
+        _all.add(keeper.loop)
+    return keeper.loop
 
 
 _left_behind: list[asyncio.Runner] = []
