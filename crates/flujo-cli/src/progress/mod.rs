@@ -2,6 +2,8 @@
 
 mod lines;
 mod state;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use std::io::IsTerminal;

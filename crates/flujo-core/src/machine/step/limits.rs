@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Made, Stage, ask, begin_attempt, replied};
+use super::{Made, Stage, StepFrame, ask, begin_attempt, replied};
 use crate::machine::cursor::{Cursor, Next, Reply};
 use crate::machine::frame::{Frame, top};
 use crate::machine::{
@@ -117,11 +117,8 @@ fn wait_for_admission<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     ask(cursor)
 }
 
-/// The rate limits let the agent be called.
-pub(super) fn admitted<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
-    let (now, deadline) = (cursor.state.now, cursor.state.deadline);
-    let (frame, _) = top!(cursor, Step);
-    frame.stage = Stage::Agent;
+/// The time of an attempt that had been stopped goes on.
+fn begin_time<D: Domain>(frame: &mut StepFrame<D>, now: Time, deadline: Option<Time>) {
     if let Some(left) = frame
         .details
         .as_mut()
@@ -130,6 +127,14 @@ pub(super) fn admitted<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
         let own = now.saturating_add(left);
         frame.attempt_deadline = Some(deadline.map_or(own, |deadline| deadline.min(own)));
     }
+}
+
+/// The rate limits let the agent be called.
+pub(super) fn admitted<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
+    let (now, deadline) = (cursor.state.now, cursor.state.deadline);
+    let (frame, _) = top!(cursor, Step);
+    frame.stage = Stage::Agent;
+    begin_time(frame, now, deadline);
     ask(cursor)
 }
 
@@ -142,14 +147,7 @@ pub(in crate::machine) fn take_up<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next
         // The meter that the run goes on with knows of the call.
         Stage::Settle => replied(cursor, Reply::Reserved),
         Stage::Reserve | Stage::Admit => {
-            if let Some(left) = frame
-                .details
-                .as_mut()
-                .and_then(|details| details.time_left.take())
-            {
-                let own = now.saturating_add(left);
-                frame.attempt_deadline = Some(deadline.map_or(own, |deadline| deadline.min(own)));
-            }
+            begin_time(frame, now, deadline);
             reach_agent(cursor)
         }
         Stage::Prompt(_) | Stage::Agent => {
