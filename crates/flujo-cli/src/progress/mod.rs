@@ -2,8 +2,6 @@
 
 mod lines;
 mod state;
-#[cfg(test)]
-mod tests;
 mod tree;
 
 use std::io::IsTerminal;

@@ -189,3 +189,54 @@ fn end(kind: &EventKind) -> Option<(Standing, Usage)> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use flujo_core::usage::{Cost, Usage};
+    use flujo_tokio::{Event, EventKind, Place, RunId};
+
+    use super::RunState;
+
+    pub(in crate::progress) fn event(lane: &str, path: &str, kind: EventKind) -> Event {
+        Event {
+            place: Place {
+                run: RunId::new(),
+                step: Arc::from(path.rsplit('/').next().unwrap_or_default()),
+                path: Arc::from(path),
+                lane: lane.to_owned(),
+                attempt: 1,
+                iterations: Vec::new(),
+                span: None,
+            },
+            kind,
+            at: Duration::ZERO,
+        }
+    }
+
+    fn finished(tokens: u64) -> EventKind {
+        EventKind::StepFinished {
+            usage: Usage::new(Cost::ZERO, tokens),
+            attempts: 1,
+        }
+    }
+
+    #[test]
+    fn a_step_that_runs_shows_what_the_steps_inside_it_have_used_each_counted_once() {
+        let mut state = RunState::default();
+        let mut tell = |lane: &str, path: &str, kind| {
+            state.take_in(&event(lane, path, kind));
+            state.steps.first().map(|step| step.used.tokens)
+        };
+        tell("", "fan", EventKind::StepStarted);
+        tell("fan.a", "fan/a/one", EventKind::StepStarted);
+        assert_eq!(tell("fan.a", "fan/a/one", finished(3)), Some(3));
+        tell("fan.a", "fan/a/inner", EventKind::StepStarted);
+        tell("fan.a/inner.x", "fan/a/inner/x/two", EventKind::StepStarted);
+        assert_eq!(tell("fan.a/inner.x", "fan/a/inner/x/two", finished(4)), Some(3));
+        assert_eq!(tell("fan.a", "fan/a/inner", finished(4)), Some(7));
+        assert_eq!(tell("", "fan", finished(7)), Some(7));
+    }
+}

@@ -226,3 +226,52 @@ impl Row {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use flujo_core::usage::Usage;
+    use flujo_tokio::EventKind;
+
+    use super::LiveTree;
+    use crate::color::{Paint, Stream};
+    use crate::progress::state::tests::event;
+
+    #[test]
+    fn a_result_that_was_found_has_a_mark_of_its_own_and_those_in_lanes_are_counted() {
+        let mut tree = LiveTree::new("p", Paint::for_stream(Stream::Error));
+        let found = || EventKind::CacheHit { saved: Usage::ZERO };
+        let finished = || EventKind::StepFinished {
+            usage: Usage::ZERO,
+            attempts: 0,
+        };
+        for (lane, path, kind) in [
+            ("", "ask", EventKind::StepStarted),
+            ("", "ask", found()),
+            ("", "ask", finished()),
+            ("", "made", EventKind::StepStarted),
+            ("", "made", finished()),
+            ("", "each", EventKind::StepStarted),
+            ("each[0]", "each/ask", EventKind::StepStarted),
+            ("each[0]", "each/ask", found()),
+            ("each[0]", "each/ask", finished()),
+        ] {
+            tree.state.take_in(&event(lane, path, kind));
+        }
+        let rows: Vec<_> = tree.rows(9).into_iter().map(|row| row.text).collect();
+        assert!(
+            rows.iter()
+                .any(|row| row.starts_with("↺ ask") && row.ends_with("from the cache")),
+            "{rows:?}"
+        );
+        assert!(
+            rows.iter()
+                .any(|row| row.starts_with("✓ made") && !row.contains("cache")),
+            "{rows:?}"
+        );
+        assert!(
+            rows.iter()
+                .any(|row| row.ends_with("1 ended, 0 running, ↺ 1 from the cache")),
+            "{rows:?}"
+        );
+    }
+}
