@@ -21,8 +21,8 @@ from tests.support import virtual_time
 
 
 class FastLoop(asyncio.SelectorEventLoop):
-    """A minute of it lasts 2.4 seconds, for everything that is on it. The shorter it is, the longer the machine's pauses
-    are: a request that is on its way for six seconds of it is more than a limit allows for.
+    """A minute of it lasts 2.4 seconds, for everything that is on it. The shorter it is, the longer are the machine's
+    pauses: a request that is on its way for six seconds of it is more than a limit allows for.
     """
 
     SCALE = 25.0
