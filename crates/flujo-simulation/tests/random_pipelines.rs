@@ -23,6 +23,17 @@ fn run(case: &Case) -> Result<Ran, TestCaseError> {
         .map_err(|stuck| TestCaseError::fail(stuck.to_string()))
 }
 
+/// Runs a case that must break no invariant.
+fn sound(case: &Case) -> Result<(Plan<Callable>, Ran), TestCaseError> {
+    let ran = run(case)?;
+    let plan = case
+        .plan()
+        .map_err(|error| TestCaseError::fail(error.to_string()))?;
+    let broken = invariant::broken(&plan, &ran);
+    prop_assert!(broken.is_empty(), "{}", broken.join("\n"));
+    Ok((plan, ran))
+}
+
 /// The same cases every time.
 fn runner(cases: u32) -> TestRunner {
     let config = Config {
@@ -60,12 +71,7 @@ fn check_all(
 fn every_run_is_sound_and_every_construct_meets_every_outcome() {
     let seen = RefCell::new(Seen::new());
     check(CASES, |case| {
-        let ran = run(case)?;
-        let plan = case
-            .plan()
-            .map_err(|error| TestCaseError::fail(error.to_string()))?;
-        let broken = invariant::broken(&plan, &ran);
-        prop_assert!(broken.is_empty(), "{}", broken.join("\n"));
+        let (plan, ran) = sound(case)?;
         count(&plan, &ran, &mut seen.borrow_mut());
         Ok(())
     });
@@ -499,15 +505,7 @@ fn under_rate_limits_every_run_is_sound_and_nobody_waits_for_ever() {
         case.rates.push(limit);
         case
     });
-    check_all(CASES / 2, &rated, |case| {
-        let ran = run(case)?;
-        let plan = case
-            .plan()
-            .map_err(|error| TestCaseError::fail(error.to_string()))?;
-        let broken = invariant::broken(&plan, &ran);
-        prop_assert!(broken.is_empty(), "{}", broken.join("\n"));
-        Ok(())
-    });
+    check_all(CASES / 2, &rated, |case| sound(case).map(drop));
 }
 
 #[test]

@@ -218,7 +218,7 @@ async fn a_monitor_that_fails_gives_way_and_the_alert_of_the_slow_step_is_raised
         ..OptimizationConfig::default()
     };
     let slow = Handler::function(|input| async move {
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        tokio::time::advance(Duration::from_millis(150)).await;
         Ok(input)
     });
     let runner = Runner::builder(Step::new("slow", slow))
