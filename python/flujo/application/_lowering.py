@@ -233,7 +233,7 @@ def _life(step: Any, around: Around, fallback: int | None) -> dict[str, Any]:
     if fallback is not None:
         life["fallback"] = fallback
     if step.usage_limits is not None:
-        life["usage_limits"] = _limits(step.usage_limits)
+        life["usage_limits"] = amounts(step.usage_limits)
     if step.meta:
         life["on_rejection"] = _on_rejection(step)
     policy = around.policy(step)
@@ -250,7 +250,8 @@ def _on_rejection(step: Any) -> str:
     return "discard" if step.meta.get("strict_validation") else "pass_on"
 
 
-def _limits(limits: Any) -> tuple[Any, int | None, int | None]:
+def amounts(limits: Any) -> tuple[Any, int | None, int | None]:
+    """Usage limits as the engine takes them."""
     return limits.total_cost_usd_limit, limits.total_tokens_limit, limits.total_requests_limit
 
 

@@ -34,6 +34,8 @@ def going_on(
     paused = find(runner, of)
     limits = checked_limits(usage_limits)
     if paused.is_stopped and human_input is NO_ANSWER and answers is None:
+        from flujo.application._lowering import amounts
+
         return runner._engine.resume_stopped(paused, None if limits is None else amounts(limits), parent)
     if limits is not None:
         raise ResumeError(
@@ -53,11 +55,6 @@ async def cancel(runner: Flujo[Any, Any], of: PipelineResult[Any, Any] | str) ->
             suggestion="cancel the task that awaits a run which is under way",
         )
     return await runner._engine.resume(paused, [], [], cancel=True)
-
-
-def amounts(limits: UsageLimits) -> tuple[Any, int | None, int | None]:
-    """Limits as the engine takes them."""
-    return limits.total_cost_usd_limit, limits.total_tokens_limit, limits.total_requests_limit
 
 
 def find(runner: Flujo[Any, Any], of: PipelineResult[Any, Any] | str) -> PausedRun:

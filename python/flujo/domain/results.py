@@ -133,7 +133,7 @@ class StepFailure:
     path: str
     attempts: int
     error: BaseException | None
-    """The exception behind it; A `TimeoutError` where something ran out of time; None where a validator or plugin
+    """The exception behind it: a `TimeoutError` where something ran out of time; None where a validator or plugin
     rejected the output."""
     feedback: str
     """What failed, in which stage, on which attempt."""
