@@ -16,6 +16,7 @@ pub mod plan;
 pub mod pool;
 pub mod rate;
 pub mod stats;
+pub mod store;
 mod sync;
 pub mod telemetry;
 pub mod usage;
