@@ -5,8 +5,7 @@
 //! off the threads that run steps, and goes on without it. Nothing here decides what is kept, or under which key.
 
 pub mod cache;
-#[cfg(any(feature = "redis", feature = "sqlite"))]
-mod process;
+pub mod process;
 #[cfg(feature = "redis")]
 pub mod rates;
 #[cfg(feature = "redis")]

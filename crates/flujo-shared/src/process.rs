@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 /// One value for each process that uses it. A process that a fork has made gets a fresh one; what its parent had is neither
 /// used nor closed by it, since closing would end what the parent still works with.
 #[derive(Debug)]
-pub(crate) struct PerProcess<T: Default> {
+pub struct PerProcess<T: Default> {
     process: u32,
     value: T,
     child: OnceLock<Box<PerProcess<T>>>,
@@ -23,7 +23,7 @@ impl<T: Default> Default for PerProcess<T> {
 
 impl<T: Default> PerProcess<T> {
     /// This process's value.
-    pub(crate) fn get(&self) -> &T {
+    pub fn get(&self) -> &T {
         let process = std::process::id();
         let mut own = self;
         while own.process != process {

@@ -42,6 +42,26 @@ pub enum StoreError {
         /// What can't be done, and what can.
         reason: String,
     },
+    /// Records must follow one another without a gap, and a snapshot covers what has been written.
+    #[error("run `{run}` is at record {last}: {what} can't come next; nothing was written")]
+    OutOfOrder {
+        /// The run.
+        run: Arc<str>,
+        /// The number of its last record.
+        last: u64,
+        /// What was to be written.
+        what: String,
+    },
+    /// The run's contents weren't stored, or not in a form that can be read here.
+    #[error("run `{run}` in {place} can't be read: {reason}")]
+    Withheld {
+        /// The run.
+        run: Arc<str>,
+        /// The store.
+        place: String,
+        /// Why, and what would help.
+        reason: String,
+    },
     /// The worker was struck off.
     #[error("worker {} is no longer known to {place}: others have taken it for dead", worker.0)]
     UnknownWorker {

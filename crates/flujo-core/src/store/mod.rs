@@ -12,7 +12,7 @@
 mod error;
 mod run;
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +41,8 @@ pub trait RunStore: Debug + Send + Sync + 'static {
     fn create(&self, run: NewRun, worker: Option<WorkerId>) -> StoreFuture<Created>;
 
     /// Takes a run, if it is still as `seen` says: with nobody, or with an owner whose counter stands where it stood.
-    /// The run's token is raised. [`StoreError::Owned`] when it isn't so any more.
+    /// The run's token is raised. [`StoreError::Owned`] when it isn't so any more. Of a run that the worker owns itself
+    /// the counter isn't compared: it takes it anew, and what it began with the claim before is fenced.
     fn claim(&self, run: Arc<str>, worker: WorkerId, seen: Seen) -> StoreFuture<Claim>;
 
     /// Writes to a run that is claimed. Writes of one claim happen in the order they were asked for, whether or not the
@@ -106,6 +107,12 @@ pub struct Process {
     pub pid: u32,
     /// When the process began, as its system tells it: process ids are used again.
     pub began: u64,
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} on {}", self.pid, self.host)
+    }
 }
 
 /// A worker as it stands in the store.

@@ -29,6 +29,14 @@ pub enum RunStatus {
 }
 
 impl RunStatus {
+    /// Whether it goes on by itself no more and waits for nobody.
+    pub fn has_ended(self) -> bool {
+        matches!(
+            self,
+            Self::Completed | Self::Failed | Self::Cancelled | Self::LimitExceeded
+        )
+    }
+
     /// All of them.
     pub const ALL: [Self; 7] = [
         Self::Queued,
@@ -98,6 +106,12 @@ pub struct Record {
 /// Names bytes by what they are: their BLAKE3 digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BlobId(pub [u8; 32]);
+
+impl fmt::Display for BlobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
 
 /// Bytes that are kept beside a run's records because they are large.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -197,6 +211,8 @@ pub struct RunQuery {
     pub due_by: Option<WallTime>,
     /// Of whoever owns it now: `Some(None)` for nobody.
     pub owner: Option<Option<WorkerId>>,
+    /// Only those for which something has been left that nobody has dealt with yet.
+    pub with_messages: bool,
     /// Behind this place, which a page told.
     pub after: Option<(WallTime, Arc<str>)>,
     /// How many at most.
@@ -212,6 +228,7 @@ impl Default for RunQuery {
             created_from: None,
             due_by: None,
             owner: None,
+            with_messages: false,
             after: None,
             limit: 50,
         }

@@ -1,0 +1,380 @@
+//! The threads of a store in one process: one that writes, and some that read. They begin when they are first needed.
+//!
+//! **Group commit.** Whatever has been asked for while a transaction was being written goes into the next one: a hundred
+//! runs that each wait for their own record share a wait for the disk. Each request has a savepoint of its own, so that
+//! one that is refused leaves the others alone.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+
+use flujo_core::store::{StoreError, StoreFuture};
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::failure::{Failure, named};
+use super::file::{self, Use};
+use super::queue::Queue;
+use super::slot::Slot;
+use super::{SqliteOptions, wal};
+
+/// So many threads read at a time.
+const READERS: usize = 2;
+/// So many requests share a transaction at most.
+const GROUP: usize = 512;
+
+/// A store's file, as every thread needs it.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) path: PathBuf,
+    pub(super) options: SqliteOptions,
+}
+
+impl Place {
+    fn told(&self, failure: Failure, run: Option<&Arc<str>>) -> StoreError {
+        failure.told(&self.path, self.options.busy_timeout, run)
+    }
+}
+
+/// Something to write. It may be done more than once: when the transaction around it is lost.
+pub(super) struct Write {
+    pub(super) run: Option<Arc<str>>,
+    /// The token of the claim it belongs to: when one fails, those behind it do too.
+    pub(super) token: Option<u64>,
+    act: Act,
+    /// Tells whoever asked: what `act` came to, or why nothing was written.
+    done: Box<dyn FnOnce(Result<(), StoreError>) + Send>,
+}
+
+type Act = Box<dyn FnMut(&Connection) -> Result<(), Failure> + Send>;
+
+/// Something to read; then it tells whoever asked, once the connection is free.
+type Read = Box<dyn FnOnce(Result<&Connection, StoreError>) -> Tell + Send>;
+type Tell = Box<dyn FnOnce()>;
+
+/// What is to be written, and what is to be read.
+type Queues = (Arc<Queue<Write>>, Arc<Queue<Read>>);
+
+/// The threads of one process.
+#[derive(Default)]
+pub(super) struct Engine {
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    queues: OnceLock<Queues>,
+}
+
+impl Engine {
+    /// Asks for something to be written.
+    pub(super) fn write<T: Send + 'static>(
+        &self,
+        place: &Arc<Place>,
+        run: Option<Arc<str>>,
+        token: Option<u64>,
+        mut act: impl FnMut(&Connection) -> Result<T, Failure> + Send + 'static,
+    ) -> StoreFuture<T> {
+        let (answer, answered) = oneshot::channel();
+        let outcome = Arc::new(Mutex::new(None));
+        let kept = outcome.clone();
+        let done = move |written: Result<(), StoreError>| {
+            let outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let told = written.and_then(|()| outcome.ok_or_else(|| ended("nothing was done")));
+            // Who asked may have gone: it was written all the same.
+            drop(answer.send(told));
+        };
+        let write = Write {
+            run,
+            token,
+            act: Box::new(move |connection| {
+                let outcome = act(connection)?;
+                *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+                Ok(())
+            }),
+            done: Box::new(done),
+        };
+        if let Err(write) = self.queues(place).0.push(write) {
+            (write.done)(Err(ended("it is closed")));
+        }
+        wait(answered)
+    }
+
+    /// Asks for something to be read, in a transaction of its own.
+    pub(super) fn read<T: Send + 'static>(
+        &self,
+        place: &Arc<Place>,
+        run: Option<Arc<str>>,
+        act: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+    ) -> StoreFuture<T> {
+        let (answer, answered) = oneshot::channel();
+        let at = place.clone();
+        let read = move |connection: Result<&Connection, StoreError>| {
+            let found = connection.and_then(|connection| {
+                let read = || {
+                    let transaction = connection.unchecked_transaction()?;
+                    let found = act(&transaction)?;
+                    transaction.commit()?;
+                    Ok(found)
+                };
+                read().map_err(|failure| at.told(failure, run.as_ref()))
+            });
+            let tell: Tell = Box::new(move || drop(answer.send(found)));
+            tell
+        };
+        if let Err(read) = self.queues(place).1.push(Box::new(read)) {
+            read(Err(ended("it is closed")))();
+        }
+        wait(answered)
+    }
+
+    /// Lets the threads finish what has been asked for, and waits for them, unless it is one of them that asks.
+    pub(super) fn close(&self) {
+        self.let_end();
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            if thread.thread().id() != std::thread::current().id() {
+                drop(thread.join());
+            }
+        }
+    }
+
+    fn let_end(&self) {
+        if let Some((writes, reads)) = self.queues.get() {
+            writes.close();
+            reads.close();
+        }
+    }
+
+    fn queues(&self, place: &Arc<Place>) -> &Queues {
+        self.queues.get_or_init(|| {
+            let (writes, reads) = (Arc::<Queue<Write>>::default(), Arc::<Queue<Read>>::default());
+            let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+            let (queue, at) = (writes.clone(), place.clone());
+            let mut start = |name: &str, work: Box<dyn FnOnce() + Send>| {
+                let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+                thread.map(|thread| threads.push(thread)).is_ok()
+            };
+            if !start("flujo-store-w", Box::new(move || Writer::new(at).work(&queue))) {
+                writes.close();
+            }
+            let mut reading = 0;
+            for _ in 0..READERS {
+                let (queue, at) = (reads.clone(), place.clone());
+                reading += usize::from(start("flujo-store-r", Box::new(move || answer(&queue, &at))));
+            }
+            if reading == 0 {
+                reads.close();
+            }
+            (writes, reads)
+        })
+    }
+}
+
+impl Drop for Engine {
+    /// What has been asked for is done all the same; nobody waits for it.
+    fn drop(&mut self) {
+        self.let_end();
+    }
+}
+
+fn wait<T: Send + 'static>(answered: oneshot::Receiver<Result<T, StoreError>>) -> StoreFuture<T> {
+    Box::pin(async {
+        answered
+            .await
+            .unwrap_or_else(|_| Err(ended("its thread has ended")))
+    })
+}
+
+fn ended(reason: &str) -> StoreError {
+    StoreError::Other {
+        place: "the store of runs".to_owned(),
+        reason: reason.to_owned(),
+    }
+}
+
+/// A reading thread.
+fn answer(queue: &Queue<Read>, place: &Place) {
+    let slot = Slot::new();
+    while let Some(reads) = queue.take(1) {
+        for read in reads {
+            let mut connection = slot.lock();
+            file::be_patient(place.options.busy_timeout);
+            let tell = read(connected(&mut connection, place, Use::Reading));
+            drop(connection);
+            tell();
+        }
+    }
+}
+
+fn connected<'c>(
+    slot: &'c mut Option<Connection>,
+    place: &Place,
+    r#use: Use,
+) -> Result<&'c Connection, StoreError> {
+    if slot.is_none() {
+        let opened = file::open(&place.path, &place.options, r#use);
+        *slot = Some(opened.map_err(|failure| place.told(failure, None))?);
+    }
+    slot.as_ref().ok_or_else(|| ended(&named(&place.path)))
+}
+
+/// The writing thread.
+struct Writer {
+    place: Arc<Place>,
+    slot: Arc<Slot>,
+    /// Claims whose writes fail, and why: by run, with the token.
+    failed: HashMap<Arc<str>, (u64, StoreError)>,
+    log: wal::Watch,
+}
+
+impl Writer {
+    fn new(place: Arc<Place>) -> Self {
+        Self {
+            slot: Slot::new(),
+            failed: HashMap::new(),
+            log: wal::Watch::new(&place),
+            place,
+        }
+    }
+
+    fn work(mut self, queue: &Queue<Write>) {
+        while let Some(mut writes) = queue.take(GROUP) {
+            let mut told: Vec<Option<Result<(), StoreError>>> = vec![None; writes.len()];
+            let slot = self.slot.clone();
+            let mut connection = slot.lock();
+            self.group(&mut connection, &mut writes, &mut told);
+            // Whoever is woken may want what another thread has.
+            drop(connection);
+            for (write, told) in writes.into_iter().zip(told) {
+                (write.done)(told.unwrap_or_else(|| Err(ended("nothing was done"))));
+            }
+        }
+        if let Some(connection) = self.slot.lock().take() {
+            wal::cut(&connection);
+        }
+    }
+
+    fn group(
+        &mut self,
+        slot: &mut Option<Connection>,
+        writes: &mut [Write],
+        told: &mut [Option<Result<(), StoreError>>],
+    ) {
+        file::be_patient(self.place.options.busy_timeout);
+        let connection = match connected(slot, &self.place, Use::Writing) {
+            Ok(connection) => connection,
+            Err(error) => return told.fill(Some(Err(error))),
+        };
+        if !self.transaction(connection, writes, told) {
+            // What one of them met (no room, say) took the others with it: each by itself, in the same order.
+            for (write, told) in writes.iter_mut().zip(told.iter_mut()) {
+                file::be_patient(self.place.options.busy_timeout);
+                self.transaction(
+                    connection,
+                    std::slice::from_mut(write),
+                    std::slice::from_mut(told),
+                );
+            }
+        }
+        self.log.written(connection);
+        // A connection that the system failed is not asked again.
+        let unreachable = |told: &Option<_>| matches!(told, Some(Err(StoreError::Unreachable { .. })));
+        if told.iter().any(unreachable) {
+            *slot = None;
+        }
+    }
+
+    /// Writes them in one transaction. `false` when it was lost and they are to be tried one by one.
+    fn transaction(
+        &mut self,
+        connection: &Connection,
+        writes: &mut [Write],
+        told: &mut [Option<Result<(), StoreError>>],
+    ) -> bool {
+        let alone = writes.len() == 1;
+        if let Err(failure) = execute(connection, "BEGIN IMMEDIATE") {
+            let error = self.place.told(failure, None);
+            for (write, told) in writes.iter().zip(told) {
+                *told = Some(Err(self.fails(write, error.clone())));
+            }
+            return true;
+        }
+        let before = self.failed.clone();
+        for (write, told) in writes.iter_mut().zip(told.iter_mut()) {
+            let mut done = self.passes(write);
+            if done.is_ok() {
+                done = self.act(connection, write, alone);
+            }
+            *told = Some(done.map_err(|error| self.fails(write, error)));
+            // Some failures take the whole transaction back.
+            if connection.is_autocommit() {
+                if !alone {
+                    self.failed = before;
+                }
+                return alone;
+            }
+        }
+        let Err(failure) = execute(connection, "COMMIT") else {
+            return true;
+        };
+        if !connection.is_autocommit() {
+            drop(execute(connection, "ROLLBACK"));
+        }
+        if let ([write], [told]) = (&*writes, told) {
+            if !matches!(told, Some(Err(_))) {
+                let error = self.place.told(failure, write.run.as_ref());
+                *told = Some(Err(self.fails(write, error)));
+            }
+            return true;
+        }
+        self.failed = before;
+        false
+    }
+
+    fn act(&self, connection: &Connection, write: &mut Write, alone: bool) -> Result<(), StoreError> {
+        let mut within = || {
+            if alone {
+                return (write.act)(connection);
+            }
+            execute(connection, "SAVEPOINT request")?;
+            let done = (write.act)(connection);
+            if connection.is_autocommit() {
+                return done;
+            }
+            if done.is_err() {
+                execute(connection, "ROLLBACK TO request")?;
+            }
+            execute(connection, "RELEASE request")?;
+            done
+        };
+        let done = within();
+        if alone && done.is_err() && !connection.is_autocommit() {
+            drop(execute(connection, "ROLLBACK"));
+        }
+        done.map_err(|failure| self.place.told(failure, write.run.as_ref()))
+    }
+
+    /// Whether nothing that was asked for before, with the same claim, has failed.
+    fn passes(&self, write: &Write) -> Result<(), StoreError> {
+        let failed = write.run.as_ref().and_then(|run| self.failed.get(run));
+        match failed {
+            Some((token, error)) if write.token == Some(*token) => Err(error.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes that a write failed, so that those behind it do.
+    fn fails(&mut self, write: &Write, error: StoreError) -> StoreError {
+        let hopeless = matches!(error, StoreError::Fenced { .. } | StoreError::UnknownRun { .. });
+        if let (Some(run), Some(token), false) = (&write.run, write.token, hopeless) {
+            let first = self.failed.get(run).is_none_or(|(failed, _)| *failed != token);
+            if first {
+                self.failed.insert(run.clone(), (token, error.clone()));
+            }
+        }
+        error
+    }
+}
+
+fn execute(connection: &Connection, sql: &str) -> Result<(), Failure> {
+    connection.prepare_cached(sql)?.execute(())?;
+    Ok(())
+}

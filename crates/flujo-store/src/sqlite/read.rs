@@ -1,0 +1,213 @@
+//! What is read: each inside a transaction, so that it is of one moment.
+
+use std::sync::Arc;
+
+use flujo_core::store::{
+    BlobId, Message, MessageId, Owner, Process, Record, RunInfo, RunStatus, StoredRun, Summary, Worker,
+    WorkerId,
+};
+use flujo_core::usage::{Cost, Usage};
+use rusqlite::types::{FromSqlError, Type};
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use super::failure::Failure;
+use super::write::{RECORDS, record_key};
+use crate::sum::{self, Kind};
+
+/// What is known of a run, as `info_of` reads it.
+const INFO: &str = "SELECT runs.run, id, pipeline, created, forked_from, status, updated, due, steps, cost, tokens, \
+     requests, unpriced, message, last, bytes, workers.worker, host, pid, beats, through \
+     FROM runs LEFT JOIN workers ON workers.worker = runs.worker";
+
+fn info_of(row: &Row<'_>) -> rusqlite::Result<RunInfo> {
+    let text = |index| row.get::<_, Arc<str>>(index);
+    let number = |index| row.get::<_, i64>(index).map(i64::cast_unsigned);
+    let wrong = |index| {
+        rusqlite::Error::FromSqlConversionFailure(index, Type::Text, Box::new(FromSqlError::InvalidType))
+    };
+    let owner: Option<i64> = row.get(16)?;
+    let owner = match owner {
+        Some(worker) => Some(Owner {
+            worker: WorkerId(worker),
+            process: format!("process {} on {}", row.get::<_, i64>(18)?, text(17)?).into(),
+            beats: number(19)?,
+        }),
+        None => None,
+    };
+    let status: String = row.get(5)?;
+    Ok(RunInfo {
+        id: text(1)?,
+        pipeline: text(2)?,
+        created: row.get(3)?,
+        forked_from: row.get(4)?,
+        summary: Summary {
+            status: RunStatus::named(&status).ok_or_else(|| wrong(5))?,
+            updated: row.get(6)?,
+            due: row.get(7)?,
+            steps: number(8)?,
+            usage: Usage {
+                cost: Cost::from_nanos(row.get(9)?).ok_or_else(|| wrong(9))?,
+                tokens: number(10)?,
+                requests: number(11)?,
+                unpriced: row.get(12)?,
+            },
+            message: row.get(13)?,
+        },
+        owner,
+        last_record: number(14)?,
+        bytes: number(15)?,
+    })
+}
+
+pub(super) fn info(connection: &Connection, run: &Arc<str>) -> Result<Option<RunInfo>, Failure> {
+    let mut statement = connection.prepare_cached(&format!("{INFO} WHERE id = ?1"))?;
+    Ok(statement.query_row((&**run,), info_of).optional()?)
+}
+
+/// The same by the row's number.
+pub(super) fn info_at(connection: &Connection, run: i64) -> Result<RunInfo, Failure> {
+    let mut statement = connection.prepare_cached(&format!("{INFO} WHERE runs.run = ?1"))?;
+    let found = statement.query_row((run,), info_of).optional()?;
+    found.ok_or_else(|| {
+        Failure::Damaged(
+            format!("row {run} of the runs"),
+            "an index names it, and it is missing",
+        )
+    })
+}
+
+fn row_of(connection: &Connection, run: &Arc<str>) -> Result<i64, Failure> {
+    let mut statement = connection.prepare_cached("SELECT run FROM runs WHERE id = ?1")?;
+    let found = statement.query_row((&**run,), |row| row.get(0)).optional()?;
+    found.ok_or_else(|| Failure::Unknown(run.clone()))
+}
+
+/// A body whose sum is right.
+fn body(
+    found: Option<(Vec<u8>, i64)>,
+    location: impl Fn() -> String,
+    expected: impl Fn(&[u8]) -> i64,
+) -> Result<Arc<[u8]>, Failure> {
+    match found {
+        None => Err(Failure::Damaged(location(), "it is missing")),
+        Some((body, sum)) if sum == expected(&body) => Ok(body.into()),
+        Some(_) => Err(Failure::Damaged(location(), "its checksum doesn't fit")),
+    }
+}
+
+fn with_sum(row: &Row<'_>) -> rusqlite::Result<(Vec<u8>, i64)> {
+    Ok((row.get(0)?, row.get(1)?))
+}
+
+pub(super) fn load(connection: &Connection, id: &Arc<str>) -> Result<StoredRun, Failure> {
+    let mut statement = connection.prepare_cached(&format!("{INFO} WHERE id = ?1"))?;
+    let found = statement.query_row((&**id,), |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(20)?, info_of(row)?))
+    });
+    let (run, through, info) = found.optional()?.ok_or_else(|| Failure::Unknown(id.clone()))?;
+    let through = through.cast_unsigned();
+    let one = |sql| -> Result<_, Failure> {
+        Ok(connection
+            .prepare_cached(sql)?
+            .query_row((run,), with_sum)
+            .optional()?)
+    };
+    let definition = body(
+        one("SELECT body, sum FROM definitions WHERE run = ?1")?,
+        || "its definition".to_owned(),
+        |body| sum::of(Kind::Definition, id, &[], body),
+    )?;
+    let snapshot = body(
+        one("SELECT body, sum FROM snapshots WHERE run = ?1")?,
+        || "its snapshot".to_owned(),
+        |body| sum::numbered(Kind::Snapshot, id, through, body),
+    )?;
+    let records = records(connection, id, run, through, info.last_record)?;
+    Ok(StoredRun {
+        info,
+        definition,
+        through,
+        snapshot,
+        records,
+    })
+}
+
+fn records(
+    connection: &Connection,
+    id: &str,
+    run: i64,
+    through: u64,
+    last: u64,
+) -> Result<Vec<Record>, Failure> {
+    let mut statement = connection.prepare_cached(
+        "SELECT body, sum, record FROM records WHERE record > ?1 AND record <= ?2 ORDER BY record",
+    )?;
+    let mut rows = statement.query((record_key(run, through)?, record_key(run, last)?))?;
+    let mut records = Vec::new();
+    for number in through + 1..=last {
+        let found = match rows.next()? {
+            Some(row) if row.get::<_, i64>(2)? == run * RECORDS + number.cast_signed() => {
+                Some(with_sum(row)?)
+            }
+            _ => None,
+        };
+        let location = || format!("record {number}");
+        let body = body(found, location, |body| {
+            sum::numbered(Kind::Record, id, number, body)
+        })?;
+        records.push(Record { number, body });
+    }
+    Ok(records)
+}
+
+pub(super) fn blob(connection: &Connection, id: &Arc<str>, blob: BlobId) -> Result<Arc<[u8]>, Failure> {
+    let run = row_of(connection, id)?;
+    let mut statement =
+        connection.prepare_cached("SELECT body, sum FROM blobs WHERE run = ?1 AND id = ?2")?;
+    let found = statement.query_row((run, blob.0), with_sum).optional()?;
+    body(
+        found,
+        || format!("blob {blob}"),
+        |body| sum::of(Kind::Blob, id, &blob.0, body),
+    )
+}
+
+pub(super) fn messages(connection: &Connection, worker: WorkerId) -> Result<Vec<Message>, Failure> {
+    let mut statement = connection.prepare_cached(
+        "SELECT messages.body, sum, messages.message, id FROM messages CROSS JOIN runs ON runs.run = messages.run \
+         WHERE worker = ?1 ORDER BY messages.message",
+    )?;
+    let mut rows = statement.query((worker.0,))?;
+    let mut messages = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (id, run) = (row.get(2)?, row.get::<_, Arc<str>>(3)?);
+        let location = || format!("message {id} of run `{run}`");
+        let body = body(Some(with_sum(row)?), location, |body| {
+            sum::of(Kind::Message, &run, &[], body)
+        })?;
+        messages.push(Message {
+            id: MessageId(id),
+            run,
+            body,
+        });
+    }
+    Ok(messages)
+}
+
+pub(super) fn workers(connection: &Connection) -> Result<Vec<Worker>, Failure> {
+    let mut statement = connection
+        .prepare_cached("SELECT worker, host, boot, pid, began, beats FROM workers ORDER BY worker")?;
+    let rows = statement.query_map((), |row| {
+        Ok(Worker {
+            id: WorkerId(row.get(0)?),
+            process: Process {
+                host: row.get(1)?,
+                boot: row.get(2)?,
+                pid: row.get(3)?,
+                began: row.get::<_, i64>(4)?.cast_unsigned(),
+            },
+            beats: row.get::<_, i64>(5)?.cast_unsigned(),
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,392 @@
+//! What is written: each inside a transaction that is the writer's business.
+
+use std::sync::Arc;
+
+use flujo_core::store::{
+    Blob, Change, Claim, Created, MessageId, NewRun, Process, PurgeQuery, Record, RunStatus, Seen,
+    StoreError, Summary, WorkerId,
+};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
+
+use super::failure::Failure;
+use super::read;
+use crate::log::Log;
+use crate::sum::{self, Kind};
+
+/// A run's records are numbered within this.
+pub(super) const RECORDS: i64 = 1 << 32;
+
+/// A record's key.
+pub(super) fn record_key(run: i64, number: u64) -> Result<i64, Failure> {
+    let number = i64::try_from(number).ok().filter(|number| *number < RECORDS);
+    let key = number.and_then(|number| run.checked_mul(RECORDS)?.checked_add(number));
+    key.ok_or_else(|| Failure::Damaged(format!("run {run}"), "it has more records than can be numbered"))
+}
+
+/// What a write needs to know of a run.
+struct Row {
+    run: i64,
+    worker: Option<i64>,
+    token: u64,
+    log: Log,
+    status: String,
+    due: Option<i64>,
+}
+
+fn row(connection: &Connection, id: &Arc<str>) -> Result<Row, Failure> {
+    let mut statement = connection
+        .prepare_cached("SELECT run, worker, token, through, last, status, due FROM runs WHERE id = ?1")?;
+    let row = statement.query_row((&**id,), |row| {
+        Ok(Row {
+            run: row.get(0)?,
+            worker: row.get(1)?,
+            token: row.get::<_, i64>(2)?.cast_unsigned(),
+            log: Log {
+                through: row.get::<_, i64>(3)?.cast_unsigned(),
+                last: row.get::<_, i64>(4)?.cast_unsigned(),
+            },
+            status: row.get(5)?,
+            due: row.get(6)?,
+        })
+    });
+    row.optional()?.ok_or_else(|| Failure::Unknown(id.clone()))
+}
+
+/// A worker's process in words, and its counter.
+fn worker(connection: &Connection, worker: i64) -> Result<Option<(String, u64)>, Failure> {
+    let mut statement =
+        connection.prepare_cached("SELECT host, pid, beats FROM workers WHERE worker = ?1")?;
+    let found = statement.query_row((worker,), |row| {
+        let process = format!(
+            "process {} on {}",
+            row.get::<_, i64>(1)?,
+            row.get::<_, String>(0)?
+        );
+        Ok((process, row.get::<_, i64>(2)?.cast_unsigned()))
+    });
+    Ok(found.optional()?)
+}
+
+fn known(connection: &Connection, id: WorkerId, place: &str) -> Result<(), Failure> {
+    if worker(connection, id.0)?.is_some() {
+        return Ok(());
+    }
+    let place = place.to_owned();
+    Err(StoreError::UnknownWorker { worker: id, place }.into())
+}
+
+pub(super) fn create(
+    connection: &Connection,
+    new: &NewRun,
+    owner: Option<WorkerId>,
+    place: &str,
+) -> Result<Created, Failure> {
+    if let Some(info) = read::info(connection, &new.id)? {
+        return Ok(Created::Exists(Box::new(info)));
+    }
+    if let Some(owner) = owner {
+        known(connection, owner, place)?;
+    }
+    connection
+        .prepare_cached(
+            "INSERT INTO runs (id, pipeline, created, forked_from, status, updated, steps, cost, tokens, requests, \
+             unpriced, worker, token, through, last, bytes) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?3, 0, 0, 0, 0, 0, ?6, 1, 0, 0, ?7)",
+        )?
+        .execute(params![
+            &*new.id,
+            &*new.pipeline,
+            new.created,
+            new.forked_from.as_deref(),
+            new.status.as_str(),
+            owner.map(|owner| owner.0),
+            size(&new.definition) + size(&new.snapshot),
+        ])?;
+    let run = connection.last_insert_rowid();
+    connection
+        .prepare_cached("INSERT INTO definitions (run, body, sum) VALUES (?1, ?2, ?3)")?
+        .execute(params![
+            run,
+            &*new.definition,
+            sum::of(Kind::Definition, &new.id, &[], &new.definition)
+        ])?;
+    snapshot(connection, run, &new.id, 0, &new.snapshot)?;
+    let mut bytes = 0;
+    for blob in &new.blobs {
+        bytes += insert_blob(connection, run, &new.id, blob)?;
+    }
+    grown(connection, run, Log { through: 0, last: 0 }, bytes)?;
+    Ok(Created::New(owner.map(|worker| Claim {
+        run: new.id.clone(),
+        worker,
+        token: 1,
+    })))
+}
+
+pub(super) fn claim(
+    connection: &Connection,
+    id: &Arc<str>,
+    by: WorkerId,
+    seen: Seen,
+    place: &str,
+) -> Result<Claim, Failure> {
+    known(connection, by, place)?;
+    let row = row(connection, id)?;
+    let owner = match row.worker {
+        Some(owner) => worker(connection, owner)?.map(|(process, beats)| (owner, process, beats)),
+        None => None,
+    };
+    let fits = match (seen, &owner) {
+        (Seen::Free, None) => true,
+        (Seen::Owned { worker, beats }, Some((owner, _, counted))) => {
+            worker.0 == *owner && (worker == by || beats == *counted)
+        }
+        _ => false,
+    };
+    if !fits {
+        let owner = owner.map_or_else(|| "nobody".to_owned(), |(_, process, _)| process);
+        let run = id.clone();
+        return Err(StoreError::Owned { run, owner }.into());
+    }
+    let token = row.token + 1;
+    connection
+        .prepare_cached("UPDATE runs SET worker = ?2, token = ?3 WHERE run = ?1")?
+        .execute((row.run, by.0, token.cast_signed()))?;
+    Ok(Claim {
+        run: id.clone(),
+        worker: by,
+        token,
+    })
+}
+
+pub(super) fn write(connection: &Connection, claim: &Claim, changes: &[Change]) -> Result<(), Failure> {
+    let row = row(connection, &claim.run)?;
+    if row.worker != Some(claim.worker.0) || row.token != claim.token {
+        return Err(StoreError::Fenced {
+            run: claim.run.clone(),
+        }
+        .into());
+    }
+    let log = row.log.after(&claim.run, changes)?;
+    let mut bytes = 0;
+    for change in changes {
+        match change {
+            Change::Append(records) => bytes += append(connection, row.run, &claim.run, records)?,
+            Change::Snapshot { through, body } => {
+                bytes -= outgrown(connection, row.run, *through)?;
+                snapshot(connection, row.run, &claim.run, *through, body)?;
+                bytes += size(body);
+            }
+            Change::Blob(blob) => bytes += insert_blob(connection, row.run, &claim.run, blob)?,
+            Change::Summary(summary) => summarise(connection, &row, summary)?,
+            Change::Taken(message) => {
+                connection
+                    .prepare_cached("DELETE FROM messages WHERE message = ?1 AND run = ?2")?
+                    .execute((message.0, row.run))?;
+            }
+            Change::Release => {
+                connection
+                    .prepare_cached("UPDATE runs SET worker = NULL WHERE run = ?1")?
+                    .execute((row.run,))?;
+            }
+            Change::Delete => return delete(connection, row.run),
+        }
+    }
+    grown_from(connection, &row, log, bytes)
+}
+
+fn grown_from(connection: &Connection, row: &Row, log: Log, bytes: i64) -> Result<(), Failure> {
+    if log == row.log && bytes == 0 {
+        return Ok(());
+    }
+    grown(connection, row.run, log, bytes)
+}
+
+fn grown(connection: &Connection, run: i64, log: Log, bytes: i64) -> Result<(), Failure> {
+    connection
+        .prepare_cached("UPDATE runs SET through = ?2, last = ?3, bytes = bytes + ?4 WHERE run = ?1")?
+        .execute((run, log.through.cast_signed(), log.last.cast_signed(), bytes))?;
+    Ok(())
+}
+
+fn append(connection: &Connection, run: i64, id: &str, records: &[Record]) -> Result<i64, Failure> {
+    let mut insert =
+        connection.prepare_cached("INSERT INTO records (record, body, sum) VALUES (?1, ?2, ?3)")?;
+    let mut bytes = 0;
+    for Record { number, body } in records {
+        let sum = sum::numbered(Kind::Record, id, *number, body);
+        insert.execute(params![record_key(run, *number)?, &**body, sum])?;
+        bytes += size(body);
+    }
+    Ok(bytes)
+}
+
+/// Takes out what a snapshot through this record replaces, and tells its bytes.
+fn outgrown(connection: &Connection, run: i64, through: u64) -> Result<i64, Failure> {
+    let mut snapshot = connection.prepare_cached("SELECT length(body) FROM snapshots WHERE run = ?1")?;
+    let before: Option<i64> = snapshot.query_row((run,), |row| row.get(0)).optional()?;
+    let range = (record_key(run, 0)?, record_key(run, through)?);
+    let mut records = connection.prepare_cached(
+        "SELECT coalesce(sum(length(body)), 0) FROM records WHERE record BETWEEN ?1 AND ?2",
+    )?;
+    let bytes: i64 = records.query_row(range, |row| row.get(0))?;
+    connection
+        .prepare_cached("DELETE FROM records WHERE record BETWEEN ?1 AND ?2")?
+        .execute(range)?;
+    Ok(before.unwrap_or(0) + bytes)
+}
+
+fn snapshot(connection: &Connection, run: i64, id: &str, through: u64, body: &[u8]) -> Result<(), Failure> {
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO snapshots (run, body, sum) VALUES (?1, ?2, ?3)")?
+        .execute(params![
+            run,
+            body,
+            sum::numbered(Kind::Snapshot, id, through, body)
+        ])?;
+    Ok(())
+}
+
+/// Tells how many bytes came.
+fn insert_blob(connection: &Connection, run: i64, id: &str, blob: &Blob) -> Result<i64, Failure> {
+    let came = connection
+        .prepare_cached("INSERT OR IGNORE INTO blobs (run, id, body, sum) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![
+            run,
+            blob.id.0,
+            &*blob.body,
+            sum::of(Kind::Blob, id, &blob.id.0, &blob.body)
+        ])?;
+    Ok(if came == 0 { 0 } else { size(&blob.body) })
+}
+
+fn summarise(connection: &Connection, row: &Row, summary: &Summary) -> Result<(), Failure> {
+    let usage = &summary.usage;
+    connection
+        .prepare_cached(
+            "UPDATE runs SET updated = ?2, steps = ?3, cost = ?4, tokens = ?5, requests = ?6, unpriced = ?7, \
+             message = ?8 WHERE run = ?1",
+        )?
+        .execute(params![
+            row.run,
+            summary.updated,
+            summary.steps.cast_signed(),
+            usage.cost.nanos(),
+            usage.tokens.cast_signed(),
+            usage.requests.cast_signed(),
+            usage.unpriced,
+            summary.message.as_deref(),
+        ])?;
+    // An index is written even when nothing changes.
+    if row.status != summary.status.as_str() || row.due != summary.due {
+        connection
+            .prepare_cached("UPDATE runs SET status = ?2, due = ?3 WHERE run = ?1")?
+            .execute(params![row.run, summary.status.as_str(), summary.due])?;
+    }
+    Ok(())
+}
+
+fn delete(connection: &Connection, run: i64) -> Result<(), Failure> {
+    let last = record_key(run, RECORDS.cast_unsigned() - 1)?;
+    connection
+        .prepare_cached("DELETE FROM records WHERE record BETWEEN ?1 AND ?2")?
+        .execute((record_key(run, 0)?, last))?;
+    for sql in [
+        "DELETE FROM definitions WHERE run = ?1",
+        "DELETE FROM snapshots WHERE run = ?1",
+        "DELETE FROM blobs WHERE run = ?1",
+        "DELETE FROM messages WHERE run = ?1",
+        "DELETE FROM runs WHERE run = ?1",
+    ] {
+        connection.prepare_cached(sql)?.execute((run,))?;
+    }
+    Ok(())
+}
+
+pub(super) fn purge(connection: &Connection, query: &PurgeQuery) -> Result<u64, Failure> {
+    let ended = RunStatus::ALL.into_iter().filter(|status| status.has_ended());
+    let statuses: Vec<RunStatus> = if query.statuses.is_empty() {
+        ended.collect()
+    } else {
+        query.statuses.clone()
+    };
+    let mut values: Vec<Value> = statuses
+        .iter()
+        .map(|status| Value::from(status.as_str().to_owned()))
+        .collect();
+    let places = vec!["?"; values.len()].join(", ");
+    let mut sql = format!("SELECT run, worker FROM runs WHERE status IN ({places})");
+    if let Some(run) = &query.run {
+        sql.push_str(" AND id = ?");
+        values.push(run.to_string().into());
+    }
+    if let Some(pipeline) = &query.pipeline {
+        sql.push_str(" AND pipeline = ?");
+        values.push(pipeline.to_string().into());
+    }
+    if let Some(before) = query.updated_before {
+        sql.push_str(" AND updated < ?");
+        values.push(before.into());
+    }
+    sql.push_str(" ORDER BY created DESC, id LIMIT -1 OFFSET ?");
+    values.push(i64::try_from(query.keep.unwrap_or(0)).unwrap_or(i64::MAX).into());
+    let mut statement = connection.prepare_cached(&sql)?;
+    let rows = statement.query_map(params_from_iter(values), |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?))
+    })?;
+    let found = rows.collect::<Result<Vec<_>, _>>()?;
+    let mut purged = 0;
+    for (run, _) in found.into_iter().filter(|(_, worker)| worker.is_none()) {
+        delete(connection, run)?;
+        purged += 1;
+    }
+    Ok(purged)
+}
+
+pub(super) fn post(connection: &Connection, id: &Arc<str>, body: &[u8]) -> Result<MessageId, Failure> {
+    let run = row(connection, id)?.run;
+    connection
+        .prepare_cached("INSERT INTO messages (run, body, sum) VALUES (?1, ?2, ?3)")?
+        .execute(params![run, body, sum::of(Kind::Message, id, &[], body)])?;
+    Ok(MessageId(connection.last_insert_rowid()))
+}
+
+pub(super) fn enlist(connection: &Connection, process: &Process) -> Result<WorkerId, Failure> {
+    connection
+        .prepare_cached("INSERT INTO workers (host, boot, pid, began, beats) VALUES (?1, ?2, ?3, ?4, 0)")?
+        .execute(params![
+            &*process.host,
+            &*process.boot,
+            process.pid,
+            process.began.cast_signed()
+        ])?;
+    Ok(WorkerId(connection.last_insert_rowid()))
+}
+
+pub(super) fn beat(connection: &Connection, worker: WorkerId, place: &str) -> Result<(), Failure> {
+    let raised = connection
+        .prepare_cached("UPDATE workers SET beats = beats + 1 WHERE worker = ?1")?
+        .execute((worker.0,))?;
+    if raised == 0 {
+        let place = place.to_owned();
+        return Err(StoreError::UnknownWorker { worker, place }.into());
+    }
+    Ok(())
+}
+
+pub(super) fn dismiss(connection: &Connection, worker: WorkerId, seen: Option<u64>) -> Result<bool, Failure> {
+    let gone = connection
+        .prepare_cached("DELETE FROM workers WHERE worker = ?1 AND (?2 IS NULL OR beats = ?2)")?
+        .execute((worker.0, seen.map(u64::cast_signed)))?;
+    if gone > 0 {
+        connection
+            .prepare_cached("UPDATE runs SET worker = NULL WHERE worker = ?1")?
+            .execute((worker.0,))?;
+    }
+    Ok(gone > 0)
+}
+
+fn size(body: &[u8]) -> i64 {
+    i64::try_from(body.len()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,42 @@
+//! Every store keeps the promises of the conformance kit.
+
+use std::sync::Arc;
+
+use flujo_core::store::RunStore;
+use flujo_store::{Memory, Sqlite};
+use flujo_store_conformance::{Place, compare, run};
+
+/// A folder with a file of runs.
+struct File(tempfile::TempDir);
+
+impl File {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+}
+
+impl Place for File {
+    fn open(&self) -> Arc<dyn RunStore> {
+        Arc::new(Sqlite::open(self.0.path().join("runs.db")).unwrap())
+    }
+}
+
+fn memory() -> impl Place {
+    let store: Arc<dyn RunStore> = Arc::new(Memory::new());
+    move || store.clone()
+}
+
+#[test]
+fn memory_keeps_every_promise() {
+    run(memory).unwrap_or_else(|broken| panic!("{broken}"));
+}
+
+#[test]
+fn sqlite_keeps_every_promise() {
+    run(File::new).unwrap_or_else(|broken| panic!("{broken}"));
+}
+
+#[test]
+fn sqlite_and_memory_answer_alike_whatever_happens() {
+    compare(File::new, memory, 32).unwrap_or_else(|broken| panic!("{broken}"));
+}
