@@ -9,7 +9,9 @@ mod memory;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod sum;
+mod worker;
 
 pub use memory::Memory;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Sqlite, SqliteOptions};
+pub use worker::WorkerHandle;

@@ -5,8 +5,9 @@ use std::future::ready;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flujo_core::store::{
-    Blob, BlobId, Change, Claim, Created, Message, MessageId, NewRun, Owner, Page, Process, PurgeQuery,
-    Record, RunInfo, RunQuery, RunStore, Seen, StoreError, StoreFuture, StoredRun, Summary, Worker, WorkerId,
+    Blob, BlobId, Change, Claim, Created, Message, MessageId, NewRun, Order, Owner, Page, Process,
+    PurgeQuery, Record, RunInfo, RunQuery, RunStore, Seen, StoreError, StoreFuture, StoredRun, Summary,
+    Worker, WorkerId,
 };
 use flujo_core::usage::Usage;
 
@@ -259,12 +260,18 @@ impl State {
                 && query.due_by.is_none_or(|by| due.is_some_and(|due| due <= by))
                 && query.owner.is_none_or(|owner| owner == run.worker)
                 && (!query.with_messages || self.messages.values().any(|message| message.run == run.new.id))
-                && query
-                    .after
-                    .as_ref()
-                    .is_none_or(|(time, id)| created < *time || (created == *time && run.new.id > *id))
+                && query.after.as_ref().is_none_or(|(time, id)| {
+                    let newest = created < *time || (created == *time && run.new.id > *id);
+                    match query.order {
+                        Order::Newest => newest,
+                        Order::Oldest => !newest && (created, &run.new.id) != (*time, id),
+                    }
+                })
         };
-        let (found, limit) = (self.sorted(fits), query.limit as usize);
+        let (mut found, limit) = (self.sorted(fits), query.limit as usize);
+        if query.order == Order::Oldest {
+            found.reverse();
+        }
         let more = found.len() > limit;
         let runs: Vec<RunInfo> = found.into_iter().take(limit).map(|run| self.info(run)).collect();
         let last = runs.last().map(|run| (run.created, run.id.clone()));

@@ -18,8 +18,8 @@ use std::time::Duration;
 
 pub use error::StoreError;
 pub use run::{
-    Blob, BlobId, NewRun, Owner, Page, PurgeQuery, Record, RunInfo, RunQuery, RunStatus, StoredRun, Summary,
-    WallTime,
+    Blob, BlobId, NewRun, Order, Owner, Page, PurgeQuery, Record, RunInfo, RunQuery, RunStatus, StoredRun,
+    Summary, WallTime,
 };
 
 use crate::agent::BoxFuture;
@@ -58,7 +58,7 @@ pub trait RunStore: Debug + Send + Sync + 'static {
     /// A blob of a run.
     fn blob(&self, run: Arc<str>, blob: BlobId) -> StoreFuture<Arc<[u8]>>;
 
-    /// Runs, the newest first; what it costs grows with the page, not with how many runs there are.
+    /// Runs, page by page; what it costs grows with the page, not with how many runs there are.
     fn list(&self, query: RunQuery) -> StoreFuture<Page>;
 
     /// Deletes runs, whole, and tells how many. One that is under way is left, and so is everything of it.

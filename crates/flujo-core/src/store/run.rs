@@ -215,8 +215,20 @@ pub struct RunQuery {
     pub with_messages: bool,
     /// Behind this place, which a page told.
     pub after: Option<(WallTime, Arc<str>)>,
+    /// Which come first.
+    pub order: Order,
     /// How many at most.
     pub limit: u32,
+}
+
+/// In which order runs are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Order {
+    /// The newest first, those of one time by id: for people.
+    #[default]
+    Newest,
+    /// The other way round: for whoever works on them.
+    Oldest,
 }
 
 impl Default for RunQuery {
@@ -230,6 +242,7 @@ impl Default for RunQuery {
             owner: None,
             with_messages: false,
             after: None,
+            order: Order::Newest,
             limit: 50,
         }
     }
@@ -238,7 +251,7 @@ impl Default for RunQuery {
 /// A page of runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page {
-    /// The runs, the newest first, those of one time by id.
+    /// The runs, in the order that was asked for.
     pub runs: Vec<RunInfo>,
     /// Where the next page begins, when there is one.
     pub next: Option<(WallTime, Arc<str>)>,

@@ -1,6 +1,6 @@
 //! Lists and purges.
 
-use flujo_core::store::{Change, NewRun, PurgeQuery, RunQuery, RunStatus, StoreError};
+use flujo_core::store::{Change, NewRun, Order, PurgeQuery, RunQuery, RunStatus, StoreError};
 
 use crate::check::{Asked, append, blob, bytes, equal, fits, new, summary, wait};
 use crate::{Broken, Place};
@@ -32,7 +32,9 @@ fn ids(asked: &Asked, query: RunQuery) -> Result<Vec<String>, Broken> {
     Ok(page.runs.iter().map(|run| run.id.to_string()).collect())
 }
 
-pub(super) fn a_list_shows_the_newest_first_page_by_page(place: &dyn Place) -> Result<(), Broken> {
+pub(super) fn a_list_shows_the_newest_or_the_oldest_first_page_by_page(
+    place: &dyn Place,
+) -> Result<(), Broken> {
     let asked = Asked::open(place)?;
     let statuses = RunStatus::ALL.into_iter().cycle();
     for (at, status) in (0..23_i64).zip(statuses) {
@@ -45,12 +47,19 @@ pub(super) fn a_list_shows_the_newest_first_page_by_page(place: &dyn Place) -> R
         .collect();
     sorted.sort();
     equal!(all, sorted.into_iter().map(|(_, id)| id).collect::<Vec<_>>());
-    for limit in [1, 3, 22, 23] {
+    for (limit, order) in [
+        (1, Order::Newest),
+        (3, Order::Oldest),
+        (4, Order::Newest),
+        (22, Order::Oldest),
+        (23, Order::Newest),
+    ] {
         let (mut after, mut found) = (None, Vec::new());
         loop {
             let query = RunQuery {
                 limit,
                 after,
+                order,
                 ..RunQuery::default()
             };
             let page = wait(asked.store.list(query))?;
@@ -60,6 +69,9 @@ pub(super) fn a_list_shows_the_newest_first_page_by_page(place: &dyn Place) -> R
             if after.is_none() {
                 break;
             }
+        }
+        if order == Order::Oldest {
+            found.reverse();
         }
         equal!(found, all);
     }

@@ -55,7 +55,7 @@ pub const PROMISES: &[Promise] = promises! {
         a_message_stays_until_it_was_dealt_with,
         messages_go_with_their_run;
     lists:
-        a_list_shows_the_newest_first_page_by_page,
+        a_list_shows_the_newest_or_the_oldest_first_page_by_page,
         a_list_shows_what_is_asked_for,
         a_purge_takes_what_has_ended_and_nothing_else,
         a_purge_keeps_the_newest,

@@ -53,14 +53,21 @@ type Act = Box<dyn FnMut(&Connection) -> Result<(), Failure> + Send>;
 type Read = Box<dyn FnOnce(Result<&Connection, StoreError>) -> Tell + Send>;
 type Tell = Box<dyn FnOnce()>;
 
-/// What is to be written, and what is to be read.
-type Queues = (Arc<Queue<Write>>, Arc<Queue<Read>>);
+/// Who writes. The workers' counters have a thread and a connection of their own: the other one may have to wait for
+/// those whom it tells that their runs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of {
+    Runs,
+    Workers,
+}
 
 /// The threads of one process.
 #[derive(Default)]
 pub(super) struct Engine {
     threads: Mutex<Vec<JoinHandle<()>>>,
-    queues: OnceLock<Queues>,
+    runs: OnceLock<Arc<Queue<Write>>>,
+    workers: OnceLock<Arc<Queue<Write>>>,
+    reads: OnceLock<Arc<Queue<Read>>>,
 }
 
 impl Engine {
@@ -68,6 +75,7 @@ impl Engine {
     pub(super) fn write<T: Send + 'static>(
         &self,
         place: &Arc<Place>,
+        of: Of,
         run: Option<Arc<str>>,
         token: Option<u64>,
         mut act: impl FnMut(&Connection) -> Result<T, Failure> + Send + 'static,
@@ -91,7 +99,13 @@ impl Engine {
             }),
             done: Box::new(done),
         };
-        if let Err(write) = self.queues(place).0.push(write) {
+        let queue = match of {
+            Of::Runs => &self.runs,
+            Of::Workers => &self.workers,
+        };
+        let work = |queue: &Queue<Write>, place| Writer::new(place).work(queue);
+        let queue = self.queue(queue, place, "flujo-store-w", 1, work);
+        if let Err(write) = queue.push(write) {
             (write.done)(Err(ended("it is closed")));
         }
         wait(answered)
@@ -119,7 +133,10 @@ impl Engine {
             let tell: Tell = Box::new(move || drop(answer.send(found)));
             tell
         };
-        if let Err(read) = self.queues(place).1.push(Box::new(read)) {
+        let queue = self.queue(&self.reads, place, "flujo-store-r", READERS, |queue, place| {
+            answer_reads(queue, &place);
+        });
+        if let Err(read) = queue.push(Box::new(read)) {
             read(Err(ended("it is closed")))();
         }
         wait(answered)
@@ -137,33 +154,35 @@ impl Engine {
     }
 
     fn let_end(&self) {
-        if let Some((writes, reads)) = self.queues.get() {
-            writes.close();
-            reads.close();
+        // A queue that nobody has used is closed too.
+        for queue in [&self.runs, &self.workers] {
+            queue.get_or_init(Arc::default).close();
         }
+        self.reads.get_or_init(Arc::default).close();
     }
 
-    fn queues(&self, place: &Arc<Place>) -> &Queues {
-        self.queues.get_or_init(|| {
-            let (writes, reads) = (Arc::<Queue<Write>>::default(), Arc::<Queue<Read>>::default());
+    /// A queue; its threads begin when it is first asked for.
+    fn queue<'q, T: Send + 'static>(
+        &self,
+        queue: &'q OnceLock<Arc<Queue<T>>>,
+        place: &Arc<Place>,
+        name: &str,
+        count: usize,
+        work: impl FnOnce(&Queue<T>, Arc<Place>) + Clone + Send + 'static,
+    ) -> &'q Queue<T> {
+        queue.get_or_init(|| {
+            let queue = Arc::<Queue<T>>::default();
             let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-            let (queue, at) = (writes.clone(), place.clone());
-            let mut start = |name: &str, work: Box<dyn FnOnce() + Send>| {
-                let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
-                thread.map(|thread| threads.push(thread)).is_ok()
-            };
-            if !start("flujo-store-w", Box::new(move || Writer::new(at).work(&queue))) {
-                writes.close();
+            let before = threads.len();
+            for _ in 0..count {
+                let (queue, place, work) = (queue.clone(), place.clone(), work.clone());
+                let thread = std::thread::Builder::new().name(name.to_owned());
+                threads.extend(thread.spawn(move || work(&queue, place)));
             }
-            let mut reading = 0;
-            for _ in 0..READERS {
-                let (queue, at) = (reads.clone(), place.clone());
-                reading += usize::from(start("flujo-store-r", Box::new(move || answer(&queue, &at))));
+            if threads.len() == before {
+                queue.close();
             }
-            if reading == 0 {
-                reads.close();
-            }
-            (writes, reads)
+            queue
         })
     }
 }
@@ -191,7 +210,7 @@ fn ended(reason: &str) -> StoreError {
 }
 
 /// A reading thread.
-fn answer(queue: &Queue<Read>, place: &Place) {
+fn answer_reads(queue: &Queue<Read>, place: &Place) {
     let slot = Slot::new();
     while let Some(reads) = queue.take(1) {
         for read in reads {

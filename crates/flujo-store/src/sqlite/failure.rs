@@ -42,6 +42,13 @@ impl Failure {
                 location,
                 reason: reason.to_owned(),
             },
+            // It is there, but not what `SQLite` has to make beside it.
+            Self::Sqlite(error)
+                if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) && path.exists() =>
+            {
+                let reason = format!("its folder can't be written to, or too many files are open ({error})");
+                StoreError::ReadOnly { place, reason }
+            }
             Self::Sqlite(error) => sqlite(place, waited, run, &error),
         }
     }

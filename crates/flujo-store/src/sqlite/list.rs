@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use flujo_core::store::{Page, RunQuery, RunStatus, WallTime};
+use flujo_core::store::{Order, Page, RunQuery, RunStatus, WallTime};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
@@ -16,7 +16,14 @@ type Found = (WallTime, Arc<str>, i64);
 pub(super) fn list(connection: &Connection, query: &RunQuery) -> Result<Page, Failure> {
     let limit = query.limit as usize;
     let mut found = find(connection, query)?;
-    found.sort_by(|(created, id, _), (other, other_id, _)| other.cmp(created).then_with(|| id.cmp(other_id)));
+    found.sort_by(|(created, id, _), (other, other_id, _)| {
+        let newest = other.cmp(created).then_with(|| id.cmp(other_id));
+        if query.order == Order::Newest {
+            newest
+        } else {
+            newest.reverse()
+        }
+    });
     let more = found.len() > limit;
     found.truncate(limit);
     let mut runs = Vec::with_capacity(found.len());
@@ -74,14 +81,18 @@ fn select(
         return part(connection, query, index, statuses, &[], wanted, found);
     };
     // What was created at the same time comes first; each of the two is a range of the index.
+    let (later, behind) = match query.order {
+        Order::Newest => ("created < ?", "id > ?"),
+        Order::Oldest => ("created > ?", "id < ?"),
+    };
     let before = found.len();
     let same = [
         ("created = ?", Value::from(*time)),
-        ("id > ?", id.to_string().into()),
+        (behind, id.to_string().into()),
     ];
     part(connection, query, index, statuses, &same, wanted, found)?;
     let left = wanted - (found.len() - before).min(wanted);
-    let older = [("created < ?", Value::from(*time))];
+    let older = [(later, Value::from(*time))];
     part(connection, query, index, statuses, &older, left, found)
 }
 
@@ -128,7 +139,11 @@ fn part(
     for (condition, value) in place {
         and(condition, Some(value.clone()));
     }
-    sql.push_str(" ORDER BY created DESC, id LIMIT ?");
+    // The index the one way or the other.
+    sql.push_str(match query.order {
+        Order::Newest => " ORDER BY created DESC, id LIMIT ?",
+        Order::Oldest => " ORDER BY created, id DESC LIMIT ?",
+    });
     values.push(i64::try_from(limit).unwrap_or(i64::MAX).into());
     let mut statement = connection.prepare_cached(&sql)?;
     let rows = statement.query_map(params_from_iter(values), |row| {

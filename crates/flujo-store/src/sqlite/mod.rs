@@ -10,6 +10,8 @@ mod list;
 mod queue;
 mod read;
 mod slot;
+#[cfg(test)]
+mod tests;
 mod wal;
 mod write;
 
@@ -24,7 +26,7 @@ use flujo_core::store::{
 };
 use flujo_shared::process::PerProcess;
 
-use self::engine::{Engine, Place};
+use self::engine::{Engine, Of, Place};
 use self::failure::named;
 pub use self::slot::{after_fork, before_fork};
 
@@ -108,7 +110,14 @@ impl Sqlite {
         run: Option<Arc<str>>,
         act: impl FnMut(&rusqlite::Connection) -> Result<T, failure::Failure> + Send + 'static,
     ) -> StoreFuture<T> {
-        self.engine.get().write(&self.place, run, None, act)
+        self.engine.get().write(&self.place, Of::Runs, run, None, act)
+    }
+
+    fn of_workers<T: Send + 'static>(
+        &self,
+        act: impl FnMut(&rusqlite::Connection) -> Result<T, failure::Failure> + Send + 'static,
+    ) -> StoreFuture<T> {
+        self.engine.get().write(&self.place, Of::Workers, None, None, act)
     }
 }
 
@@ -137,12 +146,10 @@ impl RunStore for Sqlite {
 
     fn write(&self, claim: &Claim, changes: Vec<Change>) -> StoreFuture<()> {
         let (claim, engine) = (claim.clone(), self.engine.get());
-        engine.write(
-            &self.place,
-            Some(claim.run.clone()),
-            Some(claim.token),
-            move |connection| write::write(connection, &claim, &changes),
-        )
+        let (run, token) = (Some(claim.run.clone()), Some(claim.token));
+        engine.write(&self.place, Of::Runs, run, token, move |connection| {
+            write::write(connection, &claim, &changes)
+        })
     }
 
     fn info(&self, run: Arc<str>) -> StoreFuture<Option<RunInfo>> {
@@ -180,20 +187,20 @@ impl RunStore for Sqlite {
     }
 
     fn enlist(&self, process: Process) -> StoreFuture<WorkerId> {
-        self.write(None, move |connection| write::enlist(connection, &process))
+        self.of_workers(move |connection| write::enlist(connection, &process))
     }
 
     fn beat(&self, worker: WorkerId) -> StoreFuture<()> {
         let place = self.place();
-        self.write(None, move |connection| write::beat(connection, worker, &place))
+        self.of_workers(move |connection| write::beat(connection, worker, &place))
     }
 
     fn dismiss(&self, worker: WorkerId, seen: Option<u64>) -> StoreFuture<bool> {
-        self.write(None, move |connection| write::dismiss(connection, worker, seen))
+        self.of_workers(move |connection| write::dismiss(connection, worker, seen))
     }
 
     fn workers(&self) -> StoreFuture<Vec<Worker>> {
-        self.read(None, read::workers)
+        self.of_workers(read::workers)
     }
 
     fn flush(&self) -> StoreFuture<()> {

@@ -341,6 +341,12 @@ pub(super) fn purge(connection: &Connection, query: &PurgeQuery) -> Result<u64, 
         delete(connection, run)?;
         purged += 1;
     }
+    if purged > 0 {
+        // The disk gets its room back, so much at a time that nobody waits for long. The rest is used again.
+        let mut vacuum = connection.prepare_cached("PRAGMA incremental_vacuum(16384)")?;
+        let mut pages = vacuum.query(())?;
+        while pages.next()?.is_some() {}
+    }
     Ok(purged)
 }
 

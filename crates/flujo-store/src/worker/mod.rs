@@ -1,0 +1,369 @@
+//! A worker's life: a process's place in a store's list of those who run runs.
+//!
+//! A thread of its own raises the worker's counter, looks at the counters of the others and strikes off who is dead:
+//! whose counter has stood still for a whole lease by this process's own monotonic clock, or whose process is certainly
+//! gone from this machine. What they owned is free then. Wall time plays no part in it, and neither does any lock or
+//! interpreter of the program around it.
+
+mod process;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use flujo_core::store::{
+    Claim, Lease, Order, RunInfo, RunQuery, RunStatus, RunStore, Seen, StoreError, StoreFuture, WallTime,
+    Worker, WorkerId,
+};
+use flujo_shared::process::PerProcess;
+use tokio::sync::Notify;
+
+/// This process's worker in a store. It is made when it is first needed; a process that a fork has made has another one.
+/// When the last handle is dropped, what it owned is free.
+#[derive(Clone)]
+pub struct WorkerHandle {
+    life: Arc<Life>,
+}
+
+struct Life {
+    store: Arc<dyn RunStore>,
+    lease: Lease,
+    state: PerProcess<OnceLock<Arc<State>>>,
+}
+
+/// What this process knows.
+struct State {
+    store: Arc<dyn RunStore>,
+    lease: Lease,
+    /// Our name, while we have one.
+    id: tokio::sync::Mutex<Option<WorkerId>>,
+    inner: Mutex<Inner>,
+    /// Told to the thread that it is to end.
+    ends: Condvar,
+    /// Told to those who wait for a verdict, after the thread has looked at the others.
+    looked: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    beating: bool,
+    ended: bool,
+    /// The others' counters, and since when they have stood there.
+    sights: HashMap<WorkerId, Sight>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Sight {
+    beats: u64,
+    since: Instant,
+}
+
+impl WorkerHandle {
+    /// A worker that isn't in the store yet.
+    pub fn new(store: Arc<dyn RunStore>, lease: Lease) -> Self {
+        let state = PerProcess::default();
+        Self {
+            life: Arc::new(Life { store, lease, state }),
+        }
+    }
+
+    /// Its store.
+    pub fn store(&self) -> &Arc<dyn RunStore> {
+        &self.life.store
+    }
+
+    /// For how long others wait before they take it for dead, and how often it shows that it isn't.
+    pub fn lease(&self) -> Lease {
+        self.life.lease
+    }
+
+    /// Its name. From now on it shows that it lives. One that was struck off gets a new name; what it owned before isn't
+    /// its own any more.
+    pub fn id(&self) -> StoreFuture<WorkerId> {
+        let state = self.state();
+        Box::pin(async move { state.id().await })
+    }
+
+    /// Takes a run that nobody has, or whose owner is known to be dead. [`StoreError::Owned`] otherwise, at once.
+    pub fn claim(&self, run: Arc<str>) -> StoreFuture<Claim> {
+        let state = self.state();
+        Box::pin(async move { state.claim(run, Patience::None).await })
+    }
+
+    /// The same, and of an owner that isn't known yet waits until its counter has moved, or has stood still for a lease.
+    pub fn claim_after_lease(&self, run: Arc<str>) -> StoreFuture<Claim> {
+        let state = self.state();
+        Box::pin(async move { state.claim(run, Patience::Lease).await })
+    }
+
+    /// Runs that wait for somebody, the oldest first, at most so many of each kind: those that were left half done, those
+    /// that have not begun, those that are due at this time, and those for which something was left.
+    pub fn waiting(&self, now: WallTime, limit: u32) -> StoreFuture<Vec<RunInfo>> {
+        let state = self.state();
+        Box::pin(async move { state.waiting(now, limit).await })
+    }
+
+    /// Ends the worker: what it owns is free, others needn't wait. It may be used again, as another one.
+    pub fn stop(&self) -> StoreFuture<()> {
+        let state = self.state();
+        Box::pin(async move { state.stop().await })
+    }
+
+    fn state(&self) -> Arc<State> {
+        let life = &self.life;
+        let state = life.state.get().get_or_init(|| {
+            Arc::new(State {
+                store: life.store.clone(),
+                lease: life.lease,
+                id: tokio::sync::Mutex::new(None),
+                inner: Mutex::default(),
+                ends: Condvar::new(),
+                looked: Notify::new(),
+            })
+        });
+        state.clone()
+    }
+}
+
+/// How long somebody waits for a run that another one has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    None,
+    Lease,
+}
+
+impl State {
+    async fn id(self: &Arc<Self>) -> Result<WorkerId, StoreError> {
+        let mut id = self.id.lock().await;
+        if let Some(id) = *id {
+            return Ok(id);
+        }
+        let enlisted = self.store.enlist(process::here()).await?;
+        *id = Some(enlisted);
+        self.begin();
+        Ok(enlisted)
+    }
+
+    async fn claim(self: &Arc<Self>, run: Arc<str>, patience: Patience) -> Result<Claim, StoreError> {
+        let id = self.id().await?;
+        let mut first: Option<(WorkerId, u64)> = None;
+        loop {
+            let looked = self.looked.notified();
+            let mut looked = pin!(looked);
+            looked.as_mut().enable();
+            let info = self.store.info(run.clone()).await?;
+            let info = info.ok_or_else(|| StoreError::UnknownRun {
+                run: run.clone(),
+                place: self.store.place(),
+            })?;
+            let Some(owner) = info.owner else {
+                match self.store.claim(run.clone(), id, Seen::Free).await {
+                    // Another one was faster.
+                    Err(StoreError::Owned { .. }) if patience == Patience::Lease => continue,
+                    claimed => return claimed,
+                }
+            };
+            let owned = StoreError::Owned {
+                run: run.clone(),
+                owner: owner.process.to_string(),
+            };
+            if owner.worker == id {
+                return Err(owned);
+            }
+            if self.look().await?.contains(&owner.worker) {
+                continue;
+            }
+            let seen = (owner.worker, owner.beats);
+            if patience == Patience::None || first.is_some_and(|first| first != seen) {
+                return Err(owned);
+            }
+            first = Some(seen);
+            looked.await;
+        }
+    }
+
+    async fn waiting(self: &Arc<Self>, now: WallTime, limit: u32) -> Result<Vec<RunInfo>, StoreError> {
+        self.id().await?;
+        self.look().await?;
+        let free = RunQuery {
+            owner: Some(None),
+            order: Order::Oldest,
+            limit,
+            ..RunQuery::default()
+        };
+        let queries = [
+            RunQuery {
+                statuses: vec![RunStatus::Running, RunStatus::Queued],
+                ..free.clone()
+            },
+            RunQuery {
+                due_by: Some(now),
+                ..free.clone()
+            },
+            RunQuery {
+                with_messages: true,
+                ..free
+            },
+        ];
+        let mut waiting: Vec<RunInfo> = Vec::new();
+        for query in queries {
+            for run in self.store.list(query).await?.runs {
+                if waiting.iter().all(|known| known.id != run.id) {
+                    waiting.push(run);
+                }
+            }
+        }
+        Ok(waiting)
+    }
+
+    /// Looks at the others and strikes off who is dead; tells who that is.
+    async fn look(&self) -> Result<Vec<WorkerId>, StoreError> {
+        let workers = self.store.workers().await?;
+        let now = Instant::now();
+        let own = *self.id.lock().await;
+        let dead = self.lock().dead(&workers, own, now, self.lease.lasts);
+        let mut gone = Vec::new();
+        for (worker, beats) in dead {
+            // It may have shown itself meanwhile; or another one has done it.
+            self.store.dismiss(worker, Some(beats)).await?;
+            gone.push(worker);
+        }
+        Ok(gone)
+    }
+
+    async fn stop(&self) -> Result<(), StoreError> {
+        let left = self.leave().await;
+        self.end();
+        left
+    }
+
+    /// Begins to raise the counter, unless that is being done.
+    fn begin(self: &Arc<Self>) {
+        let mut inner = self.lock();
+        inner.ended = false;
+        if std::mem::replace(&mut inner.beating, true) {
+            return;
+        }
+        let state = self.clone();
+        let thread = thread::Builder::new().name("flujo-worker".to_owned());
+        // Without a thread it is taken for dead after a lease, and nothing it writes is accepted then.
+        inner.beating = thread.spawn(move || state.beat()).is_ok();
+    }
+
+    fn end(&self) {
+        self.lock().ended = true;
+        self.ends.notify_all();
+    }
+
+    /// The thread.
+    fn beat(&self) {
+        while self.pause(self.lease.renewed) {
+            let id = wait(async { *self.id.lock().await });
+            let Some(id) = id else { continue };
+            match wait(self.store.beat(id)) {
+                Err(StoreError::UnknownWorker { .. }) => {
+                    // Others took us for dead: what we had is not ours any more.
+                    wait(async { self.id.lock().await.take_if(|known| *known == id) });
+                }
+                // What can't be reached now may be the next time; it is for others to say when we are dead.
+                Ok(()) | Err(_) => drop(wait(self.look())),
+            }
+            self.looked.notify_waiters();
+        }
+        drop(wait(self.leave()));
+    }
+
+    /// Behind what has been asked for, since nothing is written for one who has left.
+    async fn leave(&self) -> Result<(), StoreError> {
+        let Some(id) = self.id.lock().await.take() else {
+            return Ok(());
+        };
+        self.store.flush().await?;
+        self.store.dismiss(id, None).await.map(drop)
+    }
+
+    /// Waits so long; `false` when it is over.
+    fn pause(&self, time: Duration) -> bool {
+        let inner = self.lock();
+        let waited = self.ends.wait_timeout_while(inner, time, |inner| !inner.ended);
+        let (mut inner, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        inner.beating = !inner.ended;
+        inner.beating
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// Notes where the counters stand and tells who is dead, with its counter.
+    fn dead(
+        &mut self,
+        workers: &[Worker],
+        own: Option<WorkerId>,
+        now: Instant,
+        lasts: Duration,
+    ) -> Vec<(WorkerId, u64)> {
+        let here = process::here();
+        let before = std::mem::take(&mut self.sights);
+        let mut dead = Vec::new();
+        for worker in workers.iter().filter(|worker| Some(worker.id) != own) {
+            let sight = match before.get(&worker.id) {
+                Some(sight) if sight.beats == worker.beats => *sight,
+                _ => Sight {
+                    beats: worker.beats,
+                    since: now,
+                },
+            };
+            if process::is_gone(&worker.process, &here) || now.duration_since(sight.since) >= lasts {
+                dead.push((worker.id, worker.beats));
+            }
+            self.sights.insert(worker.id, sight);
+        }
+        dead
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        if let Some(state) = self.state.get().get() {
+            state.end();
+        }
+    }
+}
+
+impl fmt::Debug for WorkerHandle {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("WorkerHandle")
+            .field("store", &self.life.store)
+            .field("lease", &self.life.lease)
+            .finish_non_exhaustive()
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Polls a future on this thread until it is done.
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(done) => return done,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
