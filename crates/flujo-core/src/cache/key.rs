@@ -3,11 +3,20 @@
 //! A key is the first half of a BLAKE3 digest. Inputs come from outside, and whoever could make two inputs of one key
 //! would be handed another's result, so a faster hash that nobody guards against that won't do.
 
+use std::cell::Cell;
+
 use super::CacheKey;
 use crate::value::{Unhashable, Value};
 
 /// So many bytes are digested at once: BLAKE3 takes up to 16 chunks of 1 KB side by side, where they come together.
 const BLOCK: usize = 16 * 1024;
+/// So many buffers a thread keeps: a field's digest is made while its key is, and its object's plain form while that is.
+const MOST_BUFFERS: usize = 4;
+
+thread_local! {
+    /// What earlier keys of this thread were written to, for the next ones: making a key asks nobody for memory.
+    static BUFFERS: Cell<Vec<Vec<u8>>> = const { Cell::new(Vec::new()) };
+}
 
 /// Makes a key of several things, each told apart from its neighbours.
 ///
@@ -33,8 +42,9 @@ pub struct KeyBuilder {
 impl KeyBuilder {
     /// The key of a kind of thing; those of other kinds differ.
     pub fn new(kind: &str) -> Self {
+        let buffer = with_buffers(Vec::pop).flatten();
         let mut builder = Self {
-            buffer: Vec::with_capacity(256),
+            buffer: buffer.unwrap_or_else(|| Vec::with_capacity(BLOCK)),
             hasher: None,
         };
         builder.text(kind);
@@ -74,8 +84,9 @@ impl KeyBuilder {
         Ok(self)
     }
 
+    #[inline]
     fn write(&mut self, piece: &[u8]) {
-        if self.buffer.len() + piece.len() > BLOCK {
+        if piece.len() > self.buffer.capacity() - self.buffer.len() {
             self.digest(piece);
         } else {
             self.buffer.extend_from_slice(piece);
@@ -95,8 +106,8 @@ impl KeyBuilder {
     }
 
     /// The key.
-    pub fn finish(self) -> CacheKey {
-        let digest = match self.hasher {
+    pub fn finish(mut self) -> CacheKey {
+        let digest = match self.hasher.take() {
             None => blake3::hash(&self.buffer),
             Some(mut hasher) => hasher.update(&self.buffer).finalize(),
         };
@@ -107,6 +118,29 @@ impl KeyBuilder {
                 .fold(0, |key, byte| key << 8 | u128::from(*byte)),
         )
     }
+}
+
+impl Drop for KeyBuilder {
+    fn drop(&mut self) {
+        self.buffer.clear();
+        let buffer = std::mem::take(&mut self.buffer);
+        with_buffers(|buffers| {
+            if buffers.len() < MOST_BUFFERS {
+                buffers.push(buffer);
+            }
+        });
+    }
+}
+
+/// Nothing in a thread that ends.
+fn with_buffers<R>(change: impl FnOnce(&mut Vec<Vec<u8>>) -> R) -> Option<R> {
+    let changed = BUFFERS.try_with(|buffers| {
+        let mut free = buffers.take();
+        let changed = change(&mut free);
+        buffers.set(free);
+        changed
+    });
+    changed.ok()
 }
 
 impl CacheKey {

@@ -152,8 +152,9 @@ impl<V: Clone + Send + Sync + 'static, W: Waiter<V>> StepCache<V, W> {
             return Found::UnderWay;
         };
         // It may have come between the look and the turn.
-        if let Some((key, reads, kept)) = self.find(wanted, &self.reads_of(wanted), now) {
-            self.land(turn, key, reads, kept.clone());
+        let sets = self.reads_of(wanted);
+        if let Some((key, reads, kept)) = self.find(wanted, &sets, now) {
+            self.land(turn, key, reads.clone(), kept.clone());
             return self.hit(kept);
         }
         self.misses.fetch_add(1, Ordering::Relaxed);
@@ -186,10 +187,15 @@ impl<V: Clone + Send + Sync + 'static, W: Waiter<V>> StepCache<V, W> {
         }
     }
 
-    fn find(&self, wanted: Wanted<'_>, sets: &[ReadSet], now: Time) -> Option<(CacheKey, ReadSet, Kept<V>)> {
+    fn find<'s>(
+        &self,
+        wanted: Wanted<'_>,
+        sets: &'s [ReadSet],
+        now: Time,
+    ) -> Option<(CacheKey, &'s ReadSet, Kept<V>)> {
         sets.iter().find_map(|reads| {
             let key = wanted.key(reads).ok()?;
-            Some((key, reads.clone(), self.results.get(key, now)?))
+            Some((key, reads, self.results.get(key, now)?))
         })
     }
 

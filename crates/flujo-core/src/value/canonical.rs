@@ -18,14 +18,14 @@ pub struct Unhashable {
 
 /// What is left to be written.
 enum Left<'v> {
-    Value(&'v Value),
+    Values(&'v [Value]),
     Entry(&'v (Arc<str>, Value)),
 }
 
 impl Left<'_> {
     fn key(&self) -> &str {
         match self {
-            Self::Value(_) => "",
+            Self::Values(_) => "",
             Self::Entry((key, _)) => key,
         }
     }
@@ -38,67 +38,66 @@ impl Value {
     /// # Errors
     /// [`Unhashable`] names the type of an object without a codec; what was written by then stands for nothing.
     pub fn canonical(&self, write: &mut impl FnMut(&[u8])) -> Result<(), Unhashable> {
-        let mut left = vec![Left::Value(self)];
+        let mut left = vec![Left::Values(std::slice::from_ref(self))];
         while let Some(next) = left.pop() {
-            let value = match next {
-                Left::Value(value) => value,
+            let mut values = match next {
+                Left::Values(values) => values,
                 Left::Entry((key, value)) => {
                     sized(5, key.as_bytes(), write);
-                    value
+                    std::slice::from_ref(value)
                 }
             };
-            match value {
-                Self::List(items) => {
-                    number_of(7, items.len() as u64, write);
-                    let mut items = items.as_slice();
-                    while let Some((first, rest)) = items.split_first()
-                        && first.leaf(write)
-                    {
-                        items = rest;
+            while let Some((value, rest)) = values.split_first() {
+                values = rest;
+                match value {
+                    Self::Null => write(&[0]),
+                    Self::Bool(value) => write(&[1 + u8::from(*value)]),
+                    // Its sign last, so that small ones are short.
+                    Self::Int(number) => {
+                        number_of(3, ((number << 1) ^ (number >> 63)).cast_unsigned(), write);
                     }
-                    left.extend(items.iter().rev().map(Left::Value));
-                }
-                Self::Map(entries) => {
-                    number_of(8, entries.len() as u64, write);
-                    let first = left.len();
-                    left.extend(entries.iter().map(Left::Entry));
-                    if let Some(entries) = left.get_mut(first..) {
-                        entries.sort_unstable_by(|one, other| other.key().cmp(one.key()));
+                    Self::Float(number) => {
+                        let number = if number.is_nan() { f64::NAN } else { *number };
+                        let mut piece = [4; 9];
+                        piece[1..].copy_from_slice(&number.to_bits().to_le_bytes());
+                        write(&piece);
                     }
-                }
-                Self::Opaque(object) => saved(object, write)?,
-                leaf => {
-                    leaf.leaf(write);
+                    Self::Str(text) => sized(5, text.as_bytes(), write),
+                    Self::Bytes(bytes) => sized(6, bytes, write),
+                    Self::List(items) => {
+                        number_of(7, items.len() as u64, write);
+                        left.push(Left::Values(rest));
+                        values = items;
+                    }
+                    Self::Map(entries) => {
+                        number_of(8, entries.len() as u64, write);
+                        left.push(Left::Values(rest));
+                        let first = left.len();
+                        left.extend(entries.iter().map(Left::Entry));
+                        if let Some(entries) = left.get_mut(first..) {
+                            entries.sort_unstable_by(|one, other| other.key().cmp(one.key()));
+                        }
+                        break;
+                    }
+                    Self::Opaque(object) => saved(object, write)?,
                 }
             }
         }
         Ok(())
     }
+}
 
-    /// Writes a value that holds no others; whether it is one.
-    #[inline]
-    fn leaf(&self, write: &mut impl FnMut(&[u8])) -> bool {
-        match self {
-            Self::Null => write(&[0]),
-            Self::Bool(value) => write(&[1 + u8::from(*value)]),
-            // Its sign last, so that small ones are short.
-            Self::Int(number) => number_of(3, ((number << 1) ^ (number >> 63)).cast_unsigned(), write),
-            Self::Float(number) => {
-                let number = if number.is_nan() { f64::NAN } else { *number };
-                let mut piece = [4; 9];
-                piece[1..].copy_from_slice(&number.to_bits().to_le_bytes());
-                write(&piece);
-            }
-            Self::Str(text) => sized(5, text.as_bytes(), write),
-            Self::Bytes(bytes) => sized(6, bytes, write),
-            Self::List(_) | Self::Map(_) | Self::Opaque(_) => return false,
-        }
-        true
+/// A tag and a number of as few bytes as it needs, seven bits in each. Most need one, written as one word.
+#[inline]
+fn number_of(tag: u8, number: u64, write: &mut impl FnMut(&[u8])) {
+    match u8::try_from(number) {
+        Ok(small @ 0..0x80) => write(&(u16::from(small) << 8 | u16::from(tag)).to_le_bytes()),
+        _ => large_number_of(tag, number, write),
     }
 }
 
-/// A tag and a number of as few bytes as it needs, seven bits in each.
-fn number_of(tag: u8, mut number: u64, write: &mut impl FnMut(&[u8])) {
+#[inline(never)]
+fn large_number_of(tag: u8, mut number: u64, write: &mut impl FnMut(&[u8])) {
     let mut piece = [tag; 11];
     let mut length = 1;
     for byte in &mut piece[1..] {

@@ -241,7 +241,8 @@ impl Value {
         }
     }
 
-    fn holds_objects(&self) -> bool {
+    /// Whether it is an object or holds one anywhere: what doesn't is plain data, which can't be changed.
+    pub fn holds_objects(&self) -> bool {
         match self {
             Self::Opaque(_) => true,
             Self::List(items) => items.iter().any(Self::holds_objects),

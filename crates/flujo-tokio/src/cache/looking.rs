@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
 use super::tier::{Hears, encode, encode_reads};
-use super::{Cache, Held, Inner, Question, Seat, Told};
+use super::{Cache, Held, Inner, Output, Question, Seat, Told};
 
 /// What a look came to.
 pub(crate) enum Looked {
@@ -77,7 +77,7 @@ pub(crate) fn look(
 }
 
 enum Now {
-    Hit(Kept<Value>),
+    Hit(Kept<Output>),
     Lead(Held),
     Wait(oneshot::Receiver<Told>),
 }
@@ -138,7 +138,7 @@ async fn elsewhere(
     question: &Question,
     mut held: Held,
     hears: &dyn Hears,
-) -> Result<Kept<Value>, Held> {
+) -> Result<Kept<Output>, Held> {
     let Some(tier) = cache.tier.as_ref().filter(|_| question.is_known) else {
         return Err(held);
     };
@@ -156,6 +156,7 @@ async fn elsewhere(
         let Some(turn) = held.turn.take() else { break };
         let expires = cache.expires(good_for);
         cache.steps.count_found_elsewhere();
+        let kept = Output::kept(kept);
         // The key was just made of the same.
         let _ = cache
             .steps
@@ -189,7 +190,7 @@ pub(crate) fn put(lead: Lead, output: &Value, usage: Usage, hears: &Arc<impl Hea
     let kept = Kept { output, usage };
     let tier = cache.tier.as_ref().filter(|_| question.is_known);
     let bytes = tier.and_then(|_| encode(&kept));
-    let (expires, now) = (cache.expires(ttl), cache.now());
+    let (kept, expires, now) = (Output::kept(kept), cache.expires(ttl), cache.now());
     let stored = cache
         .steps
         .put(turn, question.wanted(), reads, kept, expires, now)?;

@@ -50,11 +50,19 @@ pub use tier::TierStatistics;
 pub struct Cache(Arc<Inner>);
 
 pub(crate) struct Inner {
-    steps: StepCache<Value, Seat>,
+    steps: StepCache<Output, Seat>,
     twin: Twin,
     ttl: Option<Duration>,
     tier: Option<Arc<Tier>>,
     origin: Instant,
+}
+
+/// An output as it is kept.
+#[derive(Clone)]
+struct Output {
+    value: Value,
+    /// Looked at once, and not at every hit.
+    holds_objects: bool,
 }
 
 /// A cache under construction.
@@ -170,6 +178,16 @@ impl fmt::Debug for Cache {
     }
 }
 
+impl Output {
+    fn kept(Kept { output, usage }: Kept<Value>) -> Kept<Self> {
+        let output = Self {
+            holds_objects: output.holds_objects(),
+            value: output,
+        };
+        Kept { output, usage }
+    }
+}
+
 impl Inner {
     /// A value that what is done to the other doesn't reach: copied whole, or what can't be changed shared.
     fn isolated(&self, value: &Value) -> Option<Value> {
@@ -180,9 +198,12 @@ impl Inner {
     }
 
     /// A result for somebody to have.
-    fn handed_out(&self, kept: Kept<Value>) -> Looked {
+    fn handed_out(&self, kept: Kept<Output>) -> Looked {
         let Kept { output, usage } = kept;
-        let output = self.isolated(&output).unwrap_or(output);
+        let output = match self.twin {
+            Twin::Optimized if !output.holds_objects => output.value,
+            _ => self.isolated(&output.value).unwrap_or(output.value),
+        };
         Looked::Hit(Kept { output, usage })
     }
 
@@ -287,7 +308,7 @@ impl Drop for Held {
 
 /// What somebody who waits is told.
 enum Told {
-    Landed(Arc<Landed<Value>>),
+    Landed(Arc<Landed<Output>>),
     Turn(Held),
 }
 
@@ -297,8 +318,8 @@ struct Seat {
     sender: oneshot::Sender<Told>,
 }
 
-impl Waiter<Value> for Seat {
-    fn landed(self, landed: Arc<Landed<Value>>) {
+impl Waiter<Output> for Seat {
+    fn landed(self, landed: Arc<Landed<Output>>) {
         // Whoever has gone wants nothing.
         let _ = self.sender.send(Told::Landed(landed));
     }

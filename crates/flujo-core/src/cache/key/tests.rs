@@ -42,6 +42,26 @@ fn what_is_added_in_other_pieces_makes_another_key() {
 }
 
 #[test]
+fn what_else_is_made_before_or_meanwhile_makes_no_difference() {
+    let large = Value::from("x".repeat(40_000));
+    let key = |beside: &dyn Fn()| {
+        let mut key = KeyBuilder::new("test");
+        beside();
+        key.text("a").number(1);
+        beside();
+        key.value(&large).unwrap().text("b");
+        key.finish()
+    };
+    let alone = std::thread::scope(|scope| scope.spawn(|| key(&|| ())).join().unwrap());
+    let beside = || {
+        CacheKey::of(&large).unwrap();
+        drop(KeyBuilder::new("given up"));
+    };
+    beside();
+    assert_eq!(key(&beside), alone);
+}
+
+#[test]
 fn large_values_are_told_apart_wherever_they_differ() {
     let text = |place: usize| {
         let mut bytes = vec![0_u8; 5_000];

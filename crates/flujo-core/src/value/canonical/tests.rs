@@ -48,6 +48,33 @@ fn values_of_other_types_or_contents_are_written_differently() {
 }
 
 #[test]
+fn a_number_takes_as_many_bytes_as_it_needs() {
+    let of = |number| written(&Value::Int(number));
+    assert_eq!(of(0), [3, 0]);
+    assert_eq!(of(-64), [3, 127]);
+    assert_eq!(of(64), [3, 0x80, 1]);
+    assert_eq!(of(-8_192), [3, 0xff, 0x7f]);
+    assert_eq!(of(8_192), [3, 0x80, 0x80, 1]);
+    assert_eq!(
+        of(i64::MIN),
+        [3, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]
+    );
+}
+
+#[test]
+fn what_follows_something_nested_is_written_after_it() {
+    let (one, two) = (Value::Int(1), Value::Int(2));
+    let inner = Value::list([one.clone(), Value::map([("b", two.clone()), ("a", one)])]);
+    let value = Value::list([inner, Value::list([]), two]);
+    assert_eq!(
+        written(&value),
+        [
+            7, 3, 7, 2, 3, 2, 8, 2, 5, 1, b'a', 3, 2, 5, 1, b'b', 3, 4, 7, 0, 3, 4
+        ]
+    );
+}
+
+#[test]
 fn the_order_of_a_map_and_the_bits_of_what_is_no_number_say_nothing() {
     let (one, two) = (Value::Int(1), Value::Int(2));
     let forth = Value::map([("a", one.clone()), ("b", two.clone())]);
