@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 class UnderWay:
     """A run that goes on. It's held by the run alone, so that one that is let go is forgotten."""
 
+    __slots__ = ("__weakref__", "_end", "_ending", "_lock", "_loop", "_switch", "run_id")
+
     def __init__(self, run_id: str, loop: asyncio.AbstractEventLoop, switch: Switch) -> None:
         self.run_id = run_id
-        self.ending: Future[tuple[Any, bool]] = Future()
-        self.ending.set_running_or_notify_cancel()  # whoever waits for it can't cancel it
         self._loop = loop
         self._switch = switch
+        self._lock = threading.Lock()
+        self._end: tuple[Any, bool] | BaseException | None = None
+        self._ending: Future[tuple[Any, bool]] | None = None  # made for the first one that waits
 
     def cancel(self) -> None:
         """Ask the run to end, from any thread."""
@@ -34,12 +37,42 @@ class UnderWay:
         else:
             self._loop.call_soon_threadsafe(self._switch.cancel)
 
+    def ending(self) -> Future[tuple[Any, bool]]:
+        """Its result, and whether it was cancelled by `cancel`, as soon as it has ended."""
+        with self._lock:
+            if self._ending is None:
+                self._ending = Future()
+                self._ending.set_running_or_notify_cancel()  # whoever waits for it can't cancel it
+                if self._end is not None:
+                    _resolve(self._ending, self._end)
+            return self._ending
+
+    def ended(self, result: Any, cancelled: bool) -> None:
+        """It has ended; `cancelled` by `cancel`."""
+        self._come_to((result, cancelled))
+
     def let_go(self) -> None:
         """Nobody goes on with the run: whoever waits for it is told."""
-        if not self.ending.done():
-            self.ending.set_exception(_not_found(self.run_id, "was let go before it ended"))
+        if self._end is None:
+            self._come_to(_not_found(self.run_id, "was let go before it ended"))
 
     __del__ = let_go
+
+    def _come_to(self, end: tuple[Any, bool] | BaseException) -> None:
+        with self._lock:
+            if self._end is not None:
+                return
+            self._end = end
+            ending = self._ending
+        if ending is not None:
+            _resolve(ending, end)
+
+
+def _resolve(ending: Future[tuple[Any, bool]], end: tuple[Any, bool] | BaseException) -> None:
+    if isinstance(end, BaseException):
+        ending.set_exception(end)
+    else:
+        ending.set_result(end)
 
 
 class Runs:
@@ -64,7 +97,7 @@ class Runs:
             if self._under_way.get(run.run_id) is run:
                 del self._under_way[run.run_id]
             self._ended[run.run_id] = result
-        run.ending.set_result((result, cancelled))
+        run.ended(result, cancelled)
 
     async def cancel(self, run_id: str) -> PipelineResult[Any, Any] | None:
         """Cancel a run under way and wait for its end; else what is known of its end, which may be a pause."""
@@ -95,7 +128,7 @@ class Runs:
 
 
 def _end_of(run: UnderWay) -> asyncio.Future[tuple[PipelineResult[Any, Any], bool]]:
-    return asyncio.wrap_future(run.ending)
+    return asyncio.wrap_future(run.ending())
 
 
 def cancelled_error(run_id: object, result: Any) -> BaseException:

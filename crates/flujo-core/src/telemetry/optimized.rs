@@ -49,6 +49,8 @@ struct Batching {
     /// Those before that had not ended, each with how many attempts had failed before the run went on.
     open: Vec<(u32, u32)>,
     batch: Vec<Compact>,
+    /// Spans in the batch.
+    in_batch: usize,
     /// When the oldest entry of the batch was made.
     oldest: Time,
     spans: u64,
@@ -65,6 +67,7 @@ impl Batching {
             next: history.records.len(),
             open: running.map(|(place, record)| (place, failed(record))).collect(),
             batch: Vec::new(),
+            in_batch: 0,
             oldest: at,
             spans: 0,
         }
@@ -78,7 +81,7 @@ impl Batching {
                 self.batch = self.queue.buffer();
             }
             let new = history.records.len().saturating_sub(self.next) + self.open.len();
-            self.batch.reserve((2 * new + 1).min(BATCH + 2)); // a step and its attempt; at the end the run
+            self.batch.reserve((new + 1).min(BATCH)); // at the end the run
         }
         // What is open is one inside the other, so the last one ends first.
         while let Some((place, failed)) = self.open.last().copied() {
@@ -117,18 +120,18 @@ impl Batching {
         let (ids, since) = (self.recorded.ids, self.recorded.since);
         let failure = record.failure.as_deref().filter(|_| status == SpanStatus::Error);
         let parent = self.recorded.around_at(history, record.parent, place);
-        let error_type = failure.map(|failure| Arc::clone(&failure.error_type));
-        let error_message = failure.and_then(|failure| self.recorded.message(failure));
         let names = &self.recorded.run.names;
         let attempts = names.attempts(record);
         let details = record.details.as_deref();
         let saved = details.is_some_and(|details| details.saved.is_some());
         let cache_hit = names.cache_hit(record.node, saved);
-        for attempt in failed_before + 1..=attempts {
+        let is_all = attempts == 1 && failed_before == 0 && record.attempt_times(1) == (record.started, None);
+        let known = if is_all { attempts } else { failed_before };
+        for attempt in known + 1..=attempts {
             let (begun, failed) = record.attempt_times(attempt);
             let details = details.filter(|_| failed.is_some());
-            let failure = details.and_then(|details| details.attempt_failures.get(attempt as usize - 1));
-            self.batch.push(Compact {
+            let own = details.and_then(|details| details.attempt_failures.get(attempt as usize - 1));
+            self.push(Compact {
                 id: ids.attempt(place, attempt),
                 parent: Some(ids.step(place)),
                 what: What::Attempt {
@@ -142,18 +145,12 @@ impl Batching {
                 } else {
                     status
                 },
-                usage: Usage::ZERO,
-                error_type: match failure {
-                    Some(failure) => Some(Arc::clone(&failure.error_type)),
-                    None => error_type.clone(),
-                },
-                error_message: match failure {
-                    Some(failure) => self.recorded.message(failure),
-                    None => error_message.clone(),
-                },
+                beside: self
+                    .recorded
+                    .beside(Usage::ZERO, own.map(Arc::as_ref).or(failure)),
             });
         }
-        self.batch.push(Compact {
+        self.push(Compact {
             id: ids.step(place),
             parent: Some(parent),
             what: What::Step {
@@ -161,27 +158,33 @@ impl Batching {
                 attempts,
                 fallback: details.is_some_and(|details| details.fallback.is_some()),
                 cache_hit,
+                only_attempt: is_all.then(|| ids.attempt(place, 1)),
             },
             started: record.started.max(since),
             ended: end,
             status,
-            usage: record.usage,
-            error_type,
-            error_message,
+            beside: self.recorded.beside(record.usage, failure),
         });
-        if self.batch.len() >= BATCH {
+        if self.in_batch >= BATCH {
             self.hand_over();
         }
         true
     }
 
+    #[inline]
+    fn push(&mut self, span: Compact) {
+        self.in_batch += span.spans();
+        self.batch.push(span);
+    }
+
     fn hand_over(&mut self) {
-        let spans = self.batch.len() as u64;
+        let spans = std::mem::take(&mut self.in_batch);
         if spans > 0 {
-            self.spans += spans;
-            self.queue.begun(spans);
+            self.spans += spans as u64;
+            self.queue.begun(spans as u64);
             let batch = std::mem::take(&mut self.batch);
-            self.queue.put(Item::Batch(Arc::clone(&self.recorded.run), batch));
+            let run = Arc::clone(&self.recorded.run);
+            self.queue.put(Item::Batch(run, spans, batch));
         }
     }
 }
@@ -213,7 +216,7 @@ impl<D: Domain> Recorder<D> for Batching {
         if self.batch.is_empty() {
             self.oldest = call.ended;
         }
-        self.batch.push(self.recorded.call(call));
+        self.push(self.recorded.call(call));
     }
 
     fn waits(&mut self, history: &History<D>, at: Time) {
@@ -221,7 +224,7 @@ impl<D: Domain> Recorder<D> for Batching {
             self.read(history, at, None);
         }
         let waited = at.saturating_sub(self.oldest);
-        if self.batch.len() >= BATCH || (waited >= PATIENCE && !self.batch.is_empty()) {
+        if self.in_batch >= BATCH || (waited >= PATIENCE && !self.batch.is_empty()) {
             self.hand_over();
         }
     }
@@ -241,7 +244,7 @@ impl<D: Domain> Recorder<D> for Batching {
     fn end(&mut self, end: &Ending<'_, D>) -> u64 {
         let cut = (end.status == SpanStatus::Paused).then_some(SpanStatus::Paused);
         self.read(end.history, end.at, cut.or(Some(SpanStatus::Cancelled)));
-        self.batch.push(self.recorded.own(end));
+        self.push(self.recorded.own(end));
         self.hand_over();
         self.spans
     }

@@ -159,9 +159,7 @@ impl OneByOne {
             started: open.started,
             ended: end.at,
             status: end.status,
-            usage: Usage::ZERO,
-            error_type: end.failure.map(|failure| Arc::clone(&failure.error_type)),
-            error_message: end.failure.and_then(|failure| self.recorded.message(failure)),
+            beside: self.recorded.beside(Usage::ZERO, end.failure),
         });
     }
 
@@ -178,13 +176,12 @@ impl OneByOne {
                 attempts: step.attempts,
                 fallback: step.fallback,
                 cache_hit: self.recorded.run.names.cache_hit(step.node, step.cache_hit),
+                only_attempt: None,
             },
             started: step.started,
             ended: end.at,
             status: end.status,
-            usage: usage.unwrap_or(step.usage),
-            error_type: end.failure.map(|failure| Arc::clone(&failure.error_type)),
-            error_message: end.failure.and_then(|failure| self.recorded.message(failure)),
+            beside: self.recorded.beside(usage.unwrap_or(step.usage), end.failure),
         });
     }
 

@@ -68,8 +68,8 @@ struct Waiting {
 }
 
 pub(super) enum Item {
-    /// Several spans of one run, compact.
-    Batch(Arc<RunFacts>, Vec<Compact>),
+    /// So many spans of one run, compact.
+    Batch(Arc<RunFacts>, usize, Vec<Compact>),
     /// One span, ready.
     Whole(Box<Span>),
 }
@@ -77,7 +77,7 @@ pub(super) enum Item {
 impl Item {
     fn len(&self) -> usize {
         match self {
-            Self::Batch(_, spans) => spans.len(),
+            Self::Batch(_, spans, _) => *spans,
             Self::Whole(_) => 1,
         }
     }
@@ -205,8 +205,12 @@ impl SpanQueue {
         let mut spans = Vec::with_capacity(count);
         for item in taken {
             match item {
-                Item::Batch(run, mut batch) => {
-                    spans.extend(batch.drain(..).map(|span| span.export(&run)));
+                Item::Batch(run, _, mut batch) => {
+                    for mut span in batch.drain(..) {
+                        let attempt = span.take_attempt();
+                        spans.extend(attempt.map(|attempt| attempt.export(&run)));
+                        spans.push(span.export(&run));
+                    }
                     self.keep(batch);
                 }
                 Item::Whole(span) => spans.push(*span),

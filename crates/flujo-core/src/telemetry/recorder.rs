@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::span::{CallFacts, Compact, RunFacts, What};
+use super::span::{Beside, CallFacts, Compact, RunFacts, What};
 use super::{AgentCall, Names, SpanId, SpanIds, SpanStatus};
 use crate::machine::{Domain, Failure, Finish, History, LanePlace, Outcome, Stop, Time};
 use crate::plan::NodeId;
@@ -111,9 +111,7 @@ impl Recorded {
             started: self.since,
             ended: end.at,
             status: end.status,
-            usage: end.usage,
-            error_type: end.failure.map(|failure| Arc::clone(&failure.error_type)),
-            error_message: end.failure.and_then(|failure| self.message(failure)),
+            beside: self.beside(end.usage, end.failure),
         }
     }
 
@@ -137,14 +135,21 @@ impl Recorded {
             started: call.started,
             ended: call.ended,
             status: call.status,
-            usage: call.usage,
-            error_type: call.error_type,
-            error_message: None,
+            beside: Beside::of(call.usage, call.error_type, None),
         }
     }
 
-    /// The text of an error, when it may leave the process.
-    pub(super) fn message<D: Domain>(&self, failure: &Failure<D>) -> Option<Arc<str>> {
-        self.capture_content.then(|| Arc::clone(&failure.message))
+    /// What was used, and what went wrong; its text when that may leave the process.
+    pub(super) fn beside<D: Domain>(
+        &self,
+        usage: Usage,
+        failure: Option<&Failure<D>>,
+    ) -> Option<Box<Beside>> {
+        let message = failure.filter(|_| self.capture_content);
+        Beside::of(
+            usage,
+            failure.map(|failure| Arc::clone(&failure.error_type)),
+            message.map(|failure| Arc::clone(&failure.message)),
+        )
     }
 }

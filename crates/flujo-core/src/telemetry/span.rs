@@ -138,7 +138,7 @@ pub(super) struct RunFacts {
     pub(super) base: Time,
 }
 
-/// One span, as it is kept until it is exported.
+/// One span, as it is kept until it is exported; of a step whose only attempt was all there was to it, both.
 #[derive(Debug, Clone)]
 pub(super) struct Compact {
     pub(super) id: SpanId,
@@ -147,10 +147,33 @@ pub(super) struct Compact {
     pub(super) started: Time,
     pub(super) ended: Time,
     pub(super) status: SpanStatus,
-    pub(super) usage: Usage,
-    pub(super) error_type: Option<Arc<str>>,
+    /// What most spans don't have.
+    pub(super) beside: Option<Box<Beside>>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Beside {
+    usage: Usage,
+    error_type: Option<Arc<str>>,
     /// Only when content is captured.
-    pub(super) error_message: Option<Arc<str>>,
+    error_message: Option<Arc<str>>,
+}
+
+impl Beside {
+    pub(super) fn of(
+        usage: Usage,
+        error_type: Option<Arc<str>>,
+        error_message: Option<Arc<str>>,
+    ) -> Option<Box<Self>> {
+        let is_there = !usage.is_zero() || error_type.is_some() || error_message.is_some();
+        is_there.then(|| {
+            Box::new(Self {
+                usage,
+                error_type,
+                error_message,
+            })
+        })
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -161,6 +184,8 @@ pub(super) enum What {
         attempts: u32,
         fallback: bool,
         cache_hit: Option<bool>,
+        /// The span of its only attempt, where that began, ended and came out as the step did.
+        only_attempt: Option<SpanId>,
     },
     Lane {
         node: NodeId,
@@ -192,6 +217,43 @@ pub struct Content {
 }
 
 impl Compact {
+    /// How many spans it is.
+    pub(super) fn spans(&self) -> usize {
+        match self.what {
+            What::Step {
+                only_attempt: Some(_),
+                ..
+            } => 2,
+            _ => 1,
+        }
+    }
+
+    /// The span of a step's only attempt, where it is kept with the step's.
+    pub(super) fn take_attempt(&mut self) -> Option<Self> {
+        let What::Step {
+            node, only_attempt, ..
+        } = &mut self.what
+        else {
+            return None;
+        };
+        let beside = self.beside.as_deref().and_then(|beside| {
+            let error = (beside.error_type.clone(), beside.error_message.clone());
+            Beside::of(Usage::ZERO, error.0, error.1)
+        });
+        Some(Self {
+            id: only_attempt.take()?,
+            parent: Some(self.id),
+            what: What::Attempt {
+                node: *node,
+                attempt: 1,
+            },
+            started: self.started,
+            ended: self.ended,
+            status: self.status,
+            beside,
+        })
+    }
+
     /// As it is exported.
     pub(super) fn export(self, run: &RunFacts) -> Span {
         use Attribute::{Count, Flag, Number, Text};
@@ -219,6 +281,7 @@ impl Compact {
                 attempts,
                 fallback,
                 cache_hit,
+                only_attempt: _,
             } => {
                 let names = place(node, &mut attributes);
                 if let Some(names) = names {
@@ -260,16 +323,20 @@ impl Compact {
                 )
             }
         };
-        if !self.usage.is_zero() {
-            attributes.push(("flujo.usage.cost_usd", Number(self.usage.cost.dollars())));
-            attributes.push(("flujo.usage.tokens", Count(self.usage.tokens)));
-            attributes.push(("flujo.usage.requests", Count(self.usage.requests)));
+        let (usage, error_type, error_message) = match self.beside {
+            Some(beside) => (beside.usage, beside.error_type, beside.error_message),
+            None => (Usage::ZERO, None, None),
+        };
+        if !usage.is_zero() {
+            attributes.push(("flujo.usage.cost_usd", Number(usage.cost.dollars())));
+            attributes.push(("flujo.usage.tokens", Count(usage.tokens)));
+            attributes.push(("flujo.usage.requests", Count(usage.requests)));
         }
         attributes.push(("flujo.status", Text(Arc::from(self.status.name()))));
-        if let Some(error) = &self.error_type {
+        if let Some(error) = &error_type {
             attributes.push(("error.type", text(error)));
         }
-        if let Some(message) = self.error_message {
+        if let Some(message) = error_message {
             attributes.push(("exception.message", Text(message)));
         }
         Span {
@@ -285,7 +352,7 @@ impl Compact {
             started: run.time(self.started),
             ended: run.time(self.ended),
             status: self.status,
-            error_type: self.error_type,
+            error_type,
             attributes,
         }
     }

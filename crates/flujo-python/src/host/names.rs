@@ -25,6 +25,7 @@ imported! {
     task_class => "asyncio"."Task";
     base_event_loop => "asyncio.base_events"."BaseEventLoop";
     cancelled_error => "asyncio"."CancelledError";
+    new_run_id => "flujo.application._context"."new_run_id";
     default_context => "flujo.application._context"."default_context";
     step_result => "flujo.domain.results"."StepResult";
     pipeline_result => "flujo.domain.results"."PipelineResult";

@@ -405,8 +405,7 @@ impl Shared {
 }
 
 fn new_run_id(py: Python<'_>) -> PyResult<Py<PyAny>> {
-    let module = py.import("flujo.application._context")?;
-    Ok(module.call_method0("new_run_id")?.unbind())
+    Ok(names::new_run_id(py)?.call0()?.unbind())
 }
 
 fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {

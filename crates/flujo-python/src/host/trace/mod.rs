@@ -6,6 +6,7 @@ mod call;
 mod sdk;
 mod tree;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use flujo_core::config::{Part, Twins};
@@ -36,6 +37,8 @@ pub(crate) struct Traced {
     parent: Option<Py<PyString>>,
     /// What the last agent that answered said about its answer.
     said: Mutex<Option<Said>>,
+    /// Whether it said anything: most say nothing, and nobody looks.
+    has_said: AtomicBool,
 }
 
 impl Traced {
@@ -66,9 +69,26 @@ impl Traced {
 
     /// Takes in what an agent's result says about the call, for the span of the call.
     pub(crate) fn hear(&self, result: &Bound<'_, PyAny>) {
-        if self.own.is_some() {
-            *self.said.lock().unwrap_or_else(PoisonError::into_inner) = Said::of(result);
+        if self.own.is_none() {
+            return;
         }
+        let said = Said::of(result);
+        if said.is_some() || self.has_said.load(Ordering::Relaxed) {
+            let mut last = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+            self.has_said.store(said.is_some(), Ordering::Relaxed);
+            *last = said;
+        }
+    }
+
+    /// What the last agent that answered said, once.
+    #[inline]
+    fn heard(&self) -> Option<Said> {
+        if !self.has_said.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut last = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        self.has_said.store(false, Ordering::Relaxed);
+        last.take()
     }
 
     /// What other processes are to be told of the span that is current at `place`, or here.
@@ -258,8 +278,7 @@ impl Trace {
         if let Some(own) = &mut self.own
             && let Some(note) = own.call.take()
         {
-            let mut said = shared.traced.said.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(call) = note.ended(py, event, said.take()) {
+            if let Some(call) = note.ended(py, event, shared.traced.heard()) {
                 own.spans.called(call);
             }
         }
