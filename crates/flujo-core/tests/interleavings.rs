@@ -6,6 +6,21 @@ mod sync {
 
     pub(crate) use shuttle::sync::{Mutex, MutexGuard};
 
+    pub(crate) type LatchGuard<'a, T> = MutexGuard<'a, T>;
+
+    #[derive(Debug)]
+    pub(crate) struct Latch<T>(Mutex<T>);
+
+    impl<T> Latch<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> LatchGuard<'_, T> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+    }
+
     /// Threads that begin one after the other are neighbours, as they are outside.
     pub(crate) fn thread_number() -> usize {
         usize::from(shuttle::current::me())

@@ -14,7 +14,8 @@ pub(super) struct Amounts([i64; 3]);
 
 impl Amounts {
     pub(super) const ZERO: Self = Self([0; 3]);
-    pub(super) const NEGATIVE: Self = Self([-1; 3]);
+    /// Less than any amount: differences are of amounts that are none below zero.
+    pub(super) const LEAST: Self = Self([i64::MIN; 3]);
 
     /// What is limited, and more than can be counted of what isn't.
     pub(super) fn of_limits(limits: UsageLimits) -> Self {

@@ -14,7 +14,7 @@ use super::account::{Account, Amounts, breach, passed};
 use super::plain::PlainMeter;
 use super::{MeterReading, MeterStatistics, Usage, UsageLimits, UsageMeter};
 use crate::machine::LimitBreach;
-use crate::sync::{Mutex, MutexGuard, PoisonError, thread_number};
+use crate::sync::{Latch, LatchGuard, thread_number};
 
 /// So many threads don't slow one another down.
 const SHARDS: usize = 8;
@@ -27,7 +27,7 @@ const PARTS: i64 = 16;
 pub struct OptimizedMeter {
     limits: UsageLimits,
     room: Amounts,
-    shards: Box<[CachePadded<Mutex<Shard>>]>,
+    shards: Box<[CachePadded<Latch<Shard>>]>,
     unpriced: AtomicBool,
     batches: AtomicU64,
     /// Who counts since this meter gave way; set while all locks are held, and no shard has credit from then on.
@@ -42,13 +42,14 @@ struct Shard {
     credit: Amounts,
 }
 
-const CLOSED: Amounts = Amounts::NEGATIVE;
+/// Nothing fits, whatever is given back.
+const CLOSED: Amounts = Amounts::LEAST;
 
 impl Shard {
     /// Counts on credit, where that is enough for what is held more afterwards.
     #[inline]
     fn count(&mut self, more: Amounts, count: impl FnOnce(&mut Account)) -> bool {
-        let fits = self.credit != CLOSED && more.fits(self.credit);
+        let fits = more.fits(self.credit);
         if fits {
             self.credit -= more;
             count(&mut self.account);
@@ -64,7 +65,7 @@ fn own() -> usize {
 }
 
 /// All shards at one moment.
-struct All<'a>(Vec<MutexGuard<'a, Shard>>);
+struct All<'a>(Vec<LatchGuard<'a, Shard>>);
 
 impl All<'_> {
     fn account(&self) -> Account {
@@ -117,7 +118,7 @@ impl OptimizedMeter {
             room: Amounts::of_limits(limits),
             shards: accounts
                 .take(SHARDS)
-                .map(|account| CachePadded::new(Mutex::new(shard(account))))
+                .map(|account| CachePadded::new(Latch::new(shard(account))))
                 .collect(),
             unpriced: AtomicBool::new(used.unpriced),
             batches: AtomicU64::new(0),
@@ -138,8 +139,8 @@ impl OptimizedMeter {
     }
 
     #[inline]
-    fn shard(&self, place: usize) -> MutexGuard<'_, Shard> {
-        self.shards[place].lock().unwrap_or_else(PoisonError::into_inner)
+    fn shard(&self, place: usize) -> LatchGuard<'_, Shard> {
+        self.shards[place].lock()
     }
 
     /// Everybody takes the locks in this order, and nobody who waits for one holds a later one.
@@ -215,8 +216,16 @@ impl UsageMeter for OptimizedMeter {
     #[inline]
     fn settle(&self, step: &Arc<str>, estimate: Usage, actual: Usage) -> Result<(), Arc<LimitBreach>> {
         let (own, expected, used) = (own(), Amounts::from(estimate), Amounts::from(actual));
-        let on_credit = |account: &mut Account| account.settle(expected, used);
-        if !actual.unpriced && self.shard(own).count(used - expected, on_credit) {
+        let counted = if actual.unpriced {
+            false
+        } else if expected == Amounts::ZERO {
+            // Nothing was set aside, so nothing is given back.
+            self.shard(own).count(used, |account| account.used += used)
+        } else {
+            let on_credit = |account: &mut Account| account.settle(expected, used);
+            self.shard(own).count(used - expected, on_credit)
+        };
+        if counted {
             return Ok(());
         }
         self.count(own, step, estimate, actual)
