@@ -277,10 +277,9 @@ impl Trace {
     pub(crate) fn answered(&mut self, py: Python<'_>, shared: &Shared, event: &Event) {
         if let Some(own) = &mut self.own
             && let Some(note) = own.call.take()
+            && let Some(call) = note.ended(py, event, shared.traced.heard())
         {
-            if let Some(call) = note.ended(py, event, shared.traced.heard()) {
-                own.spans.called(call);
-            }
+            own.spans.called(call);
         }
     }
 
