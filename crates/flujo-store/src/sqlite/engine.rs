@@ -4,7 +4,6 @@
 //! runs that each wait for their own record share a wait for the disk. Each request has a savepoint of its own, so that
 //! one that is refused leaves the others alone.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
@@ -15,9 +14,10 @@ use tokio::sync::oneshot;
 
 use super::failure::{Failure, named};
 use super::file::{self, Use};
-use super::queue::Queue;
 use super::slot::Slot;
 use super::{SqliteOptions, wal};
+use crate::failed::Failed;
+use crate::queue::Queue;
 
 /// So many threads read at a time.
 const READERS: usize = 2;
@@ -239,8 +239,7 @@ fn connected<'c>(
 struct Writer {
     place: Arc<Place>,
     slot: Arc<Slot>,
-    /// Claims whose writes fail, and why: by run, with the token.
-    failed: HashMap<Arc<str>, (u64, StoreError)>,
+    failed: Failed,
     log: wal::Watch,
 }
 
@@ -248,7 +247,7 @@ impl Writer {
     fn new(place: Arc<Place>) -> Self {
         Self {
             slot: Slot::new(),
-            failed: HashMap::new(),
+            failed: Failed::default(),
             log: wal::Watch::new(&place),
             place,
         }
@@ -318,7 +317,7 @@ impl Writer {
         }
         let before = self.failed.clone();
         for (write, told) in writes.iter_mut().zip(told.iter_mut()) {
-            let mut done = self.passes(write);
+            let mut done = self.failed.passes(write.run.as_ref(), write.token);
             if done.is_ok() {
                 done = self.act(connection, write, alone);
             }
@@ -371,24 +370,9 @@ impl Writer {
         done.map_err(|failure| self.place.told(failure, write.run.as_ref()))
     }
 
-    /// Whether nothing that was asked for before, with the same claim, has failed.
-    fn passes(&self, write: &Write) -> Result<(), StoreError> {
-        let failed = write.run.as_ref().and_then(|run| self.failed.get(run));
-        match failed {
-            Some((token, error)) if write.token == Some(*token) => Err(error.clone()),
-            _ => Ok(()),
-        }
-    }
-
     /// Notes that a write failed, so that those behind it do.
     fn fails(&mut self, write: &Write, error: StoreError) -> StoreError {
-        let hopeless = matches!(error, StoreError::Fenced { .. } | StoreError::UnknownRun { .. });
-        if let (Some(run), Some(token), false) = (&write.run, write.token, hopeless) {
-            let first = self.failed.get(run).is_none_or(|(failed, _)| *failed != token);
-            if first {
-                self.failed.insert(run.clone(), (token, error.clone()));
-            }
-        }
+        self.failed.note(write.run.as_ref(), write.token, &error);
         error
     }
 }

@@ -7,7 +7,6 @@ mod engine;
 mod failure;
 mod file;
 mod list;
-mod queue;
 mod read;
 mod slot;
 #[cfg(test)]

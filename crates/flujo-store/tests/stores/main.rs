@@ -5,9 +5,11 @@ mod child;
 mod damage;
 mod kills;
 mod locks;
+mod postgres;
 mod power;
 mod room;
 mod runs;
+mod server;
 mod worker;
 
 use std::sync::Arc;

@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// A queue that several threads may take from. Closing it lets them finish what is in it.
 #[derive(Debug)]
-pub(super) struct Queue<T> {
+pub(crate) struct Queue<T> {
     state: Mutex<State<T>>,
     changed: Condvar,
 }
@@ -30,7 +30,7 @@ impl<T> Default for Queue<T> {
 
 impl<T> Queue<T> {
     /// Puts something behind the rest; gives it back when the queue is closed.
-    pub(super) fn push(&self, item: T) -> Result<(), T> {
+    pub(crate) fn push(&self, item: T) -> Result<(), T> {
         let mut state = self.lock();
         if state.closed {
             return Err(item);
@@ -42,7 +42,7 @@ impl<T> Queue<T> {
     }
 
     /// Waits for something and takes up to `most` of it, in order. `None` when the queue is closed and empty.
-    pub(super) fn take(&self, most: usize) -> Option<Vec<T>> {
+    pub(crate) fn take(&self, most: usize) -> Option<Vec<T>> {
         let mut state = self.lock();
         while state.waiting.is_empty() {
             if state.closed {
@@ -55,7 +55,7 @@ impl<T> Queue<T> {
     }
 
     /// Nothing is let in any more.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
     }
