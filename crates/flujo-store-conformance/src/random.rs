@@ -1,5 +1,6 @@
 //! Random histories: two workers with a store each in one place, stale claims, crashes. Two stores must answer alike.
 
+use std::collections::HashSet;
 use std::fmt::Debug;
 use std::mem::discriminant;
 use std::sync::Arc;
@@ -147,6 +148,8 @@ struct Side<'p> {
     /// Each with the one that has it.
     claims: Vec<(usize, Claim)>,
     messages: Vec<MessageId>,
+    /// Claims of which a write has failed.
+    failed: HashSet<(Arc<str>, u64)>,
 }
 
 impl<'p> Side<'p> {
@@ -163,6 +166,7 @@ impl<'p> Side<'p> {
             now: [0, 1],
             claims: Vec::new(),
             messages: Vec::new(),
+            failed: HashSet::new(),
         })
     }
 
@@ -202,7 +206,14 @@ impl<'p> Side<'p> {
                     return "no claim".to_owned();
                 };
                 let changes = self.changes(&claim.run, changes);
-                Self::told(wait(self.stores[by].write(&claim, changes)))
+                let told = wait(self.stores[by].write(&claim, changes));
+                // Which error is told behind the first one is the store's business.
+                let first = told.is_ok() || self.failed.insert((claim.run, claim.token));
+                if first {
+                    Self::told(told)
+                } else {
+                    "refused".to_owned()
+                }
             }
             Act::Post { run } => {
                 let posted =

@@ -24,6 +24,11 @@ const ENLIST: &str = "INSERT INTO workers (host, boot, pid, began) VALUES ($1, $
 const BEAT: &str = "UPDATE workers SET beats = beats + 1 WHERE worker = $1 RETURNING worker";
 const DISMISS: &str = "SELECT dismiss_worker($1, $2)";
 
+const ENTER: &str = "WITH old AS (DELETE FROM lanes WHERE used < now() - INTERVAL '30 days') \
+     INSERT INTO lanes DEFAULT VALUES RETURNING lane";
+const ADVANCE: &str = "UPDATE lanes SET number = $2, used = now() WHERE lane = $1 RETURNING lane";
+const REACHED: &str = "SELECT number FROM lanes WHERE lane = $1 FOR UPDATE";
+
 /// All statements that are prepared with a connection.
 pub(super) const ALL: &[&str] = &[
     CREATE,
@@ -34,6 +39,9 @@ pub(super) const ALL: &[&str] = &[
     ENLIST,
     BEAT,
     DISMISS,
+    ENTER,
+    ADVANCE,
+    REACHED,
     read::INFO,
     read::INFOS,
     read::LOAD,
@@ -335,4 +343,19 @@ pub(super) async fn dismiss(session: &Session, worker: WorkerId, seen: Option<u6
         .one(DISMISS, &[&worker.0, &seen.map(u64::cast_signed)])
         .await?;
     Ok(answer.try_get(0)?)
+}
+
+/// Gives a writing thread a name under which it counts its transactions.
+pub(super) async fn enter(session: &Session) -> Result<i64, Failure> {
+    Ok(session.one(ENTER, &[]).await?.try_get(0)?)
+}
+
+/// Says that the transaction around it is the one of this number.
+pub(super) async fn advance(session: &Session, lane: i64, number: i64) -> Result<(), Failure> {
+    session.one(ADVANCE, &[&lane, &number]).await.map(drop)
+}
+
+/// The number of the last transaction that was done. One that is still on its way to its end is waited for.
+pub(super) async fn reached(session: &Session, lane: i64) -> Result<i64, Failure> {
+    Ok(session.one(REACHED, &[&lane]).await?.try_get(0)?)
 }

@@ -5,8 +5,8 @@
 //! its way at once.
 //!
 //! **When the connection breaks.** A transaction whose end wasn't asked for is none, and is done again over a new
-//! connection. Of one whose end was asked for the server tells, by its number, whether it was. So nothing is done twice and
-//! nothing is lost.
+//! connection. Transactions are numbered, and write down their number: of one whose end was asked for, the server is asked
+//! whether it was reached. So nothing is done twice and nothing is lost.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use flujo_core::store::{Change, Claim, StoreError, StoreFuture};
-use futures_util::future::{join, join_all};
+use futures_util::future::{join_all, join3};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
@@ -197,6 +197,9 @@ struct Lane {
     place: Arc<Place>,
     of: Of,
     session: Option<Session>,
+    /// The name under which transactions are counted, and the number of the last one.
+    counted: Option<i64>,
+    number: i64,
     failed: Failed,
 }
 
@@ -206,6 +209,8 @@ impl Lane {
             place,
             of,
             session: None,
+            counted: None,
+            number: 0,
             failed: Failed::default(),
         }
     }
@@ -326,13 +331,11 @@ impl Lane {
                         }
                         failure
                     }
-                    Err(Broken::AtTheEnd(number, outcomes, failure)) => {
-                        match self.ended(&number, until).await {
-                            Some(true) => return Ok(outcomes),
-                            Some(false) => failure,
-                            None => return Err(failure),
-                        }
-                    }
+                    Err(Broken::AtTheEnd(outcomes, failure)) => match self.was_done(until).await {
+                        Some(true) => return Ok(outcomes),
+                        Some(false) => failure,
+                        None => return Err(failure),
+                    },
                 },
                 Err(failure) => failure,
             };
@@ -345,31 +348,41 @@ impl Lane {
     }
 
     async fn session(&mut self) -> Result<Session, Failure> {
-        match self.session.take() {
-            Some(session) => Ok(session),
-            None => Session::open(&self.place).await,
+        let session = match self.session.take() {
+            Some(session) => session,
+            None => Session::open(&self.place).await?,
+        };
+        if self.of != Of::Reads && self.counted.is_none() {
+            self.counted = Some(call::enter(&session).await?);
         }
+        Ok(session)
     }
 
     async fn attempt(
-        &self,
+        &mut self,
         session: &Session,
         requests: &mut [Request],
         groups: &[Group],
     ) -> Result<Vec<Result<(), StoreError>>, Broken> {
-        let begin = if self.of == Of::Reads {
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-        } else {
-            "BEGIN"
+        self.number += 1;
+        let begin = match self.counted {
+            Some(_) => "BEGIN",
+            None => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
         };
         let begun = session.execute(begin);
+        let advanced = async {
+            match self.counted {
+                Some(lane) => call::advance(session, lane, self.number).await,
+                None => Ok(()),
+            }
+        };
         let asked = groups
             .iter()
             .map(|group| self.act(session, requests, group))
             .collect::<Vec<_>>();
         // All on their way at once, in this order.
-        let (begun, outcomes) = join(begun, join_all(asked)).await;
-        begun.map_err(Broken::Before)?;
+        let (begun, advanced, outcomes) = join3(begun, advanced, join_all(asked)).await;
+        begun.and(advanced).map_err(Broken::Before)?;
         let mut told = Vec::with_capacity(outcomes.len());
         for (group, outcome) in groups.iter().zip(outcomes) {
             told.push(match outcome {
@@ -379,23 +392,11 @@ impl Lane {
                 Err(failure) => Err(self.place.told(failure, requests[group[0]].run.as_ref())),
             });
         }
-        if self.of == Of::Reads {
-            session.execute("COMMIT").await.map_err(Broken::Before)?;
-            return Ok(told);
-        }
-        let number = session
-            .one("SELECT pg_current_xact_id_if_assigned()::text", &[])
-            .await;
-        let number: Option<String> = number
-            .and_then(|row| Ok(row.try_get(0)?))
-            .map_err(Broken::Before)?;
         match session.execute("COMMIT").await {
             Ok(()) => Ok(told),
-            Err(failure) if failure.is_of_connection() => Err(match number {
-                Some(number) => Broken::AtTheEnd(number, told, failure),
-                // It has written nothing.
-                None => Broken::Before(failure),
-            }),
+            Err(failure) if failure.is_of_connection() && self.counted.is_some() => {
+                Err(Broken::AtTheEnd(told, failure))
+            }
             Err(failure) => Err(Broken::Before(failure)),
         }
     }
@@ -424,23 +425,16 @@ impl Lane {
         })
     }
 
-    /// Whether the transaction of this number was done, as soon as the server can tell.
-    async fn ended(&mut self, number: &str, until: Instant) -> Option<bool> {
+    /// Whether the last transaction was done, as soon as the server can tell.
+    async fn was_done(&mut self, until: Instant) -> Option<bool> {
+        let lane = self.counted?;
         let mut tries = 0;
         while Instant::now() < until {
-            if let Ok(session) = self.session().await {
-                let sql = "SELECT pg_xact_status($1::text::xid8)";
-                let status = session.one(sql, &[&number]).await;
-                let status = status.and_then(|row| Ok(row.try_get::<_, Option<String>>(0)?));
-                if let Ok(status) = status {
-                    self.session = Some(session);
-                    match status.as_deref() {
-                        Some("committed") => return Some(true),
-                        Some("aborted") => return Some(false),
-                        Some("in progress") => {}
-                        _ => return None,
-                    }
-                }
+            if let Ok(session) = self.session().await
+                && let Ok(reached) = call::reached(&session, lane).await
+            {
+                self.session = Some(session);
+                return Some(reached == self.number);
             }
             tokio::time::sleep(pause(tries)).await;
             tries += 1;
@@ -453,8 +447,8 @@ impl Lane {
 enum Broken {
     /// Its end had not been asked for, or the server says that it has failed.
     Before(Failure),
-    /// Nobody said whether it ended well: its number, and what came of the requests if it did.
-    AtTheEnd(String, Vec<Result<(), StoreError>>, Failure),
+    /// Nobody said whether it ended well; what came of the requests if it did.
+    AtTheEnd(Vec<Result<(), StoreError>>, Failure),
 }
 
 /// The requests from the first one on that may be done at the same time: one of each run, and with it the writes of the

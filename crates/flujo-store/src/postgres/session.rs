@@ -74,6 +74,7 @@ impl Session {
             .clamp(1, i32::MAX.unsigned_abs().into());
         let settings = format!(
             "SET search_path = {}; SET lock_timeout = {milliseconds}; SET default_transaction_isolation = 'read committed'; \
+             SET idle_in_transaction_session_timeout = '30s'; \
              SELECT set_config('synchronous_commit', 'on', false) \
              WHERE current_setting('synchronous_commit') IN ('off', 'local');",
             quoted(&place.options.schema),

@@ -169,7 +169,7 @@ pub(super) fn write(connection: &Connection, claim: &Claim, changes: &[Change]) 
         .into());
     }
     let log = row.log.after(&claim.run, changes)?;
-    let mut bytes = 0;
+    let (mut bytes, mut last) = (0, None);
     for change in changes {
         match change {
             Change::Append(records) => bytes += append(connection, row.run, &claim.run, records)?,
@@ -179,7 +179,7 @@ pub(super) fn write(connection: &Connection, claim: &Claim, changes: &[Change]) 
                 bytes += size(body);
             }
             Change::Blob(blob) => bytes += insert_blob(connection, row.run, &claim.run, blob)?,
-            Change::Summary(summary) => summarise(connection, &row, summary)?,
+            Change::Summary(summary) => last = Some(summary),
             Change::Taken(message) => {
                 connection
                     .prepare_cached("DELETE FROM messages WHERE message = ?1 AND run = ?2")?
@@ -192,6 +192,9 @@ pub(super) fn write(connection: &Connection, claim: &Claim, changes: &[Change]) 
             }
             Change::Delete => return delete(connection, row.run),
         }
+    }
+    if let Some(summary) = last {
+        summarise(connection, &row, summary)?;
     }
     grown_from(connection, &row, log, bytes)
 }

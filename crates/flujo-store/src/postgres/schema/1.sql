@@ -69,6 +69,13 @@ CREATE TABLE workers (
     beats BIGINT NOT NULL DEFAULT 0
 );
 
+-- How far each writing thread has come: the number of its last transaction, so that it can ask whether it was done.
+CREATE TABLE lanes (
+    lane BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    number BIGINT NOT NULL DEFAULT 0,
+    used TIMESTAMPTZ NOT NULL DEFAULT now()
+) WITH (fillfactor = 50);
+
 -- Each of these does all of what it is asked for, or says in its answer why it did nothing: so that many of them can
 -- share a transaction without one of them ending it.
 
