@@ -11,12 +11,14 @@ use flujo_core::machine::{
 };
 use flujo_core::plan::{Kind, NodeId, Plan};
 use flujo_core::usage::Usage;
+use flujo_durable::Start;
 
 use crate::budget::Budget;
 use crate::cache::Cache;
 use crate::calls::written_event;
 use crate::random::{Random, mix};
 use crate::rates::Rates;
+use crate::recording::Recording;
 use crate::script::Reply;
 use crate::trace::{NoticeTrace, PauseTrace, Ran, Trace};
 use crate::under_way::{Due, Flight, Lane, Orphan};
@@ -80,6 +82,8 @@ pub struct Simulation {
     pub(crate) dead_timers: HashSet<(usize, TimerId)>,
     /// Where in the trace each question is, once for each time it has been asked.
     asked: HashMap<(usize, PauseId), Vec<usize>>,
+    /// What is written of a run that is saved on its way.
+    pub(crate) recording: Option<Recording>,
 }
 
 impl Simulation {
@@ -97,6 +101,13 @@ impl Simulation {
     /// A run of a plan that was made elsewhere; hooks, limits, deadline and schedule are those of `case`.
     pub fn of(plan: Arc<Plan<Callable>>, input: Object, context: Context, case: &Case) -> Self {
         let twin = case.twin();
+        let recording = Recording::of(Start {
+            options: case.options(),
+            input: input.clone(),
+            context: context.clone(),
+            now: 0,
+            deadline: case.deadline,
+        });
         let machine = Machine::start(
             Arc::clone(&plan),
             case.options(),
@@ -133,6 +144,7 @@ impl Simulation {
             orphans: HashSet::new(),
             dead_timers: HashSet::new(),
             asked: HashMap::new(),
+            recording: (!case.schedule.save_after.is_empty()).then_some(recording),
         };
         if let Some(at) = case.schedule.cancel_at {
             simulation.push(at, Due::Cancelled);
@@ -232,6 +244,11 @@ impl Simulation {
     pub(crate) fn tell(&mut self, lane: usize, event: Event<Simulated>) {
         if let Some(running) = self.lanes.get_mut(lane).and_then(Option::as_mut) {
             running.cancelled |= matches!(event, Event::Cancel { .. });
+            if let Some(recording) = &mut self.recording
+                && running.machine.expects(&event)
+            {
+                recording.told(lane, &event);
+            }
             running.machine.handle(event);
             self.wake(lane);
         }
@@ -343,7 +360,12 @@ impl Simulation {
 
     fn carry_out(&mut self, lane: usize, command: Command<Simulated>) -> Result<(), Stuck> {
         match command {
-            Command::Call(call) => return self.begin_call(lane, &call),
+            Command::Call(call) => {
+                if let Some(recording) = &mut self.recording {
+                    recording.asked.insert(lane, call.context.clone());
+                }
+                return self.begin_call(lane, &call);
+            }
             Command::CancelCall(call) => {
                 if !self.cancel_look(lane, call) && !self.cancel_admission(lane, call) {
                     self.cancel_call(lane, call);
@@ -440,6 +462,9 @@ impl Simulation {
                 ^ (u64::from(place.node.0) << 32 | u64::from(place.index)))
         });
         let lane = self.lanes.len();
+        if let Some(recording) = &mut self.recording {
+            recording.began(lane, parent, id);
+        }
         self.lanes.push(Some(Lane {
             machine,
             cancelled: false,

@@ -22,6 +22,7 @@ mod behaviour;
 mod cache;
 mod calls;
 mod rates;
+mod recording;
 mod save;
 mod under_way;
 

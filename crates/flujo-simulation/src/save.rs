@@ -1,17 +1,20 @@
-//! Saving and restoring in the middle of a run: every machine becomes text, is dropped, and goes on from the text.
-//! Calls, timers and reservations that were under way go on as soon as the restored machine asks for them again; a
+//! Saving and restoring in the middle of a run: every machine is dropped and made again from what was written of the run,
+//! which is what happened, behind a snapshot now and then. It must be the very machine that it was. Calls, timers and reservations that were under way go on as soon as the restored machine asks for them again; a
 //! machine that forgets one, or asks for another, is found out.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use flujo_core::cache::Uncached;
 use flujo_core::machine::{Finish, Kept, LaneId, Machine, State};
+use flujo_core::plan::Plan;
 use flujo_core::usage::Usage;
+use flujo_durable::Saved;
 
 use crate::budget::Budget;
 use crate::host::{Simulation, Stuck};
 use crate::under_way::{Due, Orphan};
-use crate::{Case, Simulated};
+use crate::{Callable, Case, Simulated};
 
 impl Simulation {
     /// A run of a case that was stopped, going on with the limits of the case from what it kept, having used `used`.
@@ -55,9 +58,15 @@ impl Simulation {
             self.poll_all()?;
         }
         self.note_orphans();
-        for lane in 0..self.lanes.len() {
-            self.restore_lane(lane)?;
+        if self.trace.saves.is_multiple_of(2) {
+            self.begin_anew_behind_a_snapshot()?;
         }
+        let now = self.now;
+        let replayed = match &mut self.recording {
+            Some(recording) => recording.replay(&self.plan, now)?,
+            None => return Err(Stuck::Unusable("nothing was recorded".to_owned())),
+        };
+        self.restore(replayed)?;
         for due in self.queue.values_mut() {
             if let Due::LaneFinished { finish, .. } = due {
                 let text = written(&**finish)?;
@@ -111,29 +120,82 @@ impl Simulation {
         }
     }
 
-    fn restore_lane(&mut self, lane: usize) -> Result<(), Stuck> {
-        let Some(running) = self.lanes[lane].as_mut() else {
+    /// Has a snapshot stand for all that was recorded, unless a lane has ended that the machine around it waits for.
+    fn begin_anew_behind_a_snapshot(&mut self) -> Result<(), Stuck> {
+        if self
+            .queue
+            .values()
+            .any(|due| matches!(due, Due::LaneFinished { .. }))
+        {
             return Ok(());
-        };
-        let text = written(&running.machine.save(self.now))?;
-        let state: State<Simulated> = read(&text)?;
-        running.machine = Machine::restore(Arc::clone(&self.plan), state, self.now);
-        let mut expected: Vec<LaneId> = self
-            .ids
-            .keys()
-            .filter(|(parent, _)| *parent == lane)
-            .map(|(_, id)| *id)
-            .collect();
-        expected.sort_unstable();
-        let known = running.machine.running_lanes();
-        if known != expected {
-            return Err(Stuck::Forgot(format!(
-                "machine {lane} waits for lanes {known:?}, not {expected:?}"
-            )));
         }
-        self.wake(lane);
-        Ok(())
+        let mut machines = Vec::new();
+        for (number, lane) in (0u32..).zip(&mut self.lanes) {
+            let Some(running) = lane else { continue };
+            let text = written(&running.machine.save(self.now))?;
+            machines.push(Saved {
+                machine: number,
+                parent: match running.parent {
+                    Some((parent, id)) => Some((
+                        u32::try_from(parent).map_err(|error| Stuck::Unusable(error.to_string()))?,
+                        id,
+                    )),
+                    None => None,
+                },
+                state: read(&text)?,
+            });
+            running.machine = Machine::restore(Arc::clone(&self.plan), read(&text)?, self.now);
+        }
+        match &mut self.recording {
+            Some(recording) => recording.begin_anew(machines, self.lanes.len()),
+            None => Ok(()),
+        }
     }
+
+    /// Puts machines that were made again in the places of those that were written.
+    fn restore(&mut self, mut machines: HashMap<usize, Machine<Simulated>>) -> Result<(), Stuck> {
+        for lane in 0..self.lanes.len() {
+            let machine = machines.remove(&lane);
+            let Some(running) = self.lanes[lane].as_mut() else {
+                continue;
+            };
+            let machine = machine.ok_or_else(|| Stuck::Forgot(format!("machine {lane} is gone")))?;
+            let (left, right) = (
+                machine.save(self.now),
+                restored_again(&self.plan, &running.machine, self.now),
+            );
+            let (left, right) = (written(&left)?, written(&right)?);
+            if left != right {
+                return Err(Stuck::Forgot(format!(
+                    "machine {lane} is {left}, and was {right}"
+                )));
+            }
+            running.machine = machine;
+            let mut expected: Vec<LaneId> = self
+                .ids
+                .keys()
+                .filter(|(parent, _)| *parent == lane)
+                .map(|(_, id)| *id)
+                .collect();
+            expected.sort_unstable();
+            let known = running.machine.running_lanes();
+            if known != expected {
+                return Err(Stuck::Forgot(format!(
+                    "machine {lane} waits for lanes {known:?}, not {expected:?}"
+                )));
+            }
+            self.wake(lane);
+        }
+        match machines.keys().next() {
+            Some(lane) => Err(Stuck::Forgot(format!("machine {lane} had ended"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a machine is that was saved and restored in the same process.
+fn restored_again(plan: &Arc<Plan<Callable>>, machine: &Machine<Simulated>, now: u64) -> State<Simulated> {
+    Machine::restore(Arc::clone(plan), machine.save(now), now).save(now)
 }
 
 fn written<T: serde::Serialize>(value: &T) -> Result<String, Stuck> {

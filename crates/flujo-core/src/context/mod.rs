@@ -11,6 +11,7 @@ mod path;
 mod reads;
 #[cfg(test)]
 mod tests;
+mod writes;
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub use edits::{Edit, Edits, edits};
 pub use merge::{FieldCheck, MergeConflict, MergeFunction, MergeRule, MergeRules, MergeStrategy};
 pub use path::{PathError, PathErrorKind};
 pub use reads::Reads;
+pub use writes::Writes;
 
 use crate::value::Value;
 

@@ -437,7 +437,11 @@ pub enum Event<D: Domain> {
 }
 
 /// What a callable said.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(bound(
+    serialize = "D::Object: Serialize, D::Context: Serialize",
+    deserialize = "D::Object: Deserialize<'de>, D::Context: Deserialize<'de>"
+))]
 pub enum Answer<D: Domain> {
     /// A value, and what was used to make it.
     Value {
@@ -486,7 +490,7 @@ pub enum Answer<D: Domain> {
 }
 
 /// A branch that a router chose.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Chosen {
     /// Its name, as the router gave it.
     pub key: Arc<str>,

@@ -25,4 +25,9 @@ pub trait Domain: Clone + Debug + 'static {
     /// # Errors
     /// A failure that says which write could not be taken over.
     fn commit(base: &mut Self::Context, view: Self::Context) -> Result<(), Failure<Self>>;
+
+    /// What is saved of the error object of a failure beside its type's name and its text; `None`: nothing.
+    fn stored_error(error: &Self::Object) -> Option<Self::Object> {
+        Some(error.clone())
+    }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Domain, Time};
 use crate::usage::{Usage, UsageLimits};
@@ -80,6 +80,7 @@ pub struct Failure<D: Domain> {
     /// The error's own text.
     pub message: Arc<str>,
     /// The original error object.
+    #[serde(serialize_with = "stored_error::<D, _>")]
     pub error: Option<D::Object>,
     /// Whether another attempt may be made.
     pub retry: RetryAdvice,
@@ -89,6 +90,14 @@ pub struct Failure<D: Domain> {
     pub attempt: u32,
     /// What led to it: the failed primary and the failed fallbacks after it, the failed step behind a failed branch.
     pub causes: Vec<Arc<Failure<D>>>,
+}
+
+#[allow(clippy::ref_option)] // as serde calls it
+fn stored_error<D: Domain<Object: Serialize>, S: Serializer>(
+    error: &Option<D::Object>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    error.as_ref().and_then(D::stored_error).serialize(serializer)
 }
 
 impl<D: Domain> Failure<D> {

@@ -370,6 +370,25 @@ impl<D: Domain> Machine<D> {
         self.state.parent
     }
 
+    /// Whether it waits for such an event; any other is ignored.
+    pub fn expects(&self, event: &Event<D>) -> bool {
+        let awaited = match event {
+            Event::Answered { call, .. }
+            | Event::Failed { call, .. }
+            | Event::TimedOut { call, .. }
+            | Event::CallCancelled { call, .. }
+            | Event::CacheHit { call, .. }
+            | Event::CacheMiss { call, .. } => self.state.pending == Pending::Call(*call),
+            Event::Woke { timer, .. } => matches!(self.state.pending, Pending::Timer(id, _) if id == *timer),
+            Event::Reserved | Event::Refused(_) => self.state.pending == Pending::Budget,
+            Event::Resumed { pause, .. } | Event::Expired { pause, .. } => {
+                self.state.pending == Pending::Pause(*pause)
+            }
+            Event::LaneFinished { .. } | Event::Cancel { .. } => true,
+        };
+        awaited && !self.state.finished
+    }
+
     /// The question it waits to be answered, if it stands still for one.
     pub fn pause(&self) -> Option<PauseId> {
         match self.state.pending {
@@ -405,6 +424,11 @@ impl<D: Domain> Machine<D> {
 }
 
 impl<D: Domain> State<D> {
+    /// The time when it was so.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
     fn new(
         options: Options,
         lane: Option<Arc<LanePlace>>,

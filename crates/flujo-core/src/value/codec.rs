@@ -2,6 +2,8 @@
 
 use std::any::Any;
 
+use std::cell::RefCell;
+
 use super::{Opaque, Value};
 
 /// Saving, loading and comparing objects of one type, known by a stable name.
@@ -29,4 +31,26 @@ pub struct CodecError {
     pub path: String,
     /// What is wrong.
     pub reason: String,
+}
+
+thread_local! {
+    static CODECS: RefCell<Vec<&'static TypeCodec>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Does `work`, during which values read from formats that aren't for people load their objects by these codecs.
+pub fn with_codecs<R>(codecs: &[&'static TypeCodec], work: impl FnOnce() -> R) -> R {
+    struct Restore(Vec<&'static TypeCodec>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            CODECS.replace(std::mem::take(&mut self.0));
+        }
+    }
+    let _before = Restore(CODECS.replace(codecs.to_vec()));
+    work()
+}
+
+/// The codecs that are in use.
+pub(super) fn current<R>(work: impl FnOnce(&[&'static TypeCodec]) -> R) -> R {
+    let codecs = CODECS.with_borrow(Clone::clone);
+    work(&codecs)
 }

@@ -10,8 +10,11 @@ use super::{Map, Value};
 
 impl Serialize for Value {
     /// Plain data as it is, an opaque object through its codec; an object without a codec is an error that names its
-    /// type.
+    /// type. Formats that aren't for people get the exact form of [`Value::to_bytes`].
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !serializer.is_human_readable() {
+            return serializer.serialize_bytes(&self.to_bytes().map_err(S::Error::custom)?);
+        }
         match self {
             Self::Null => serializer.serialize_unit(),
             Self::Bool(value) => serializer.serialize_bool(*value),
@@ -47,8 +50,33 @@ impl Serialize for Value {
 }
 
 impl<'de> Deserialize<'de> for Value {
+    /// Objects of formats that aren't for people are loaded by the codecs of [`with_codecs`].
+    ///
+    /// [`with_codecs`]: super::with_codecs
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ValueVisitor)
+        if deserializer.is_human_readable() {
+            deserializer.deserialize_any(ValueVisitor)
+        } else {
+            deserializer.deserialize_bytes(ExactVisitor)
+        }
+    }
+}
+
+struct ExactVisitor;
+
+impl Visitor<'_> for ExactVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the bytes of a value")
+    }
+
+    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Value, E> {
+        super::codec::current(|codecs| Value::from_bytes(bytes, codecs)).ok_or_else(|| {
+            E::custom(
+                "the bytes of a value can't be read: they are damaged, or no codec is known for a type in it",
+            )
+        })
     }
 }
 

@@ -7,6 +7,7 @@ mod canonical;
 mod codec;
 mod convert;
 mod json;
+mod patch;
 mod stored;
 
 use std::any::Any;
@@ -15,8 +16,9 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 pub use canonical::Unhashable;
-pub use codec::{CodecError, TypeCodec};
+pub use codec::{CodecError, TypeCodec, with_codecs};
 pub use convert::{from_value, to_value};
+pub use patch::Patch;
 
 /// An ordered map with string keys; insertion order is kept.
 pub type Map = Vec<(Arc<str>, Value)>;

@@ -1,0 +1,285 @@
+//! One thing that happened to one machine of a run, as it is written down.
+
+use std::sync::Arc;
+
+use flujo_core::machine::{
+    Answer, CallId, Event, Failure, FailureKind, LaneId, LimitBreach, Options, Outcome, PauseId, Time,
+    TimerId,
+};
+use flujo_core::usage::Usage;
+use serde::{Deserialize, Serialize};
+
+use crate::{DurableError, Recorded};
+
+/// One thing that happened. The machines of a run are numbered in the order in which they began; the run itself is 0.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "")]
+pub struct Entry<D: Recorded> {
+    /// The machine.
+    pub machine: u32,
+    /// What happened to it.
+    pub happened: Happened<D>,
+}
+
+/// What happened to a machine. But for the first three, an [`Event`] without what replaying finds by itself.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "")]
+pub enum Happened<D: Recorded> {
+    /// A lane began.
+    Began {
+        /// The machine that started it.
+        parent: u32,
+        /// Its name there.
+        lane: LaneId,
+    },
+    /// The run went on in another process, or behind a snapshot: what was under way was asked for again.
+    WentOn {
+        /// When.
+        at: Time,
+    },
+    /// The run went on after it was stopped, by a limit or by being cancelled.
+    TakenUp {
+        /// With these options.
+        options: Options,
+        /// When.
+        at: Time,
+    },
+    /// [`Event::Answered`].
+    Answered {
+        /// The call.
+        call: CallId,
+        /// The answer.
+        answer: Answer<D>,
+        /// What was written to the context that the call was given; `None` where it was given none.
+        writes: Option<D::Writes>,
+        /// When.
+        at: Time,
+    },
+    /// [`Event::Failed`].
+    Failed {
+        /// The call.
+        call: CallId,
+        /// The failure.
+        failure: Box<Failure<D>>,
+        /// What was used.
+        usage: Usage,
+        /// When.
+        at: Time,
+    },
+    /// [`Event::TimedOut`].
+    TimedOut {
+        /// The call.
+        call: CallId,
+        /// What was used.
+        usage: Usage,
+        /// When.
+        at: Time,
+    },
+    /// [`Event::CallCancelled`].
+    CallCancelled {
+        /// The call.
+        call: CallId,
+        /// When.
+        at: Time,
+    },
+    /// [`Event::Woke`].
+    Woke {
+        /// The timer.
+        timer: TimerId,
+        /// When.
+        at: Time,
+    },
+    /// [`Event::LaneFinished`].
+    LaneFinished {
+        /// The lane.
+        lane: LaneId,
+        /// Why, where its machine didn't end by itself.
+        broke: Option<Arc<Failure<D>>>,
+        /// When.
+        at: Time,
+    },
+    /// [`Event::Reserved`].
+    Reserved,
+    /// [`Event::Refused`].
+    Refused(Arc<LimitBreach>),
+    /// [`Event::CacheHit`].
+    CacheHit {
+        /// The look-up.
+        call: CallId,
+        /// The output.
+        output: D::Object,
+        /// What was saved.
+        saved: Usage,
+        /// When.
+        at: Time,
+    },
+    /// [`Event::CacheMiss`]; the result is not kept by a run that is replayed.
+    CacheMiss {
+        /// The look-up.
+        call: CallId,
+        /// When.
+        at: Time,
+    },
+    /// [`Event::Resumed`].
+    Resumed {
+        /// The question.
+        pause: PauseId,
+        /// The answer.
+        answer: D::Object,
+        /// When.
+        at: Time,
+    },
+    /// [`Event::Expired`].
+    Expired {
+        /// The question.
+        pause: PauseId,
+        /// When.
+        at: Time,
+    },
+    /// [`Event::Cancel`].
+    Cancel {
+        /// When.
+        at: Time,
+    },
+}
+
+impl<D: Recorded> Happened<D> {
+    /// An event as it is written down; `base` is the context that the call it ends was given.
+    pub fn of(event: &Event<D>, base: Option<&D::Context>) -> Self {
+        match event {
+            Event::Answered {
+                call,
+                answer,
+                context,
+                at,
+            } => Self::Answered {
+                call: *call,
+                answer: answer.clone(),
+                writes: match (context, base) {
+                    (Some(fork), Some(base)) => Some(D::writes(base, fork)),
+                    _ => None,
+                },
+                at: *at,
+            },
+            Event::Failed {
+                call,
+                failure,
+                usage,
+                at,
+            } => Self::Failed {
+                call: *call,
+                failure: failure.clone(),
+                usage: *usage,
+                at: *at,
+            },
+            Event::TimedOut { call, usage, at } => Self::TimedOut {
+                call: *call,
+                usage: *usage,
+                at: *at,
+            },
+            Event::CallCancelled { call, at } => Self::CallCancelled { call: *call, at: *at },
+            Event::Woke { timer, at } => Self::Woke {
+                timer: *timer,
+                at: *at,
+            },
+            Event::LaneFinished { lane, finish, at } => Self::LaneFinished {
+                lane: *lane,
+                broke: match &finish.outcome {
+                    Outcome::Failed(failure)
+                        if failure.kind == FailureKind::Host && finish.history.records.is_empty() =>
+                    {
+                        Some(Arc::clone(failure))
+                    }
+                    _ => None,
+                },
+                at: *at,
+            },
+            Event::Reserved => Self::Reserved,
+            Event::Refused(breach) => Self::Refused(Arc::clone(breach)),
+            Event::CacheHit {
+                call,
+                output,
+                saved,
+                at,
+            } => Self::CacheHit {
+                call: *call,
+                output: output.clone(),
+                saved: *saved,
+                at: *at,
+            },
+            Event::CacheMiss { call, at, .. } => Self::CacheMiss { call: *call, at: *at },
+            Event::Resumed { pause, answer, at } => Self::Resumed {
+                pause: *pause,
+                answer: answer.clone(),
+                at: *at,
+            },
+            Event::Expired { pause, at } => Self::Expired {
+                pause: *pause,
+                at: *at,
+            },
+            Event::Cancel { at } => Self::Cancel { at: *at },
+        }
+    }
+
+    /// Its name, for messages.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Began { .. } => "the beginning of a lane",
+            Self::WentOn { .. } | Self::TakenUp { .. } => "going on",
+            Self::Answered {
+                answer: Answer::Redirect { .. },
+                ..
+            } => "a plugin's request for another agent",
+            Self::Answered {
+                answer: Answer::Cursor(_),
+                ..
+            } => "a collection that is read item by item",
+            Self::Answered { .. } => "an answer to a call",
+            Self::Failed { .. } => "the failure of a call",
+            Self::TimedOut { .. } => "a call whose time was up",
+            Self::CallCancelled { .. } => "a call that was cancelled",
+            Self::Woke { .. } => "the end of a wait",
+            Self::LaneFinished { .. } => "the end of a lane",
+            Self::Reserved | Self::Refused(_) => "an answer from the budget",
+            Self::CacheHit { .. } | Self::CacheMiss { .. } => "an answer from the cache",
+            Self::Resumed { .. } => "an answer to a question",
+            Self::Expired { .. } => "a question whose time was up",
+            Self::Cancel { .. } => "a cancellation",
+        }
+    }
+}
+
+impl<D: Recorded> Entry<D> {
+    /// Puts the entry behind `bytes`.
+    ///
+    /// # Errors
+    /// [`DurableError::Unsavable`] for a value that can't be written down; `bytes` is as it was.
+    pub fn write(&self, bytes: &mut Vec<u8>) -> Result<(), DurableError> {
+        write(self, self.happened.name(), bytes)
+    }
+
+    /// The entries that were put behind one another.
+    ///
+    /// # Errors
+    /// What is wrong with the bytes.
+    pub fn read_all(mut bytes: &[u8]) -> Result<Vec<Self>, String> {
+        let mut entries = Vec::new();
+        while !bytes.is_empty() {
+            entries.push(rmp_serde::decode::from_read(&mut bytes).map_err(|error| error.to_string())?);
+        }
+        Ok(entries)
+    }
+}
+
+/// Puts something behind `bytes`.
+pub(crate) fn write<T: Serialize>(what: &T, name: &str, bytes: &mut Vec<u8>) -> Result<(), DurableError> {
+    let before = bytes.len();
+    let mut serializer = rmp_serde::Serializer::new(&mut *bytes).with_struct_map();
+    what.serialize(&mut serializer).map_err(|error| {
+        bytes.truncate(before);
+        DurableError::Unsavable {
+            what: name.to_owned(),
+            reason: error.to_string(),
+        }
+    })
+}

@@ -1,0 +1,44 @@
+//! Why a run could not be written down, or not be made again from what was written.
+
+use std::sync::Arc;
+
+use flujo_core::store::StoreError;
+
+/// Why a run could not be written down, or not be made again from what was written. What is stored stays as it was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DurableError {
+    /// The store could not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A value can't be written down.
+    #[error("{what} can't be saved: {reason}")]
+    Unsavable {
+        /// What it is: the output of a step, a context.
+        what: String,
+        /// Where in it, and why.
+        reason: String,
+    },
+    /// What is stored can't be read.
+    #[error("run `{run}` is damaged at {location}: {reason}; what is stored is left as it is")]
+    Corrupt {
+        /// The run.
+        run: Arc<str>,
+        /// The snapshot, or a record's number.
+        location: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The pipeline doesn't ask for what was recorded: it isn't the one that the run began with.
+    #[error(
+        "run `{run}` doesn't fit the pipeline at {location}: {reason}; nothing was run, and what is stored is left as it is"
+    )]
+    Diverged {
+        /// The run.
+        run: Arc<str>,
+        /// The record's number.
+        location: String,
+        /// What was recorded, and what the pipeline asks for.
+        reason: String,
+    },
+}

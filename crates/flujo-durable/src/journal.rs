@@ -1,0 +1,381 @@
+//! The log of one run: entries are gathered, and written together.
+
+use std::collections::VecDeque;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use flujo_core::machine::{Event, LaneId};
+use flujo_core::plan::Plan;
+use flujo_core::store::{Blob, BlobId, Change, Claim, Record, RunStore, StoreFuture, StoredRun};
+use futures_util::FutureExt;
+use futures_util::future::Shared;
+
+use crate::snapshot::Snapshot;
+use crate::{DurableError, Entry, Happened, Recorded, Replay};
+
+/// A batch larger than this is kept as a blob beside the log.
+const LARGE: usize = 64 * 1024;
+/// More than this isn't written at once: stores can't hold it.
+const LARGEST: usize = 512 * 1024 * 1024;
+/// A log isn't replaced by a snapshot before it is so long.
+const SHORT_LOG: u64 = 256 * 1024;
+/// How many records may be under way to the store while a run goes on, when it doesn't wait for each.
+const LAG: usize = 256;
+
+/// When what happened must be in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// Before the next step begins: no step that has ended runs again, whatever happens.
+    #[default]
+    Strict,
+    /// Soon: the last 256 records at most may be lost with the process.
+    Async,
+    /// At a pause and at the end: what came after the last pause is lost with the process.
+    Exit,
+}
+
+/// Done when what was written is in the store.
+pub type Written = Shared<StoreFuture<()>>;
+
+/// The log of one run that is claimed. Shared by its machines; what they tell is written in the order in which it is
+/// told here.
+#[derive(Debug)]
+pub struct Journal<D> {
+    store: Arc<dyn RunStore>,
+    claim: Claim,
+    durability: Durability,
+    log: Mutex<Log>,
+    domain: PhantomData<fn() -> D>,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    /// Entries that wait to be written.
+    waiting: Vec<u8>,
+    last_record: u64,
+    next_machine: u32,
+    /// Bytes written since the last snapshot, and those of that snapshot.
+    since_snapshot: u64,
+    snapshot: u64,
+    /// What is on its way.
+    under_way: VecDeque<Written>,
+}
+
+impl<D: Recorded> Journal<D> {
+    /// The log of a run, as it was loaded or just made: `snapshot` is the number of bytes of its snapshot.
+    pub fn new(
+        store: Arc<dyn RunStore>,
+        claim: Claim,
+        durability: Durability,
+        last_record: u64,
+        next_machine: u32,
+        snapshot: usize,
+    ) -> Self {
+        Self {
+            store,
+            claim,
+            durability,
+            log: Mutex::new(Log {
+                last_record,
+                next_machine,
+                snapshot: snapshot as u64,
+                ..Log::default()
+            }),
+            domain: PhantomData,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Log> {
+        // Whole entries are put behind it, so it is good also after a panic.
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The claim that it writes with.
+    pub fn claim(&self) -> &Claim {
+        &self.claim
+    }
+
+    /// The store that it writes to.
+    pub fn store(&self) -> &Arc<dyn RunStore> {
+        &self.store
+    }
+
+    /// When what happened must be in the store.
+    pub fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    /// Takes in what a machine is about to be told; `base` is the context of the call that ends with it.
+    ///
+    /// # Errors
+    /// [`DurableError::Unsavable`] for a value that can't be written down; then nothing was taken in, and the machine must
+    /// be told of the failure instead.
+    pub fn record(
+        &self,
+        machine: u32,
+        event: &Event<D>,
+        base: Option<&D::Context>,
+    ) -> Result<(), DurableError> {
+        if self.durability == Durability::Exit {
+            return Ok(());
+        }
+        let happened = Happened::of(event, base);
+        self.append(&[Entry { machine, happened }])
+    }
+
+    /// Takes in entries.
+    ///
+    /// # Errors
+    /// [`DurableError::Unsavable`], and nothing was taken in.
+    pub fn append(&self, entries: &[Entry<D>]) -> Result<(), DurableError> {
+        let mut bytes = Vec::new();
+        for entry in entries {
+            entry.write(&mut bytes)?;
+        }
+        let mut log = self.lock();
+        if log.waiting.len() + bytes.len() > LARGEST {
+            return Err(DurableError::Unsavable {
+                what: "what happened".to_owned(),
+                reason: format!(
+                    "it takes {} MB; {} can be written at once",
+                    bytes.len() >> 20,
+                    LARGEST >> 20
+                ),
+            });
+        }
+        log.waiting.extend_from_slice(&bytes);
+        Ok(())
+    }
+
+    /// Takes in that a lane begins, and gives its number.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn begin_lane(&self, parent: u32, lane: LaneId) -> Result<u32, DurableError> {
+        let number = {
+            let mut log = self.lock();
+            log.next_machine += 1;
+            log.next_machine - 1
+        };
+        if self.durability != Durability::Exit {
+            let happened = Happened::Began { parent, lane };
+            self.append(&[Entry {
+                machine: number,
+                happened,
+            }])?;
+        }
+        Ok(number)
+    }
+
+    /// The number of the next machine that begins.
+    pub fn next_machine(&self) -> u32 {
+        self.lock().next_machine
+    }
+
+    /// Before a step begins: writes what has been taken in, and gives what is to be waited for first, if anything.
+    pub fn flush(&self) -> Option<Written> {
+        let mut log = self.lock();
+        let changes = log.batch();
+        if !changes.is_empty() {
+            let _kept = self.submit(&mut log, changes);
+        }
+        log.settle();
+        match self.durability {
+            Durability::Strict => log.under_way.back().cloned(),
+            Durability::Async if log.under_way.len() > LAG => log.under_way.front().cloned(),
+            Durability::Async | Durability::Exit => None,
+        }
+    }
+
+    /// Whether the log has outgrown the snapshot before it, so that another one is to be written where that is possible.
+    pub fn wants_snapshot(&self) -> bool {
+        if self.durability == Durability::Exit {
+            return false;
+        }
+        let log = self.lock();
+        log.since_snapshot > log.snapshot.max(SHORT_LOG)
+    }
+
+    /// Writes a snapshot of the run as it is after all that has been taken in, with `more` in the same transaction.
+    ///
+    /// # Errors
+    /// [`DurableError::Unsavable`]: nothing was written.
+    pub fn snapshot(
+        &self,
+        snapshot: &Snapshot<D>,
+        more: impl IntoIterator<Item = Change>,
+    ) -> Result<Written, DurableError> {
+        let bytes = snapshot.to_bytes()?;
+        let mut log = self.lock();
+        let size = bytes.len() as u64;
+        // What waits to be written is in the snapshot.
+        log.waiting.clear();
+        let (body, blob) = stored(bytes)?;
+        let mut changes: Vec<Change> = blob.map(Change::Blob).into_iter().collect();
+        changes.push(Change::Snapshot {
+            through: log.last_record,
+            body,
+        });
+        changes.extend(more);
+        (log.snapshot, log.since_snapshot) = (size, 0);
+        Ok(self.submit(&mut log, changes))
+    }
+
+    /// Writes what has been taken in and `more`, in one transaction.
+    pub fn write(&self, more: impl IntoIterator<Item = Change>) -> Written {
+        let mut log = self.lock();
+        let mut changes = log.batch();
+        changes.extend(more);
+        self.submit(&mut log, changes)
+    }
+
+    fn submit(&self, log: &mut Log, changes: Vec<Change>) -> Written {
+        let written = self.store.write(&self.claim, changes).shared();
+        log.under_way.push_back(written.clone());
+        written
+    }
+}
+
+impl Log {
+    /// What waits, as a record.
+    fn batch(&mut self) -> Vec<Change> {
+        if self.waiting.is_empty() {
+            return Vec::new();
+        }
+        let bytes = std::mem::take(&mut self.waiting);
+        self.since_snapshot += bytes.len() as u64;
+        self.last_record += 1;
+        let number = self.last_record;
+        let (body, blob) = stored_bytes(bytes);
+        let mut changes: Vec<Change> = blob.map(Change::Blob).into_iter().collect();
+        changes.push(Change::Append(vec![Record { number, body }]));
+        changes
+    }
+
+    /// Forgets what has arrived, up to the first that hasn't, or that failed.
+    fn settle(&mut self) {
+        while let Some(first) = self.under_way.front() {
+            match first.clone().now_or_never() {
+                Some(Ok(())) => {
+                    self.under_way.pop_front();
+                }
+                _ => return,
+            }
+        }
+    }
+}
+
+/// Bytes as they are put into a snapshot or record: by themselves behind a 0, or behind a 1 the name of a blob.
+fn stored(bytes: Vec<u8>) -> Result<(Arc<[u8]>, Option<Blob>), DurableError> {
+    if bytes.len() > LARGEST {
+        return Err(DurableError::Unsavable {
+            what: "the state of the run".to_owned(),
+            reason: format!(
+                "it takes {} MB; {} can be written at once",
+                bytes.len() >> 20,
+                LARGEST >> 20
+            ),
+        });
+    }
+    Ok(stored_bytes(bytes))
+}
+
+fn stored_bytes(mut bytes: Vec<u8>) -> (Arc<[u8]>, Option<Blob>) {
+    if bytes.len() <= LARGE {
+        bytes.insert(0, 0);
+        return (bytes.into(), None);
+    }
+    let blob = Blob::of(bytes.into());
+    let mut body = vec![1];
+    body.extend_from_slice(&blob.id.0);
+    (body.into(), Some(blob))
+}
+
+/// A snapshot as bytes to begin a run with, and its blob.
+///
+/// # Errors
+/// [`DurableError::Unsavable`] for a value in it that can't be written down.
+pub fn first_snapshot<D: Recorded>(snapshot: &Snapshot<D>) -> Result<(Arc<[u8]>, Vec<Blob>), DurableError> {
+    let (body, blob) = stored(snapshot.to_bytes()?)?;
+    Ok((body, blob.into_iter().collect()))
+}
+
+/// A stored run's snapshot and what came after it.
+#[derive(Debug)]
+pub struct Contents<D: Recorded> {
+    /// The snapshot.
+    pub snapshot: Snapshot<D>,
+    /// What came after it, by the numbers of the records.
+    pub records: Vec<(u64, Vec<Entry<D>>)>,
+}
+
+/// Reads what is stored of a run, with the blobs that it refers to.
+///
+/// # Errors
+/// [`DurableError::Corrupt`] says which part can't be read.
+pub async fn read<D: Recorded>(
+    store: &dyn RunStore,
+    stored: &StoredRun,
+) -> Result<Contents<D>, DurableError> {
+    let run = &stored.info.id;
+    let corrupt = |location: &str, reason: String| DurableError::Corrupt {
+        run: Arc::clone(run),
+        location: location.to_owned(),
+        reason,
+    };
+    let snapshot = fetch(store, run, &stored.snapshot, "the snapshot").await?;
+    let snapshot = Snapshot::from_bytes(&snapshot).map_err(|reason| corrupt("the snapshot", reason))?;
+    let mut records = Vec::with_capacity(stored.records.len());
+    for record in &stored.records {
+        let location = format!("record {}", record.number);
+        let body = fetch(store, run, &record.body, &location).await?;
+        let entries = Entry::read_all(&body).map_err(|reason| corrupt(&location, reason))?;
+        records.push((record.number, entries));
+    }
+    Ok(Contents { snapshot, records })
+}
+
+async fn fetch(
+    store: &dyn RunStore,
+    run: &Arc<str>,
+    body: &Arc<[u8]>,
+    location: &str,
+) -> Result<Arc<[u8]>, DurableError> {
+    match body.split_first() {
+        Some((0, bytes)) => Ok(bytes.into()),
+        Some((1, id)) if id.len() == 32 => {
+            let mut name = [0; 32];
+            name.copy_from_slice(id);
+            Ok(store.blob(Arc::clone(run), BlobId(name)).await?)
+        }
+        _ => Err(DurableError::Corrupt {
+            run: Arc::clone(run),
+            location: location.to_owned(),
+            reason: "it is neither bytes nor the name of a blob".to_owned(),
+        }),
+    }
+}
+
+impl<D: Recorded> Contents<D> {
+    /// Replays it on a plan.
+    ///
+    /// # Errors
+    /// [`DurableError::Diverged`] when the plan isn't what the run began with.
+    pub fn replay(self, plan: Arc<Plan<D::Callable>>, run: &Arc<str>) -> Result<Replay<D>, DurableError> {
+        let diverged = |location: String, reason| DurableError::Diverged {
+            run: Arc::clone(run),
+            location,
+            reason,
+        };
+        let mut replay =
+            Replay::new(plan, self.snapshot).map_err(|reason| diverged("the snapshot".to_owned(), reason))?;
+        for (number, entries) in self.records {
+            for entry in entries {
+                replay
+                    .feed(entry)
+                    .map_err(|reason| diverged(format!("record {number}"), reason))?;
+            }
+        }
+        Ok(replay)
+    }
+}

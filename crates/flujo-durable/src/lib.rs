@@ -1,0 +1,22 @@
+//! What is written of a run so that it outlives its process, and how it is made again from that.
+//!
+//! A machine does the same with the same events, so what is written is what happened: each event becomes an
+//! [`Entry`], entries are written in batches, one [record](flujo_core::store::Record) each, by a [`Journal`] into a
+//! [store](flujo_core::store::RunStore). [`Replay`] feeds them to machines again, without a call of user code, and
+//! gives machines that go on where the last record was written. A [`Snapshot`] stands for all records before it.
+//!
+//! Nothing here waits, reads a clock or knows a runtime: hosts do.
+
+mod entry;
+mod error;
+mod journal;
+mod recorded;
+mod replay;
+mod snapshot;
+
+pub use entry::{Entry, Happened};
+pub use error::DurableError;
+pub use journal::{Contents, Durability, Journal, Written, first_snapshot, read};
+pub use recorded::Recorded;
+pub use replay::{GoingOn, Replay, Restored};
+pub use snapshot::{Saved, Snapshot, Start};

@@ -1,0 +1,25 @@
+//! What a host brings so that its runs can be written down.
+
+use std::fmt::Debug;
+
+use flujo_core::machine::Domain;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// A domain whose objects and contexts can be written down and read again. They are written in a format that isn't for
+/// people ([`Serializer::is_human_readable`](serde::Serializer::is_human_readable) is false): exact, with their types.
+pub trait Recorded:
+    Domain<Object: Serialize + DeserializeOwned, Context: Serialize + DeserializeOwned>
+{
+    /// What was written to a fork of a context.
+    type Writes: Debug + Serialize + DeserializeOwned;
+
+    /// What was written to `fork` since it was `base`.
+    fn writes(base: &Self::Context, fork: &Self::Context) -> Self::Writes;
+
+    /// A fork of `base` with such writes.
+    ///
+    /// # Errors
+    /// What doesn't fit, when they were made to another context.
+    fn written(base: &Self::Context, writes: Self::Writes) -> Result<Self::Context, String>;
+}

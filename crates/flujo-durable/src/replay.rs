@@ -1,0 +1,407 @@
+//! A run made again from what was written of it, without a call of user code.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use flujo_core::machine::{
+    CallId, Command, Event, Failure, Finish, History, Kept, LaneId, Machine, Options, Outcome, Time,
+};
+use flujo_core::plan::Plan;
+use flujo_core::usage::Usage;
+
+use crate::snapshot::{Saved, Snapshot};
+use crate::{Entry, Happened, Recorded};
+
+/// A run that is made again, entry by entry.
+#[derive(Debug)]
+pub struct Replay<D: Recorded> {
+    plan: Arc<Plan<D::Callable>>,
+    /// By number; `None`: it ended and its end was told.
+    machines: Vec<Option<Place<D>>>,
+    finish: Option<Box<Finish<D>>>,
+}
+
+#[derive(Debug)]
+struct Place<D: Recorded> {
+    machine: Machine<D>,
+    parent: Option<(u32, LaneId)>,
+    /// The call that is under way, and the context that it was given.
+    asked: Option<(CallId, D::Context)>,
+    /// Lanes that were started and have not begun.
+    spawned: BTreeMap<LaneId, Box<Machine<D>>>,
+    /// Lanes that have begun, by their numbers.
+    lanes: BTreeMap<LaneId, u32>,
+    /// Its context when it began.
+    context: D::Context,
+    finish: Option<Box<Finish<D>>>,
+}
+
+/// A machine that goes on: what it waited for has been asked for again.
+#[derive(Debug)]
+pub struct Restored<D: Recorded> {
+    /// Its number.
+    pub number: u32,
+    /// The number of the machine that started it, and its name there; `None` for the run itself.
+    pub parent: Option<(u32, LaneId)>,
+    /// The machine.
+    pub machine: Machine<D>,
+}
+
+/// A run that goes on where the last record was written.
+#[derive(Debug)]
+pub enum GoingOn<D: Recorded> {
+    /// It had ended.
+    Ended(Box<Finish<D>>),
+    /// It has not ended.
+    Machines {
+        /// What is to be written before anything else happens.
+        entries: Vec<Entry<D>>,
+        /// Its machines, each behind the one that started it.
+        machines: Vec<Restored<D>>,
+        /// The number of the next machine that begins.
+        next: u32,
+    },
+}
+
+impl<D: Recorded> Replay<D> {
+    /// A run as a snapshot shows it.
+    pub fn new(plan: Arc<Plan<D::Callable>>, snapshot: Snapshot<D>) -> Result<Self, String> {
+        let mut replay = Self {
+            plan,
+            machines: Vec::new(),
+            finish: None,
+        };
+        match snapshot {
+            Snapshot::Start(start) => {
+                let machine = Machine::start(
+                    Arc::clone(&replay.plan),
+                    start.options,
+                    start.input,
+                    start.context,
+                    start.now,
+                    start.deadline,
+                );
+                replay.put(0, None, machine);
+            }
+            Snapshot::Machines { machines, next } => {
+                replay.machines.resize_with(next as usize, || None);
+                for Saved {
+                    machine,
+                    parent,
+                    state,
+                } in machines
+                {
+                    let now = state.now();
+                    let restored = Machine::restore(Arc::clone(&replay.plan), state, now);
+                    if let Some((around, lane)) = parent {
+                        replay.place(around)?.lanes.insert(lane, machine);
+                    }
+                    replay.put(machine, parent, restored);
+                }
+            }
+            Snapshot::Ended(finish) => replay.finish = Some(finish),
+        }
+        Ok(replay)
+    }
+
+    fn put(&mut self, number: u32, parent: Option<(u32, LaneId)>, machine: Machine<D>) {
+        let at = number as usize;
+        if self.machines.len() <= at {
+            self.machines.resize_with(at + 1, || None);
+        }
+        let context = machine.context().clone();
+        let mut place = Place {
+            machine,
+            parent,
+            asked: None,
+            spawned: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            context,
+            finish: None,
+        };
+        place.pump();
+        self.machines[at] = Some(place);
+        self.note_end(number);
+    }
+
+    fn place(&mut self, number: u32) -> Result<&mut Place<D>, String> {
+        let place = self.machines.get_mut(number as usize).and_then(Option::as_mut);
+        place.ok_or_else(|| format!("it tells of machine {number}, which isn't there"))
+    }
+
+    fn note_end(&mut self, number: u32) {
+        let Some(Some(place)) = self.machines.get_mut(number as usize) else {
+            return;
+        };
+        if place.parent.is_none()
+            && let Some(finish) = place.finish.take()
+        {
+            self.finish = Some(finish);
+            self.machines[number as usize] = None;
+        }
+    }
+
+    /// Feeds what happened next.
+    ///
+    /// # Errors
+    /// What doesn't fit: the plan asks for something else than was answered.
+    pub fn feed(&mut self, entry: Entry<D>) -> Result<(), String> {
+        let number = entry.machine;
+        match entry.happened {
+            Happened::Began { parent, lane } => {
+                let around = self.place(parent)?;
+                let machine = around.spawned.remove(&lane);
+                let machine =
+                    machine.ok_or_else(|| format!("it tells of lane {} that nothing started", lane.0))?;
+                around.lanes.insert(lane, number);
+                self.put(number, Some((parent, lane)), *machine);
+                return Ok(());
+            }
+            Happened::WentOn { at } => {
+                for place in self.machines.iter_mut().flatten() {
+                    place.go_on(&self.plan, at);
+                }
+                return Ok(());
+            }
+            Happened::TakenUp { options, at } => return self.take_up(options, at),
+            Happened::LaneFinished { lane, broke, at } => {
+                let finish = self.lane_ended(number, lane, broke)?;
+                let place = self.place(number)?;
+                place.machine.handle(Event::LaneFinished { lane, finish, at });
+                place.pump();
+            }
+            happened => self.place(number)?.take_in(happened)?,
+        }
+        self.note_end(number);
+        Ok(())
+    }
+
+    /// Takes the end of a lane out.
+    fn lane_ended(
+        &mut self,
+        parent: u32,
+        lane: LaneId,
+        broke: Option<Arc<Failure<D>>>,
+    ) -> Result<Box<Finish<D>>, String> {
+        let number = self.place(parent)?.lanes.remove(&lane);
+        let number =
+            number.ok_or_else(|| format!("it tells of the end of lane {}, which never began", lane.0))?;
+        let place = self.machines.get_mut(number as usize).and_then(Option::take);
+        let place = place.ok_or_else(|| format!("it tells of the end of lane {} a second time", lane.0))?;
+        match (place.finish, broke) {
+            (Some(finish), _) => Ok(finish),
+            (None, Some(failure)) => Ok(Box::new(Finish {
+                outcome: Outcome::Failed(failure),
+                context: place.context,
+                history: History::default(),
+                usage: Usage::ZERO,
+                kept: None,
+            })),
+            (None, None) => Err(format!(
+                "it tells of the end of lane {}, which has more to do",
+                lane.0
+            )),
+        }
+    }
+
+    fn take_up(&mut self, options: Options, at: Time) -> Result<(), String> {
+        let finish = self.finish.take();
+        let Some(kept) = finish.and_then(|finish| finish.kept) else {
+            return Err("it tells of going on after a stop, which there was none".to_owned());
+        };
+        let machine = Machine::go_on(Arc::clone(&self.plan), *kept, options, at);
+        self.machines.clear();
+        self.put(0, None, machine);
+        Ok(())
+    }
+
+    /// How the run ended, if it has. What it can go on from, when it was stopped, is in it.
+    pub fn finish(&self) -> Option<&Finish<D>> {
+        self.finish.as_deref()
+    }
+
+    /// The latest time that was told of.
+    pub fn now(&self) -> Time {
+        let places = self.machines.iter().flatten();
+        places.map(|place| place.machine.now()).max().unwrap_or_default()
+    }
+
+    /// The machine of the run, with its history so far; `None` once it has ended.
+    pub fn machine(&self) -> Option<&Machine<D>> {
+        self.machines.first()?.as_ref().map(|place| &place.machine)
+    }
+
+    /// Tells machines of the ends of their lanes that were written, and that they had not been told of; gives what is to
+    /// be written of that. For a run whose host is gone; then there is nobody else who would tell them.
+    ///
+    /// # Errors
+    /// When what was recorded contradicts itself.
+    pub fn settle(&mut self) -> Result<Vec<Entry<D>>, String> {
+        let mut entries = Vec::new();
+        let mut number = self.machines.len();
+        while number > 0 {
+            number -= 1;
+            let Some(Some(place)) = self.machines.get(number) else {
+                continue;
+            };
+            let (Some((parent, lane)), true) = (place.parent, place.finish.is_some()) else {
+                continue;
+            };
+            let now = self.place(parent)?.machine.now();
+            let told = || Entry {
+                machine: parent,
+                happened: Happened::LaneFinished {
+                    lane,
+                    broke: None,
+                    at: now,
+                },
+            };
+            self.feed(told())?;
+            entries.push(told());
+        }
+        Ok(entries)
+    }
+
+    /// The run as it is now, to go on at `at`, which is as late as [`now`](Self::now) or later: what is between has passed
+    /// for its timers and deadlines, too.
+    ///
+    /// # Errors
+    /// When it has too many lanes.
+    pub fn go_on(mut self, at: Time) -> Result<GoingOn<D>, String> {
+        if let Some(finish) = self.finish {
+            return Ok(GoingOn::Ended(finish));
+        }
+        let mut next = u32::try_from(self.machines.len()).map_err(|_| "it has too many lanes".to_owned())?;
+        let mut entries = vec![Entry {
+            machine: 0,
+            happened: Happened::WentOn { at },
+        }];
+        let mut machines = Vec::new();
+        for (number, place) in (0u32..).zip(&mut self.machines) {
+            let Some(place) = place.as_mut().filter(|place| place.finish.is_none()) else {
+                continue;
+            };
+            let state = place.machine.save(at);
+            machines.push(Restored {
+                number,
+                parent: place.parent,
+                machine: Machine::restore(Arc::clone(&self.plan), state, at),
+            });
+            for (lane, machine) in std::mem::take(&mut place.spawned) {
+                entries.push(Entry {
+                    machine: next,
+                    happened: Happened::Began { parent: number, lane },
+                });
+                machines.push(Restored {
+                    number: next,
+                    parent: Some((number, lane)),
+                    machine: *machine,
+                });
+                next += 1;
+            }
+        }
+        Ok(GoingOn::Machines {
+            entries,
+            machines,
+            next,
+        })
+    }
+
+    /// What the run can go on from, when it was stopped.
+    pub fn kept(self) -> Option<Box<Kept<D>>> {
+        self.finish?.kept
+    }
+}
+
+impl<D: Recorded> Place<D> {
+    /// Takes what the machine asks for, until it waits.
+    fn pump(&mut self) {
+        while let Some(command) = self.machine.poll() {
+            match command {
+                Command::Call(call) => self.asked = Some((call.call, call.context)),
+                Command::Spawn { lane, machine } => {
+                    self.spawned.insert(lane, machine);
+                }
+                Command::Finish(finish) => self.finish = Some(finish),
+                _ => {}
+            }
+        }
+    }
+
+    /// What was under way is asked for again.
+    fn go_on(&mut self, plan: &Arc<Plan<D::Callable>>, at: Time) {
+        if self.finish.is_some() {
+            return;
+        }
+        let state = self.machine.save(at);
+        self.machine = Machine::restore(Arc::clone(plan), state, at);
+        self.asked = None;
+        self.pump();
+    }
+
+    fn take_in(&mut self, happened: Happened<D>) -> Result<(), String> {
+        let name = happened.name();
+        let unasked = || format!("it tells of {name} that nothing asked for");
+        let event = match happened {
+            Happened::Answered {
+                call,
+                answer,
+                writes,
+                at,
+            } => {
+                let context = match (&self.asked, writes) {
+                    (Some((id, base)), Some(writes)) if *id == call => Some(D::written(base, writes)?),
+                    (_, None) => None,
+                    _ => return Err(unasked()),
+                };
+                Event::Answered {
+                    call,
+                    answer,
+                    context,
+                    at,
+                }
+            }
+            Happened::Failed {
+                call,
+                failure,
+                usage,
+                at,
+            } => Event::Failed {
+                call,
+                failure,
+                usage,
+                at,
+            },
+            Happened::TimedOut { call, usage, at } => Event::TimedOut { call, usage, at },
+            Happened::CallCancelled { call, at } => Event::CallCancelled { call, at },
+            Happened::Woke { timer, at } => Event::Woke { timer, at },
+            Happened::Reserved => Event::Reserved,
+            Happened::Refused(breach) => Event::Refused(breach),
+            Happened::CacheHit {
+                call,
+                output,
+                saved,
+                at,
+            } => Event::CacheHit {
+                call,
+                output,
+                saved,
+                at,
+            },
+            Happened::CacheMiss { call, at } => Event::CacheMiss { call, lead: None, at },
+            Happened::Resumed { pause, answer, at } => Event::Resumed { pause, answer, at },
+            Happened::Expired { pause, at } => Event::Expired { pause, at },
+            Happened::Cancel { at } => Event::Cancel { at },
+            Happened::Began { .. }
+            | Happened::WentOn { .. }
+            | Happened::TakenUp { .. }
+            | Happened::LaneFinished { .. } => return Err(unasked()),
+        };
+        if !self.machine.expects(&event) {
+            return Err(unasked());
+        }
+        self.machine.handle(event);
+        self.pump();
+        Ok(())
+    }
+}

@@ -1,0 +1,86 @@
+//! What a run is at one moment: it stands for all records up to there.
+
+use flujo_core::machine::{Finish, LaneId, Options, State, Time};
+use serde::{Deserialize, Serialize};
+
+use crate::entry::write;
+use crate::{DurableError, Recorded};
+
+/// The version of the form in which snapshots and entries are written; the first byte of a snapshot.
+const FORMAT: u8 = 1;
+
+/// What a run is at one moment.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "")]
+pub enum Snapshot<D: Recorded> {
+    /// It has not begun.
+    Start(Start<D>),
+    /// It is under way, or stands still.
+    Machines {
+        /// Its machines that have not ended, each behind the one that started it.
+        machines: Vec<Saved<D>>,
+        /// The number of the next machine that begins.
+        next: u32,
+    },
+    /// It has ended, and can't go on.
+    Ended(Box<Finish<D>>),
+}
+
+/// What a run begins with.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "")]
+pub struct Start<D: Recorded> {
+    /// What its machine is asked and told.
+    pub options: Options,
+    /// The input.
+    pub input: D::Object,
+    /// The context.
+    pub context: D::Context,
+    /// When it begins, in the run's own time.
+    pub now: Time,
+    /// When it must have ended.
+    pub deadline: Option<Time>,
+}
+
+/// A machine that has not ended.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "")]
+pub struct Saved<D: Recorded> {
+    /// Its number.
+    pub machine: u32,
+    /// The machine that started it, and its name there; `None` for the run itself.
+    pub parent: Option<(u32, LaneId)>,
+    /// What it is.
+    pub state: State<D>,
+}
+
+impl<D: Recorded> Snapshot<D> {
+    /// The snapshot as bytes.
+    ///
+    /// # Errors
+    /// [`DurableError::Unsavable`] for a value in it that can't be written down.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, DurableError> {
+        let mut bytes = vec![FORMAT];
+        let name = match self {
+            Self::Start(_) => "what the run begins with",
+            Self::Machines { .. } => "the state of the run",
+            Self::Ended(_) => "the result of the run",
+        };
+        write(self, name, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The snapshot that was written.
+    ///
+    /// # Errors
+    /// What is wrong with the bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+        match bytes.split_first() {
+            Some((&FORMAT, body)) => rmp_serde::from_slice(body).map_err(|error| error.to_string()),
+            Some((version, _)) => Err(format!(
+                "its form has the version {version}; this program knows {FORMAT}"
+            )),
+            None => Err("it is empty".to_owned()),
+        }
+    }
+}
