@@ -117,6 +117,8 @@ pub enum Happened<D: Recorded> {
     CacheMiss {
         /// The look-up.
         call: CallId,
+        /// Whether the result was to be kept, and if so, whether the step was given a context to see what it reads.
+        lead: Option<bool>,
         /// When.
         at: Time,
     },
@@ -207,7 +209,11 @@ impl<D: Recorded> Happened<D> {
                 saved: *saved,
                 at: *at,
             },
-            Event::CacheMiss { call, at, .. } => Self::CacheMiss { call: *call, at: *at },
+            Event::CacheMiss { call, lead, at } => Self::CacheMiss {
+                call: *call,
+                lead: lead.as_ref().map(|lead| lead.context.is_some()),
+                at: *at,
+            },
             Event::Resumed { pause, answer, at } => Self::Resumed {
                 pause: *pause,
                 answer: answer.clone(),

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flujo_core::machine::{
-    CallId, Command, Event, Failure, Finish, History, Kept, LaneId, Machine, Options, Outcome, Time,
+    CacheLead, CacheTicket, CallId, Command, Event, Failure, Finish, History, Kept, LaneId, Machine, Options,
+    Outcome, Time,
 };
 use flujo_core::plan::Plan;
 use flujo_core::usage::Usage;
@@ -25,7 +26,7 @@ pub struct Replay<D: Recorded> {
 struct Place<D: Recorded> {
     machine: Machine<D>,
     parent: Option<(u32, LaneId)>,
-    /// The call that is under way, and the context that it was given.
+    /// The call or look-up that is under way, and the context that it was given.
     asked: Option<(CallId, D::Context)>,
     /// Lanes that were started and have not begun.
     spawned: BTreeMap<LaneId, Box<Machine<D>>>,
@@ -319,6 +320,7 @@ impl<D: Recorded> Place<D> {
         while let Some(command) = self.machine.poll() {
             match command {
                 Command::Call(call) => self.asked = Some((call.call, call.context)),
+                Command::CacheGet(get) => self.asked = Some((get.call, get.context)),
                 Command::Spawn { lane, machine } => {
                     self.spawned.insert(lane, machine);
                 }
@@ -388,7 +390,18 @@ impl<D: Recorded> Place<D> {
                 saved,
                 at,
             },
-            Happened::CacheMiss { call, at } => Event::CacheMiss { call, lead: None, at },
+            Happened::CacheMiss { call, lead, at } => Event::CacheMiss {
+                call,
+                // Nobody waits for what is made: it is forgotten as soon as the run goes on.
+                lead: lead.map(|watched| CacheLead {
+                    ticket: CacheTicket(0),
+                    context: match &self.asked {
+                        Some((_, context)) if watched => Some(D::fork(context)),
+                        _ => None,
+                    },
+                }),
+                at,
+            },
             Happened::Resumed { pause, answer, at } => Event::Resumed { pause, answer, at },
             Happened::Expired { pause, at } => Event::Expired { pause, at },
             Happened::Cancel { at } => Event::Cancel { at },

@@ -166,9 +166,8 @@ impl Simulation {
             );
             let (left, right) = (written(&left)?, written(&right)?);
             if left != right {
-                return Err(Stuck::Forgot(format!(
-                    "machine {lane} is {left}, and was {right}"
-                )));
+                let difference = difference(&left, &right);
+                return Err(Stuck::Forgot(format!("machine {lane}: {difference}")));
             }
             running.machine = machine;
             let mut expected: Vec<LaneId> = self
@@ -196,6 +195,22 @@ impl Simulation {
 /// What a machine is that was saved and restored in the same process.
 fn restored_again(plan: &Arc<Plan<Callable>>, machine: &Machine<Simulated>, now: u64) -> State<Simulated> {
     Machine::restore(Arc::clone(plan), machine.save(now), now).save(now)
+}
+
+/// Where two texts begin to differ, and how each goes on.
+fn difference(left: &str, right: &str) -> String {
+    let same = left
+        .bytes()
+        .zip(right.bytes())
+        .take_while(|(left, right)| left == right)
+        .count();
+    let from = |text: &str| {
+        String::from_utf8_lossy(&text.as_bytes()[same.saturating_sub(100)..])
+            .chars()
+            .take(300)
+            .collect::<String>()
+    };
+    format!("made again it is …{}…, it was …{}…", from(left), from(right))
 }
 
 fn written<T: serde::Serialize>(value: &T) -> Result<String, Stuck> {
