@@ -21,6 +21,15 @@ pub struct Entry<D: Recorded> {
     pub happened: Happened<D>,
 }
 
+/// Where a run goes on that was made again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Host {
+    /// With the host that it had, whose budget stands as it stood.
+    Same,
+    /// With another one: see [`Machine::take_over`](flujo_core::machine::Machine::take_over).
+    Another,
+}
+
 /// What happened to a machine. But for the first three, an [`Event`] without what replaying finds by itself.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(bound = "")]
@@ -32,8 +41,10 @@ pub enum Happened<D: Recorded> {
         /// Its name there.
         lane: LaneId,
     },
-    /// The run went on in another process, or behind a snapshot: what was under way was asked for again.
+    /// The run was made again from what was written of it, and went on.
     WentOn {
+        /// Where.
+        host: Host,
         /// When.
         at: Time,
     },
@@ -52,6 +63,13 @@ pub enum Happened<D: Recorded> {
         answer: Answer<D>,
         /// What was written to the context that the call was given; `None` where it was given none.
         writes: Option<D::Writes>,
+        /// When.
+        at: Time,
+    },
+    /// [`Event::Answered`] with an answer that can't be written down and can be made again: see [`Recorded::again`].
+    Again {
+        /// The call.
+        call: CallId,
         /// When.
         at: Time,
     },
@@ -240,7 +258,7 @@ impl<D: Recorded> Happened<D> {
                 answer: Answer::Cursor(_),
                 ..
             } => "a collection that is read item by item",
-            Self::Answered { .. } => "an answer to a call",
+            Self::Answered { .. } | Self::Again { .. } => "an answer to a call",
             Self::Failed { .. } => "the failure of a call",
             Self::TimedOut { .. } => "a call whose time was up",
             Self::CallCancelled { .. } => "a call that was cancelled",

@@ -19,6 +19,12 @@ pub enum DurableError {
         /// Where in it, and why.
         reason: String,
     },
+    /// The run went on elsewhere since it stood still here.
+    #[error("run `{run}` went on in another process since: look it up in the store again")]
+    WentOnElsewhere {
+        /// The run.
+        run: Arc<str>,
+    },
     /// What is stored can't be read.
     #[error("run `{run}` is damaged at {location}: {reason}; what is stored is left as it is")]
     Corrupt {
@@ -40,5 +46,16 @@ pub enum DurableError {
         location: String,
         /// What was recorded, and what the pipeline asks for.
         reason: String,
+    },
+    /// The pipeline isn't the one that the run began with.
+    #[error(
+        "run `{run}` began with another pipeline: {}; run it with the one it began with. Nothing was run, and what is \
+         stored is left as it is", differences.join("; ")
+    )]
+    DefinitionChanged {
+        /// The run.
+        run: Arc<str>,
+        /// What differs.
+        differences: Vec<String>,
     },
 }

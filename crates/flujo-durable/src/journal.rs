@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use flujo_core::machine::{Event, LaneId};
+use flujo_core::machine::{CallId, Event, LaneId, Time};
 use flujo_core::plan::Plan;
-use flujo_core::store::{Blob, BlobId, Change, Claim, Record, RunStore, StoreFuture, StoredRun};
+use flujo_core::store::{Blob, BlobId, Change, Claim, Record, RunStore, StoreFuture, StoredRun, WallTime};
 use futures_util::FutureExt;
 use futures_util::future::Shared;
 
@@ -61,27 +61,41 @@ struct Log {
     under_way: VecDeque<Written>,
 }
 
+/// How far a log is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogPlace {
+    /// The number of its last record.
+    pub last_record: u64,
+    /// The number of the next machine that begins.
+    pub next_machine: u32,
+    /// How many bytes the snapshot takes that it begins behind.
+    pub snapshot: u64,
+}
+
 impl<D: Recorded> Journal<D> {
-    /// The log of a run, as it was loaded or just made: `snapshot` is the number of bytes of its snapshot.
-    pub fn new(
-        store: Arc<dyn RunStore>,
-        claim: Claim,
-        durability: Durability,
-        last_record: u64,
-        next_machine: u32,
-        snapshot: usize,
-    ) -> Self {
+    /// The log of a run that is claimed, to be continued.
+    pub fn new(store: Arc<dyn RunStore>, claim: Claim, durability: Durability, place: LogPlace) -> Self {
         Self {
             store,
             claim,
             durability,
             log: Mutex::new(Log {
-                last_record,
-                next_machine,
-                snapshot: snapshot as u64,
+                last_record: place.last_record,
+                next_machine: place.next_machine,
+                snapshot: place.snapshot,
                 ..Log::default()
             }),
             domain: PhantomData,
+        }
+    }
+
+    /// How far it is.
+    pub fn place(&self) -> LogPlace {
+        let log = self.lock();
+        LogPlace {
+            last_record: log.last_record,
+            next_machine: log.next_machine,
+            snapshot: log.snapshot,
         }
     }
 
@@ -123,6 +137,15 @@ impl<D: Recorded> Journal<D> {
         self.append(&[Entry { machine, happened }])
     }
 
+    /// Takes in that a call was answered by what can be made again: see [`Recorded::again`].
+    pub fn record_again(&self, machine: u32, call: CallId, at: Time) {
+        if self.durability != Durability::Exit {
+            let happened: Happened<D> = Happened::Again { call, at };
+            // Numbers can always be written.
+            let _ = Entry { machine, happened }.write(&mut self.lock().waiting);
+        }
+    }
+
     /// Takes in entries.
     ///
     /// # Errors
@@ -148,23 +171,16 @@ impl<D: Recorded> Journal<D> {
     }
 
     /// Takes in that a lane begins, and gives its number.
-    ///
-    /// # Errors
-    /// As [`append`](Self::append).
-    pub fn begin_lane(&self, parent: u32, lane: LaneId) -> Result<u32, DurableError> {
-        let number = {
-            let mut log = self.lock();
-            log.next_machine += 1;
-            log.next_machine - 1
-        };
+    pub fn begin_lane(&self, parent: u32, lane: LaneId) -> u32 {
+        let mut log = self.lock();
+        let machine = log.next_machine;
+        log.next_machine += 1;
         if self.durability != Durability::Exit {
-            let happened = Happened::Began { parent, lane };
-            self.append(&[Entry {
-                machine: number,
-                happened,
-            }])?;
+            let happened: Happened<D> = Happened::Began { parent, lane };
+            // Numbers can always be written.
+            let _ = Entry { machine, happened }.write(&mut log.waiting);
         }
-        Ok(number)
+        machine
     }
 
     /// The number of the next machine that begins.
@@ -303,36 +319,70 @@ pub fn first_snapshot<D: Recorded>(snapshot: &Snapshot<D>) -> Result<(Arc<[u8]>,
 /// A stored run's snapshot and what came after it.
 #[derive(Debug)]
 pub struct Contents<D: Recorded> {
+    run: Arc<str>,
     /// The snapshot.
     pub snapshot: Snapshot<D>,
     /// What came after it, by the numbers of the records.
     pub records: Vec<(u64, Vec<Entry<D>>)>,
 }
 
-/// Reads what is stored of a run, with the blobs that it refers to.
-///
-/// # Errors
-/// [`DurableError::Corrupt`] says which part can't be read.
-pub async fn read<D: Recorded>(
-    store: &dyn RunStore,
-    stored: &StoredRun,
-) -> Result<Contents<D>, DurableError> {
-    let run = &stored.info.id;
-    let corrupt = |location: &str, reason: String| DurableError::Corrupt {
-        run: Arc::clone(run),
-        location: location.to_owned(),
-        reason,
-    };
-    let snapshot = fetch(store, run, &stored.snapshot, "the snapshot").await?;
-    let snapshot = Snapshot::from_bytes(&snapshot).map_err(|reason| corrupt("the snapshot", reason))?;
-    let mut records = Vec::with_capacity(stored.records.len());
-    for record in &stored.records {
-        let location = format!("record {}", record.number);
-        let body = fetch(store, run, &record.body, &location).await?;
-        let entries = Entry::read_all(&body).map_err(|reason| corrupt(&location, reason))?;
-        records.push((record.number, entries));
+/// What is stored of a run, as bytes.
+#[derive(Debug)]
+pub struct Fetched {
+    run: Arc<str>,
+    snapshot: Arc<[u8]>,
+    records: Vec<(u64, Arc<[u8]>)>,
+}
+
+impl Fetched {
+    /// What is stored of a run, with the blobs that it refers to.
+    ///
+    /// # Errors
+    /// [`DurableError::Corrupt`] says which part can't be read.
+    pub async fn of(store: &dyn RunStore, stored: &StoredRun) -> Result<Self, DurableError> {
+        let run = &stored.info.id;
+        let snapshot = fetch(store, run, &stored.snapshot, "the snapshot").await?;
+        let mut records = Vec::with_capacity(stored.records.len());
+        for record in &stored.records {
+            let location = format!("record {}", record.number);
+            records.push((record.number, fetch(store, run, &record.body, &location).await?));
+        }
+        Ok(Self {
+            run: Arc::clone(run),
+            snapshot,
+            records,
+        })
     }
-    Ok(Contents { snapshot, records })
+
+    /// How many bytes the snapshot takes.
+    pub fn snapshot_bytes(&self) -> u64 {
+        self.snapshot.len() as u64
+    }
+
+    /// What the bytes say.
+    ///
+    /// # Errors
+    /// [`DurableError::Corrupt`] says which part can't be read.
+    pub fn contents<D: Recorded>(&self) -> Result<Contents<D>, DurableError> {
+        let corrupt = |location: String, reason: String| DurableError::Corrupt {
+            run: Arc::clone(&self.run),
+            location,
+            reason,
+        };
+        let snapshot = Snapshot::from_bytes(&self.snapshot)
+            .map_err(|reason| corrupt("the snapshot".to_owned(), reason))?;
+        let mut records = Vec::with_capacity(self.records.len());
+        for (number, body) in &self.records {
+            let entries =
+                Entry::read_all(body).map_err(|reason| corrupt(format!("record {number}"), reason))?;
+            records.push((*number, entries));
+        }
+        Ok(Contents {
+            run: Arc::clone(&self.run),
+            snapshot,
+            records,
+        })
+    }
 }
 
 async fn fetch(
@@ -357,13 +407,22 @@ async fn fetch(
 }
 
 impl<D: Recorded> Contents<D> {
+    /// When questions were asked that wait in the snapshot: the numbers of their machines, and milliseconds since 1970 began.
+    pub fn asked(&self) -> Vec<(u32, WallTime)> {
+        match &self.snapshot {
+            Snapshot::Machines { asked, .. } => asked.clone(),
+            Snapshot::Start(_) | Snapshot::Ended(_) => Vec::new(),
+        }
+    }
+
     /// Replays it on a plan.
     ///
     /// # Errors
     /// [`DurableError::Diverged`] when the plan isn't what the run began with.
-    pub fn replay(self, plan: Arc<Plan<D::Callable>>, run: &Arc<str>) -> Result<Replay<D>, DurableError> {
+    pub fn replay(self, plan: Arc<Plan<D::Callable>>) -> Result<Replay<D>, DurableError> {
+        let run = self.run;
         let diverged = |location: String, reason| DurableError::Diverged {
-            run: Arc::clone(run),
+            run: Arc::clone(&run),
             location,
             reason,
         };

@@ -7,6 +7,7 @@
 //!
 //! Nothing here waits, reads a clock or knows a runtime: hosts do.
 
+mod definition;
 mod entry;
 mod error;
 mod journal;
@@ -14,9 +15,10 @@ mod recorded;
 mod replay;
 mod snapshot;
 
-pub use entry::{Entry, Happened};
+pub use definition::Definition;
+pub use entry::{Entry, Happened, Host};
 pub use error::DurableError;
-pub use journal::{Contents, Durability, Journal, Written, first_snapshot, read};
+pub use journal::{Contents, Durability, Fetched, Journal, LogPlace, Written, first_snapshot};
 pub use recorded::Recorded;
 pub use replay::{GoingOn, Replay, Restored};
 pub use snapshot::{Saved, Snapshot, Start};

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use flujo_core::machine::Domain;
+use flujo_core::machine::{Call, Domain, Event, Machine, Time};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -22,4 +22,11 @@ pub trait Recorded:
     /// # Errors
     /// What doesn't fit, when they were made to another context.
     fn written(base: &Self::Context, writes: Self::Writes) -> Result<Self::Context, String>;
+
+    /// The answer to a call made again, for callables of which a host records that they answered and not what, since that
+    /// can't be written down: it is the same whenever they are called, and they do nothing else. `None` for any other.
+    fn again(machine: &Machine<Self>, call: &Call<Self>, at: Time) -> Option<Event<Self>> {
+        let _ = (machine, call, at);
+        None
+    }
 }

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flujo_core::machine::{
-    CacheLead, CacheTicket, CallId, Command, Event, Failure, Finish, History, Kept, LaneId, Machine, Options,
+    CacheLead, CacheTicket, Call, Command, Event, Failure, Finish, History, LaneId, Machine, Options,
     Outcome, Time,
 };
 use flujo_core::plan::Plan;
 use flujo_core::usage::Usage;
 
 use crate::snapshot::{Saved, Snapshot};
-use crate::{Entry, Happened, Recorded};
+use crate::{Entry, Happened, Host, Recorded};
 
 /// A run that is made again, entry by entry.
 #[derive(Debug)]
@@ -26,8 +26,7 @@ pub struct Replay<D: Recorded> {
 struct Place<D: Recorded> {
     machine: Machine<D>,
     parent: Option<(u32, LaneId)>,
-    /// The call or look-up that is under way, and the context that it was given.
-    asked: Option<(CallId, D::Context)>,
+    asked: Asked<D>,
     /// Lanes that were started and have not begun.
     spawned: BTreeMap<LaneId, Box<Machine<D>>>,
     /// Lanes that have begun, by their numbers.
@@ -35,6 +34,14 @@ struct Place<D: Recorded> {
     /// Its context when it began.
     context: D::Context,
     finish: Option<Box<Finish<D>>>,
+}
+
+/// What a machine waits for, as far as it matters.
+#[derive(Debug)]
+enum Asked<D: Recorded> {
+    Nothing,
+    Call(Box<Call<D>>),
+    Look(D::Context),
 }
 
 /// A machine that goes on: what it waited for has been asked for again.
@@ -84,7 +91,7 @@ impl<D: Recorded> Replay<D> {
                 );
                 replay.put(0, None, machine);
             }
-            Snapshot::Machines { machines, next } => {
+            Snapshot::Machines { machines, next, .. } => {
                 replay.machines.resize_with(next as usize, || None);
                 for Saved {
                     machine,
@@ -114,7 +121,7 @@ impl<D: Recorded> Replay<D> {
         let mut place = Place {
             machine,
             parent,
-            asked: None,
+            asked: Asked::Nothing,
             spawned: BTreeMap::new(),
             lanes: BTreeMap::new(),
             context,
@@ -158,9 +165,9 @@ impl<D: Recorded> Replay<D> {
                 self.put(number, Some((parent, lane)), *machine);
                 return Ok(());
             }
-            Happened::WentOn { at } => {
+            Happened::WentOn { host, at } => {
                 for place in self.machines.iter_mut().flatten() {
-                    place.go_on(&self.plan, at);
+                    place.go_on(&self.plan, host, at);
                 }
                 return Ok(());
             }
@@ -268,25 +275,24 @@ impl<D: Recorded> Replay<D> {
     ///
     /// # Errors
     /// When it has too many lanes.
-    pub fn go_on(mut self, at: Time) -> Result<GoingOn<D>, String> {
+    pub fn go_on(mut self, host: Host, at: Time) -> Result<GoingOn<D>, String> {
         if let Some(finish) = self.finish {
             return Ok(GoingOn::Ended(finish));
         }
         let mut next = u32::try_from(self.machines.len()).map_err(|_| "it has too many lanes".to_owned())?;
         let mut entries = vec![Entry {
             machine: 0,
-            happened: Happened::WentOn { at },
+            happened: Happened::WentOn { host, at },
         }];
         let mut machines = Vec::new();
         for (number, place) in (0u32..).zip(&mut self.machines) {
             let Some(place) = place.as_mut().filter(|place| place.finish.is_none()) else {
                 continue;
             };
-            let state = place.machine.save(at);
             machines.push(Restored {
                 number,
                 parent: place.parent,
-                machine: Machine::restore(Arc::clone(&self.plan), state, at),
+                machine: again(&self.plan, &place.machine, host, at),
             });
             for (lane, machine) in std::mem::take(&mut place.spawned) {
                 entries.push(Entry {
@@ -308,9 +314,22 @@ impl<D: Recorded> Replay<D> {
         })
     }
 
-    /// What the run can go on from, when it was stopped.
-    pub fn kept(self) -> Option<Box<Kept<D>>> {
-        self.finish?.kept
+    /// How the run ended, if it has.
+    pub fn into_finish(self) -> Option<Box<Finish<D>>> {
+        self.finish
+    }
+}
+
+fn again<D: Recorded>(
+    plan: &Arc<Plan<D::Callable>>,
+    machine: &Machine<D>,
+    host: Host,
+    at: Time,
+) -> Machine<D> {
+    let (plan, state) = (Arc::clone(plan), machine.save(at));
+    match host {
+        Host::Same => Machine::restore(plan, state, at),
+        Host::Another => Machine::take_over(plan, state, at),
     }
 }
 
@@ -319,8 +338,8 @@ impl<D: Recorded> Place<D> {
     fn pump(&mut self) {
         while let Some(command) = self.machine.poll() {
             match command {
-                Command::Call(call) => self.asked = Some((call.call, call.context)),
-                Command::CacheGet(get) => self.asked = Some((get.call, get.context)),
+                Command::Call(call) => self.asked = Asked::Call(Box::new(call)),
+                Command::CacheGet(get) => self.asked = Asked::Look(get.context),
                 Command::Spawn { lane, machine } => {
                     self.spawned.insert(lane, machine);
                 }
@@ -331,13 +350,12 @@ impl<D: Recorded> Place<D> {
     }
 
     /// What was under way is asked for again.
-    fn go_on(&mut self, plan: &Arc<Plan<D::Callable>>, at: Time) {
+    fn go_on(&mut self, plan: &Arc<Plan<D::Callable>>, host: Host, at: Time) {
         if self.finish.is_some() {
             return;
         }
-        let state = self.machine.save(at);
-        self.machine = Machine::restore(Arc::clone(plan), state, at);
-        self.asked = None;
+        self.machine = again(plan, &self.machine, host, at);
+        self.asked = Asked::Nothing;
         self.pump();
     }
 
@@ -352,7 +370,9 @@ impl<D: Recorded> Place<D> {
                 at,
             } => {
                 let context = match (&self.asked, writes) {
-                    (Some((id, base)), Some(writes)) if *id == call => Some(D::written(base, writes)?),
+                    (Asked::Call(asked), Some(writes)) if asked.call == call => {
+                        Some(D::written(&asked.context, writes)?)
+                    }
                     (_, None) => None,
                     _ => return Err(unasked()),
                 };
@@ -363,6 +383,13 @@ impl<D: Recorded> Place<D> {
                     at,
                 }
             }
+            Happened::Again { call, at } => match &self.asked {
+                Asked::Call(asked) if asked.call == call => {
+                    let again = D::again(&self.machine, asked, at);
+                    again.ok_or_else(|| format!("it tells of {name} that can't be made again"))?
+                }
+                _ => return Err(unasked()),
+            },
             Happened::Failed {
                 call,
                 failure,
@@ -396,7 +423,7 @@ impl<D: Recorded> Place<D> {
                 lead: lead.map(|watched| CacheLead {
                     ticket: CacheTicket(0),
                     context: match &self.asked {
-                        Some((_, context)) if watched => Some(D::fork(context)),
+                        Asked::Look(context) if watched => Some(D::fork(context)),
                         _ => None,
                     },
                 }),

@@ -1,6 +1,7 @@
 //! What a run is at one moment: it stands for all records up to there.
 
 use flujo_core::machine::{Finish, LaneId, Options, State, Time};
+use flujo_core::store::WallTime;
 use serde::{Deserialize, Serialize};
 
 use crate::entry::write;
@@ -21,6 +22,8 @@ pub enum Snapshot<D: Recorded> {
         machines: Vec<Saved<D>>,
         /// The number of the next machine that begins.
         next: u32,
+        /// When each question that waits was asked: the number of its machine, and milliseconds since 1970 began.
+        asked: Vec<(u32, WallTime)>,
     },
     /// It has ended, and can't go on.
     Ended(Box<Finish<D>>),

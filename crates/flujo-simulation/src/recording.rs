@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use flujo_core::machine::{Event, LaneId, Machine};
 use flujo_core::plan::Plan;
-use flujo_durable::{Entry, GoingOn, Happened, Recorded, Replay, Saved, Snapshot, Start};
+use flujo_durable::{Entry, GoingOn, Happened, Host, Recorded, Replay, Saved, Snapshot, Start};
 
 use crate::{Callable, Context, Simulated, Stuck};
 
@@ -98,7 +98,7 @@ impl Recording {
         }
         let GoingOn::Machines {
             entries, machines, ..
-        } = replay.go_on(now).map_err(Stuck::Forgot)?
+        } = replay.go_on(Host::Same, now).map_err(Stuck::Forgot)?
         else {
             return Err(Stuck::Forgot(
                 "what was written tells of the end of the run".to_owned(),
@@ -116,7 +116,11 @@ impl Recording {
     /// Begins anew behind a snapshot of these machines.
     pub(crate) fn begin_anew(&mut self, machines: Vec<Saved<Simulated>>, next: usize) -> Result<(), Stuck> {
         let next = number(next)?;
-        self.begin_behind(&Snapshot::Machines { machines, next });
+        self.begin_behind(&Snapshot::Machines {
+            machines,
+            next,
+            asked: Vec::new(),
+        });
         Ok(())
     }
 }

@@ -21,7 +21,7 @@ pub type Reply = Result<Value, Raised>;
 
 type Plain = dyn Fn(Value) -> BoxFuture<'static, Reply> + Send + Sync;
 type Scoped = dyn Fn(Value, Scope) -> BoxFuture<'static, Reply> + Send + Sync;
-type Inline = dyn Fn(Decision<'_>) -> Result<Answer<Tokio>, Raised> + Send + Sync;
+pub(crate) type Inline = dyn Fn(Decision<'_>) -> Result<Answer<Tokio>, Raised> + Send + Sync;
 
 /// What must hold of an output and the context.
 pub(crate) type Check = dyn Fn(&Value, &Context) -> Result<(), Raised> + Send + Sync;

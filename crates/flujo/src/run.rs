@@ -213,7 +213,7 @@ impl<O, C> RunHandle<O, C> {
 
     /// The run's id.
     pub fn id(&self) -> RunId {
-        self.id
+        self.id.clone()
     }
 
     /// Asks the run to end: user futures are dropped, branches and items are awaited, and the run ends as cancelled.

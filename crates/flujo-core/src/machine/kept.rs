@@ -183,7 +183,7 @@ impl<D: Domain> Cursor<'_, D> {
     }
 
     /// Goes on from where it was stopped.
-    fn take_up(&mut self) {
+    pub(super) fn take_up(&mut self) {
         let in_step = matches!(self.state.pending, Pending::Call(_) | Pending::Budget)
             && !self.state.gate.is_waiting()
             && matches!(self.state.stack.last(), Some(Frame::Step(_)));

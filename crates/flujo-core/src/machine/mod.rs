@@ -360,6 +360,22 @@ impl<D: Domain> Machine<D> {
         machine
     }
 
+    /// The same in another process, whose meter knows what was used and nothing of what was reserved: an attempt whose agent
+    /// was being called begins anew, under its own number.
+    pub fn take_over(plan: Arc<Plan<D::Callable>>, mut state: State<D>, now: Time) -> Self {
+        state.shift_time(now);
+        state.forget_leads();
+        let mut machine = Self {
+            plan,
+            state,
+            commands: VecDeque::new(),
+            kept: None,
+            dormant: None,
+        };
+        machine.cursor().take_up();
+        machine
+    }
+
     /// Whether anybody listens to notices, from now on: a run that goes on may have other listeners than before.
     pub fn listen(&mut self, notices: bool) {
         self.state.options.notices = notices;

@@ -78,6 +78,24 @@ pub enum Kind<C> {
     Guard(Box<GuardNode<C>>),
 }
 
+impl<C> Kind<C> {
+    /// What it is, in words: `step`, `parallel step`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Sequence(_) => "sequence",
+            Self::Step(_) => "step",
+            Self::Conditional(_) => "conditional",
+            Self::Parallel(_) => "parallel step",
+            Self::Map(_) => "map",
+            Self::Group(_) => "sub-pipeline",
+            Self::Loop(_) => "loop",
+            Self::States(_) => "state machine",
+            Self::Human(_) => "question",
+            Self::Guard(_) => "failure route",
+        }
+    }
+}
+
 /// How often, how long and how patiently a step is tried.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Policy {

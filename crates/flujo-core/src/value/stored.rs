@@ -138,8 +138,9 @@ impl<'b> Reader<'b> {
             9 => {
                 let version = u32::try_from(u64::from_le_bytes(self.eight()?)).ok()?;
                 let type_name = self.text()?;
-                let codec = self.codecs.iter().find(|codec| codec.type_name == type_name)?;
-                let object: Opaque = (codec.load)(self.value(depth + 1)?, version).ok()?;
+                let plain = self.value(depth + 1)?;
+                let mut named = self.codecs.iter().filter(|codec| codec.type_name == type_name);
+                let object: Opaque = named.find_map(|codec| (codec.load)(plain.clone(), version).ok())?;
                 Value::Opaque(object)
             }
             _ => return None,

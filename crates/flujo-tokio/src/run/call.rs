@@ -26,7 +26,7 @@ use super::outputs::Outputs;
 use super::spans::{Note, Observed};
 use crate::Handler;
 use crate::domain::{Raised, Tokio, failure, panicked};
-use crate::handler::{Decision, Reply};
+use crate::handler::{Decision, Inline, Reply};
 use crate::scope::{Place, Scope};
 
 /// A call under way.
@@ -273,9 +273,34 @@ fn close(scope: Option<&Scope>) -> (Option<Context>, Usage, Option<Raised>) {
 fn decide_now(
     shared: &Shared,
     machine: &Machine<Tokio>,
-    decide: &(dyn Fn(Decision<'_>) -> Result<Answer<Tokio>, Raised> + Send + Sync),
+    decide: &Inline,
     call: &Call<Tokio>,
     steps: Value,
+) -> Happened<Tokio> {
+    let decided = decide_in(machine, decide, call, steps, || shared.now());
+    if call.role == Role::Merge {
+        let merged = matches!(decided, Happened::Answered { .. });
+        shared.runner.contexts.merged(merged);
+    }
+    decided
+}
+
+/// The same decision as before.
+pub(super) fn decide_again(
+    machine: &Machine<Tokio>,
+    decide: &Inline,
+    call: &Call<Tokio>,
+    at: Time,
+) -> Happened<Tokio> {
+    decide_in(machine, decide, call, Value::Null, || at)
+}
+
+fn decide_in(
+    machine: &Machine<Tokio>,
+    decide: &Inline,
+    call: &Call<Tokio>,
+    steps: Value,
+    now: impl Fn() -> Time,
 ) -> Happened<Tokio> {
     let mut context = call.context.clone();
     let decided = catch_unwind(AssertUnwindSafe(|| {
@@ -283,17 +308,11 @@ fn decide_now(
             input: &call.input,
             context: &mut context,
             history: machine.history(),
-            plan: &shared.plan,
+            plan: machine.plan(),
             steps,
         })
     }));
-    if call.role == Role::Merge {
-        shared
-            .runner
-            .contexts
-            .merged(decided.as_ref().is_ok_and(Result::is_ok));
-    }
-    let (call, written, at) = (call.call, !context.same(&call.context), shared.now());
+    let (call, written, at) = (call.call, !context.same(&call.context), now());
     match decided {
         Ok(Ok(mut answer)) => {
             if let Answer::Redirect { agent, unpriced, .. } = &mut answer {
@@ -307,7 +326,12 @@ fn decide_now(
             }
         }
         Ok(Err(raised)) => failed(call, raised, Usage::ZERO, at),
-        Err(panic) => broke_down(shared, call, None, &*panic),
+        Err(panic) => Happened::Failed {
+            call,
+            failure: Box::new(panicked(&*panic)),
+            usage: Usage::ZERO,
+            at,
+        },
     }
 }
 

@@ -10,7 +10,10 @@ use std::task::{Context as Poller, Poll, ready};
 use flujo_core::agent::BoxFuture;
 use flujo_core::config::Part;
 use flujo_core::context::Context;
-use flujo_core::machine::{Call, Command, Event as Happened, Finish, Notice, Pause, TimerId};
+use flujo_core::machine::{
+    Answer, Call, CallId, Command, Event as Happened, Finish, Notice, Pause, Role, TimerId,
+};
+use flujo_durable::{DurableError, Journal, Written};
 use tokio::time::{Instant, Sleep};
 
 use cached::Cached;
@@ -21,6 +24,7 @@ use super::event::{self, Event, EventKind};
 use super::lanes::Lanes;
 use super::outputs::Outputs;
 use super::parked::{self, Parked, Question};
+use super::recorder;
 use super::signal::Signal;
 use super::spans::{Note, Observed};
 use super::turn::Admitting;
@@ -56,6 +60,13 @@ pub(crate) struct Driver {
     /// Whether the last event, that the run pauses, has been sent.
     told_of_pause: bool,
     cached: Option<Box<Cached>>,
+    /// The call of an agent that waits until what was before it is in the store.
+    holding: Option<Box<Holding>>,
+}
+
+struct Holding {
+    call: Call<Tokio>,
+    written: Written,
 }
 
 /// Where a driver lives: the same place for one after the other.
@@ -81,6 +92,7 @@ impl Driver {
             spare: None,
             told_of_pause: false,
             cached: None,
+            holding: None,
         }
     }
 
@@ -151,7 +163,7 @@ impl Driver {
     #[inline]
     fn execute(&mut self, command: Command<Tokio>, poller: &mut Poller<'_>) {
         match command {
-            Command::Call(call) => self.call(call, poller),
+            Command::Call(call) => self.reach(call, poller),
             Command::Finish(finish) => {
                 self.machine.finished(&finish);
                 if self.machine.lane().is_none() {
@@ -170,6 +182,9 @@ impl Driver {
                     .take_if(|waiting| waiting.waits() == Some(id))
                     .is_some()
                 {
+                    let at = self.shared.now();
+                    self.machine.handle(Happened::CallCancelled { call: id, at });
+                } else if self.holding.take_if(|holding| holding.call.call == id).is_some() {
                     let at = self.shared.now();
                     self.machine.handle(Happened::CallCancelled { call: id, at });
                 } else if let Some(call) = self.call.take_if(|call| call.id() == id) {
@@ -249,6 +264,49 @@ impl Driver {
         }
     }
 
+    /// Begins a call once what was before it is in the store, if the run is kept in one.
+    #[inline]
+    fn reach(&mut self, call: Call<Tokio>, poller: &mut Poller<'_>) {
+        match self.machine.recorder() {
+            Some(recorder) if matches!(call.role, Role::Agent | Role::Redirect) => {
+                let journal = Arc::clone(&recorder.journal);
+                self.write_before(call, &journal, poller);
+            }
+            _ => self.call(call, poller),
+        }
+    }
+
+    fn write_before(&mut self, call: Call<Tokio>, journal: &Journal<Tokio>, poller: &mut Poller<'_>) {
+        let alone = self.machine.lane().is_none()
+            && self.lanes.as_ref().is_none_or(|lanes| lanes.is_empty())
+            && self.cached.is_none()
+            && self.admitting.is_none();
+        if alone && journal.wants_snapshot() {
+            match self.machine.begin_anew(self.shared.now()) {
+                // The call is asked for again.
+                Ok(_) => return,
+                Err(error) => return self.break_off(call.call, error),
+            }
+        }
+        match journal.flush() {
+            None => self.call(call, poller),
+            Some(written) => self.holding = Some(Box::new(Holding { call, written })),
+        }
+    }
+
+    /// Ends the run: what happened in it can't be written down.
+    #[cold]
+    fn break_off(&mut self, call: CallId, error: DurableError) {
+        let mut failure = recorder::unsavable(error);
+        failure.error_type = Arc::from("StoreError");
+        self.machine.handle(Happened::Answered {
+            call,
+            answer: Answer::Fatal(Box::new(failure)),
+            context: None,
+            at: self.shared.now(),
+        });
+    }
+
     #[inline]
     fn call(&mut self, call: Call<Tokio>, poller: &mut Poller<'_>) {
         if self.shared.analysed.reads_steps {
@@ -286,7 +344,10 @@ impl Driver {
             node: pause.node,
             asked: pause.question,
             timeout: pause.timeout,
-            since: before.map_or_else(Instant::now, |before| before.since),
+            since: before
+                .map(|before| before.since)
+                .or_else(|| self.machine.asked())
+                .unwrap_or_else(Instant::now),
             rejected: pause.rejected.map(|failure| failure.message.to_string()),
         };
         if self.shared.events.is_some() {
@@ -374,6 +435,16 @@ impl Driver {
             self.machine.handle(ended);
             return Poll::Ready(true);
         }
+        if let Some(holding) = &mut self.holding
+            && let Poll::Ready(written) = Pin::new(&mut holding.written).poll(poller)
+            && let Some(holding) = self.holding.take()
+        {
+            match written {
+                Ok(()) => self.call(holding.call, poller),
+                Err(error) => self.break_off(holding.call.call, error.into()),
+            }
+            return Poll::Ready(true);
+        }
         if let Some(admitting) = &mut self.admitting
             && let Poll::Ready(event) = admitting.poll(&self.shared, poller)
         {
@@ -404,7 +475,7 @@ impl Driver {
         if !self.cancelling && self.cancel.poll_raised(poller.waker()) {
             return Poll::Ready(true);
         }
-        if self.call.is_none() && self.timer.is_none() && self.stands_still() {
+        if self.call.is_none() && self.holding.is_none() && self.timer.is_none() && self.stands_still() {
             return Poll::Ready(false);
         }
         self.machine.waits();
@@ -445,7 +516,7 @@ impl Driver {
             }
             turns += 1;
             match self.machine.poll() {
-                Some(Command::Call(call)) => self.call(call, poller),
+                Some(Command::Call(call)) => self.reach(call, poller),
                 Some(command) => self.execute(command, poller),
                 None if ready!(self.wait(poller)) => {}
                 None if self.machine.lane().is_none() => {

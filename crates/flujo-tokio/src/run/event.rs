@@ -119,7 +119,7 @@ impl Event {
     pub(super) fn of_run(shared: &Shared, kind: EventKind) -> Self {
         Self {
             place: Place {
-                run: shared.id,
+                run: shared.id.clone(),
                 step: Arc::clone(shared.plan.name()),
                 path: Arc::from(""),
                 lane: String::new(),
@@ -144,7 +144,7 @@ impl Event {
 
     /// The run.
     pub fn run(&self) -> RunId {
-        self.place.run
+        self.place.run.clone()
     }
 }
 
@@ -194,7 +194,7 @@ impl fmt::Display for Event {
 /// Writes a notice as a `tracing` event.
 pub(super) fn trace(shared: &Shared, lane: Option<&LanePlace>, notice: &Notice<Tokio>) {
     let node = shared.plan.node(notice.node);
-    let (run, lane, attempt) = (shared.id, lane_name(&shared.plan, lane), notice.attempt);
+    let (run, lane, attempt) = (&shared.id, lane_name(&shared.plan, lane), notice.attempt);
     macro_rules! emit {
         ($level:ident, $message:literal $(, $field:ident = $value:expr)*) => {
             tracing::$level!(

@@ -159,7 +159,7 @@ impl Run {
 
     /// The run's id.
     pub fn id(&self) -> RunId {
-        self.id
+        self.id.clone()
     }
 
     /// Asks the run to end; see [`Canceller::cancel`]. Await the run to see it end.
@@ -224,7 +224,7 @@ impl Run {
         runner.watch_memory();
         Arc::new(Shared {
             runner: Arc::clone(runner),
-            id: self.id,
+            id: self.id.clone(),
             plan: Arc::clone(&analysed.plan),
             analysed,
             resources: Arc::clone(&runner.resources),
@@ -349,7 +349,7 @@ impl Run {
         };
         let plan = Arc::clone(&shared.plan);
         self.state = State::Ended(Some(Done {
-            id: self.id,
+            id: self.id.clone(),
             finish,
             plan,
             paused,

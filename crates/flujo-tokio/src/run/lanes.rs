@@ -90,6 +90,7 @@ impl Lanes {
     ) {
         let mut machine = Observed::from(machine);
         around.observe_lane(&mut machine);
+        around.record_lane(lane, &mut machine);
         let cancel = Arc::new(Signal::default());
         let house = Driver::begin(
             Arc::clone(shared),
@@ -130,6 +131,11 @@ impl Lanes {
         for running in self.running.values().filter(|running| running.lane == lane) {
             running.cancel.raise();
         }
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.running.is_empty() && self.parked.is_empty()
     }
 
     /// Whether there are lanes and all of them stand still.

@@ -5,16 +5,18 @@ mod driver;
 mod event;
 mod handle;
 mod lanes;
+mod opening;
 mod outputs;
 mod parked;
 mod paused;
+mod recorder;
 mod signal;
 mod spans;
 mod stopped;
 mod turn;
 
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -25,6 +27,7 @@ use flujo_core::plan::{NodeId, Plan};
 use flujo_core::stats::Alert;
 use flujo_core::telemetry::SpanContext;
 use flujo_core::usage::UsageMeter;
+use flujo_durable::Journal;
 use tokio::sync::mpsc::Sender;
 use tokio::time::Instant;
 
@@ -43,10 +46,13 @@ use crate::runner::Running;
 use crate::scope::{Place, Resources, lane_name};
 
 /// Names a run, differently from every other run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RunId {
-    process: u64,
-    serial: u64,
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RunId(Id);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Id {
+    Numbered { process: u64, serial: u64 },
+    Named(Arc<str>),
 }
 
 impl RunId {
@@ -55,21 +61,32 @@ impl RunId {
     pub fn new() -> Self {
         static PROCESS: OnceLock<u64> = OnceLock::new();
         static SERIAL: AtomicU64 = AtomicU64::new(1);
-        Self {
+        Self(Id::Numbered {
             process: *PROCESS.get_or_init(|| RandomState::new().hash_one("process")),
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
-        }
+        })
+    }
+
+    /// The id of that name.
+    pub fn named(name: impl Into<Arc<str>>) -> Self {
+        Self(Id::Named(name.into()))
     }
 
     /// What jitter is derived from.
-    pub(crate) fn seed(self) -> u64 {
-        self.process ^ self.serial.rotate_left(32)
+    pub(crate) fn seed(&self) -> u64 {
+        match &self.0 {
+            Id::Numbered { process, serial } => process ^ serial.rotate_left(32),
+            Id::Named(name) => BuildHasherDefault::<DefaultHasher>::default().hash_one(name),
+        }
     }
 }
 
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}-{:x}", self.process, self.serial)
+        match &self.0 {
+            Id::Numbered { process, serial } => write!(f, "{process:016x}-{serial:x}"),
+            Id::Named(name) => f.write_str(name),
+        }
     }
 }
 
@@ -92,6 +109,8 @@ pub(crate) struct Shared {
     pub(crate) origin: Instant,
     /// The run's own time then.
     pub(crate) base: Time,
+    /// What is written of the run, when it is kept in a store.
+    pub(crate) journal: Option<Arc<Journal<Tokio>>>,
     /// Alerts that whoever reads the events is still to be told of.
     pub(crate) alerts: Mutex<Vec<Alert>>,
 }
@@ -193,7 +212,7 @@ impl Shared {
     ) -> Place {
         let definition = self.plan.node(node);
         Place {
-            run: self.id,
+            run: self.id.clone(),
             step: Arc::clone(&definition.name),
             path: Arc::clone(&definition.path),
             lane: lane_name(&self.plan, lane),

@@ -152,7 +152,7 @@ impl Drop for Resumption {
 impl Kept {
     pub(super) fn new(shared: &Shared, runner: Arc<Running>, counted: (Time, Usage)) -> Self {
         Self {
-            id: shared.id,
+            id: shared.id.clone(),
             runner,
             meter: shared.meter.clone(),
             twins: shared.twins.now(),
@@ -198,7 +198,7 @@ pub(crate) enum Answers {
 impl PausedRun {
     /// The run.
     pub fn id(&self) -> RunId {
-        self.kept.id
+        self.kept.id.clone()
     }
 
     /// The questions it waits with, in declared order, as they were when it paused.
@@ -208,7 +208,7 @@ impl PausedRun {
 
     /// Takes the run out to be driven on, with what came of each question.
     pub(super) fn take(&self, runner: &Arc<Running>, answers: Answers) -> Result<Resumption, ResumeError> {
-        let run = self.kept.id;
+        let run = self.kept.id.clone();
         if !Arc::ptr_eq(&self.kept.runner, runner) {
             return Err(ResumeError::OtherRunner { run });
         }

@@ -6,13 +6,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use flujo_core::agent::{AgentError, AgentOutput, BoxFuture, TokenCounts};
 use flujo_core::config::Part;
-use flujo_core::machine::{Call, CallId, Event as Happened, Finish, Input, Machine, Notice, Role, Time};
+use flujo_core::machine::{
+    Call, CallId, Command, Event as Happened, Finish, Input, LaneId, Machine, Notice, Role, Time,
+};
 use flujo_core::plan::NodeId;
 use flujo_core::telemetry::{AgentCall, Content, MachineSpans, RunStart, SpanContext, SpanStatus};
 use flujo_core::usage::Usage;
 use flujo_core::value::Value;
+use flujo_durable::{DurableError, Saved, Snapshot, Written};
+use tokio::time::Instant;
 
 use super::Shared;
+use super::recorder::Recorder;
 use crate::Handler;
 use crate::domain::{Raised, Tokio};
 use crate::handler::Reply;
@@ -22,6 +27,8 @@ use crate::telemetry::Telemetries;
 pub(super) struct Observed {
     machine: Machine<Tokio>,
     spans: Option<Box<Open>>,
+    /// What it is told is written down, when the run is kept in a store.
+    recorder: Option<Box<Recorder>>,
 }
 
 struct Open {
@@ -66,11 +73,91 @@ impl Drop for Observed {
 
 impl From<Machine<Tokio>> for Observed {
     fn from(machine: Machine<Tokio>) -> Self {
-        Self { machine, spans: None }
+        Self {
+            machine,
+            spans: None,
+            recorder: None,
+        }
     }
 }
 
 impl Observed {
+    /// Has what it is told written down from now on.
+    pub(super) fn record(&mut self, recorder: Recorder) {
+        self.recorder = Some(Box::new(recorder));
+    }
+
+    /// Has what a lane of it is told written down, too, unless it is.
+    pub(super) fn record_lane(&self, lane: LaneId, machine: &mut Self) {
+        if let (Some(recorder), None) = (&self.recorder, &machine.recorder) {
+            machine.record(recorder.lane(lane));
+        }
+    }
+
+    pub(super) fn recorder(&self) -> Option<&Recorder> {
+        self.recorder.as_deref()
+    }
+
+    /// When the question that it stands still with was asked, if that was before this process.
+    pub(super) fn asked(&mut self) -> Option<Instant> {
+        self.recorder.as_mut().and_then(|recorder| recorder.asked.take())
+    }
+
+    /// As [`Machine::poll`].
+    #[inline]
+    pub(super) fn poll(&mut self) -> Option<Command<Tokio>> {
+        let command = self.machine.poll();
+        if let (Some(recorder), Some(Command::Call(call))) = (&mut self.recorder, &command) {
+            recorder.asked(&self.machine, call);
+        }
+        command
+    }
+
+    /// As [`Machine::handle`].
+    #[inline]
+    pub(super) fn handle(&mut self, event: Happened<Tokio>) {
+        match &mut self.recorder {
+            None => self.machine.handle(event),
+            Some(recorder) => {
+                let event = recorder.tell(&self.machine, event);
+                self.machine.handle(event);
+            }
+        }
+    }
+
+    /// As [`Machine::answered`].
+    #[inline]
+    pub(super) fn answered(&mut self, call: CallId, value: Value, usage: Usage, at: Time) {
+        match &mut self.recorder {
+            None => self.machine.answered(call, value, usage, at),
+            Some(recorder) => {
+                let event = recorder.tell_value(&self.machine, call, value, usage, at);
+                self.machine.handle(event);
+            }
+        }
+    }
+
+    /// Has a snapshot stand for what was written so far, and goes on behind it: what is under way is asked for again.
+    pub(super) fn begin_anew(&mut self, at: Time) -> Result<Option<Written>, DurableError> {
+        let Some(recorder) = &self.recorder else {
+            return Ok(None);
+        };
+        let journal = &recorder.journal;
+        let state = self.machine.save(at);
+        let snapshot = Snapshot::Machines {
+            machines: vec![Saved {
+                machine: recorder.machine,
+                parent: None,
+                state: state.clone(),
+            }],
+            next: journal.next_machine(),
+            asked: Vec::new(),
+        };
+        let written = journal.snapshot(&snapshot, [])?;
+        self.machine = Machine::restore(Arc::clone(self.machine.plan()), state, at);
+        Ok(Some(written))
+    }
+
     /// Begins the spans of a run that begins or goes on.
     pub(super) fn observe(&mut self, shared: &Arc<Shared>, telemetries: &Telemetries, resumed: bool) {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -74,7 +74,7 @@ impl Stopped {
 impl StoppedRun {
     pub(super) fn new(shared: &Shared, runner: &Arc<Running>, used: Usage, kept: Box<Kept<Tokio>>) -> Self {
         Self(Arc::new(Stopped {
-            id: shared.id,
+            id: shared.id.clone(),
             runner: Arc::clone(runner),
             twins: shared.twins.now(),
             parent: shared.parent,
@@ -87,7 +87,7 @@ impl StoppedRun {
 
     /// The run.
     pub fn id(&self) -> RunId {
-        self.0.id
+        self.0.id.clone()
     }
 
     /// What it has used so far, which counts against the limits that it goes on with.
@@ -100,7 +100,7 @@ impl StoppedRun {
         runner: &Arc<Running>,
         limits: Option<UsageLimits>,
     ) -> Result<GoingOn, ResumeError> {
-        let (run, used) = (self.0.id, self.0.used);
+        let (run, used) = (self.0.id.clone(), self.0.used);
         if !Arc::ptr_eq(&self.0.runner, runner) {
             return Err(ResumeError::OtherRunner { run });
         }

@@ -1,0 +1,145 @@
+//! What a machine is told, as it is written down before.
+
+use std::sync::Arc;
+
+use flujo_core::context::{Context, Writes};
+use flujo_core::machine::{
+    Answer, Call, CallId, Event as Happened, Failure, FailureKind, LaneId, Machine, Role, Time,
+};
+use flujo_core::usage::Usage;
+use flujo_core::value::Value;
+use flujo_durable::{DurableError, Journal, Recorded};
+use tokio::time::Instant;
+
+use super::call;
+use crate::Handler;
+use crate::domain::{Tokio, UserError};
+
+impl Recorded for Tokio {
+    type Writes = Writes;
+
+    fn writes(base: &Context, fork: &Context) -> Writes {
+        base.writes(fork)
+    }
+
+    fn written(base: &Context, writes: Writes) -> Result<Context, String> {
+        base.written(writes)
+    }
+
+    /// Decisions made in place are the same each time, and do nothing.
+    fn again(machine: &Machine<Self>, call: &Call<Self>, at: Time) -> Option<Happened<Self>> {
+        match machine.plan().node(call.node).callable(call.role, call.index)? {
+            Handler::Inline(decide) => Some(call::decide_again(machine, &**decide, call, at)),
+            _ => None,
+        }
+    }
+}
+
+/// Writes down what one machine is told.
+pub(super) struct Recorder {
+    pub(super) journal: Arc<Journal<Tokio>>,
+    /// The machine's number.
+    pub(super) machine: u32,
+    /// The context of the call that is under way.
+    base: Option<Context>,
+    /// Whether that call is a decision made in place.
+    inline: bool,
+    /// When the question that it stands still with was asked, before this process.
+    pub(super) asked: Option<Instant>,
+}
+
+/// What a value that can't be written down makes of the call that gave it.
+pub(super) fn unsavable(error: DurableError) -> Failure<Tokio> {
+    let mut failure = Failure::new(FailureKind::Host, "UnsavableValueError", error.to_string()).permanent();
+    failure.error = Some(Value::opaque(UserError(Box::new(error))));
+    failure
+}
+
+impl Recorder {
+    pub(super) fn new(journal: Arc<Journal<Tokio>>, machine: u32) -> Self {
+        Self {
+            journal,
+            machine,
+            base: None,
+            inline: false,
+            asked: None,
+        }
+    }
+
+    /// The one of a lane that begins.
+    pub(super) fn lane(&self, lane: LaneId) -> Self {
+        let number = self.journal.begin_lane(self.machine, lane);
+        Self::new(Arc::clone(&self.journal), number)
+    }
+
+    /// The machine asks for a call.
+    pub(super) fn asked(&mut self, machine: &Machine<Tokio>, call: &Call<Tokio>) {
+        let handler = machine.plan().node(call.node).callable(call.role, call.index);
+        self.inline = matches!(handler, Some(Handler::Inline(_))) && call.role != Role::Redirect;
+        self.base = Some(call.context.clone());
+    }
+
+    /// The machine is about to be told something. What it is told in fact: when a value can't be written down, that.
+    pub(super) fn tell(&mut self, machine: &Machine<Tokio>, event: Happened<Tokio>) -> Happened<Tokio> {
+        if !machine.expects(&event) {
+            return event;
+        }
+        let error = match self.journal.record(self.machine, &event, self.base.as_ref()) {
+            Ok(()) => return event,
+            Err(error) => error,
+        };
+        if let Happened::Answered { call, at, .. } = &event
+            && self.inline
+        {
+            self.journal.record_again(self.machine, *call, *at);
+            return event;
+        }
+        let event = instead(event, error);
+        // A failure and a cancellation hold nothing that can't be written.
+        let _ = self.journal.record(self.machine, &event, None);
+        event
+    }
+
+    /// The same for a value that a call gave which was given no context.
+    pub(super) fn tell_value(
+        &mut self,
+        machine: &Machine<Tokio>,
+        call: CallId,
+        value: Value,
+        usage: Usage,
+        at: Time,
+    ) -> Happened<Tokio> {
+        let answer = Answer::Value { value, usage };
+        let event = Happened::Answered {
+            call,
+            answer,
+            context: None,
+            at,
+        };
+        self.tell(machine, event)
+    }
+}
+
+/// What a machine is told in place of something that can't be written down.
+fn instead(event: Happened<Tokio>, error: DurableError) -> Happened<Tokio> {
+    match event {
+        Happened::Answered { call, answer, at, .. } => Happened::Failed {
+            call,
+            failure: Box::new(unsavable(error)),
+            usage: match answer {
+                Answer::Value { usage, .. } => usage,
+                _ => Usage::ZERO,
+            },
+            at,
+        },
+        Happened::CacheHit { call, at, .. } => Happened::CacheMiss { call, lead: None, at },
+        Happened::Failed { call, usage, at, .. } => Happened::Failed {
+            call,
+            failure: Box::new(unsavable(error)),
+            usage,
+            at,
+        },
+        Happened::Resumed { pause, at, .. } => Happened::Expired { pause, at },
+        event => event,
+    }
+}
