@@ -11,6 +11,9 @@ pub enum DurableError {
     /// The store could not do it.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The runner has no store.
+    #[error("the runner keeps no runs: give it a store")]
+    NoStore,
     /// A value can't be written down.
     #[error("{what} can't be saved: {reason}")]
     Unsavable {
@@ -58,4 +61,21 @@ pub enum DurableError {
         /// What differs.
         differences: Vec<String>,
     },
+}
+
+impl DurableError {
+    /// The name under which the error is known: `RunBusyError`, `CorruptRunError`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Store(StoreError::Owned { .. } | StoreError::Fenced { .. })
+            | Self::WentOnElsewhere { .. } => "RunBusyError",
+            Self::Store(StoreError::Busy { .. }) => "StoreBusyError",
+            Self::Store(StoreError::Full { .. }) => "StoreFullError",
+            Self::Store(StoreError::Corrupt { .. }) | Self::Corrupt { .. } => "CorruptRunError",
+            Self::Store(StoreError::UnknownRun { .. }) => "RunNotFoundError",
+            Self::Store(_) | Self::NoStore => "StoreError",
+            Self::Unsavable { .. } => "UnsavableValueError",
+            Self::Diverged { .. } | Self::DefinitionChanged { .. } => "DefinitionChangedError",
+        }
+    }
 }

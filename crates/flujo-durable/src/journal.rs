@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use flujo_core::machine::{CallId, Event, LaneId, Time};
+use flujo_core::machine::{CallId, Event, LaneId, Options, Time};
 use flujo_core::plan::Plan;
 use flujo_core::store::{Blob, BlobId, Change, Claim, Record, RunStore, StoreFuture, StoredRun, WallTime};
 use futures_util::FutureExt;
@@ -181,6 +181,17 @@ impl<D: Recorded> Journal<D> {
             let _ = Entry { machine, happened }.write(&mut log.waiting);
         }
         machine
+    }
+
+    /// Takes in that the run goes on after it was stopped: its machines are numbered anew.
+    pub fn take_up(&self, options: Options, at: Time) {
+        let mut log = self.lock();
+        log.next_machine = 1;
+        if self.durability != Durability::Exit {
+            let happened: Happened<D> = Happened::TakenUp { options, at };
+            // Numbers can always be written.
+            let _ = Entry { machine: 0, happened }.write(&mut log.waiting);
+        }
     }
 
     /// The number of the next machine that begins.

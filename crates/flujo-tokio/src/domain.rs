@@ -37,6 +37,11 @@ impl Domain for Tokio {
         base.take_over(view);
         Ok(())
     }
+
+    /// What user code raised can't be saved; the failure tells its type and its text.
+    fn stored_error(_: &Value) -> Option<Value> {
+        None
+    }
 }
 
 /// An error that user code gave, with its type's name.

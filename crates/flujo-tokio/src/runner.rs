@@ -1,12 +1,13 @@
 //! A compiled pipeline with everything its runs share: limits, resources, statistics.
 
-use std::collections::BTreeMap;
+mod builder;
 mod watching;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+pub use builder::RunnerBuilder;
 use flujo_core::analysis::Analyses;
 use flujo_core::config::{Drills, OptimizationConfig, OptimizationConfigError, Part, Twin, Twins};
 use flujo_core::context::{Context, MergeRules};
@@ -14,24 +15,23 @@ use flujo_core::machine::{Finish, Outcome, Record, Status, Stop, Time};
 use flujo_core::monitor::Watch;
 use flujo_core::pipeline::CompileError;
 use flujo_core::plan::Plan;
-use flujo_core::rate::{RateLimit, RateLimitError, StepRates};
-use flujo_core::stats::{Alert, PartStatistics, PerformanceStatistics, RunFacts, Statistics, StepFact};
-use flujo_core::telemetry::SpanQueue;
+use flujo_core::rate::{RateLimitError, StepRates};
+use flujo_core::stats::{PartStatistics, PerformanceStatistics, RunFacts, Statistics, StepFact};
 use flujo_core::usage::{Usage, UsageLimits, UsageMeter};
 use flujo_core::value::Value;
 
-use crate::alarm::{Alarm, OnAlert, now};
+use crate::alarm::{Alarm, now};
 use crate::analysis::Analysed;
-use crate::cache::{Cache, Caches};
+use crate::cache::Caches;
 use crate::contexts::ContextCounts;
 use crate::domain::Tokio;
 use crate::memory::{Memory, Sampled};
 use crate::pools::RunnerPools;
 use crate::records::Records;
-use crate::run::{Answers, PausedRun, ResumeError, Run, StoppedRun};
+use crate::run::{Answers, Keeping, PausedRun, ResumeError, Run, StoppedRun};
 use crate::scope::Resources;
 use crate::telemetry::Telemetries;
-use crate::{Handler, Pipeline, rates};
+use crate::{Handler, Pipeline};
 
 /// A pipeline that a runner has doesn't change.
 const VERSION: u64 = 0;
@@ -82,186 +82,14 @@ pub(crate) struct Running {
     /// When somebody listens to spans.
     pub(crate) telemetries: Option<Telemetries>,
     pub(crate) caches: Caches,
-}
-
-/// A runner under construction.
-pub struct RunnerBuilder {
-    pipeline: Pipeline,
-    name: Arc<str>,
-    limits: UsageLimits,
-    rates: Vec<RateLimit>,
-    deadline: Option<Duration>,
-    resources: Resources,
-    event_buffer: usize,
-    rules: Option<Arc<MergeRules>>,
-    config: OptimizationConfig,
-    optimized: bool,
-    on_alert: Option<Arc<OnAlert>>,
-    telemetry: Option<Arc<SpanQueue>>,
-    cache: Option<Cache>,
-    fingerprints: BTreeMap<Arc<str>, Arc<str>>,
-}
-
-impl RunnerBuilder {
-    /// The pipeline's name, for records and messages; `pipeline` without this.
-    #[must_use]
-    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
-        self.name = name.into();
-        self
-    }
-
-    /// The most that one run may use; nothing is limited without this.
-    #[must_use]
-    pub fn usage_limits(mut self, limits: UsageLimits) -> Self {
-        self.limits = limits;
-        self
-    }
-
-    /// A limit on how often agents are called, for every step; what has the same name shares it, in other runners too.
-    #[must_use]
-    pub fn rate_limit(mut self, limit: RateLimit) -> Self {
-        self.rates.push(limit);
-        self
-    }
-
-    /// The longest time one run may take.
-    #[must_use]
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = Some(deadline);
-        self
-    }
-
-    /// An object for the steps, found by its type; it replaces another one of the same type.
-    #[must_use]
-    pub fn resource<R: Send + Sync + 'static>(mut self, resource: R) -> Self {
-        self.resources.insert(resource);
-        self
-    }
-
-    /// How concurrent writes to certain context fields combine.
-    #[must_use]
-    pub fn merge_rules(mut self, rules: MergeRules) -> Self {
-        self.rules = (!rules.is_empty()).then(|| Arc::new(rules));
-        self
-    }
-
-    /// How many events may be unread before the run waits, at least 1; 64 without this.
-    #[must_use]
-    pub fn event_buffer(mut self, events: usize) -> Self {
-        self.event_buffer = events.max(1);
-        self
-    }
-
-    /// Whether optimised parts are used at all; they are without this. Results are the same.
-    #[must_use]
-    pub fn optimizations(mut self, enabled: bool) -> Self {
-        self.optimized = enabled;
-        self
-    }
-
-    /// Which optimised parts are used, and their sizes and thresholds. The pipeline's or a step's own config wins.
-    #[must_use]
-    pub fn optimization_config(mut self, config: OptimizationConfig) -> Self {
-        self.config = config;
-        self
-    }
-
-    /// Is told of each alert: a threshold that was crossed, once per crossing, or a part that gave way to its plain twin.
-    /// It is called in a thread of its own; when it panics or is more than 64 alerts behind, that is counted in the
-    /// statistics and harms no run. With it the growth of memory is watched in the background too.
-    #[must_use]
-    pub fn on_alert(mut self, callback: impl Fn(&Alert) + Send + Sync + 'static) -> Self {
-        self.on_alert = Some(Arc::new(callback));
-        self
-    }
-
-    /// Where the spans of runs go; none are recorded without this. Several runners may share one queue. An exporter
-    /// takes the spans out of it, such as those of the crate `flujo-observe`.
-    #[must_use]
-    pub fn telemetry(mut self, queue: impl Into<Arc<SpanQueue>>) -> Self {
-        self.telemetry = Some(queue.into());
-        self
-    }
-
-    /// Where the results of cached steps are kept; several runners may share it. Without this the runner has a cache of
-    /// its own, of the size and for the time that the config says.
-    #[must_use]
-    pub fn cache(mut self, cache: &Cache) -> Self {
-        self.cache = Some(cache.clone());
-        self
-    }
-
-    /// What stands for a resource in the keys of cached steps, such as the version of what it gives. A step whose scope
-    /// names `resources.<name>` depends on it, and so does one whose scope is found out.
-    #[must_use]
-    pub fn fingerprint(mut self, name: impl Into<Arc<str>>, fingerprint: impl Into<Arc<str>>) -> Self {
-        self.fingerprints.insert(name.into(), fingerprint.into());
-        self
-    }
-
-    /// The runner.
-    ///
-    /// # Errors
-    /// [`BuildError`] says which part of the pipeline cannot run, or which field of a config is wrong, and the cure.
-    pub fn build(self) -> Result<Runner, BuildError> {
-        self.config.validate()?;
-        let statistics = Statistics::default();
-        let analyses = Analyses::new(Arc::ptr_eq);
-        let analyse = || Analysed::new(self.pipeline.clone(), Arc::clone(&self.name), &statistics);
-        let analysed = analyses.of(Twin::Optimized, VERSION, analyse)?;
-        let config = analysed.plan.optimization().cloned();
-        let config = config.unwrap_or_else(|| Arc::new(self.config));
-        let rates = StepRates::of(&rates::REGISTRY, &analysed.plan, &self.rates, rates::now())?;
-        let watch = Arc::<Watch>::default();
-        let telemetries = self
-            .telemetry
-            .map(|queue| Telemetries::new(queue, &analysed.plan));
-        Ok(Runner(Arc::new(Running {
-            pipeline: self.pipeline,
-            name: self.name,
-            analyses,
-            analysed,
-            limits: self.limits,
-            rates,
-            deadline: self.deadline,
-            resources: Arc::new(self.resources),
-            event_buffer: self.event_buffer,
-            rules: self.rules,
-            statistics,
-            contexts: ContextCounts::default(),
-            pools: RunnerPools::new(config.max_pool_size),
-            twins: Twins::decide(Twin::Optimized, &config),
-            config,
-            optimized: AtomicBool::new(self.optimized),
-            drills: Drills::default(),
-            alarm: Alarm::new(Arc::clone(&watch), self.on_alert),
-            watch,
-            memory: Memory::at_start(),
-            telemetries,
-            caches: Caches::new(self.cache, self.fingerprints),
-        })))
-    }
+    /// When runs are kept in a store.
+    pub(crate) keeping: Option<Arc<Keeping>>,
 }
 
 impl Runner {
     /// A runner for `pipeline`.
     pub fn builder(pipeline: impl Into<Pipeline>) -> RunnerBuilder {
-        RunnerBuilder {
-            pipeline: pipeline.into(),
-            name: Arc::from("pipeline"),
-            limits: UsageLimits::default(),
-            rates: Vec::new(),
-            deadline: None,
-            resources: Resources::default(),
-            event_buffer: 64,
-            rules: None,
-            config: OptimizationConfig::default(),
-            optimized: true,
-            on_alert: None,
-            telemetry: None,
-            cache: None,
-            fingerprints: BTreeMap::new(),
-        }
+        RunnerBuilder::new(pipeline.into())
     }
 
     /// A run on `input` that begins when it is first polled. `context` is not changed; the run has its own.
@@ -271,6 +99,21 @@ impl Runner {
             None => context,
         };
         Run::new(Arc::clone(&self.0), input, context)
+    }
+
+    /// The run of this name, which begins when it is first polled. With a store, a run of the name that is there already
+    /// goes on where it is, and one that has ended gives its result: nothing of it runs again, whatever `input` is.
+    pub fn run_named(&self, id: impl Into<Arc<str>>, input: Value, context: Context) -> Run {
+        let context = match &self.0.rules {
+            Some(rules) => context.with_rules(Arc::clone(rules)),
+            None => context,
+        };
+        Run::named(Arc::clone(&self.0), id.into(), Some((input, context)))
+    }
+
+    /// The run of this name in the store: it goes on where it is, waits as it did for answers, or gives its result.
+    pub fn stored(&self, id: impl Into<Arc<str>>) -> Run {
+        Run::named(Arc::clone(&self.0), id.into(), None)
     }
 
     /// Goes on with a paused run by the answer to its one open question. The answer's run begins when it is first

@@ -12,6 +12,12 @@ use serde::{Serialize, de::DeserializeOwned};
 /// One codec for each type, for the life of the process.
 static CODECS: LazyLock<Mutex<HashMap<TypeId, &'static TypeCodec>>> = LazyLock::new(Mutex::default);
 
+/// The codecs of all types that were made savable so far.
+pub(crate) fn codecs() -> Vec<&'static TypeCodec> {
+    let codecs = CODECS.lock().unwrap_or_else(PoisonError::into_inner);
+    codecs.values().copied().collect()
+}
+
 /// The codec of a type.
 pub(crate) fn codec<T: Serialize + DeserializeOwned + Any + Send + Sync>() -> &'static TypeCodec {
     let mut codecs = CODECS.lock().unwrap_or_else(PoisonError::into_inner);

@@ -95,12 +95,16 @@ pub use flujo_core::machine::{FailureKind, LimitBreach, Status};
 pub use flujo_core::plan::Backoff;
 pub use flujo_core::rate::{RateLimit, RateLimitError};
 pub use flujo_core::stats::{Alert, AlertKind, PerformanceStatistics};
+pub use flujo_core::store::{Lease, RunStore, StoreError};
 pub use flujo_core::telemetry::{SpanContext, SpanQueue, TraceparentError};
 pub use flujo_core::usage::{Cost, Usage, UsageLimits};
 pub use flujo_core::value::{CodecError, Value, from_value, to_value};
+pub use flujo_durable::{Durability, DurableError};
 pub use flujo_macros::Context;
 #[cfg(feature = "observe")]
 pub use flujo_observe as observe;
+/// Where runs are kept that outlive their process.
+pub use flujo_store as store;
 pub use flujo_tokio as untyped;
 pub use flujo_tokio::{
     BoxError, BuildError, Cache, Canceller, Event, EventKind, Events, Pause, PausedRun, Place, ResumeError,

@@ -15,6 +15,7 @@ use flujo_core::machine::{Failure, FailureKind, LimitBreach, Outcome, Stop};
 use flujo_core::telemetry::SpanContext;
 use flujo_core::usage::Usage;
 use flujo_core::value::{CodecError, Value};
+use flujo_durable::DurableError;
 use flujo_tokio::{
     BuildError, Canceller, Done, Event, Events, PausedRun, ResumeError, Run as Untyped, RunId, StoppedRun,
     Tokio, user_error,
@@ -95,6 +96,13 @@ pub enum RunError {
         /// The run so far.
         partial: Box<PartialRun>,
     },
+    /// The run can't be kept in the store, or not be found there as it is to be.
+    Durable {
+        /// Why.
+        error: DurableError,
+        /// The run so far.
+        partial: Box<PartialRun>,
+    },
     /// The run could not begin, or its result not be read.
     Invalid(InvalidRun),
 }
@@ -146,7 +154,8 @@ impl RunError {
             | Self::Paused { partial, .. }
             | Self::LimitExceeded { partial, .. }
             | Self::PricingNotConfigured { partial, .. }
-            | Self::Cancelled { partial, .. } => Some(partial),
+            | Self::Cancelled { partial, .. }
+            | Self::Durable { partial, .. } => Some(partial),
             Self::Invalid(_) => None,
         }
     }
@@ -177,6 +186,7 @@ impl fmt::Display for RunError {
             Self::Cancelled {
                 reason: Some(reason), ..
             } => write!(f, "the run was ended: {reason}"),
+            Self::Durable { error, .. } => error.fmt(f),
             Self::Invalid(invalid) => invalid.fmt(f),
         }
     }
@@ -186,6 +196,7 @@ impl Error for RunError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Failed { failure, .. } => user_error(failure),
+            Self::Durable { error, .. } => Some(error),
             Self::Invalid(InvalidRun::Pipeline(error)) => error.source(),
             Self::Invalid(InvalidRun::Context(error)) => error.source(),
             _ => None,
@@ -323,7 +334,13 @@ fn result<O: Payload, C: Context>(done: Done) -> Result<Run<O, C>, RunError> {
                     RunError::PricingNotConfigured { failure, partial }
                 }
                 Outcome::Failed(failure) | Outcome::Stopped(Stop::Fatal(failure)) => {
-                    RunError::Failed { failure, partial }
+                    match user_error(&failure).and_then(|error| error.downcast_ref::<DurableError>()) {
+                        Some(error) => RunError::Durable {
+                            error: error.clone(),
+                            partial,
+                        },
+                        None => RunError::Failed { failure, partial },
+                    }
                 }
                 _ => RunError::Cancelled {
                     reason: None,

@@ -8,12 +8,15 @@ use flujo_core::config::{OptimizationConfig, Part};
 use flujo_core::context::Context as Fields;
 use flujo_core::rate::RateLimit;
 use flujo_core::stats::{Alert, PerformanceStatistics};
+use flujo_core::store::{Lease, RunStore};
 use flujo_core::telemetry::SpanQueue;
 use flujo_core::usage::UsageLimits;
 use flujo_core::value::{TypeCodec, to_value};
+use flujo_durable::Durability;
 use flujo_tokio::{BuildError, Cache, PausedRun, Runner, RunnerBuilder, StoppedRun};
 use serde::Serialize;
 
+use crate::durable::codecs;
 use crate::payload::wrap;
 use crate::run::{InvalidRun, Run, RunError, RunHandle};
 use crate::{Context, Payload, Stage};
@@ -96,6 +99,27 @@ impl<I: Payload, O: Payload, C: Context> Flujo<I, O, C> {
         RunHandle::new(self.prepare(input, context))
     }
 
+    /// A handle to the run of this name. With a [store](FlujoBuilder::store), one that is there already goes on where it is,
+    /// and one that has ended gives its result: nothing of it runs again, whatever `input` is.
+    ///
+    /// The run fails as [`RunError::Durable`] when another process has it, when the pipeline is another one, or when the
+    /// store can't be used.
+    pub fn start_named(&self, id: impl Into<Arc<str>>, input: I) -> RunHandle<O, C>
+    where
+        C: Default,
+    {
+        self.go_on(|runner| {
+            let fields = fields(&C::default())?;
+            Ok(runner.run_named(id, wrap(input, self.input_codec), fields))
+        })
+    }
+
+    /// A handle to the run of this name in the store: it goes on where it is, waits as it did for answers, or gives its
+    /// result. Fails as [`start_named`](Self::start_named) does.
+    pub fn stored(&self, id: impl Into<Arc<str>>) -> RunHandle<O, C> {
+        self.go_on(|runner| Ok(runner.stored(id)))
+    }
+
     /// Goes on with a paused run by the answer to its one open question. Nothing that has ended runs again, and time has
     /// stood still since the pause. When the answer isn't taken, the run pauses again and the pause says why.
     ///
@@ -166,9 +190,7 @@ impl<I: Payload, O: Payload, C: Context> Flujo<I, O, C> {
 
     fn prepare(&self, input: I, context: &C) -> Result<flujo_tokio::Run, InvalidRun> {
         let runner = self.runner.as_ref().map_err(Clone::clone)?;
-        let mut fields = Fields::new();
-        context.store(&mut fields)?;
-        Ok(runner.run(wrap(input, self.input_codec), fields))
+        Ok(runner.run(wrap(input, self.input_codec), fields(context)?))
     }
 
     /// What the runs so far used and how long they took. `None` when the pipeline can't run.
@@ -223,6 +245,12 @@ impl<I: Payload, O: Payload, C: Context> Flujo<I, O, C> {
             runner.end_drill(part);
         }
     }
+}
+
+fn fields<C: Context>(context: &C) -> Result<Fields, InvalidRun> {
+    let mut fields = Fields::new();
+    context.store(&mut fields)?;
+    Ok(fields)
 }
 
 impl<I: Payload, O: Payload, C: Context> FlujoBuilder<I, O, C> {
@@ -282,6 +310,47 @@ impl<I: Payload, O: Payload, C: Context> FlujoBuilder<I, O, C> {
         self.with(|runner| runner.event_buffer(events))
     }
 
+    /// Where runs are kept, so that they outlive the process; they aren't without this. What happens in a run is written
+    /// there before the next step begins, or as [`durability`](Self::durability) says: no step whose end is written runs
+    /// again, and one that was under way runs again with the same
+    /// [idempotency key](crate::Place::idempotency_key). What passes between steps must be savable: see
+    /// [`Step::durable`](crate::Step::durable).
+    ///
+    /// ```
+    /// use flujo::store::Memory;
+    /// use flujo::{BoxError, Flujo, step};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), BoxError> {
+    /// let double = step("double", |n: u32| async move { Ok::<_, BoxError>(n * 2) }).durable();
+    /// let flujo = Flujo::builder(double).store(Memory::new()).build()?;
+    /// assert_eq!(flujo.start_named("order 7", 21).await?.output, 42);
+    /// assert_eq!(flujo.stored("order 7").await?.output, 42); // nothing ran
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn store(self, store: impl RunStore) -> Self {
+        self.shared_store(Arc::new(store))
+    }
+
+    /// The same with a store that others use, too.
+    #[must_use]
+    pub fn shared_store(self, store: Arc<dyn RunStore>) -> Self {
+        self.with(|runner| runner.store(store))
+    }
+
+    /// When what happened must be in the store: before the next step begins, without this.
+    #[must_use]
+    pub fn durability(self, durability: Durability) -> Self {
+        self.with(|runner| runner.durability(durability))
+    }
+
+    /// How long other processes wait before they take over what this one was running when it died; 10 seconds without
+    /// this, shown every 3 that it is alive.
+    #[must_use]
+    pub fn lease(self, lease: Lease) -> Self {
+        self.with(|runner| runner.lease(lease))
+    }
+
     /// Whether optimised parts are used at all; they are without this. Results are the same.
     #[must_use]
     pub fn optimizations(self, enabled: bool) -> Self {
@@ -325,7 +394,7 @@ impl<I: Payload, O: Payload, C: Context> FlujoBuilder<I, O, C> {
     /// [`BuildError`] says which part of the pipeline can't run, or which field of a config is wrong, and the cure.
     pub fn build(self) -> Result<Flujo<I, O, C>, BuildError> {
         Ok(Flujo {
-            runner: Ok(self.runner.build()?),
+            runner: Ok(self.runner.codecs(codecs()).build()?),
             input_codec: self.input_codec,
             types: PhantomData,
         })

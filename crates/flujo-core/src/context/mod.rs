@@ -13,6 +13,7 @@ mod reads;
 mod tests;
 mod writes;
 
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
@@ -216,20 +217,48 @@ impl fmt::Debug for Context {
 }
 
 impl Serialize for Context {
-    /// The fields; merge rules belong to the pipeline's definition and are not saved.
+    /// The fields; merge rules belong to the pipeline's definition and are not saved. To be saved is not to be read.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !serializer.is_human_readable() {
+            let fields = self.fields.iter();
+            let fields = fields.map(|(name, value)| (Arc::clone(name), value.clone()));
+            return Value::Map(Arc::new(fields.collect())).serialize(serializer);
+        }
         let mut map = serializer.serialize_map(Some(self.fields.len()))?;
-        for (name, value) in self.iter() {
+        for (name, value) in &self.fields {
             map.serialize_entry(&**name, value)?;
         }
         map.end()
     }
 }
 
+thread_local! {
+    static RULES: RefCell<Option<Arc<MergeRules>>> = const { RefCell::new(None) };
+}
+
+/// Does `work`, during which contexts that are read get these merge rules, which aren't saved with them.
+pub fn with_merge_rules<R>(rules: Option<Arc<MergeRules>>, work: impl FnOnce() -> R) -> R {
+    struct Restore(Option<Arc<MergeRules>>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            RULES.replace(self.0.take());
+        }
+    }
+    let _before = Restore(RULES.replace(rules));
+    work()
+}
+
 impl<'de> Deserialize<'de> for Context {
+    /// With the merge rules of [`with_merge_rules`].
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Value::deserialize(deserializer)? {
-            Value::Map(entries) => Ok(Arc::unwrap_or_clone(entries).into_iter().collect()),
+            Value::Map(entries) => {
+                let context: Self = Arc::unwrap_or_clone(entries).into_iter().collect();
+                Ok(match RULES.with_borrow(Clone::clone) {
+                    Some(rules) => context.with_rules(rules),
+                    None => context,
+                })
+            }
             other => Err(D::Error::custom(format!(
                 "a context must be a map, not {}",
                 other.kind()

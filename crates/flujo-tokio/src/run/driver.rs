@@ -1,6 +1,7 @@
 //! Does what the machine asks, in place: user futures are polled by the task that polls the run.
 
 mod cached;
+mod holding;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,13 +11,11 @@ use std::task::{Context as Poller, Poll, ready};
 use flujo_core::agent::BoxFuture;
 use flujo_core::config::Part;
 use flujo_core::context::Context;
-use flujo_core::machine::{
-    Answer, Call, CallId, Command, Event as Happened, Finish, Notice, Pause, Role, TimerId,
-};
-use flujo_durable::{DurableError, Journal, Written};
+use flujo_core::machine::{Call, Command, Event as Happened, Finish, Notice, Pause, TimerId};
 use tokio::time::{Instant, Sleep};
 
 use cached::Cached;
+use holding::Holding;
 
 use super::Shared;
 use super::call::{self, Active};
@@ -24,7 +23,6 @@ use super::event::{self, Event, EventKind};
 use super::lanes::Lanes;
 use super::outputs::Outputs;
 use super::parked::{self, Parked, Question};
-use super::recorder;
 use super::signal::Signal;
 use super::spans::{Note, Observed};
 use super::turn::Admitting;
@@ -62,11 +60,6 @@ pub(crate) struct Driver {
     cached: Option<Box<Cached>>,
     /// The call of an agent that waits until what was before it is in the store.
     holding: Option<Box<Holding>>,
-}
-
-struct Holding {
-    call: Call<Tokio>,
-    written: Written,
 }
 
 /// Where a driver lives: the same place for one after the other.
@@ -177,14 +170,9 @@ impl Driver {
                 self.finish = Some(finish);
             }
             Command::CancelCall(id) => {
-                if self
-                    .admitting
-                    .take_if(|waiting| waiting.waits() == Some(id))
-                    .is_some()
-                {
-                    let at = self.shared.now();
-                    self.machine.handle(Happened::CallCancelled { call: id, at });
-                } else if self.holding.take_if(|holding| holding.call.call == id).is_some() {
+                let waits = |waiting: &mut Box<Admitting>| waiting.waits() == Some(id);
+                let held = |holding: &mut Box<Holding>| holding.call.call == id;
+                if self.admitting.take_if(waits).is_some() || self.holding.take_if(held).is_some() {
                     let at = self.shared.now();
                     self.machine.handle(Happened::CallCancelled { call: id, at });
                 } else if let Some(call) = self.call.take_if(|call| call.id() == id) {
@@ -262,49 +250,6 @@ impl Driver {
                 self.tell_alerts();
             }
         }
-    }
-
-    /// Begins a call once what was before it is in the store, if the run is kept in one.
-    #[inline]
-    fn reach(&mut self, call: Call<Tokio>, poller: &mut Poller<'_>) {
-        match self.machine.recorder() {
-            Some(recorder) if matches!(call.role, Role::Agent | Role::Redirect) => {
-                let journal = Arc::clone(&recorder.journal);
-                self.write_before(call, &journal, poller);
-            }
-            _ => self.call(call, poller),
-        }
-    }
-
-    fn write_before(&mut self, call: Call<Tokio>, journal: &Journal<Tokio>, poller: &mut Poller<'_>) {
-        let alone = self.machine.lane().is_none()
-            && self.lanes.as_ref().is_none_or(|lanes| lanes.is_empty())
-            && self.cached.is_none()
-            && self.admitting.is_none();
-        if alone && journal.wants_snapshot() {
-            match self.machine.begin_anew(self.shared.now()) {
-                // The call is asked for again.
-                Ok(_) => return,
-                Err(error) => return self.break_off(call.call, error),
-            }
-        }
-        match journal.flush() {
-            None => self.call(call, poller),
-            Some(written) => self.holding = Some(Box::new(Holding { call, written })),
-        }
-    }
-
-    /// Ends the run: what happened in it can't be written down.
-    #[cold]
-    fn break_off(&mut self, call: CallId, error: DurableError) {
-        let mut failure = recorder::unsavable(error);
-        failure.error_type = Arc::from("StoreError");
-        self.machine.handle(Happened::Answered {
-            call,
-            answer: Answer::Fatal(Box::new(failure)),
-            context: None,
-            at: self.shared.now(),
-        });
     }
 
     #[inline]

@@ -1,26 +1,35 @@
 //! The handle to a run: a future that drives it. Nothing runs before the first poll; dropping it cancels the run.
 
+mod reading;
+mod stored;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context as Poller, Poll, ready};
 
-use flujo_core::config::{Part, RunTwins};
+use flujo_core::agent::BoxFuture;
+use flujo_core::config::{Part, RunTwins, Twins};
 use flujo_core::context::Context;
 use flujo_core::machine::{Finish, Machine, Options, Outcome, Time};
 use flujo_core::plan::Plan;
 use flujo_core::rate::StepRates;
+use flujo_core::store::{Claim, StoreFuture};
 use flujo_core::telemetry::SpanContext;
 use flujo_core::usage::{Usage, UsageLimits, UsageMeter, run_meter};
 use flujo_core::value::Value;
-use futures_core::Stream;
+use flujo_durable::{DurableError, Journal, Written};
 use tokio::sync::mpsc::{self, Receiver};
 use tokio::time::Instant;
 
+pub use reading::{EventStream, Events};
+
 use super::driver::{Driver, House};
 use super::event::{Event, EventKind};
+use super::opening::{self, Opened};
 use super::outputs::Outputs;
 use super::paused::{Answers, Kept, PausedRun, ResumeError, Resumption};
+use super::recorder::Recorder;
 use super::signal::Signal;
 use super::spans::Observed;
 use super::stopped::{GoingOn, StoppedRun};
@@ -52,12 +61,35 @@ enum State {
         input: Value,
         context: Context,
     },
+    /// On its way into the store, or out of it.
+    Opening {
+        opened: BoxFuture<'static, Result<Opened, DurableError>>,
+        begin: Option<(Value, Context)>,
+    },
+    /// To be taken out of the store.
+    Stored,
+    /// To be claimed again before it goes on.
+    Claiming {
+        claim: StoreFuture<Claim>,
+        then: Then,
+    },
+    /// Its end, or its pause, is on its way into the store.
+    Closing {
+        written: Written,
+        done: Option<Done>,
+    },
     /// To be resumed.
     Paused(Resumption),
     /// To go on after it was stopped.
     Stopped(GoingOn),
     Driving(House),
     Ended(Option<Done>),
+}
+
+/// What a run that is claimed again goes on from.
+enum Then {
+    Paused(Resumption),
+    Stopped(GoingOn),
 }
 
 /// A run that has ended, or stands still for answers.
@@ -115,6 +147,18 @@ impl Run {
             kept: None,
             counted: (0, Usage::ZERO),
         }
+    }
+
+    /// A run of a name in the store: one that was begun before goes on where it is, or gives its result.
+    pub(crate) fn named(runner: Arc<Running>, id: Arc<str>, begin: Option<(Value, Context)>) -> Self {
+        let stored = begin.is_none();
+        let (input, context) = begin.unwrap_or_default();
+        let mut run = Self::new(runner, input, context);
+        run.id = RunId::named(id);
+        if stored {
+            run.state = State::Stored;
+        }
+        run
     }
 
     /// A run that goes on from a pause when it is first polled.
@@ -190,24 +234,9 @@ impl Run {
         EventStream(self)
     }
 
-    /// Begins the run, or goes on with it, unless it is under way.
-    fn driver(&mut self) -> Option<&mut Driver> {
-        if matches!(
-            self.state,
-            State::Waiting { .. } | State::Paused(_) | State::Stopped(_)
-        ) {
-            let house = match std::mem::replace(&mut self.state, State::Ended(None)) {
-                State::Waiting { input, context } => self.start(input, &context),
-                State::Paused(resumption) => Box::new(self.go_on(resumption)),
-                State::Stopped(going_on) => self.take_up(going_on).unwrap_or_default(),
-                State::Driving(_) | State::Ended(_) => return None,
-            };
-            self.state = State::Driving(house);
-        }
-        match &mut self.state {
-            State::Driving(house) => house.as_mut().as_mut(),
-            _ => None,
-        }
+    fn deadline(&self) -> Option<Time> {
+        let deadline = self.runner.deadline;
+        deadline.map(|deadline| u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX))
     }
 
     /// What all lanes share, from now on.
@@ -216,6 +245,7 @@ impl Run {
         meter: Option<Arc<dyn UsageMeter>>,
         (twins, analysed): (RunTwins, Arc<Analysed>),
         base: Time,
+        journal: Option<Arc<Journal<Tokio>>>,
     ) -> Arc<Shared> {
         let runner = &self.runner;
         let events = self.listening.then(|| mpsc::channel(runner.event_buffer));
@@ -234,12 +264,13 @@ impl Run {
             origin: Instant::now(),
             base,
             events: sender,
+            journal,
             alerts: Mutex::default(),
             parent: self.parent,
         })
     }
 
-    fn start(&mut self, input: Value, context: &Context) -> House {
+    fn start(&mut self, input: Value, context: &Context, journal: Option<Arc<Journal<Tokio>>>) -> House {
         let (limits, twins) = (self.runner.limits, RunTwins::new(self.runner.twins()));
         let meter = (!limits.is_unlimited()).then(|| run_meter(twins.now(), limits, Usage::ZERO));
         let mut alert = None;
@@ -249,7 +280,7 @@ impl Run {
             |twins| self.runner.analysed(twins),
             |reason| alert = self.runner.gave_way(Part::Analysis, reason),
         );
-        let shared = self.share(meter, (twins, analysed), 0);
+        let shared = self.share(meter, (twins, analysed), 0, journal);
         shared.alerted(alert);
         let context = shared.contain(Part::Context, None, |twins| {
             if twins.is_optimized(Part::Context) {
@@ -259,28 +290,25 @@ impl Run {
                 context.clone().copying(copies)
             }
         });
-        let options = self.options(&shared);
-        let deadline = self
-            .runner
-            .deadline
-            .map(|deadline| u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX));
+        let options = self.options(shared.meter.is_some(), shared.listened_to(), shared.twins.now());
+        let deadline = self.deadline();
         let plan = Arc::clone(&shared.plan);
         let machine = Machine::start(plan, options, input, context, 0, deadline);
         self.driven(shared, machine, false)
     }
 
-    fn options(&self, shared: &Shared) -> Options {
+    fn options(&self, limits: bool, notices: bool, twins: Twins) -> Options {
         Options {
             hooks: false,
-            limits: shared.meter.is_some(),
+            limits,
             rates: self.runner.rates.as_ref().is_some_and(StepRates::hold_for_all),
-            notices: shared.listened_to(),
+            notices,
             seed: self.id.seed(),
-            tell_from: Some(self.runner.tell_from(shared.twins.now())),
+            tell_from: Some(self.runner.tell_from(twins)),
         }
     }
 
-    fn take_up(&mut self, going_on: GoingOn) -> Option<House> {
+    fn take_up(&mut self, going_on: GoingOn, journal: Option<Arc<Journal<Tokio>>>) -> Option<House> {
         let (limits, stopped) = (going_on.limits, Arc::clone(&going_on.stopped));
         let kept = going_on.take()?;
         let meter = (!limits.is_unlimited()).then(|| run_meter(stopped.twins, limits, stopped.used));
@@ -290,14 +318,22 @@ impl Run {
             meter,
             (RunTwins::new(stopped.twins), Arc::clone(&stopped.analysed)),
             base,
+            journal,
         );
-        let (plan, options) = (Arc::clone(&shared.plan), self.options(&shared));
+        let options = self.options(shared.meter.is_some(), shared.listened_to(), shared.twins.now());
+        let plan = Arc::clone(&shared.plan);
+        if let Some(journal) = &shared.journal {
+            journal.take_up(options, stopped.at);
+        }
         let machine = Machine::go_on(plan, kept, options, stopped.at);
         Some(self.driven(shared, machine, true))
     }
 
     fn driven(&self, shared: Arc<Shared>, machine: Machine<Tokio>, resumed: bool) -> House {
         let mut machine = Observed::from(machine);
+        if let Some(journal) = &shared.journal {
+            machine.record(Recorder::new(Arc::clone(journal), 0));
+        }
         if let Some(telemetries) = &self.runner.telemetries {
             machine.observe(&shared, telemetries, resumed);
             let notices = shared.listened_to() || machine.hears();
@@ -310,13 +346,16 @@ impl Run {
         house
     }
 
-    fn go_on(&mut self, resumption: Resumption) -> Option<Driver> {
+    fn go_on(&mut self, resumption: Resumption, journal: Option<Arc<Journal<Tokio>>>) -> Option<Driver> {
         let kept = &resumption.kept;
         let decided = (RunTwins::new(kept.twins), Arc::clone(&kept.analysed));
         let meter = kept.meter.clone();
         let base = resumption.stopped;
         let mut parked = resumption.take()?;
-        let shared = self.share(meter, decided, base);
+        if let Some(journal) = &journal {
+            parked.continue_log(journal);
+        }
+        let shared = self.share(meter, decided, base, journal);
         if let Some(telemetries) = &self.runner.telemetries {
             parked.machine.observe(&shared, telemetries, true);
         }
@@ -325,7 +364,11 @@ impl Run {
 
     /// Drives the run; ready when it has ended or stands still.
     fn drive(&mut self, poller: &mut Poller<'_>) -> Poll<()> {
-        let Some(driver) = self.driver() else {
+        ready!(self.prepare(poller));
+        let State::Driving(house) = &mut self.state else {
+            return Poll::Ready(());
+        };
+        let Some(driver) = house.as_mut().as_mut() else {
             return Poll::Ready(());
         };
         let ended = ready!(driver.drive(poller));
@@ -333,42 +376,66 @@ impl Run {
         let State::Driving(mut house) = std::mem::replace(&mut self.state, State::Ended(None)) else {
             return Poll::Ready(());
         };
-        let (finish, paused, stopped) = if let Some(mut finish) = ended {
+        let journal = shared.journal.as_ref();
+        let (finish, paused, stopped, written) = if let Some(mut finish) = ended {
             Driver::leave(house);
             self.runner.worked(shared.twins.now());
             self.runner.record(&finish, shared.meter.as_deref(), self.counted);
+            let written = journal.map(|journal| opening::end(journal, &finish));
             let kept = finish.kept.take();
-            let stopped = kept.map(|kept| StoppedRun::new(&shared, &self.runner, finish.usage, kept));
-            (finish, None, stopped)
+            let stopped = kept.map(|kept| {
+                let log = journal.map(|journal| {
+                    let claim = journal.claim();
+                    (Arc::clone(&claim.run), journal.place(), Some(claim.token))
+                });
+                StoppedRun::new(&shared, &self.runner, finish.usage, log, kept)
+            });
+            (finish, None, stopped, written)
         } else {
             let Some(driver) = house.take() else {
                 return Poll::Ready(());
             };
-            let (finish, paused) = self.park(driver);
-            (finish, Some(paused), None)
+            let (finish, paused, written) = self.park(driver);
+            (finish, Some(paused), None, written)
         };
-        let plan = Arc::clone(&shared.plan);
-        self.state = State::Ended(Some(Done {
+        let done = Some(Done {
             id: self.id.clone(),
             finish,
-            plan,
+            plan: Arc::clone(&shared.plan),
             paused,
             stopped,
-        }));
-        Poll::Ready(())
+        });
+        self.state = match written {
+            None => State::Ended(done),
+            Some(Ok(written)) => State::Closing { written, done },
+            Some(Err(error)) => self.broke(&error),
+        };
+        self.prepare(poller)
     }
 
-    fn park(&mut self, driver: Driver) -> (Box<Finish<Tokio>>, PausedRun) {
-        let shared = driver.shared();
+    fn park(
+        &mut self,
+        driver: Driver,
+    ) -> (
+        Box<Finish<Tokio>>,
+        PausedRun,
+        Option<Result<Written, DurableError>>,
+    ) {
+        let shared = Arc::clone(driver.shared());
         let stopped = shared.now();
         let kept = self.kept.get_or_insert_with(|| {
-            let kept = Kept::new(shared, Arc::clone(&self.runner), self.counted);
+            let kept = Kept::new(&shared, Arc::clone(&self.runner), self.counted);
             Arc::new(kept)
         });
         let mut parked = Box::new(driver.park());
         parked.end_spans(stopped);
         let finish = Box::new(parked.so_far());
-        (finish, Arc::clone(kept).park(parked, stopped))
+        let written = shared
+            .journal
+            .as_ref()
+            .map(|journal| parked.write(journal, &finish, stopped));
+        let journal = shared.journal.clone();
+        (finish, Arc::clone(kept).park(parked, stopped, journal), written)
     }
 }
 
@@ -387,70 +454,6 @@ impl Future for Run {
                 None => Poll::Pending,
             },
             _ => Poll::Pending,
-        }
-    }
-}
-
-/// The events of a run as a stream that owns it: dropping it half-way cancels the run.
-#[must_use = "a run does nothing until its events are read"]
-pub struct EventStream(Run);
-
-impl EventStream {
-    /// The run, to be awaited for its end.
-    pub fn into_run(self) -> Run {
-        self.0
-    }
-}
-
-impl Stream for EventStream {
-    type Item = Event;
-
-    fn poll_next(mut self: Pin<&mut Self>, poller: &mut Poller<'_>) -> Poll<Option<Event>> {
-        self.0.events().poll_next(poller)
-    }
-}
-
-impl Stream for Events<'_> {
-    type Item = Event;
-
-    fn poll_next(mut self: Pin<&mut Self>, poller: &mut Poller<'_>) -> Poll<Option<Event>> {
-        Events::poll_next(&mut self, poller)
-    }
-}
-
-/// The events of a run, read one by one or as a stream.
-pub struct Events<'a> {
-    run: Option<&'a mut Run>,
-}
-
-impl Events<'_> {
-    /// The events of a run that never begins.
-    pub fn none() -> Self {
-        Self { run: None }
-    }
-
-    /// The next event; `None` after the last one, [`EventKind::RunFinished`](super::EventKind::RunFinished).
-    pub async fn next(&mut self) -> Option<Event> {
-        std::future::poll_fn(|poller| self.poll_next(poller)).await
-    }
-
-    /// The next event, for streams.
-    pub fn poll_next(&mut self, poller: &mut Poller<'_>) -> Poll<Option<Event>> {
-        let Some(run) = self.run.as_deref_mut() else {
-            return Poll::Ready(None);
-        };
-        if let Some(events) = &mut run.events
-            && let Ok(event) = events.try_recv()
-        {
-            return Poll::Ready(Some(event));
-        }
-        let ended = run.drive(poller).is_ready();
-        let Some(events) = &mut run.events else {
-            return Poll::Ready(None);
-        };
-        match events.poll_recv(poller) {
-            Poll::Pending if ended => Poll::Ready(None),
-            event => event,
         }
     }
 }

@@ -34,6 +34,7 @@ use tokio::time::Instant;
 pub(crate) use driver::House;
 pub use event::{Event, EventKind};
 pub use handle::{Canceller, Done, EventStream, Events, Run};
+pub(crate) use opening::Keeping;
 pub use parked::Pause;
 pub(crate) use paused::Answers;
 pub use paused::{PausedRun, ResumeError};

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use flujo_core::machine::{Finish, Outcome, Stop, Time};
+use flujo_core::context::{MergeRules, with_merge_rules};
+use flujo_core::machine::{Finish, LaneId, Outcome, Stop, Time};
 use flujo_core::plan::Plan;
-use flujo_core::store::{Change, Claim, Created, NewRun, RunStatus, RunStore, StoreError, Summary, WallTime};
+use flujo_core::store::{Change, Claim, Created, NewRun, RunStatus, StoreError, Summary, WallTime};
 use flujo_core::usage::Usage;
 use flujo_core::value::{TypeCodec, with_codecs};
 use flujo_durable::{
@@ -15,7 +16,6 @@ use flujo_durable::{
 use flujo_store::WorkerHandle;
 use tokio::time::Instant;
 
-use super::outputs::Outputs;
 use super::parked::{Parked, ParkedLanes, Wake};
 use super::recorder::Recorder;
 use super::spans::Observed;
@@ -28,6 +28,8 @@ pub(crate) struct Keeping {
     pub(crate) durability: Durability,
     /// By what objects are read again.
     pub(crate) codecs: Vec<&'static TypeCodec>,
+    /// How concurrent writes to the context combine.
+    pub(crate) rules: Option<Arc<MergeRules>>,
 }
 
 /// A run that is in the store.
@@ -140,11 +142,12 @@ async fn load(
         });
     }
     let fetched = Fetched::of(&**store, &stored).await?;
-    let (mut replay, asked) = with_codecs(&keeping.codecs, || {
-        let contents = fetched.contents::<Tokio>()?;
-        let asked = contents.asked();
-        Ok::<_, DurableError>((contents.replay(plan)?, asked))
+    let rules = keeping.rules.clone();
+    let contents = with_codecs(&keeping.codecs, || {
+        with_merge_rules(rules, || fetched.contents::<Tokio>())
     })?;
+    let asked = contents.asked();
+    let mut replay = contents.replay(plan)?;
     let contradicts = |reason| DurableError::Corrupt {
         run: Arc::clone(id),
         location: "its log".to_owned(),
@@ -208,18 +211,14 @@ impl Found {
     /// Its machines, as if they had stood still here.
     pub(super) fn parked(&mut self) -> Option<Parked> {
         let now = Instant::now();
-        let mut waiting: Vec<(u32, Option<(u32, flujo_core::machine::LaneId)>, Parked)> = Vec::new();
-        let mut outputs: Vec<(u32, Outputs)> = Vec::new();
+        let mut waiting: Vec<Waiting> = Vec::new();
         for restored in std::mem::take(&mut self.machines) {
             let around = restored.parent.and_then(|(parent, _)| {
-                outputs
-                    .iter()
-                    .find(|(number, _)| *number == parent)
-                    .map(|(_, outputs)| outputs.for_lane())
+                let around = waiting.iter().find(|one| one.number == parent);
+                around.map(|around| around.parked.outputs.for_lane())
             });
-            let mut own = around.unwrap_or_default();
-            own.take_in(restored.machine.history(), restored.machine.plan());
-            outputs.push((restored.number, own.clone()));
+            let mut outputs = around.unwrap_or_default();
+            outputs.take_in(restored.machine.history(), restored.machine.plan());
             let mut recorder = Recorder::new(Arc::clone(&self.journal), restored.number);
             let asked = self.asked.iter().find(|(number, _)| *number == restored.number);
             recorder.asked = asked.and_then(|(_, at)| {
@@ -228,25 +227,36 @@ impl Found {
             });
             let mut machine = Observed::from(restored.machine);
             machine.record(recorder);
-            let parked = Parked {
-                machine,
-                outputs: own,
-                question: None,
-                lanes: ParkedLanes::default(),
-                wake: Some(Wake::Below),
-            };
-            waiting.push((restored.number, restored.parent, parked));
+            waiting.push(Waiting {
+                number: restored.number,
+                parent: restored.parent,
+                parked: Parked {
+                    machine,
+                    outputs,
+                    question: None,
+                    lanes: ParkedLanes::default(),
+                    wake: Some(Wake::Below),
+                },
+            });
         }
         // Lanes stand behind what is around them.
-        while let Some((_, Some((parent, lane)), parked)) = waiting.pop_if(|(_, parent, _)| parent.is_some())
-        {
-            let around = waiting.iter_mut().find(|(number, _, _)| *number == parent);
-            if let Some((_, _, around)) = around {
-                around.lanes.insert(lane, Box::new(parked));
+        while let Some(lane) = waiting.pop() {
+            let Some((parent, id)) = lane.parent else {
+                return Some(lane.parked);
+            };
+            if let Some(around) = waiting.iter_mut().find(|one| one.number == parent) {
+                around.parked.lanes.insert(id, Box::new(lane.parked));
             }
         }
-        waiting.pop().map(|(_, _, parked)| parked)
+        None
     }
+}
+
+/// A machine that is to be put to the one around it.
+struct Waiting {
+    number: u32,
+    parent: Option<(u32, LaneId)>,
+    parked: Parked,
 }
 
 /// Writes the end of a run. What can go on keeps its log, and so does what has a value in it that only the pipeline can

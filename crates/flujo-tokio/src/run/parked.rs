@@ -1,16 +1,19 @@
 //! Machines that stand still for answers, each with the lanes below it that stand still too. Nothing here runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
 use flujo_core::machine::{Event as Happened, Finish, LaneId, LanePlace, Machine, PauseId, Time};
 use flujo_core::plan::NodeId;
+use flujo_core::store::{Change, RunStatus, WallTime};
 use flujo_core::usage::Usage;
 use flujo_core::value::Value;
+use flujo_durable::{Durability, DurableError, Journal, Saved, Snapshot, Written};
 use tokio::time::Instant;
 
+use super::opening::{self, wall};
 use super::outputs::Outputs;
 use super::spans::Observed;
 use crate::domain::Tokio;
@@ -194,6 +197,64 @@ impl Parked {
         while let Some(parked) = waiting.pop() {
             parked.machine.paused(at);
             waiting.extend(parked.lanes.0.values_mut().map(|below| &mut **below));
+        }
+    }
+
+    /// What it and its lanes are told from now on is written into this log.
+    pub(super) fn continue_log(&mut self, journal: &Arc<Journal<Tokio>>) {
+        let mut waiting = vec![self];
+        while let Some(parked) = waiting.pop() {
+            parked.machine.continue_log(journal);
+            waiting.extend(parked.lanes.0.values_mut().map(|below| &mut **below));
+        }
+    }
+
+    /// Writes that the run stands still like this, and leaves it. Where a value in it can't be written down the log that it
+    /// came from stays.
+    pub(super) fn write(
+        &self,
+        journal: &Journal<Tokio>,
+        so_far: &Finish<Tokio>,
+        at: Time,
+    ) -> Result<Written, DurableError> {
+        let (now, mut machines, mut asked, mut due) = (wall(), Vec::new(), Vec::new(), None);
+        let mut waiting: VecDeque<(Option<(u32, LaneId)>, &Self)> = VecDeque::from([(None, self)]);
+        while let Some((parent, parked)) = waiting.pop_front() {
+            let machine = parked.machine.number();
+            machines.push(Saved {
+                machine,
+                parent,
+                state: parked.machine.save(at),
+            });
+            if let Some(question) = &parked.question {
+                let millis = |time: Duration| WallTime::try_from(time.as_millis()).unwrap_or(WallTime::MAX);
+                let since = now.saturating_sub(millis(question.since.elapsed()));
+                let expires = question
+                    .timeout
+                    .map(|timeout| since.saturating_add(millis(timeout)));
+                due = [due, expires].into_iter().flatten().min();
+                asked.push((machine, since));
+            }
+            let lanes = parked.lanes.0.iter();
+            waiting.extend(lanes.map(|(lane, below)| (Some((machine, *lane)), &**below)));
+        }
+        machines.sort_by_key(|saved| saved.machine);
+        let snapshot = Snapshot::Machines {
+            machines,
+            next: journal.next_machine(),
+            asked,
+        };
+        let message = self
+            .open()
+            .first()
+            .map(|open| Arc::from(format!("step `{}` asks", open.pause.step)));
+        let changes = || {
+            let summary = opening::summary(RunStatus::Paused, so_far, message.clone(), due);
+            [Change::Summary(summary), Change::Release]
+        };
+        match journal.snapshot(&snapshot, changes()) {
+            Err(_) if journal.durability() != Durability::Exit => Ok(journal.write(changes())),
+            written => written,
         }
     }
 

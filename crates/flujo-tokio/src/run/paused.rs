@@ -9,11 +9,13 @@ use flujo_core::machine::Time;
 use flujo_core::telemetry::SpanContext;
 use flujo_core::usage::{Usage, UsageMeter};
 use flujo_core::value::Value;
+use flujo_durable::Journal;
 use tokio::time::Instant;
 
 use super::parked::{Open, Parked, Pause, Wake};
 use super::{RunId, Shared};
 use crate::analysis::Analysed;
+use crate::domain::Tokio;
 use crate::runner::Running;
 
 /// A run that can go no further but for answers. Cloning shares it; see [`Runner::resume`](crate::Runner::resume).
@@ -118,6 +120,8 @@ struct State {
     parked: Option<Box<Parked>>,
     /// The run's own time when it stopped.
     stopped: Time,
+    /// What was written of it, when it is kept in a store.
+    journal: Option<Arc<Journal<Tokio>>>,
     /// The questions that were answered, or whose time was up.
     answered: HashSet<String>,
 }
@@ -126,6 +130,7 @@ struct State {
 pub(super) struct Resumption {
     pub(super) kept: Arc<Kept>,
     pub(super) stopped: Time,
+    pub(super) journal: Option<Arc<Journal<Tokio>>>,
     parked: Option<Box<Parked>>,
     answered: HashSet<String>,
 }
@@ -169,7 +174,12 @@ impl Kept {
     }
 
     /// The run stands still again.
-    pub(super) fn park(self: Arc<Self>, parked: Box<Parked>, stopped: Time) -> PausedRun {
+    pub(super) fn park(
+        self: Arc<Self>,
+        parked: Box<Parked>,
+        stopped: Time,
+        journal: Option<Arc<Journal<Tokio>>>,
+    ) -> PausedRun {
         let open: Arc<[Pause]> = parked.open().into_iter().map(|open| open.pause).collect();
         let mut state = self.lock();
         for pause in open.iter() {
@@ -177,6 +187,7 @@ impl Kept {
         }
         state.parked = Some(parked);
         state.stopped = stopped;
+        state.journal = journal;
         drop(state);
         PausedRun {
             pauses: open,
@@ -282,6 +293,7 @@ impl PausedRun {
         Ok(Resumption {
             kept: Arc::clone(&self.kept),
             stopped: state.stopped,
+            journal: state.journal.clone(),
             parked: Some(parked),
             answered,
         })

@@ -13,7 +13,7 @@ use flujo_core::plan::NodeId;
 use flujo_core::telemetry::{AgentCall, Content, MachineSpans, RunStart, SpanContext, SpanStatus};
 use flujo_core::usage::Usage;
 use flujo_core::value::Value;
-use flujo_durable::{DurableError, Saved, Snapshot, Written};
+use flujo_durable::{DurableError, Journal, Saved, Snapshot, Written};
 use tokio::time::Instant;
 
 use super::Shared;
@@ -92,6 +92,18 @@ impl Observed {
         if let (Some(recorder), None) = (&self.recorder, &machine.recorder) {
             machine.record(recorder.lane(lane));
         }
+    }
+
+    /// What it is told from now on is written into this log, if it was written into one before.
+    pub(super) fn continue_log(&mut self, journal: &Arc<Journal<Tokio>>) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.journal = Arc::clone(journal);
+        }
+    }
+
+    /// Its number in the log.
+    pub(super) fn number(&self) -> u32 {
+        self.recorder.as_ref().map_or(0, |recorder| recorder.machine)
     }
 
     pub(super) fn recorder(&self) -> Option<&Recorder> {

@@ -7,6 +7,7 @@ use flujo_core::config::Twins;
 use flujo_core::machine::{Kept, Time};
 use flujo_core::telemetry::SpanContext;
 use flujo_core::usage::{Usage, UsageLimits};
+use flujo_durable::LogPlace;
 
 use super::{ResumeError, RunId, Shared};
 use crate::analysis::Analysed;
@@ -38,6 +39,8 @@ pub(super) struct Stopped {
     pub(super) at: Time,
     /// What it had used by then.
     pub(super) used: Usage,
+    /// Where it is in a store: its name there, how far its log is, and the token it was written with.
+    pub(super) log: Option<(Arc<str>, LogPlace, Option<u64>)>,
     /// `None` while it goes on, and from then on.
     kept: Mutex<Option<Box<Kept<Tokio>>>>,
 }
@@ -72,7 +75,13 @@ impl Stopped {
 }
 
 impl StoppedRun {
-    pub(super) fn new(shared: &Shared, runner: &Arc<Running>, used: Usage, kept: Box<Kept<Tokio>>) -> Self {
+    pub(super) fn new(
+        shared: &Shared,
+        runner: &Arc<Running>,
+        used: Usage,
+        log: Option<(Arc<str>, LogPlace, Option<u64>)>,
+        kept: Box<Kept<Tokio>>,
+    ) -> Self {
         Self(Arc::new(Stopped {
             id: shared.id.clone(),
             runner: Arc::clone(runner),
@@ -81,6 +90,7 @@ impl StoppedRun {
             analysed: Arc::clone(&shared.analysed),
             at: shared.now(),
             used,
+            log,
             kept: Mutex::new(Some(kept)),
         }))
     }

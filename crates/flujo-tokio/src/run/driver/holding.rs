@@ -1,0 +1,61 @@
+//! Calls that wait until what was before them is in the store.
+
+use std::sync::Arc;
+use std::task::Context as Poller;
+
+use flujo_core::machine::{Answer, Call, CallId, Event as Happened, Role};
+use flujo_durable::{DurableError, Journal, Written};
+
+use super::Driver;
+use crate::domain::Tokio;
+use crate::run::recorder;
+
+pub(super) struct Holding {
+    pub(super) call: Call<Tokio>,
+    pub(super) written: Written,
+}
+
+impl Driver {
+    /// Begins a call once what was before it is in the store, if the run is kept in one.
+    #[inline]
+    pub(super) fn reach(&mut self, call: Call<Tokio>, poller: &mut Poller<'_>) {
+        match self.machine.recorder() {
+            Some(recorder) if matches!(call.role, Role::Agent | Role::Redirect) => {
+                let journal = Arc::clone(&recorder.journal);
+                self.write_before(call, &journal, poller);
+            }
+            _ => self.call(call, poller),
+        }
+    }
+
+    fn write_before(&mut self, call: Call<Tokio>, journal: &Journal<Tokio>, poller: &mut Poller<'_>) {
+        let alone = self.machine.lane().is_none()
+            && self.lanes.as_ref().is_none_or(|lanes| lanes.is_empty())
+            && self.cached.is_none()
+            && self.admitting.is_none();
+        if alone && journal.wants_snapshot() {
+            match self.machine.begin_anew(self.shared.now()) {
+                // The call is asked for again.
+                Ok(_) => return,
+                Err(error) => return self.break_off(call.call, error),
+            }
+        }
+        match journal.flush() {
+            None => self.call(call, poller),
+            Some(written) => self.holding = Some(Box::new(Holding { call, written })),
+        }
+    }
+
+    /// Ends the run: what happened in it can't be written down.
+    #[cold]
+    pub(super) fn break_off(&mut self, call: CallId, error: DurableError) {
+        let mut failure = recorder::unsavable(error);
+        failure.error_type = Arc::from("StoreError");
+        self.machine.handle(Happened::Answered {
+            call,
+            answer: Answer::Fatal(Box::new(failure)),
+            context: None,
+            at: self.shared.now(),
+        });
+    }
+}

@@ -1,0 +1,202 @@
+//! A run on its way into a store and out of it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as Poller, Poll};
+
+use flujo_core::config::RunTwins;
+use flujo_core::context::Context;
+use flujo_core::machine::{Finish, History, Outcome};
+use flujo_core::store::{Change, Claim};
+use flujo_core::usage::{Usage, run_meter};
+use flujo_core::value::Value;
+use flujo_durable::{DurableError, LogPlace, Start};
+
+use super::{Done, Run, State, Then};
+use crate::domain::Tokio;
+use crate::run::driver::Driver;
+use crate::run::opening::{self, Found, Keeping, Opened};
+use crate::run::recorder::unsavable;
+use crate::run::stopped::StoppedRun;
+
+impl Run {
+    /// Begins the run, or goes on with it, unless it is under way. Ready when its driver is to be driven, or it has ended.
+    pub(super) fn prepare(&mut self, poller: &mut Poller<'_>) -> Poll<()> {
+        loop {
+            self.state = match std::mem::replace(&mut self.state, State::Ended(None)) {
+                State::Waiting { input, context } => match self.runner.keeping.clone() {
+                    None => State::Driving(self.start(input, &context, None)),
+                    Some(keeping) => self.open(keeping, Some((input, context))),
+                },
+                State::Stored => match self.runner.keeping.clone() {
+                    None => self.broke(&DurableError::NoStore),
+                    Some(keeping) => self.open(keeping, None),
+                },
+                State::Opening { mut opened, begin } => match opened.as_mut().poll(poller) {
+                    Poll::Pending => {
+                        self.state = State::Opening { opened, begin };
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(Ok(Opened::Begun(journal))) => {
+                        let (input, context) = begin.unwrap_or_default();
+                        State::Driving(self.start(input, &context, Some(journal)))
+                    }
+                    Poll::Ready(Ok(Opened::Found(found))) => State::Driving(Box::new(self.take_over(*found))),
+                    Poll::Ready(Ok(Opened::Ended(finish, place))) => self.ended_before(finish, place),
+                    Poll::Ready(Err(error)) => self.broke(&error),
+                },
+                State::Paused(resumption) => match (&self.runner.keeping, &resumption.journal) {
+                    (Some(keeping), Some(journal)) => State::Claiming {
+                        claim: keeping.worker.claim(Arc::clone(&journal.claim().run)),
+                        then: Then::Paused(resumption),
+                    },
+                    _ => State::Driving(Box::new(self.go_on(resumption, None))),
+                },
+                State::Stopped(going_on) => match (&self.runner.keeping, &going_on.stopped.log) {
+                    (Some(keeping), Some((run, _, _))) => State::Claiming {
+                        claim: keeping.worker.claim(Arc::clone(run)),
+                        then: Then::Stopped(going_on),
+                    },
+                    _ => State::Driving(self.take_up(going_on, None).unwrap_or_default()),
+                },
+                State::Claiming { mut claim, then } => match claim.as_mut().poll(poller) {
+                    Poll::Pending => {
+                        self.state = State::Claiming { claim, then };
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(Ok(claim)) => self.claimed(claim, then),
+                    Poll::Ready(Err(error)) => self.broke(&error.into()),
+                },
+                State::Closing {
+                    mut written,
+                    mut done,
+                } => match Pin::new(&mut written).poll(poller) {
+                    Poll::Pending => {
+                        self.state = State::Closing { written, done };
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(Ok(())) => State::Ended(done.take()),
+                    Poll::Ready(Err(error)) => self.broke(&error.into()),
+                },
+                state @ (State::Driving(_) | State::Ended(_)) => {
+                    self.state = state;
+                    return Poll::Ready(());
+                }
+            };
+        }
+    }
+
+    fn open(&self, keeping: Arc<Keeping>, begin: Option<(Value, Context)>) -> State {
+        let (twins, limits) = (self.runner.twins(), self.runner.limits);
+        let start = begin.clone().map(|(input, context)| Start {
+            options: self.options(!limits.is_unlimited(), false, twins),
+            input,
+            context,
+            now: 0,
+            deadline: self.deadline(),
+        });
+        let plan = Arc::clone(&self.runner.analysed.plan);
+        let id = Arc::from(self.id.to_string());
+        State::Opening {
+            opened: Box::pin(opening::open(keeping, id, plan, start)),
+            begin,
+        }
+    }
+
+    /// A run that ended before it was looked up.
+    fn ended_before(&mut self, mut finish: Box<Finish<Tokio>>, place: LogPlace) -> State {
+        let twins = RunTwins::new(self.runner.twins());
+        let analysed = Arc::clone(&self.runner.analysed);
+        let shared = self.share(None, (twins, analysed), 0, None);
+        let kept = finish.kept.take();
+        let run: Arc<str> = Arc::from(self.id.to_string());
+        let stopped = kept.map(|kept| {
+            let log = Some((run, place, None));
+            StoppedRun::new(&shared, &self.runner, finish.usage, log, kept)
+        });
+        State::Ended(Some(Done {
+            id: self.id.clone(),
+            finish,
+            plan: Arc::clone(&shared.plan),
+            paused: None,
+            stopped,
+        }))
+    }
+
+    /// The store can't be used like this.
+    pub(super) fn broke(&self, error: &DurableError) -> State {
+        let mut failure = unsavable(error.clone());
+        failure.error_type = Arc::from(error.name());
+        State::Ended(Some(Done {
+            id: self.id.clone(),
+            finish: Box::new(Finish {
+                outcome: Outcome::Failed(Arc::new(failure)),
+                context: Context::new(),
+                history: History::default(),
+                usage: Usage::ZERO,
+                kept: None,
+            }),
+            plan: Arc::clone(&self.runner.analysed.plan),
+            paused: None,
+            stopped: None,
+        }))
+    }
+
+    /// The run is claimed again, and goes on if nobody else has had it since.
+    fn claimed(&mut self, claim: Claim, then: Then) -> State {
+        let Some(keeping) = self.runner.keeping.clone() else {
+            return self.broke(&DurableError::NoStore);
+        };
+        let (place, before) = match &then {
+            Then::Paused(resumption) => match &resumption.journal {
+                Some(journal) => (journal.place(), Some(journal.claim().token)),
+                None => (LogPlace::default(), None),
+            },
+            Then::Stopped(going_on) => match &going_on.stopped.log {
+                Some((_, place, token)) => (*place, *token),
+                None => (LogPlace::default(), None),
+            },
+        };
+        if before.is_some_and(|before| claim.token != before + 1) {
+            let run = Arc::clone(&claim.run);
+            // It is free again for whoever looks it up.
+            drop(keeping.worker.store().write(&claim, vec![Change::Release]));
+            return self.broke(&DurableError::WentOnElsewhere { run });
+        }
+        let journal = Some(keeping.journal(claim, place));
+        match then {
+            Then::Paused(resumption) => State::Driving(Box::new(self.go_on(resumption, journal))),
+            Then::Stopped(going_on) => State::Driving(self.take_up(going_on, journal).unwrap_or_default()),
+        }
+    }
+
+    /// Goes on with a run that was found in the store.
+    fn take_over(&mut self, mut found: Found) -> Option<Driver> {
+        let limits = self.runner.limits;
+        let twins = RunTwins::new(self.runner.twins());
+        let meter = (!limits.is_unlimited()).then(|| run_meter(twins.now(), limits, found.used));
+        self.counted = (found.at, found.used);
+        let analysed = Arc::clone(&self.runner.analysed);
+        let journal = Some(Arc::clone(&found.journal));
+        let shared = self.share(meter, (twins, analysed), found.at, journal);
+        let mut parked = found.parked()?;
+        if let Some(telemetries) = &self.runner.telemetries {
+            parked.machine.observe(&shared, telemetries, true);
+        }
+        Some(Driver::resume(shared, parked, Arc::clone(&self.cancel)))
+    }
+}
+
+impl Drop for Run {
+    /// A run that is dropped on its way stays in the store as far as it came, for whoever goes on with it.
+    fn drop(&mut self) {
+        if let State::Driving(house) = &self.state
+            && let Some(driver) = house.as_ref().as_ref()
+            && let Some(journal) = &driver.shared().journal
+        {
+            // Asked for, and done whether or not anybody waits.
+            drop(journal.write([Change::Release]));
+        }
+    }
+}
