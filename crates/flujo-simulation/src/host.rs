@@ -2,7 +2,6 @@
 //! which the seed draws what comes first among things due at the same time.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt;
 use std::sync::Arc;
 
 use flujo_core::cache::Uncached;
@@ -24,34 +23,10 @@ use crate::trace::{NoticeTrace, PauseTrace, Ran, Trace};
 use crate::under_way::{Due, Flight, Lane, Orphan};
 use crate::{Callable, Case, Context, Object, Schedule, Script, Simulated};
 
+pub use crate::stuck::Stuck;
+
 /// More commands than any sensible case gives: a machine that goes round in circles.
-const ENDLESS: u64 = 20_000_000;
-
-/// Why a run did not end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stuck {
-    /// Nothing is due any more, although the run has not ended.
-    Waiting(String),
-    /// It gives commands for ever.
-    Endless,
-    /// A restored machine did not ask again for what was under way, or asked for something else.
-    Forgot(String),
-    /// The pipeline could not be compiled, or a state could not be written or read.
-    Unusable(String),
-}
-
-impl fmt::Display for Stuck {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Waiting(what) => write!(f, "the run waits for something that never comes: {what}"),
-            Self::Endless => write!(f, "the run gave {ENDLESS} commands and goes on"),
-            Self::Forgot(what) => write!(f, "after a restore: {what}"),
-            Self::Unusable(why) => f.write_str(why),
-        }
-    }
-}
-
-impl std::error::Error for Stuck {}
+pub(crate) const ENDLESS: u64 = 20_000_000;
 
 /// A run and everything around it.
 pub struct Simulation {

@@ -24,6 +24,7 @@ mod calls;
 mod rates;
 mod recording;
 mod save;
+mod stuck;
 mod under_way;
 
 pub use case::{Case, Schedule, Spec};
