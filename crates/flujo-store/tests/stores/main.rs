@@ -9,6 +9,7 @@ mod postgres;
 mod power;
 mod room;
 mod runs;
+mod seal;
 mod server;
 mod worker;
 

@@ -1,4 +1,6 @@
-//! A real `PostgreSQL` server for tests: on a free port, with a folder of its own, ended with this process.
+//! A real `PostgreSQL` server for tests and benchmarks: on a free port, with a folder of its own, ended with this process.
+
+#![allow(dead_code, reason = "a benchmark uses a part")]
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -15,6 +17,7 @@ cat <&3 >/dev/null; kill -"$signal" $server; wait $server; [ -z "$folder" ] || r
 pub(crate) struct Server {
     folder: PathBuf,
     port: u16,
+    settings: Vec<&'static str>,
     process: Option<Child>,
 }
 
@@ -87,7 +90,13 @@ impl Server {
         SHARED.get_or_init(Self::start)
     }
 
+    /// Without waiting for the disk: it outlives the end of a process all the same.
     pub(crate) fn start() -> Self {
+        Self::with(&["fsync=off"])
+    }
+
+    /// With settings.
+    pub(crate) fn with(settings: &[&'static str]) -> Self {
         let folder = tempfile::tempdir().unwrap().keep();
         if starter() == Starter::Nobody {
             std::os::unix::fs::chown(&folder, Some(NOBODY), Some(NOBODY)).unwrap();
@@ -114,6 +123,7 @@ impl Server {
         let mut server = Self {
             folder,
             port,
+            settings: settings.to_vec(),
             process: None,
         };
         server.begin();
@@ -127,14 +137,8 @@ impl Server {
             .args(["-c", SUPERVISED, "sh", folder, "QUIT"])
             .arg(program("postgres"))
             .args(["-D", &format!("{folder}/data"), "-h", "127.0.0.1", "-k", folder])
-            .args([
-                "-p",
-                &self.port.to_string(),
-                "-c",
-                "max_connections=300",
-                "-c",
-                "fsync=off",
-            ])
+            .args(["-p", &self.port.to_string(), "-c", "max_connections=300"])
+            .args(self.settings.iter().flat_map(|setting| ["-c", setting]))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
