@@ -11,6 +11,7 @@ mod room;
 mod runs;
 mod seal;
 mod server;
+mod versions;
 mod worker;
 
 use std::sync::Arc;
