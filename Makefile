@@ -112,7 +112,7 @@ stress: $(VENV)/.flujo
 
 # The same tests with a hundred times the generated cases.
 soak: $(VENV)/.flujo
-	PROPTEST_CASES=25600 FLUJO_DIFFERENTIAL_CASES=200000 cargo test --workspace --locked --release
+	PROPTEST_CASES=25600 FLUJO_DIFFERENTIAL_CASES=200000 FLUJO_KILLS=200 cargo test --workspace --locked --release
 	FLUJO_DIFFERENTIAL_CASES=50000 $(BIN)/python -m pytest --hypothesis-profile=soak
 
 advisories: $(VENV)/.tools

@@ -18,6 +18,7 @@ MERGE = "rust fork, one write, merge, 10,000 fields"
 MERGE_REACH = "<= 2000 ns and <= 2 x of 100 fields"
 MEMORY = "rust 10,000 runs in flight, memory"
 CACHE = "rust cache, misses, zipf 0.9"
+STORE = "store: strict, one run, a step"
 
 # By package and benchmark, the first row and its reach and unit: what is told where it can't be measured.
 BENCHES = (
@@ -25,6 +26,7 @@ BENCHES = (
     ("flujo-tokio", "concurrency", MEMORY, "<= 40 MB", "MB"),
     ("flujo-core", "merging", MERGE, MERGE_REACH, "ns"),
     ("flujo-core", "caching", CACHE, "<= 1 x", "misses"),
+    ("flujo-store", "stores", STORE, "<= 1.3 x", "us"),
 )
 
 

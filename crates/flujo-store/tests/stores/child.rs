@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use flujo_core::store::{RunStore, StoreError};
+use flujo_core::store::{Change, RunStore, StoreError};
 use flujo_store::{Sqlite, WorkerHandle};
 
 use super::runs::{append, have, wait, write};
@@ -76,7 +76,7 @@ fn plays_its_part() {
     match part.as_str() {
         "opens" => say(format!("{:?}", Sqlite::open(&file).map(drop))),
         "writes for ever" => writes_for_ever(&file, &run),
-        "writes twenty" => writes_twenty(&file, &run),
+        "writes short runs" => writes_short_runs(&file, &run),
         "writes until it fails" => writes_until_it_fails(&file, &run),
         "works" => works(&file, &run),
         part => panic!("no such part: {part}"),
@@ -104,12 +104,15 @@ fn writes_for_ever(file: &str, run: &str) {
     }
 }
 
-fn writes_twenty(file: &str, run: &str) {
+/// Fifty, each with what a short run writes.
+fn writes_short_runs(file: &str, process: &str) {
     let store = Sqlite::open(file).unwrap();
     let worker = super::runs::enlist(&store);
-    let claim = have(&store, run, worker);
-    for number in 1..=20 {
-        write(&store, &claim, number, 300).unwrap();
+    for run in 0..50 {
+        let run = format!("{process} {run}");
+        let claim = have(&store, &run, worker);
+        let changes = vec![append(&run, 1, 300), append(&run, 2, 300), Change::Release];
+        wait(store.write(&claim, changes)).unwrap();
     }
     say("done");
     store.close();
