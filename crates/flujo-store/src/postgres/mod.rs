@@ -9,8 +9,10 @@ mod failure;
 mod list;
 mod read;
 mod session;
+mod tls;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +31,9 @@ use self::session::{MIGRATIONS, Place, Session};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PostgresOptions {
+    /// For an address with `sslmode=require`: a PEM file of the authorities whose certificates are trusted, instead of
+    /// those that the system trusts.
+    pub authorities: Option<PathBuf>,
     /// The schema that holds the tables; it is made where there is none.
     pub schema: String,
     /// For how long a call waits for what others write.
@@ -38,9 +43,10 @@ pub struct PostgresOptions {
 }
 
 impl Default for PostgresOptions {
-    /// `flujo`; 5 seconds; 10 seconds.
+    /// The system's authorities; `flujo`; 5 seconds; 10 seconds.
     fn default() -> Self {
         Self {
+            authorities: None,
             schema: "flujo".to_owned(),
             busy_timeout: Duration::from_secs(5),
             reconnect_timeout: Duration::from_secs(10),
@@ -56,7 +62,7 @@ pub struct Postgres {
 
 impl Postgres {
     /// Connects to a server, `postgresql://user:password@host:5432/database`, and makes the tables where there are none.
-    /// Blocks.
+    /// With `?sslmode=require` by TLS, and its certificate is checked; else without. Blocks.
     pub fn connect(address: &str) -> Result<Self, StoreError> {
         Self::with(address, PostgresOptions::default())
     }
@@ -69,12 +75,16 @@ impl Postgres {
         };
         // What the library says about a wrong address may quote it.
         let mut config: Config = address.parse().map_err(|_| wrong("it can't be understood"))?;
-        if config.get_ssl_mode() == SslMode::Require {
-            return Err(wrong(
-                "TLS can't be required, connections to PostgreSQL are made without",
-            ));
+        let secure = config.get_ssl_mode() == SslMode::Require;
+        let tls = secure.then(|| tls::connector(options.authorities.as_deref()));
+        let tls = tls.transpose().map_err(|reason| StoreError::Unreachable {
+            place: named(&config, &options.schema),
+            reason,
+        })?;
+        if !secure {
+            // One that isn't checked keeps nobody out.
+            config.ssl_mode(SslMode::Disable);
         }
-        config.ssl_mode(SslMode::Disable);
         config.application_name("flujo");
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(Duration::from_secs(5));
@@ -87,6 +97,7 @@ impl Postgres {
         let named = named(&config, &options.schema);
         let place = Place {
             config,
+            tls,
             options,
             named,
         };

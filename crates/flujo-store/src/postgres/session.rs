@@ -7,6 +7,7 @@ use flujo_core::store::StoreError;
 use tokio::task::JoinHandle;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, NoTls, Row, Statement};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::failure::Failure;
 use super::{PostgresOptions, call};
@@ -31,9 +32,9 @@ impl Drop for Session {
 }
 
 /// A server, its database and its schema, as every thread needs them.
-#[derive(Debug)]
 pub(super) struct Place {
     pub(super) config: Config,
+    pub(super) tls: Option<MakeRustlsConnect>,
     pub(super) options: PostgresOptions,
     /// As it is called in messages.
     pub(super) named: String,
@@ -57,11 +58,16 @@ impl Session {
     }
 
     async fn connect(place: &Place) -> Result<Self, Failure> {
-        let (client, connection) = place.config.connect(NoTls).await?;
-        let moved = tokio::spawn(async {
-            // Whoever waits for an answer is told that there will be none.
-            drop(connection.await);
-        });
+        let (client, moved) = match &place.tls {
+            None => {
+                let (client, connection) = place.config.connect(NoTls).await?;
+                (client, tokio::spawn(moved(connection)))
+            }
+            Some(tls) => {
+                let (client, connection) = place.config.connect(tls.clone()).await?;
+                (client, tokio::spawn(moved(connection)))
+            }
+        };
         let session = Self {
             client,
             statements: HashMap::new(),
@@ -147,6 +153,11 @@ impl Session {
         let row = self.rows(sql, values).await?.pop();
         row.ok_or_else(|| Failure::Damaged("an answer".to_owned(), "it has no row"))
     }
+}
+
+/// Whoever waits for an answer is told when there will be none.
+async fn moved(connection: impl Future<Output = Result<(), tokio_postgres::Error>>) {
+    drop(connection.await);
 }
 
 fn quoted(name: &str) -> String {

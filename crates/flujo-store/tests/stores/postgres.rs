@@ -210,12 +210,35 @@ fn a_lock_that_others_hold_for_too_long_is_busy() {
 }
 
 #[test]
-fn a_wrong_address_is_told_without_what_it_holds() {
-    for address in [
-        "postgresql://flujo:secret@[",
-        "secret",
-        "postgresql://flujo:secret@localhost/x?sslmode=require",
+fn a_server_with_tls_is_reached_when_its_certificate_is_trusted() {
+    let server = Server::with_tls();
+    let address = server.address() + "?sslmode=require";
+    let authority = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&authority, include_str!("tls/ca.crt")).unwrap();
+    let mut options = PostgresOptions::default();
+    options.authorities = Some(authority.path().to_owned());
+    let store = Postgres::with(&address, options.clone()).unwrap();
+    let claim = have(&store, "a", enlist(&store));
+    write(&store, &claim, 1, 10).unwrap();
+    assert_eq!(whole(&store, "a", 10), 1);
+    // Of nobody, of somebody the system doesn't trust, and without.
+    std::fs::write(&authority, "").unwrap();
+    for (address, options) in [
+        (address.clone(), options),
+        (address, PostgresOptions::default()),
+        (server.address(), PostgresOptions::default()),
     ] {
+        let refused = Postgres::with(&address, options).map(drop);
+        assert!(
+            matches!(&refused, Err(StoreError::Unreachable { .. })),
+            "{refused:?}"
+        );
+    }
+}
+
+#[test]
+fn a_wrong_address_is_told_without_what_it_holds() {
+    for address in ["postgresql://flujo:secret@[", "secret"] {
         let wrong = Postgres::connect(address).map(drop);
         let text = wrong.unwrap_err().to_string();
         assert!(

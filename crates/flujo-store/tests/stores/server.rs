@@ -97,6 +97,12 @@ impl Server {
 
     /// With settings.
     pub(crate) fn with(settings: &[&'static str]) -> Self {
+        let mut server = Self::made(settings);
+        server.begin();
+        server
+    }
+
+    fn made(settings: &[&'static str]) -> Self {
         let folder = tempfile::tempdir().unwrap().keep();
         if starter() == Starter::Nobody {
             std::os::unix::fs::chown(&folder, Some(NOBODY), Some(NOBODY)).unwrap();
@@ -120,12 +126,33 @@ impl Server {
             .local_addr()
             .unwrap()
             .port();
-        let mut server = Self {
+        Self {
             folder,
             port,
             settings: settings.to_vec(),
             process: None,
-        };
+        }
+    }
+
+    /// That asks for TLS, with the certificate of the tests.
+    pub(crate) fn with_tls() -> Self {
+        let mut server = Self::made(&["fsync=off", "ssl=on"]);
+        for (name, text) in [
+            ("server.crt", include_str!("tls/server.crt")),
+            ("server.key", include_str!("tls/server.key")),
+        ] {
+            let file = server.folder.join("data").join(name);
+            std::fs::write(&file, text).unwrap();
+            std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+            if starter() == Starter::Nobody {
+                std::os::unix::fs::chown(&file, Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+        }
+        std::fs::write(
+            server.folder.join("data/pg_hba.conf"),
+            "hostssl all all 127.0.0.1/32 trust\n",
+        )
+        .unwrap();
         server.begin();
         server
     }
