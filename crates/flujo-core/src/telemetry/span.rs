@@ -151,6 +151,9 @@ pub(super) struct Compact {
     pub(super) beside: Option<Box<Beside>>,
 }
 
+// One is written for every step: what is seldom there is elsewhere.
+const _: () = assert!(size_of::<Compact>() <= 72);
+
 #[derive(Debug, Clone)]
 pub(super) struct Beside {
     usage: Usage,
