@@ -24,6 +24,7 @@ LAYERS = {
     "flujo-observe": 1,
     "flujo-shared": 1,
     "flujo-store-conformance": 1,
+    "flujo-store-faults": 1,
     "flujo-simulation": 2,
     "flujo-store": 2,
     "flujo-tokio": 3,

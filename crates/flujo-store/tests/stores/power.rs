@@ -7,9 +7,11 @@
 use std::fs;
 use std::path::Path;
 
+use flujo_core::store::RunStore;
 use flujo_store::Sqlite;
+use flujo_store_faults::Disk;
 
-use super::runs::{enlist, have, whole, write};
+use super::runs::{append, enlist, have, wait, whole, write};
 
 /// A disk as it is at one moment.
 fn disk(folder: &Path, file: &[u8], log: &[u8]) -> std::path::PathBuf {
@@ -52,5 +54,29 @@ fn what_was_told_is_there_after_a_power_cut_at_any_moment() {
                 store.close();
             }
         }
+    }
+}
+
+#[test]
+fn what_was_told_is_synced() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::watch(folder.path()).unwrap();
+    let store = Sqlite::open(folder.path().canonicalize().unwrap().join("runs.db")).unwrap();
+    let claim = have(&store, "a", enlist(&store));
+    let cut = |number: u64| folder.path().join(format!("cut {number}"));
+    for number in 1..=40 {
+        // Some are asked for together, and more is on its way when the power goes.
+        let behind = store.write(&claim, vec![append("a", 2 * number - 1, 3000)]);
+        write(&store, &claim, 2 * number, 3000).unwrap();
+        let next = have(&store, "b", enlist(&store));
+        let unfinished = store.write(&next, vec![append("b", number, 100)]);
+        disk.power_cut(&cut(number)).unwrap();
+        wait(behind).unwrap();
+        wait(unfinished).unwrap();
+    }
+    store.close();
+    for number in 1..=40 {
+        let store = Sqlite::open(cut(number).join("runs.db")).unwrap();
+        assert!(whole(&store, "a", 3000) >= 2 * number);
     }
 }
