@@ -15,7 +15,7 @@ use super::{PostgresOptions, call};
 /// What brings the tables from each version to the next.
 pub(super) const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql")];
 /// Whoever makes tables holds this lock: "flur".
-const LOCK: i64 = 0x666c_7572;
+const LOCK: i32 = 0x666c_7572;
 
 /// A connection.
 pub(super) struct Session {
@@ -93,11 +93,17 @@ impl Session {
     pub(super) async fn prepare(place: &Place, migrations: &[&str]) -> Result<(), Failure> {
         let mut session = Self::connect(place).await?;
         let schema = quoted(&place.options.schema);
+        if session.version().await? == Some(known(migrations)) {
+            return Ok(());
+        }
         loop {
             let transaction = session.client.transaction().await?;
             // Others wait here until this has been done, and see then that it has.
             transaction
-                .execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK])
+                .execute(
+                    "SELECT pg_advisory_xact_lock($1, hashtext($2))",
+                    &[&LOCK, &place.options.schema],
+                )
                 .await?;
             let there = transaction
                 .query_one(
@@ -115,7 +121,7 @@ impl Session {
                 .await?;
             let row = transaction.query_opt("SELECT version FROM version", &[]).await?;
             let version: i64 = row.map_or(Ok(0), |row| row.try_get(0))?;
-            let known = i64::try_from(migrations.len()).unwrap_or(i64::MAX);
+            let known = known(migrations);
             if version > known {
                 return Err(Failure::Store(StoreError::NewerSchema {
                     place: place.named.clone(),
@@ -138,6 +144,19 @@ impl Session {
         }
     }
 
+    /// The version of the tables, where there are any.
+    async fn version(&self) -> Result<Option<i64>, Failure> {
+        let there = self
+            .client
+            .query_one("SELECT to_regclass('version') IS NOT NULL", &[])
+            .await?;
+        if !there.try_get::<_, bool>(0)? {
+            return Ok(None);
+        }
+        let row = self.client.query_opt("SELECT version FROM version", &[]).await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
+    }
+
     pub(super) async fn execute(&self, sql: &str) -> Result<(), Failure> {
         Ok(self.client.batch_execute(sql).await?)
     }
@@ -158,6 +177,10 @@ impl Session {
 /// Whoever waits for an answer is told when there will be none.
 async fn moved(connection: impl Future<Output = Result<(), tokio_postgres::Error>>) {
     drop(connection.await);
+}
+
+fn known(migrations: &[&str]) -> i64 {
+    i64::try_from(migrations.len()).unwrap_or(i64::MAX)
 }
 
 fn quoted(name: &str) -> String {

@@ -184,17 +184,23 @@ fn a_run_of_ones_own_is_not_taken_from_oneself() {
 
 #[test]
 fn two_workers_that_want_one_run_of_a_dead_one_get_it_once() {
-    let store = memory();
-    let dead = enlist(&*store);
-    have(&*store, "a", dead);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("runs.db");
+    let mut dead = Player::start(command("works", &file, "a"));
+    assert_eq!(dead.says().as_deref(), Some("works"));
+    dead.process.kill().unwrap();
+    dead.process.wait().unwrap();
+    let store: Arc<dyn RunStore> = Arc::new(Sqlite::open(&file).unwrap());
+    // Neither takes the other for dead, however slow it is.
     let workers = [
-        WorkerHandle::new(store.clone(), SHORT),
-        WorkerHandle::new(store.clone(), SHORT),
+        WorkerHandle::new(store.clone(), never_ends()),
+        WorkerHandle::new(store.clone(), never_ends()),
     ];
     let claims: Vec<_> = std::thread::scope(|scope| {
+        let claim = |worker: &WorkerHandle| wait(worker.claim_after_lease("a".into()));
         let claiming: Vec<_> = workers
             .iter()
-            .map(|worker| scope.spawn(|| wait(worker.claim_after_lease("a".into()))))
+            .map(|worker| scope.spawn(move || claim(worker)))
             .collect();
         claiming
             .into_iter()
