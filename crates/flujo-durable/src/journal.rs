@@ -3,24 +3,23 @@
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 
 use flujo_core::machine::{CallId, Event, LaneId, Options, Time};
 use flujo_core::plan::Plan;
-use flujo_core::store::{Blob, BlobId, Change, Claim, Record, RunStore, StoreFuture, StoredRun, WallTime};
+use flujo_core::store::{Change, Claim, Record, RunStore, StoreFuture, StoredRun, WallTime};
 use futures_util::FutureExt;
 use futures_util::future::Shared;
 
 use crate::snapshot::Snapshot;
 use crate::{DurableError, Entry, Happened, Recorded, Replay};
 
-/// A batch larger than this is kept as a blob beside the log.
-const LARGE: usize = 64 * 1024;
 /// More than this isn't written at once: stores can't hold it.
 const LARGEST: usize = 512 * 1024 * 1024;
 /// A log isn't replaced by a snapshot before it is so long.
 const SHORT_LOG: u64 = 256 * 1024;
-/// How many records may be under way to the store while a run goes on, when it doesn't wait for each.
-const LAG: usize = 256;
+/// How many bytes may wait for the store while a run goes on that doesn't wait for each record.
+const LAG: usize = 1024 * 1024;
 
 /// When what happened must be in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,7 +27,7 @@ pub enum Durability {
     /// Before the next step begins: no step that has ended runs again, whatever happens.
     #[default]
     Strict,
-    /// Soon: the last 256 records at most may be lost with the process.
+    /// Soon: what happened while one write is under way may be lost with the process, 1 MB at most.
     Async,
     /// At a pause and at the end: what came after the last pause is lost with the process.
     Exit,
@@ -202,15 +201,38 @@ impl<D: Recorded> Journal<D> {
     /// Before a step begins: writes what has been taken in, and gives what is to be waited for first, if anything.
     pub fn flush(&self) -> Option<Written> {
         let mut log = self.lock();
+        log.settle();
+        let behind = self.durability == Durability::Async;
+        if behind && !log.under_way.is_empty() && log.waiting.len() < LAG {
+            return None;
+        }
+        let full = log.waiting.len() >= LAG;
         let changes = log.batch();
         if !changes.is_empty() {
             let _kept = self.submit(&mut log, changes);
         }
-        log.settle();
-        match self.durability {
-            Durability::Strict => log.under_way.back().cloned(),
-            Durability::Async if log.under_way.len() > LAG => log.under_way.front().cloned(),
-            Durability::Async | Durability::Exit => None,
+        log.under_way.back().filter(|_| !behind || full).cloned()
+    }
+
+    /// While a run waits: what it wrote behind goes on its way as soon as what was before it has arrived. `poller` is woken
+    /// for that.
+    pub fn go_on_writing(&self, poller: &mut Context<'_>) {
+        if self.durability != Durability::Async {
+            return;
+        }
+        let mut log = self.lock();
+        loop {
+            match log.under_way.front_mut().map(|first| first.poll_unpin(poller)) {
+                Some(Poll::Ready(Ok(()))) => drop(log.under_way.pop_front()),
+                Some(_) => return,
+                None => {
+                    let changes = log.batch();
+                    if changes.is_empty() {
+                        return;
+                    }
+                    let _kept = self.submit(&mut log, changes);
+                }
+            }
         }
     }
 
@@ -220,7 +242,7 @@ impl<D: Recorded> Journal<D> {
             return false;
         }
         let log = self.lock();
-        log.since_snapshot > log.snapshot.max(SHORT_LOG)
+        log.since_snapshot > (log.snapshot / 2).max(SHORT_LOG)
     }
 
     /// Writes a snapshot of the run as it is after all that has been taken in, with `more` in the same transaction.
@@ -232,17 +254,15 @@ impl<D: Recorded> Journal<D> {
         snapshot: &Snapshot<D>,
         more: impl IntoIterator<Item = Change>,
     ) -> Result<Written, DurableError> {
-        let bytes = snapshot.to_bytes()?;
+        let bytes = fitting(snapshot.to_bytes()?)?;
         let mut log = self.lock();
         let size = bytes.len() as u64;
         // What waits to be written is in the snapshot.
         log.waiting.clear();
-        let (body, blob) = stored(bytes)?;
-        let mut changes: Vec<Change> = blob.map(Change::Blob).into_iter().collect();
-        changes.push(Change::Snapshot {
+        let mut changes = vec![Change::Snapshot {
             through: log.last_record,
-            body,
-        });
+            body: bytes.into(),
+        }];
         changes.extend(more);
         (log.snapshot, log.since_snapshot) = (size, 0);
         Ok(self.submit(&mut log, changes))
@@ -273,10 +293,8 @@ impl Log {
         self.since_snapshot += bytes.len() as u64;
         self.last_record += 1;
         let number = self.last_record;
-        let (body, blob) = stored_bytes(bytes);
-        let mut changes: Vec<Change> = blob.map(Change::Blob).into_iter().collect();
-        changes.push(Change::Append(vec![Record { number, body }]));
-        changes
+        let body = bytes.into();
+        vec![Change::Append(vec![Record { number, body }])]
     }
 
     /// Forgets what has arrived, up to the first that hasn't, or that failed.
@@ -292,8 +310,8 @@ impl Log {
     }
 }
 
-/// Bytes as they are put into a snapshot or record: by themselves behind a 0, or behind a 1 the name of a blob.
-fn stored(bytes: Vec<u8>) -> Result<(Arc<[u8]>, Option<Blob>), DurableError> {
+/// Bytes that a store can hold.
+fn fitting(bytes: Vec<u8>) -> Result<Vec<u8>, DurableError> {
     if bytes.len() > LARGEST {
         return Err(DurableError::Unsavable {
             what: "the state of the run".to_owned(),
@@ -304,27 +322,15 @@ fn stored(bytes: Vec<u8>) -> Result<(Arc<[u8]>, Option<Blob>), DurableError> {
             ),
         });
     }
-    Ok(stored_bytes(bytes))
+    Ok(bytes)
 }
 
-fn stored_bytes(mut bytes: Vec<u8>) -> (Arc<[u8]>, Option<Blob>) {
-    if bytes.len() <= LARGE {
-        bytes.insert(0, 0);
-        return (bytes.into(), None);
-    }
-    let blob = Blob::of(bytes.into());
-    let mut body = vec![1];
-    body.extend_from_slice(&blob.id.0);
-    (body.into(), Some(blob))
-}
-
-/// A snapshot as bytes to begin a run with, and its blob.
+/// A snapshot as bytes to begin a run with.
 ///
 /// # Errors
 /// [`DurableError::Unsavable`] for a value in it that can't be written down.
-pub fn first_snapshot<D: Recorded>(snapshot: &Snapshot<D>) -> Result<(Arc<[u8]>, Vec<Blob>), DurableError> {
-    let (body, blob) = stored(snapshot.to_bytes()?)?;
-    Ok((body, blob.into_iter().collect()))
+pub fn first_snapshot<D: Recorded>(snapshot: &Snapshot<D>) -> Result<Arc<[u8]>, DurableError> {
+    Ok(fitting(snapshot.to_bytes()?)?.into())
 }
 
 /// A stored run's snapshot and what came after it.
@@ -337,26 +343,25 @@ pub struct Contents<D: Recorded> {
     pub records: Vec<(u64, Vec<Entry<D>>)>,
 }
 
-/// What is stored of a run, as bytes.
-#[derive(Debug)]
-pub struct Fetched {
-    run: Arc<str>,
-    snapshot: Arc<[u8]>,
-    records: Vec<(u64, Arc<[u8]>)>,
-}
-
-impl Fetched {
-    /// What is stored of a run, with the blobs that it refers to.
+impl<D: Recorded> Contents<D> {
+    /// What is stored of a run.
     ///
     /// # Errors
     /// [`DurableError::Corrupt`] says which part can't be read.
-    pub async fn of(store: &dyn RunStore, stored: &StoredRun) -> Result<Self, DurableError> {
+    pub fn of(stored: &StoredRun) -> Result<Self, DurableError> {
         let run = &stored.info.id;
-        let snapshot = fetch(store, run, &stored.snapshot, "the snapshot").await?;
+        let corrupt = |location: String, reason: String| DurableError::Corrupt {
+            run: Arc::clone(run),
+            location,
+            reason,
+        };
+        let snapshot = Snapshot::from_bytes(&stored.snapshot)
+            .map_err(|reason| corrupt("the snapshot".to_owned(), reason))?;
         let mut records = Vec::with_capacity(stored.records.len());
-        for record in &stored.records {
-            let location = format!("record {}", record.number);
-            records.push((record.number, fetch(store, run, &record.body, &location).await?));
+        for Record { number, body } in &stored.records {
+            let entries =
+                Entry::read_all(body).map_err(|reason| corrupt(format!("record {number}"), reason))?;
+            records.push((*number, entries));
         }
         Ok(Self {
             run: Arc::clone(run),
@@ -365,59 +370,6 @@ impl Fetched {
         })
     }
 
-    /// How many bytes the snapshot takes.
-    pub fn snapshot_bytes(&self) -> u64 {
-        self.snapshot.len() as u64
-    }
-
-    /// What the bytes say.
-    ///
-    /// # Errors
-    /// [`DurableError::Corrupt`] says which part can't be read.
-    pub fn contents<D: Recorded>(&self) -> Result<Contents<D>, DurableError> {
-        let corrupt = |location: String, reason: String| DurableError::Corrupt {
-            run: Arc::clone(&self.run),
-            location,
-            reason,
-        };
-        let snapshot = Snapshot::from_bytes(&self.snapshot)
-            .map_err(|reason| corrupt("the snapshot".to_owned(), reason))?;
-        let mut records = Vec::with_capacity(self.records.len());
-        for (number, body) in &self.records {
-            let entries =
-                Entry::read_all(body).map_err(|reason| corrupt(format!("record {number}"), reason))?;
-            records.push((*number, entries));
-        }
-        Ok(Contents {
-            run: Arc::clone(&self.run),
-            snapshot,
-            records,
-        })
-    }
-}
-
-async fn fetch(
-    store: &dyn RunStore,
-    run: &Arc<str>,
-    body: &Arc<[u8]>,
-    location: &str,
-) -> Result<Arc<[u8]>, DurableError> {
-    match body.split_first() {
-        Some((0, bytes)) => Ok(bytes.into()),
-        Some((1, id)) if id.len() == 32 => {
-            let mut name = [0; 32];
-            name.copy_from_slice(id);
-            Ok(store.blob(Arc::clone(run), BlobId(name)).await?)
-        }
-        _ => Err(DurableError::Corrupt {
-            run: Arc::clone(run),
-            location: location.to_owned(),
-            reason: "it is neither bytes nor the name of a blob".to_owned(),
-        }),
-    }
-}
-
-impl<D: Recorded> Contents<D> {
     /// When questions were asked that wait in the snapshot: the numbers of their machines, and milliseconds since 1970 began.
     pub fn asked(&self) -> Vec<(u32, WallTime)> {
         match &self.snapshot {

@@ -18,7 +18,7 @@ mod snapshot;
 pub use definition::Definition;
 pub use entry::{Entry, Happened, Host};
 pub use error::DurableError;
-pub use journal::{Contents, Durability, Fetched, Journal, LogPlace, Written, first_snapshot};
+pub use journal::{Contents, Durability, Journal, LogPlace, Written, first_snapshot};
 pub use recorded::Recorded;
 pub use replay::{GoingOn, Replay, Restored};
 pub use snapshot::{Saved, Snapshot, Start};

@@ -424,6 +424,9 @@ impl Driver {
             return Poll::Ready(false);
         }
         self.machine.waits();
+        if let Some(recorder) = self.machine.recorder() {
+            recorder.journal.go_on_writing(poller);
+        }
         Poll::Pending
     }
 

@@ -10,7 +10,7 @@ use flujo_core::store::{Change, Claim, Created, NewRun, RunStatus, StoreError, S
 use flujo_core::usage::Usage;
 use flujo_core::value::{TypeCodec, with_codecs};
 use flujo_durable::{
-    Definition, Durability, DurableError, Fetched, GoingOn, Host, Journal, LogPlace, Restored, Snapshot,
+    Contents, Definition, Durability, DurableError, GoingOn, Host, Journal, LogPlace, Restored, Snapshot,
     Start, Written, first_snapshot,
 };
 use flujo_store::WorkerHandle;
@@ -68,7 +68,7 @@ pub(super) async fn open(
 ) -> Result<Opened, DurableError> {
     let definition = Definition::of(&plan);
     if let Some(start) = start {
-        let (snapshot, blobs) = first_snapshot(&Snapshot::Start(start))?;
+        let snapshot = first_snapshot(&Snapshot::Start(start))?;
         let worker = keeping.worker.id().await?;
         let size = snapshot.len() as u64;
         let run = NewRun {
@@ -79,7 +79,7 @@ pub(super) async fn open(
             forked_from: None,
             status: RunStatus::Running,
             snapshot,
-            blobs,
+            blobs: Vec::new(),
         };
         let created = keeping.worker.store().create(run, Some(worker)).await?;
         if let Created::New(Some(claim)) = created {
@@ -141,10 +141,9 @@ async fn load(
             differences,
         });
     }
-    let fetched = Fetched::of(&**store, &stored).await?;
     let rules = keeping.rules.clone();
     let contents = with_codecs(&keeping.codecs, || {
-        with_merge_rules(rules, || fetched.contents::<Tokio>())
+        with_merge_rules(rules, || Contents::<Tokio>::of(&stored))
     })?;
     let asked = contents.asked();
     let mut replay = contents.replay(plan)?;
@@ -156,7 +155,7 @@ async fn load(
     let place = LogPlace {
         last_record: stored.info.last_record,
         next_machine: 1,
-        snapshot: fetched.snapshot_bytes(),
+        snapshot: stored.snapshot.len() as u64,
     };
     let Some(claim) = claim else {
         let finish = replay.into_finish();
