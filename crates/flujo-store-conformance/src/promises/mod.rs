@@ -27,7 +27,8 @@ pub const PROMISES: &[Promise] = promises! {
         a_summary_is_told_as_it_was_written,
         bytes_are_counted,
         a_deleted_run_leaves_nothing,
-        what_was_written_is_there_when_opened_again;
+        what_was_written_is_there_when_opened_again,
+        clocks_that_are_set_back_or_forward_decide_nothing;
     log:
         records_come_back_in_order,
         a_gap_is_refused,

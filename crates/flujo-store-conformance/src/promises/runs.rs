@@ -1,8 +1,8 @@
 //! Runs and what belongs to them.
 
-use flujo_core::store::{Change, Created, NewRun, RunStatus, StoreError};
+use flujo_core::store::{Change, Created, NewRun, RunQuery, RunStatus, Seen, StoreError};
 
-use crate::check::{Asked, append, blob, bytes, equal, fits, new, numbers, summary, wait};
+use crate::check::{Asked, append, blob, bytes, equal, fits, new, numbers, process, summary, wait};
 use crate::{Broken, Place};
 
 pub(super) fn a_new_run_is_found_as_it_was_given(place: &dyn Place) -> Result<(), Broken> {
@@ -210,5 +210,35 @@ pub(super) fn what_was_written_is_there_when_opened_again(place: &dyn Place) -> 
     // Who was the owner goes on.
     wait(store.write(&claim, vec![append([4])]))?;
     equal!(numbers(&wait(store.load("a".into()))?), vec![2, 3, 4]);
+    Ok(())
+}
+
+pub(super) fn clocks_that_are_set_back_or_forward_decide_nothing(place: &dyn Place) -> Result<(), Broken> {
+    let asked = Asked::open(place)?;
+    let claim = asked.begin_as(NewRun {
+        created: i64::MAX,
+        ..new("a")
+    })?;
+    for (number, now) in (1..).zip([5000, 4000, i64::MIN, i64::MAX, 0]) {
+        let mut written = summary(RunStatus::Running, now);
+        written.due = Some(now);
+        asked.write(&claim, vec![append([number]), Change::Summary(written)])?;
+    }
+    let found = asked.load("a")?;
+    equal!(numbers(&found), vec![1, 2, 3, 4, 5]);
+    equal!((found.info.summary.updated, found.info.summary.due), (0, Some(0)));
+    // Whoever has a run has it, whatever its clock says.
+    let other = wait(asked.store.enlist(process(2)))?;
+    let refused = wait(asked.store.claim("a".into(), other, Seen::Free));
+    fits!(refused, Err(StoreError::Owned { .. }));
+    asked.begin_as(NewRun {
+        created: i64::MIN,
+        ..new("b")
+    })?;
+    let listed = wait(asked.store.list(RunQuery::default()))?;
+    equal!(
+        listed.runs.iter().map(|run| &*run.id).collect::<Vec<_>>(),
+        vec!["a", "b"]
+    );
     Ok(())
 }

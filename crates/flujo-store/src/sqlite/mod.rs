@@ -27,6 +27,7 @@ use flujo_shared::process::PerProcess;
 
 use self::engine::{Engine, Of, Place};
 use self::failure::named;
+use self::slot::Slot;
 pub use self::slot::{after_fork, before_fork};
 
 /// How a file of runs is used.
@@ -78,7 +79,11 @@ impl Sqlite {
     /// The same with options.
     pub fn with(path: impl Into<PathBuf>, options: SqliteOptions) -> Result<Self, StoreError> {
         let path = path.into();
+        // While this is held the process doesn't fork.
+        let slot = Slot::new();
+        let preparing = slot.lock();
         file::prepare(&path, &options)?;
+        drop(preparing);
         Ok(Self {
             place: Arc::new(Place { path, options }),
             engine: PerProcess::default(),
