@@ -8,8 +8,8 @@ use super::fault::{Fault, is_planted};
 use super::frame::{self, Frame, Opened};
 use super::{
     Answer, CacheLead, Call, CallId, Command, Completion, Domain, Event, Failure, FailureKind, Finish, Input,
-    Kept, LaneId, LanePlace, Machine, Mark, NoticeKind, PauseId, Pending, Record, Role, State, Status, Stop,
-    Time, TimerId, gate, human,
+    Kept, LaneId, LanePlace, LimitKind, Machine, Mark, NoticeKind, PauseId, Pending, Record, Role, State,
+    Status, Stop, Time, TimerId, gate, human,
 };
 use crate::cache::Uncached;
 use crate::plan::{NodeId, Plan};
@@ -37,7 +37,7 @@ pub(super) enum Reply<D: Domain> {
     Refused(Arc<super::LimitBreach>),
     Hit(D::Object, Usage),
     Miss(Option<CacheLead<D>>),
-    Lane(LaneId, Box<Finish<D>>),
+    Lane(LaneId, Arc<Finish<D>>),
 }
 
 pub(super) struct Cursor<'a, D: Domain> {
@@ -91,8 +91,7 @@ impl<D: Domain> Cursor<'_, D> {
         }
     }
 
-    fn take_in(&mut self, mut event: Event<D>) {
-        self.keep_before(&mut event);
+    fn take_in(&mut self, event: Event<D>) {
         let next = match event {
             Event::Answered {
                 call,
@@ -123,10 +122,15 @@ impl<D: Domain> Cursor<'_, D> {
                 self.reply(Reply::TimedOut(usage))
             }
             Event::CallCancelled { call, at } => {
+                let gave_up =
+                    matches!(self.state.stack.last(), Some(Frame::Map(map)) if map.gave_up_reading());
+                if self.state.pending == Pending::Call(call) && !gave_up {
+                    self.keep();
+                }
                 if !self.take_call(call, at) {
                     return;
                 }
-                if matches!(self.state.stack.last(), Some(Frame::Map(map)) if map.gave_up_reading()) {
+                if gave_up {
                     self.reply(Reply::Answer(Answer::Item(None), None))
                 } else {
                     self.state.stopping.get_or_insert(Stop::Cancelled);
@@ -141,13 +145,16 @@ impl<D: Domain> Cursor<'_, D> {
                 self.pass_time(at);
                 self.reply(Reply::Woke)
             }
-            Event::LaneFinished { lane, finish, at } => {
-                self.pass_time(at);
-                frame::replied(self, Reply::Lane(lane, finish))
+            Event::LaneFinished { lane, mut finish, at } => {
+                let kept = finish.kept.take();
+                self.lane_finished(lane, Arc::from(finish), kept, at)
             }
             Event::Reserved | Event::Refused(_) => {
                 if self.state.pending != Pending::Budget {
                     return;
+                }
+                if matches!(&event, Event::Refused(breach) if breach.which != LimitKind::Price) {
+                    self.keep();
                 }
                 self.state.pending = Pending::Nothing;
                 match event {
@@ -186,11 +193,25 @@ impl<D: Domain> Cursor<'_, D> {
                 human::resumed(self, None)
             }
             Event::Cancel { at } => {
+                self.keep();
                 self.pass_time(at);
                 self.cancel()
             }
         };
         self.follow(next);
+    }
+
+    /// Takes in the end of a lane, and what it was kept to go on from.
+    pub(super) fn lane_finished(
+        &mut self,
+        lane: LaneId,
+        finish: Arc<Finish<D>>,
+        kept: Option<Box<Kept<D>>>,
+        at: Time,
+    ) -> Next<D> {
+        self.keep_lane(lane, &finish, kept);
+        self.pass_time(at);
+        frame::replied(self, Reply::Lane(lane, finish))
     }
 
     /// Takes a reply to whoever asked: the gate around steps, or the frame on top. A run that is stopping only counts

@@ -1,6 +1,9 @@
 //! What a run that was stopped can go on from: its state as it was before it was stopped, with that of its lanes. A run
 //! can be stopped by a limit on its usage or by being cancelled, and go on later: nothing that had ended runs again, and
 //! a call that was broken off is made anew.
+//!
+//! Whether anybody will go on is known to the outermost machine alone: a lane may be cancelled because another one has
+//! failed. So what is kept shares the histories of ended lanes, and costs no more than what was under way.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -9,7 +12,7 @@ use std::sync::Arc;
 use super::cursor::{Cursor, Next};
 use super::frame::Frame;
 use super::{
-    Command, Completion, Domain, Event, Finish, Held, LaneId, LimitKind, Machine, Options, Outcome, Pending,
+    Command, Completion, Domain, Finish, Held, History, LaneId, Machine, Options, Outcome, Pending, Record,
     State, Stop, Time, step,
 };
 use crate::plan::Plan;
@@ -18,7 +21,11 @@ use crate::usage::Usage;
 /// What a run, or lane, that was stopped can go on from. See [`Machine::go_on`].
 #[derive(Clone)]
 pub struct Kept<D: Domain> {
+    /// As it was, but for the history: until [`Kept::recall`] that has the records alone that were open.
     state: Box<State<D>>,
+    /// How many records there were, and the places of the open ones among them.
+    records: usize,
+    open: Vec<u32>,
     lanes: Vec<(LaneId, KeptLane<D>)>,
 }
 
@@ -26,15 +33,15 @@ pub struct Kept<D: Domain> {
 #[derive(Debug, Clone)]
 pub(super) enum KeptLane<D: Domain> {
     /// It was stopped too.
-    Stopped(Kept<D>),
+    Stopped(Box<Kept<D>>, Arc<Finish<D>>),
     /// It ended meanwhile.
-    Ended(Box<Finish<D>>),
+    Ended(Arc<Finish<D>>),
 }
 
 impl<D: Domain> fmt::Debug for Kept<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Kept")
-            .field("records", &self.state.history.records.len())
+            .field("records", &self.records)
             .field("lanes", &self.lanes.len())
             .finish_non_exhaustive()
     }
@@ -45,7 +52,7 @@ impl<D: Domain> Drop for Kept<D> {
     fn drop(&mut self) {
         let mut waiting = std::mem::take(&mut self.lanes);
         while let Some((_, lane)) = waiting.pop() {
-            if let KeptLane::Stopped(mut kept) = lane {
+            if let KeptLane::Stopped(mut kept, _) = lane {
                 waiting.append(&mut kept.lanes);
             }
         }
@@ -53,11 +60,35 @@ impl<D: Domain> Drop for Kept<D> {
 }
 
 impl<D: Domain> Kept<D> {
-    fn of(state: &State<D>) -> Self {
+    fn of(state: &mut State<D>) -> Self {
+        let history = std::mem::take(&mut state.history);
+        let mut kept = Box::new(state.clone());
+        state.history = history;
+        let mut open = Vec::with_capacity(state.stack.len());
+        for opened in state.stack.iter().filter_map(Frame::opened) {
+            if let Some(record) = state.history.records.get(opened.record as usize) {
+                kept.history.records.push(record.clone());
+                open.push(opened.record);
+            }
+        }
         Self {
-            state: Box::new(state.clone()),
+            state: kept,
+            records: state.history.records.len(),
+            open,
             lanes: Vec::new(),
         }
+    }
+
+    /// Takes back what had happened until then from the history that it ended with: only open records have changed since.
+    fn recall(&mut self, ended: &History<D>) {
+        let mut records: Vec<Record<D>> = ended.records.iter().take(self.records).cloned().collect();
+        let open = std::mem::take(&mut self.open);
+        for (place, record) in open.into_iter().zip(self.state.history.records.drain(..)) {
+            if let Some(place) = records.get_mut(place as usize) {
+                *place = record;
+            }
+        }
+        self.state.history.records = records;
     }
 
     /// Shows everything it holds to `visit`.
@@ -66,9 +97,12 @@ impl<D: Domain> Kept<D> {
         while let Some(kept) = waiting.pop() {
             kept.state.visit(visit);
             for (_, lane) in &kept.lanes {
-                match lane {
-                    KeptLane::Stopped(kept) => waiting.push(kept),
-                    KeptLane::Ended(finish) => finish.visit(visit),
+                let (KeptLane::Stopped(_, finish) | KeptLane::Ended(finish)) = lane;
+                if Arc::strong_count(finish) == 1 {
+                    finish.visit(visit);
+                }
+                if let KeptLane::Stopped(kept, _) = lane {
+                    waiting.push(kept);
                 }
             }
         }
@@ -77,7 +111,8 @@ impl<D: Domain> Kept<D> {
     /// Adds what a call used that was broken off.
     pub(super) fn spend(&mut self, record: u32, usage: Usage) {
         self.state.usage += usage;
-        if let Some(entry) = self.state.history.records.get_mut(record as usize) {
+        let place = self.open.iter().rposition(|open| *open == record);
+        if let Some(entry) = place.and_then(|place| self.state.history.records.get_mut(place)) {
             entry.usage += usage;
         }
     }
@@ -88,8 +123,10 @@ impl<D: Domain> Machine<D> {
     /// before; its host begins with a meter that knows of it. Timers and deadlines keep what remained of them.
     pub fn go_on(plan: Arc<Plan<D::Callable>>, mut kept: Kept<D>, options: Options, now: Time) -> Self {
         let lanes = std::mem::take(&mut kept.lanes);
+        let history = std::mem::take(&mut kept.state.history);
         // `Kept` takes itself apart when it is dropped, so that its parts can't be moved out.
         let mut state = State::clone(&kept.state);
+        state.history = history;
         state.options = Options {
             seed: state.options.seed,
             ..options
@@ -114,51 +151,43 @@ impl<D: Domain> Machine<D> {
         let (options, now) = (self.state.options, self.state.now);
         for (lane, kept) in lanes {
             match kept {
-                KeptLane::Stopped(kept) => {
-                    let machine = Box::new(Self::go_on(Arc::clone(&self.plan), kept, options, now));
+                KeptLane::Stopped(mut kept, finish) => {
+                    kept.recall(&finish.history);
+                    let machine = Box::new(Self::go_on(Arc::clone(&self.plan), *kept, options, now));
                     self.commands.push_back(Command::Spawn { lane, machine });
                 }
-                KeptLane::Ended(finish) => self.handle(Event::LaneFinished {
-                    lane,
-                    finish,
-                    at: now,
-                }),
+                KeptLane::Ended(finish) if !self.state.finished => {
+                    let mut cursor = self.cursor();
+                    let next = cursor.lane_finished(lane, finish, None, now);
+                    cursor.follow(next);
+                }
+                KeptLane::Ended(_) => {}
             }
         }
     }
 }
 
 impl<D: Domain> Cursor<'_, D> {
-    /// Keeps what the run can go on from when `event` is about to stop it, and the lanes of one that is being stopped.
-    pub(super) fn keep_before(&mut self, event: &mut Event<D>) {
-        let stops = match event {
-            Event::LaneFinished { lane, finish, .. } => {
-                let (lane, kept) = (*lane, finish.kept.take());
-                let limited = matches!(finish.outcome, Outcome::Stopped(Stop::LimitExceeded(_)));
-                if self.state.stopping.is_none() && self.kept.is_none() && limited && kept.is_some() {
-                    *self.kept = Some(Box::new(Kept::of(self.state)));
-                }
-                if let Some(own) = self.kept {
-                    own.lanes.push(match kept {
-                        Some(kept) => (lane, KeptLane::Stopped(*kept)),
-                        None => (lane, KeptLane::Ended(finish.clone())),
-                    });
-                }
-                return;
-            }
-            Event::Cancel { .. } => true,
-            Event::CallCancelled { call, .. } => {
-                let gave_up =
-                    matches!(self.state.stack.last(), Some(Frame::Map(map)) if map.gave_up_reading());
-                self.state.pending == Pending::Call(*call) && !gave_up
-            }
-            Event::Refused(breach) => {
-                self.state.pending == Pending::Budget && breach.which != LimitKind::Price
-            }
-            _ => false,
-        };
-        if stops && self.state.stopping.is_none() && self.kept.is_none() {
+    /// Keeps what the run can go on from: it is about to be stopped.
+    #[cold]
+    pub(super) fn keep(&mut self) {
+        if self.state.stopping.is_none() && self.kept.is_none() {
             *self.kept = Some(Box::new(Kept::of(self.state)));
+        }
+    }
+
+    /// Keeps the end of a lane of a run that is being stopped. A lane that a limit stopped stops the run.
+    #[inline]
+    pub(super) fn keep_lane(&mut self, lane: LaneId, finish: &Arc<Finish<D>>, kept: Option<Box<Kept<D>>>) {
+        if kept.is_some() && matches!(finish.outcome, Outcome::Stopped(Stop::LimitExceeded(_))) {
+            self.keep();
+        }
+        if let Some(own) = self.kept {
+            let finish = Arc::clone(finish);
+            own.lanes.push(match kept {
+                Some(kept) => (lane, KeptLane::Stopped(kept, finish)),
+                None => (lane, KeptLane::Ended(finish)),
+            });
         }
     }
 
@@ -168,7 +197,10 @@ impl<D: Domain> Cursor<'_, D> {
             completion,
             Completion::Stopped(Stop::Cancelled | Stop::LimitExceeded(_))
         );
-        let kept = self.kept.take().filter(|_| stopped);
+        let mut kept = self.kept.take().filter(|_| stopped);
+        if let (Some(kept), None) = (&mut kept, &self.state.lane) {
+            kept.recall(&self.state.history);
+        }
         let outcome = Outcome::from(completion);
         self.state.finished = true;
         let finish = Finish {

@@ -209,7 +209,7 @@ impl<D: Domain> Lanes<D> {
     pub(super) fn ended(
         &mut self,
         lane: LaneId,
-        finish: Box<Finish<D>>,
+        finish: Arc<Finish<D>>,
         policy: LaneFailure,
     ) -> Option<usize> {
         // Lanes start in order with growing ids.
@@ -234,10 +234,7 @@ impl<D: Domain> Lanes<D> {
                 self.stop.get_or_insert_with(|| stop.clone());
             }
         }
-        self.slots[place] = Slot::Ended {
-            lane,
-            finish: Arc::from(finish),
-        };
+        self.slots[place] = Slot::Ended { lane, finish };
         Some(place)
     }
 

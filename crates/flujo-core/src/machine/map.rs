@@ -197,7 +197,7 @@ pub(super) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: Reply<D>) ->
 fn lane_ended<D: Domain>(
     cursor: &mut Cursor<'_, D>,
     lane: super::LaneId,
-    finish: Box<super::Finish<D>>,
+    finish: Arc<super::Finish<D>>,
 ) -> Next<D> {
     let (frame, definition) = top!(cursor, Map);
     let (record, usage) = (frame.opened.record, finish.usage);
