@@ -167,6 +167,8 @@ def test_a_step_is_not_an_agent() -> None:
     for name in ("run", "stream"):
         with pytest.raises(StepInvocationError, match=f"has no .{name}"):
             getattr(made, name)
+        assert not hasattr(Step, name)
+        assert name not in dir(made)
     with pytest.raises(AttributeError):
         getattr(made, "rnu")  # noqa: B009
 

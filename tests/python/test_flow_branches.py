@@ -35,6 +35,54 @@ def named(name: str, **options: Any) -> Step[Any, Any]:
     return Step(name, work, **options)
 
 
+# --- branches
+
+
+class CountingLoop(asyncio.SelectorEventLoop):
+    """Counts the futures that are made on it."""
+
+    futures = 0
+
+    def create_future(self) -> asyncio.Future[Any]:
+        self.futures += 1
+        return super().create_future()
+
+
+def test_a_parallel_step_is_woken_once_when_the_last_of_its_branches_has_completed() -> None:
+    loop = CountingLoop()
+
+    async def main() -> None:
+        gates = [asyncio.Event() for _ in range(5)]
+        waiting = 0
+
+        def branch(number: int) -> Step[Any, Any]:
+            async def waits(x: int) -> int:
+                nonlocal waiting
+                waiting += 1
+                await gates[number].wait()
+                return x + number
+
+            return Step(f"step {number}", waits)
+
+        fan = Step.parallel("fan", {str(number): branch(number) for number in range(5)})
+        run = asyncio.ensure_future(Flujo(fan).run_async(10))
+        while waiting < 5:
+            await asyncio.sleep(0)
+        made = loop.futures
+        for gate in reversed(gates):
+            gate.set()
+            for _ in range(5):
+                await asyncio.sleep(0)
+        result = await run
+        assert loop.futures == made, "it waits for all of them with one future"
+        assert result.output == {str(number): 10 + number for number in range(5)}
+
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
+
+
 # --- routers
 
 

@@ -5,7 +5,7 @@
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 /// What a coroutine did when it was driven on.
 pub(crate) enum Sent<'py> {
@@ -86,23 +86,58 @@ pub(crate) fn set_plainly(
     }
 }
 
-/// Sets the slot of an instance that a member descriptor of its class stands for.
-pub(crate) fn set_slot(
-    slot: &Bound<'_, PyAny>,
-    instance: &Bound<'_, PyAny>,
-    value: &Bound<'_, PyAny>,
-) -> PyResult<()> {
-    // SAFETY: all three are live objects; a descriptor checks that the instance is of its class.
-    let status = unsafe {
-        match (*ffi::Py_TYPE(slot.as_ptr())).tp_descr_set {
-            Some(set) => set(slot.as_ptr(), instance.as_ptr(), value.as_ptr()),
-            None => return Err(PyTypeError::new_err("an attribute without a slot")),
+/// A class whose instances are made bare, with some of their slots filled: without a look-up for any of them.
+pub(crate) struct SlottedClass {
+    class: Py<PyType>,
+    /// Where the slots are in an instance.
+    offsets: Vec<isize>,
+}
+
+impl SlottedClass {
+    /// The class with those of its slots that are to be filled.
+    pub(crate) fn new<'py>(
+        class: &Bound<'py, PyType>,
+        slots: impl IntoIterator<Item = Bound<'py, PyString>>,
+    ) -> PyResult<Self> {
+        let offset = |name: Bound<'py, PyString>| {
+            let slot = class.getattr(&name)?;
+            // SAFETY: what is of the type of member descriptors is one, and that its member lives as long as its class
+            // does; that the class's instances have it is checked.
+            let offset = unsafe {
+                let is_member = slot.get_type_ptr() == &raw mut ffi::PyMemberDescr_Type;
+                let member = slot.as_ptr().cast::<ffi::PyMemberDescrObject>();
+                (is_member
+                    && ffi::PyType_IsSubtype(class.as_type_ptr(), (*member).d_common.d_type) != 0
+                    && (*(*member).d_member).type_code == ffi::Py_T_OBJECT_EX)
+                    .then(|| (*(*member).d_member).offset)
+            };
+            offset.ok_or_else(|| PyTypeError::new_err(format!("{name} is no slot of {class}")))
+        };
+        Ok(Self {
+            class: class.clone().unbind(),
+            offsets: slots.into_iter().map(offset).collect::<PyResult<_>>()?,
+        })
+    }
+
+    /// An instance with these values in the slots, in the order in which those were given.
+    pub(crate) fn instance<'py>(
+        &self,
+        py: Python<'py>,
+        values: impl IntoIterator<Item = Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let instance = bare_instance(self.class.bind(py))?;
+        for (offset, value) in self.offsets.iter().zip(values) {
+            // SAFETY: the offset is that of a slot of this very class, which holds a reference or null; nobody else
+            // knows the instance yet, so that it is null, and it takes over the value's reference.
+            unsafe {
+                let slot = instance
+                    .as_ptr()
+                    .byte_offset(*offset)
+                    .cast::<*mut ffi::PyObject>();
+                slot.write(value.into_ptr());
+            }
         }
-    };
-    if status == 0 {
-        Ok(())
-    } else {
-        Err(PyErr::fetch(slot.py()))
+        Ok(instance)
     }
 }
 

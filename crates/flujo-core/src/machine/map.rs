@@ -57,6 +57,11 @@ enum Source<D: Domain> {
 }
 
 impl<D: Domain> MapFrame<D> {
+    /// Whether every item has been read and has begun.
+    pub(super) fn all_started(&self) -> bool {
+        self.gave_up_reading() && self.lanes.all_started()
+    }
+
     /// Whether an item that is still being read is no longer wanted.
     pub(super) fn gave_up_reading(&self) -> bool {
         self.stage == JoinStage::Run && matches!(self.source, Source::Dry)

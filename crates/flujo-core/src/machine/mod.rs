@@ -418,6 +418,18 @@ impl<D: Domain> Machine<D> {
         self.state.pending == Pending::Nothing && !self.state.finished
     }
 
+    /// Whether a lane that completes changes nothing as long as another one runs, so that a host may tell of such ends
+    /// together.
+    pub fn awaits_all_lanes(&self) -> bool {
+        let all_started = match self.state.stack.last() {
+            Some(Frame::Parallel(frame)) => frame.lanes.all_started(),
+            Some(Frame::Map(frame)) => frame.all_started(),
+            _ => false,
+        };
+        // What a lane used is looked at when it ends where a step around it has a limit.
+        all_started && self.waits_for_lanes() && self.state.limited == 0 && self.state.stopping.is_none()
+    }
+
     /// Lanes under way: whom a host must restore beside this machine.
     pub fn running_lanes(&self) -> Vec<LaneId> {
         self.state

@@ -1,10 +1,10 @@
-//! From what the user wrote to a plan: checks, paths, fingerprint. Loops only, so that depth costs no call stack.
+//! From what the user wrote to a plan: checks, paths. Loops only, so that depth costs no call stack.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::Pipeline;
 use crate::config::OptimizationConfigError;
-use crate::plan::{Fingerprint, Kind, Node, NodeId, Plan, construct_in, identify};
+use crate::plan::{Kind, Node, NodeId, Plan, construct_in, identify};
 
 /// Why a pipeline cannot run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -130,14 +130,13 @@ impl<C> Pipeline<C> {
             _ => {}
         }
         identify(&mut self.nodes);
-        let fingerprint = Fingerprint::of(&self.nodes, root);
         Ok(Plan {
             plain_successors: plain_successors(&self.nodes),
             shortest_limit: self.nodes.iter().filter_map(Node::own_limit_ns).min(),
             nodes: self.nodes,
             root,
             name,
-            fingerprint,
+            fingerprint: OnceLock::new(),
         })
     }
 }

@@ -6,7 +6,7 @@ mod fingerprint;
 mod node;
 mod shown;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::config::OptimizationConfig;
 pub(crate) use cached::identify;
@@ -23,7 +23,8 @@ pub struct Plan<C> {
     pub(crate) nodes: Vec<Node<C>>,
     pub(crate) root: NodeId,
     pub(crate) name: Arc<str>,
-    pub(crate) fingerprint: Fingerprint,
+    /// Made when somebody asks: a plan that is made for one run is not saved.
+    pub(crate) fingerprint: OnceLock<Fingerprint>,
     /// For each plain step the plain step that follows it in its sequence, if one does.
     pub(crate) plain_successors: Box<[Option<NodeId>]>,
     /// The shortest time in nanoseconds that a config in the plan lets a step take.
@@ -100,7 +101,9 @@ impl<C> Plan<C> {
 
     /// A digest of structure, names and configuration; never of code.
     pub fn fingerprint(&self) -> Fingerprint {
-        self.fingerprint
+        *self
+            .fingerprint
+            .get_or_init(|| Fingerprint::of(&self.nodes, self.root))
     }
 }
 

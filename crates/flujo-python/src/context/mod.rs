@@ -18,6 +18,7 @@ mod class;
 mod clone;
 mod combine;
 mod conflict;
+mod handle;
 mod held;
 mod kind;
 mod list;
@@ -41,6 +42,7 @@ use pyo3::types::{PyDict, PyString};
 use class::Part;
 use state::Told;
 
+pub(crate) use handle::Handle;
 pub(crate) use made::{made_instance, made_model, model_class};
 pub(crate) use merge::MergeStrategy;
 pub(crate) use pace::{CONTAINER, Pace, Ticket};
@@ -110,11 +112,6 @@ fn told(base: &Bound<'_, PyAny>, told: Told) -> PyResult<Py<PyAny>> {
     }
 }
 
-/// Whether the object is a view.
-pub(crate) fn is_view(object: &Bound<'_, PyAny>) -> PyResult<bool> {
-    state::is_view(object)
-}
-
 /// Copies every field of a view now, not when somebody first looks at it. What isn't a view has been copied.
 pub(crate) fn copy_all(view: &Bound<'_, PyAny>) -> PyResult<()> {
     state::copy_all(view)
@@ -137,11 +134,6 @@ pub(crate) fn touched(view: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
             .map(|name| name.extract())
             .collect(),
     }
-}
-
-/// Whether a view needs no preparation for its commit, as one that nobody has changed.
-pub(crate) fn is_settled(view: &Bound<'_, PyAny>) -> PyResult<bool> {
-    state::is_settled(view)
 }
 
 /// Prepares a view for its commit, so that this is short: takes what user code has changed into the view's snapshot.

@@ -34,6 +34,7 @@ pub(super) use touched::touched;
 pub(super) struct ViewState {
     cells: Mutex<Cells>,
     told: Told,
+    class: Py<ViewClass>,
 }
 
 /// Who is told what happens in a view; in its forks too.
@@ -68,6 +69,7 @@ struct Cells {
 #[pymethods]
 impl ViewState {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.class)?;
         // The lock is never held while Python runs, so the collector always finds it free.
         if let Ok(cells) = self.cells.try_lock() {
             visit.call(&cells.origin)?;
@@ -85,6 +87,23 @@ impl ViewState {
 
     fn current<'py>(&self, py: Python<'py>) -> (Bound<'py, PyDict>, bool) {
         self.with(|cells| (cells.current.clone_ref(py).into_bound(py), cells.complete))
+    }
+
+    /// The current snapshot, where nothing is loose but what the instance's dictionary has.
+    fn current_alone<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyDict>> {
+        self.with(|cells| {
+            let alone = !cells.complete && cells.loose_parts == [false; 3];
+            alone.then(|| cells.current.clone_ref(py).into_bound(py))
+        })
+    }
+
+    /// What is known about its class.
+    pub(super) fn class(&self) -> &Py<ViewClass> {
+        &self.class
+    }
+
+    pub(super) fn told(&self) -> &Told {
+        &self.told
     }
 
     fn origin<'py>(&self, py: Python<'py>) -> Bound<'py, PyDict> {
@@ -123,7 +142,7 @@ fn state_in<'py>(instance: &Bound<'py, PyAny>, class: &ViewClass) -> PyResult<Op
 }
 
 /// The state of the instance, if it is a view.
-fn state_of<'py>(
+pub(super) fn state_of<'py>(
     instance: &Bound<'py, PyAny>,
 ) -> PyResult<Option<(Bound<'py, ViewClass>, Bound<'py, ViewState>)>> {
     let Some(class) = class::view_class_of(instance)? else {
@@ -133,15 +152,17 @@ fn state_of<'py>(
     Ok(state.map(|state| (class, state)))
 }
 
-/// Whether a view has nothing loose, so that its snapshot is its state. What isn't a view never says so.
-pub(super) fn is_settled(object: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let Some((_, state)) = state_of(object)? else {
-        return Ok(false);
-    };
-    let bare = state
-        .get()
-        .with(|cells| !cells.complete && cells.loose_parts == [false; 3]);
-    Ok(bare && raw::instance_dict(object)?.is_empty())
+/// Whether a view has nothing loose, so that its snapshot is its state.
+pub(super) fn has_nothing_loose(view: &Bound<'_, PyAny>, state: &ViewState) -> PyResult<bool> {
+    Ok(state.current_alone(view.py()).is_some() && raw::instance_dict(view)?.is_empty())
+}
+
+/// Whether nobody has changed anything in a view, which was never settled either.
+pub(super) fn is_untouched(view: &Bound<'_, PyAny>, state: &ViewState) -> PyResult<bool> {
+    let as_forked = state
+        .current_alone(view.py())
+        .is_some_and(|current| current.is(state.origin(view.py())));
+    Ok(as_forked && raw::instance_dict(view)?.is_empty())
 }
 
 /// Whether the object is a view.
@@ -160,13 +181,25 @@ pub(super) fn fork<'py>(
     told: Told,
     pace: &Pace<'_>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let py = base.py();
-    let Some(found) = class::view_class(&base.get_type())? else {
+    let Some(class) = class::view_class(&base.get_type())? else {
         return Ok(None);
     };
-    let class = found.get();
-    let snapshot = match state_in_base(base, class)? {
-        Some(state) => settle(base, class, state.get(), pace)?,
+    let state = state_in_base(base, class.get())?;
+    let (view, _) = fork_of(base, &class, state.as_ref().map(Bound::get), told, pace)?;
+    Ok(Some(view))
+}
+
+/// A view of a model of this class, or of a view of one, which has this state.
+pub(super) fn fork_of<'py>(
+    base: &Bound<'py, PyAny>,
+    view_class: &Bound<'py, ViewClass>,
+    state: Option<&ViewState>,
+    told: Told,
+    pace: &Pace<'_>,
+) -> PyResult<(Bound<'py, PyAny>, Bound<'py, ViewState>)> {
+    let (py, class) = (base.py(), view_class.get());
+    let snapshot = match state {
+        Some(state) => settle(base, class, state, pace)?,
         None => plain::model_snapshot(base)?,
     };
     let view = raw::bare_instance(class.class(py)?)?;
@@ -183,6 +216,7 @@ pub(super) fn fork<'py>(
         ViewState {
             cells: Mutex::new(cells),
             told,
+            class: view_class.clone().unbind(),
         },
     )?;
     raw::set_slot(class.state_slot(py)?, &view, Some(state.as_any()))?;
@@ -196,7 +230,7 @@ pub(super) fn fork<'py>(
             }
         }
     }
-    Ok(Some(view))
+    Ok((view, state))
 }
 
 fn state_in_base<'py>(

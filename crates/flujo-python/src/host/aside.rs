@@ -142,16 +142,8 @@ pub(crate) fn begin(
     let Some(coroutine) = call::awaitable(&future)? else {
         return Err(answer::refuse("a worker without a future"));
     };
-    Ok(Begun::UnderWay(Box::new(Pending {
-        call,
-        reader: Reader::Aside(aside),
-        coroutine: coroutine.unbind(),
-        context: None,
-        deadline,
-        limit_from: None,
-        thrown_at: None,
-        worker: None,
-    })))
+    let pending = Pending::new(call, deadline, Reader::Aside(aside), coroutine.unbind());
+    Ok(Begun::UnderWay(Box::new(pending)))
 }
 
 /// Prepares the context that an answer brings along for its commit, which the machine asks for in one piece.
@@ -162,8 +154,7 @@ pub(crate) fn settled(py: Python<'_>, shared: &Arc<Shared>, event: Event) -> PyR
     else {
         return Ok(Begun::Ended(event));
     };
-    match cell.peek() {
-        Some(context) if view::is_settled(context.bind(py))? => Ok(Begun::Ended(event)),
+    match cell.unsettled(py)? {
         Some(context) => begin(py, shared, Work::Settle(context.clone_ref(py)), event, None),
         None => Ok(Begun::Ended(event)),
     }

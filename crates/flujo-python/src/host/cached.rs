@@ -411,16 +411,10 @@ fn become_begun(
                 .transpose()?;
             Begun::Ended(Event::CacheMiss { call, lead, at })
         }
-        Looked::Wait(looking, coroutine) => Begun::UnderWay(Box::new(Pending {
-            call,
-            reader: super::call::Reader::Cache(looking),
-            coroutine,
-            context: None,
-            deadline: get.deadline,
-            limit_from: None,
-            thrown_at: None,
-            worker: None,
-        })),
+        Looked::Wait(looking, coroutine) => {
+            let reader = super::call::Reader::Cache(looking);
+            Begun::UnderWay(Box::new(Pending::new(call, get.deadline, reader, coroutine)))
+        }
     })
 }
 

@@ -26,7 +26,7 @@ use super::domain::{Call, Event, Machine};
 use super::shared::Shared;
 use super::{collected, construct, failure, hooks, names, planning, usage};
 use crate::prices::Tariff;
-use crate::vectorcall;
+use crate::vectorcall::{self, Sent};
 
 /// A call that is under way: its coroutine, and what its result is to be read as.
 pub(crate) struct Pending {
@@ -56,10 +56,26 @@ pub(crate) enum Reader {
 /// How a call began.
 pub(crate) enum Begun {
     Ended(Event),
+    /// Its coroutine has not been driven yet.
     UnderWay(Box<Pending>),
+    /// Its coroutine waits for this. One that waits for nothing, as most do, costs no [`Pending`].
+    Waiting(Box<Pending>, Py<PyAny>),
 }
 
 impl Pending {
+    pub(crate) fn new(call: CallId, deadline: Option<Time>, reader: Reader, coroutine: Py<PyAny>) -> Self {
+        Self {
+            call,
+            reader,
+            coroutine,
+            context: None,
+            deadline,
+            limit_from: None,
+            thrown_at: None,
+            worker: None,
+        }
+    }
+
     /// Tells the garbage collector of what the call holds.
     pub(crate) fn tell(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.coroutine)?;
@@ -83,9 +99,9 @@ pub(crate) fn begin(py: Python<'_>, shared: &Arc<Shared>, machine: &Machine, cal
     let outcome = match call.role {
         Role::Hook(point) => return hooks::begin(py, shared, machine, &call, point),
         Role::NextItem => items::next_item(py, shared, &call),
-        Role::Merge | Role::Collect => join::join(py, shared, &plan.node_callable(&call), call),
+        Role::Merge | Role::Collect => join::join(py, shared, plan.node_callable(&call), call),
         Role::Redirect => redirect(py, shared, call),
-        _ => user_code(py, shared, machine, &plan.node_callable(&call), call),
+        _ => user_code(py, shared, machine, plan.node_callable(&call), call),
     };
     match outcome {
         Ok(begun) => Ok(begun),
@@ -218,15 +234,16 @@ fn user_code(
     if call.role == Role::BranchOutput && spec.takes(Argument::Key) {
         given.key = construct::branch_key(py, machine, spec, &call)?;
     }
-    let spec = Arc::clone(spec);
-    invoke(py, shared, spec, call.call, call.deadline, given, own)
+    let (id, deadline) = (call.call, call.deadline);
+    drop(call);
+    invoke(py, shared, spec, id, deadline, given, own)
 }
 
 /// Calls it and follows what it returns: a coroutine, another awaitable, or a result.
 fn invoke<'py>(
     py: Python<'py>,
     shared: &Arc<Shared>,
-    spec: Arc<CallableSpec>,
+    spec: &Arc<CallableSpec>,
     call: CallId,
     deadline: Option<Time>,
     given: Given<'py>,
@@ -257,24 +274,38 @@ fn invoke<'py>(
             )
         }
     };
-    let result = match result {
-        Ok(result) => result,
-        Err(error) => return Ok(Begun::Ended(failed(py, shared, call, Some(&spec), error)?)),
+    drop(given);
+    let coroutine = match result.and_then(|result| awaitable(&result).map(|found| (found, result))) {
+        Ok((Some(coroutine), _)) => coroutine,
+        Ok((None, result)) => {
+            return aside::settled(py, shared, returned(py, shared, call, spec, own, result)?);
+        }
+        Err(error) => return Ok(Begun::Ended(failed(py, shared, call, Some(spec), error)?)),
     };
-    match awaitable(&result) {
-        Ok(Some(coroutine)) => Ok(Begun::UnderWay(Box::new(Pending {
+    let waits_for = match worker {
+        Some(_) => None,
+        None => match vectorcall::send(&coroutine) {
+            Ok(Sent::Returned(value)) => {
+                return aside::settled(py, shared, returned(py, shared, call, spec, own, value)?);
+            }
+            Ok(Sent::Yielded(future)) => Some(future.unbind()),
+            Err(error) => return Ok(Begun::Ended(failed(py, shared, call, Some(spec), error)?)),
+        },
+    };
+    let pending = Box::new(Pending {
+        context: own,
+        worker,
+        ..Pending::new(
             call,
-            reader: Reader::Callable(spec),
-            coroutine: coroutine.unbind(),
-            context: own,
             deadline,
-            limit_from: None,
-            thrown_at: None,
-            worker,
-        }))),
-        Ok(None) => aside::settled(py, shared, returned(py, shared, call, &spec, own, result)?),
-        Err(error) => Ok(Begun::Ended(failed(py, shared, call, Some(&spec), error)?)),
-    }
+            Reader::Callable(Arc::clone(spec)),
+            coroutine.unbind(),
+        )
+    });
+    Ok(match waits_for {
+        Some(future) => Begun::Waiting(pending, future),
+        None => Begun::UnderWay(pending),
+    })
 }
 
 /// What is to be driven to get an awaitable's result; None when the object isn't one.
@@ -341,5 +372,5 @@ fn redirect(py: Python<'_>, shared: &Arc<Shared>, call: Call) -> PyResult<Begun>
         resources: spec.wants_resources().then(|| shared.resources(py)).flatten(),
         ..Given::default()
     };
-    invoke(py, shared, spec, call.call, call.deadline, given, own)
+    invoke(py, shared, &spec, call.call, call.deadline, given, own)
 }

@@ -174,6 +174,18 @@ impl CallableSpec {
                     ..
                 },
             ) => target.call1((input, context)),
+            (
+                [Argument::Input],
+                _,
+                Given {
+                    input: Some(input),
+                    context: Some(context),
+                    ..
+                },
+            ) if matches!(self.keywords[..], [Keyword::Context]) => {
+                let names = self.keyword_names.as_ref().map(|names| names.bind(py));
+                vectorcall::call(target, &[input.clone(), context.clone()], 1, names)
+            }
             _ => {
                 let (arguments, positional) = self.arguments(py, given);
                 let names = self.keyword_names.as_ref().map(|names| names.bind(py));

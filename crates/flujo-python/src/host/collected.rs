@@ -33,6 +33,13 @@ pub(crate) fn finish(finish: &Arc<Finish>, visit: &PyVisit<'_>) -> Result<(), Py
     told
 }
 
+/// Tells of everything the end of a lane holds that its parent has not taken in yet.
+pub(crate) fn lane_finish(finish: &Finish, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    let mut told = Ok(());
+    finish.visit(&mut |held| tell(&held, visit, &mut told));
+    told
+}
+
 fn tell(held: &Held<'_, Python3>, visit: &PyVisit<'_>, told: &mut Result<(), PyTraverseError>) {
     if told.is_ok() {
         *told = match held {

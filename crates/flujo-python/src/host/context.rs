@@ -8,13 +8,14 @@ use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
 use pyo3::types::{PyFloat, PyInt, PyString};
 
+use super::answer::refuse;
 use super::names;
-use crate::context::{self as view, CloneCounts, Pace, ReadLog};
+use crate::context::{self as view, CloneCounts, Handle, ReadLog};
 
 /// The context of a run, or a fork of one.
 #[derive(Debug)]
 pub(crate) struct ContextCell {
-    object: OnceLock<Py<PyAny>>,
+    object: OnceLock<Handle>,
     source: Source,
     /// Whether it is isolated by copying every field, at once: the plain twin of views.
     copies: bool,
@@ -42,7 +43,7 @@ impl ContextCell {
     /// nothing in the run.
     pub(crate) fn given(object: &Bound<'_, PyAny>) -> PyResult<Self> {
         Ok(Self {
-            object: OnceLock::from(view::view(object)?),
+            object: OnceLock::from(Handle::of(view::view(object)?.bind(object.py()))?),
             source: Source::Given,
             copies: false,
             records: false,
@@ -57,7 +58,7 @@ impl ContextCell {
             return Ok(Some(Arc::clone(self)));
         }
         let made = Self {
-            object: OnceLock::from(object.clone().unbind()),
+            object: OnceLock::from(Handle::of(object)?),
             source: Source::Given,
             copies: self.copies,
             records: false,
@@ -76,7 +77,7 @@ impl ContextCell {
             view::copy_all(made.bind(object.py()))?;
         }
         Ok(Self {
-            object: OnceLock::from(made),
+            object: OnceLock::from(Handle::of(made.bind(object.py()))?),
             source: Source::Given,
             copies,
             records: false,
@@ -84,10 +85,10 @@ impl ContextCell {
     }
 
     /// Whether it is a view: where its class admits none it is copied whole, whatever was asked for.
-    pub(crate) fn is_view(&self, py: Python<'_>) -> PyResult<bool> {
+    pub(crate) fn is_view(&self) -> bool {
         match self.object.get() {
-            Some(object) => view::is_view(object.bind(py)),
-            None => Ok(true), // the default context, once it is made
+            Some(object) => object.is_view(),
+            None => true, // the default context, once it is made
         }
     }
 
@@ -153,7 +154,7 @@ impl ContextCell {
         let mut cell = self;
         loop {
             if let Some(object) = cell.object.get() {
-                return view::read_log(object.bind(py));
+                return view::read_log(object.object().bind(py));
             }
             match &cell.source {
                 Source::Fork(_, Some(reads)) => return Ok(Some(Arc::clone(reads))),
@@ -166,58 +167,77 @@ impl ContextCell {
     /// Whether nothing has been written here.
     pub(crate) fn is_unwritten(&self, py: Python<'_>) -> PyResult<bool> {
         match self.object.get() {
-            Some(object) => view::is_unwritten(object.bind(py)),
+            Some(object) => view::is_unwritten(object.object().bind(py)),
             None => Ok(true),
+        }
+    }
+
+    /// The object, when somebody has looked at it and it needs preparation for its commit.
+    pub(crate) fn unsettled(&self, py: Python<'_>) -> PyResult<Option<&Py<PyAny>>> {
+        match self.object.get() {
+            Some(object) if !object.is_settled(py)? => Ok(Some(object.object())),
+            _ => Ok(None),
         }
     }
 
     /// The context object itself, made now if nobody has looked before.
     pub(crate) fn object<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        if let Some(object) = self.object.get() {
-            return Ok(object.bind(py).clone());
-        }
-        // Views over views are made from the outermost in, in a loop: lanes may be nested deep.
-        let mut chain = vec![self];
-        while let Some(Source::Fork(base, _)) = chain.last().map(|cell| &cell.source) {
-            if base.object.get().is_some() {
-                break;
+        Ok(self.handle(py)?.object().bind(py).clone())
+    }
+
+    fn handle(&self, py: Python<'_>) -> PyResult<&Handle> {
+        if let (None, Source::Fork(base, _)) = (self.object.get(), &self.source)
+            && base.object.get().is_none()
+        {
+            // Views over views are made from the outermost in, in a loop: lanes may be nested deep.
+            let mut around = vec![base];
+            while let Some(Source::Fork(base, _)) = around.last().map(|cell| &cell.source)
+                && base.object.get().is_none()
+            {
+                around.push(base);
             }
-            chain.push(base);
+            while let Some(cell) = around.pop() {
+                cell.make(py)?;
+            }
         }
-        for cell in chain.into_iter().rev() {
-            let object = match &cell.source {
-                Source::Fork(base, reads) => match (base.object.get(), reads) {
-                    (Some(base), None) => view::view(base.bind(py))?,
-                    (Some(base), Some(reads)) => view::recorded_view(base.bind(py), reads)?,
-                    (None, _) => continue,
-                },
-                Source::Default {
-                    initial_prompt,
-                    data,
-                    run_id,
-                    counts,
-                } => {
-                    let made = names::default_context(py)?.call1((initial_prompt, data, run_id))?;
-                    view::counting_view(&made, counts)?
+        self.make(py)
+    }
+
+    /// Makes the object, unless there is one. What it is a view over is there.
+    fn make(&self, py: Python<'_>) -> PyResult<&Handle> {
+        if let Some(made) = self.object.get() {
+            return Ok(made);
+        }
+        let made = match &self.source {
+            Source::Fork(base, reads) => match (base.object.get(), reads) {
+                (Some(base), None) => base.view(py)?,
+                (Some(base), Some(reads)) => {
+                    Handle::of(view::recorded_view(base.object().bind(py), reads)?.bind(py))?
                 }
-                Source::Given => continue,
-            };
-            if cell.copies {
-                view::copy_all(object.bind(py))?;
+                (None, _) => return Err(refuse("a view of a context that isn't there")),
+            },
+            Source::Default {
+                initial_prompt,
+                data,
+                run_id,
+                counts,
+            } => {
+                let made = names::default_context(py)?.call1((initial_prompt, data, run_id))?;
+                Handle::of(view::counting_view(&made, counts)?.bind(py))?
             }
-            // Another thread may have been faster; its object stays.
-            let _ = cell.object.set(object);
+            Source::Given => return Err(refuse("a context that isn't there")),
+        };
+        if self.copies {
+            view::copy_all(made.object().bind(py))?;
         }
-        match self.object.get() {
-            Some(object) => Ok(object.bind(py).clone()),
-            None => Ok(py.None().into_bound(py)),
-        }
+        // Another thread may have been faster; its object stays.
+        Ok(self.object.get_or_init(|| made))
     }
 
     /// Tells the garbage collector of what this cell itself holds; gives the cell it is a view over.
     pub(crate) fn tell(&self, visit: &PyVisit<'_>) -> Result<Option<&Arc<Self>>, PyTraverseError> {
         if let Some(object) = self.object.get() {
-            visit.call(object)?;
+            object.tell(visit)?;
         }
         match &self.source {
             Source::Given => Ok(None),
@@ -247,14 +267,13 @@ impl ContextCell {
 
     /// The object, when somebody has looked.
     pub(crate) fn peek(&self) -> Option<&Py<PyAny>> {
-        self.object.get()
+        self.object.get().map(Handle::object)
     }
 
     /// Makes what was written here part of `base`. Nothing to do when nobody ever looked at this context.
     pub(crate) fn commit_into(&self, py: Python<'_>, base: &Arc<Self>) -> PyResult<()> {
         match self.object.get() {
-            // What user code made of it has been settled before, so this is short; half a commit would be no isolation.
-            Some(object) => view::commit(object.bind(py), &base.object(py)?, &Pace::brief()),
+            Some(object) => object.commit_into(py, base.handle(py)?),
             None => Ok(()),
         }
     }

@@ -315,6 +315,7 @@ impl Driver {
                 Ok(None)
             }
             Begun::UnderWay(pending) => self.drive(py, pending, Resume::Next),
+            Begun::Waiting(pending, future) => self.suspend(py, pending, future).map(Some),
         }
     }
 
@@ -427,7 +428,12 @@ impl Driver {
             .call_method0(intern!(py, "create_future"))?;
         // What a future's own iterator does when it is awaited.
         future.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
-        self.inbox.wait_on(future.clone().unbind());
+        let lanes = if self.machine.awaits_all_lanes() {
+            self.lanes.running.len()
+        } else {
+            1
+        };
+        self.inbox.wait_on(future.clone().unbind(), lanes);
         self.awaited = Awaited::Inbox;
         Ok(Turn::Yield(future.unbind()))
     }
@@ -456,6 +462,7 @@ impl Driver {
         self.place.tell(visit)?;
         self.leads.tell(visit)?;
         self.lanes.tell(visit)?;
+        self.inbox.tell(visit)?;
         if let Some(trace) = &self.trace {
             trace.visit(visit)?;
         }

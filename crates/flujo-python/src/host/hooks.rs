@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use flujo_core::machine::{HookPoint, Input};
+use flujo_core::machine::{CallId, HookPoint, Input, Time};
 use pyo3::PyTraverseError;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
@@ -14,6 +14,7 @@ use super::domain::{Answer, Call, Event, Finish, Machine};
 use super::payload::payload;
 use super::shared::Shared;
 use super::{failure, names, parked, record};
+use crate::vectorcall::{self, Sent};
 
 /// Hooks of a runner with the points each wants to hear of.
 pub(crate) struct Hook {
@@ -54,16 +55,8 @@ pub(crate) fn begin(
     call: &Call,
     point: HookPoint,
 ) -> PyResult<Begun> {
-    let answered = |answer, at| {
-        Begun::Ended(Event::Answered {
-            call: call.call,
-            answer,
-            context: None,
-            at,
-        })
-    };
     if !shared.hooks().iter().any(|hook| hook.points & bit(point) != 0) {
-        return Ok(answered(Answer::Done, shared.now(py)));
+        return Ok(ended(py, shared, call.call, Answer::Done));
     }
     let (input, result) = match &call.input {
         Input::Record {
@@ -94,69 +87,89 @@ pub(crate) fn begin(
         Ok(payload) => payload.unbind(),
         Err(error) => {
             report(py, &error, point)?;
-            return Ok(answered(Answer::Done, shared.now(py)));
+            return Ok(ended(py, shared, call.call, Answer::Done));
         }
     };
-    let pending = Pending {
-        call: call.call,
-        reader: Reader::Hooks(Telling {
-            payload,
-            point,
-            next: 0,
-        }),
-        coroutine: py.None(),
-        context: None,
-        deadline: call.deadline,
-        limit_from: None,
-        thrown_at: None,
-        worker: None,
+    let telling = Telling {
+        payload,
+        point,
+        next: 0,
     };
-    advance(py, shared, Box::new(pending))
+    advance(py, shared, (call.call, call.deadline), telling)
+}
+
+/// The hook that was awaited has ended: the next ones are called.
+pub(crate) fn go_on(
+    py: Python<'_>,
+    shared: &Arc<Shared>,
+    call: (CallId, Option<Time>),
+    telling: Telling,
+    result: PyResult<()>,
+) -> PyResult<Begun> {
+    if let Err(error) = result
+        && let Some(answer) = aborts(py, error, telling.point)?
+    {
+        return Ok(ended(py, shared, call.0, answer));
+    }
+    advance(py, shared, call, telling)
 }
 
 /// Calls the next hooks until one has to be awaited or all have been told.
-pub(crate) fn advance(py: Python<'_>, shared: &Arc<Shared>, mut pending: Box<Pending>) -> PyResult<Begun> {
-    let Reader::Hooks(telling) = &mut pending.reader else {
-        return Ok(Begun::UnderWay(pending));
-    };
+fn advance(
+    py: Python<'_>,
+    shared: &Arc<Shared>,
+    (call, deadline): (CallId, Option<Time>),
+    mut telling: Telling,
+) -> PyResult<Begun> {
     let point = telling.point;
     while let Some(hook) = shared.hooks().get(telling.next) {
         telling.next += 1;
         if hook.points & bit(point) == 0 {
             continue;
         }
-        let outcome = hook.function.bind(py).call1((&telling.payload,));
-        let outcome = outcome.and_then(|result| awaitable(&result));
-        match outcome {
-            Ok(Some(coroutine)) => {
-                pending.coroutine = coroutine.unbind();
-                return Ok(Begun::UnderWay(pending));
-            }
+        match tell(hook.function.bind(py), telling.payload.bind(py)) {
             Ok(None) => {}
+            Ok(Some((coroutine, future))) => {
+                let reader = Reader::Hooks(telling);
+                let pending = Pending::new(call, deadline, reader, coroutine.unbind());
+                return Ok(Begun::Waiting(Box::new(pending), future.unbind()));
+            }
             Err(error) => {
                 if let Some(answer) = aborts(py, error, point)? {
-                    let (call, at) = (pending.call, shared.now(py));
-                    return Ok(Begun::Ended(Event::Answered {
-                        call,
-                        answer,
-                        context: None,
-                        at,
-                    }));
+                    return Ok(ended(py, shared, call, answer));
                 }
             }
         }
     }
-    let (call, at) = (pending.call, shared.now(py));
-    Ok(Begun::Ended(Event::Answered {
+    Ok(ended(py, shared, call, Answer::Done))
+}
+
+/// Calls one hook; gives its coroutine and what that waits for, unless it has ended.
+#[allow(clippy::type_complexity)]
+fn tell<'py>(
+    hook: &Bound<'py, PyAny>,
+    payload: &Bound<'py, PyAny>,
+) -> PyResult<Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
+    let Some(coroutine) = awaitable(&hook.call1((payload,))?)? else {
+        return Ok(None);
+    };
+    match vectorcall::send(&coroutine)? {
+        Sent::Returned(_) => Ok(None),
+        Sent::Yielded(future) => Ok(Some((coroutine, future))),
+    }
+}
+
+fn ended(py: Python<'_>, shared: &Shared, call: CallId, answer: Answer) -> Begun {
+    Begun::Ended(Event::Answered {
         call,
-        answer: Answer::Done,
+        answer,
         context: None,
-        at,
-    }))
+        at: shared.now(py),
+    })
 }
 
 /// What a hook's exception means: the end of the run, or a line in the log.
-pub(crate) fn aborts(py: Python<'_>, error: PyErr, point: HookPoint) -> PyResult<Option<Answer>> {
+fn aborts(py: Python<'_>, error: PyErr, point: HookPoint) -> PyResult<Option<Answer>> {
     if failure::ends_everything(py, &error) {
         return Err(error);
     }
@@ -167,10 +180,6 @@ pub(crate) fn aborts(py: Python<'_>, error: PyErr, point: HookPoint) -> PyResult
         report(py, &error, point)?;
     }
     Ok(None)
-}
-
-pub(crate) fn point_of(telling: &Telling) -> HookPoint {
-    telling.point
 }
 
 fn report(py: Python<'_>, error: &PyErr, point: HookPoint) -> PyResult<()> {

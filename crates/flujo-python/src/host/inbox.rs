@@ -2,10 +2,13 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use flujo_core::machine::{LaneId, TimerId};
+use flujo_core::machine::{LaneId, Outcome, TimerId};
+use pyo3::PyTraverseError;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::pyclass::PyVisit;
 
+use super::collected;
 use super::domain::Event;
 use super::parked::Parked;
 
@@ -19,6 +22,8 @@ pub(crate) struct Inbox {
 struct Waiting {
     events: Vec<Delivery>,
     future: Option<Py<PyAny>>,
+    /// How many lanes may complete before the driver has to hear of it.
+    patience: usize,
 }
 
 /// Something that was left for a driver.
@@ -33,17 +38,33 @@ pub(crate) enum Delivery {
     Awake(LaneId),
 }
 
+impl Delivery {
+    /// Whether it is the end of a lane that completed.
+    fn is_completion(&self) -> bool {
+        matches!(
+            self,
+            Self::Event(Event::LaneFinished { finish, .. }) if matches!(finish.outcome, Outcome::Completed(_))
+        )
+    }
+}
+
 impl Inbox {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Leaves something and wakes the driver.
+    /// Leaves something and wakes the driver, unless it is patient.
     pub(crate) fn deliver(&self, py: Python<'_>, delivery: Delivery) -> PyResult<()> {
         let future = {
             let mut waiting = self.lock();
+            if delivery.is_completion() {
+                waiting.patience = waiting.patience.saturating_sub(1);
+            } else {
+                waiting.patience = 0;
+            }
             waiting.events.push(delivery);
-            waiting.future.take()
+            let wakes = waiting.patience == 0;
+            waiting.future.take_if(|_| wakes)
         };
         if let Some(future) = future {
             let future = future.bind(py);
@@ -59,9 +80,26 @@ impl Inbox {
         std::mem::take(&mut self.lock().events)
     }
 
-    /// Waits on `future` from now on.
-    pub(crate) fn wait_on(&self, future: Py<PyAny>) {
-        self.lock().future = Some(future);
+    /// Waits on `future` from now on: until so many lanes have completed, or until anything else is left.
+    pub(crate) fn wait_on(&self, future: Py<PyAny>, lanes: usize) {
+        let mut waiting = self.lock();
+        waiting.future = Some(future);
+        waiting.patience = lanes;
+    }
+
+    /// Tells the garbage collector of the ends of lanes that are held.
+    pub(crate) fn tell(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // The lock is never held while Python runs, so the collector finds it free.
+        let Ok(waiting) = self.waiting.try_lock() else {
+            return Ok(());
+        };
+        if let Some(future) = &waiting.future {
+            visit.call(future)?;
+        }
+        waiting.events.iter().try_for_each(|delivery| match delivery {
+            Delivery::Event(Event::LaneFinished { finish, .. }) => collected::lane_finish(finish, visit),
+            _ => Ok(()),
+        })
     }
 }
 

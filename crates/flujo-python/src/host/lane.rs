@@ -1,7 +1,7 @@
 //! A lane as an asyncio task of its own, so that `current_task()`, `asyncio.timeout()` and context variables bind to
 //! it. A lane that only answers can move has no task: it is kept where it was started from.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use flujo_core::machine::LaneId;
@@ -32,7 +32,7 @@ pub(crate) struct Lane {
 /// The lanes of one machine.
 #[derive(Default)]
 pub(crate) struct Lanes {
-    pub(crate) running: HashMap<LaneId, Task>,
+    pub(crate) running: BTreeMap<LaneId, Task>,
     pub(crate) parked: ParkedLanes,
 }
 

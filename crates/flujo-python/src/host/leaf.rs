@@ -14,8 +14,7 @@ use super::clock::seconds;
 use super::domain::Python3;
 use super::names;
 use super::planning::PlanWithSteps;
-use super::record::on_record;
-use crate::vectorcall;
+use crate::vectorcall::{self, SlottedClass};
 
 /// Whether the record is that of a step which succeeded at its first attempt and has nothing below it.
 pub(super) fn is_one(
@@ -52,9 +51,18 @@ pub(super) fn result<'py>(
         fields.set_item(intern!(py, "token_counts"), record.usage.tokens)?;
         fields.set_item(intern!(py, "cost_usd"), record.usage.cost.dollars())?;
     }
-    let result = on_record(names::step_result(py)?, rest(py)?)?;
+    let result = class(py)?.instance(py, [rest(py)?])?;
     vectorcall::give_attributes(&result, &fields)?;
     Ok(result)
+}
+
+/// The class of such results, which stand on a record.
+fn class(py: Python<'_>) -> PyResult<&SlottedClass> {
+    static CLASS: PyOnceLock<SlottedClass> = PyOnceLock::new();
+    CLASS.get_or_try_init(py, || {
+        let record = intern!(py, "__flujo_record__").clone();
+        SlottedClass::new(names::step_result(py)?.cast()?, [record])
+    })
 }
 
 /// The fields that are in place from the beginning, with the values most of them have.

@@ -4,17 +4,17 @@
 use flujo_core::machine::HookPoint;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyString, PyType};
+use pyo3::types::PyString;
 
 use super::domain::Call;
 use super::record;
 use super::shared::Shared;
-use crate::vectorcall;
+use crate::vectorcall::SlottedClass;
 
-/// A payload class with its slots in declared order, each with its default.
+/// A payload class, with the defaults of its fields.
 struct PayloadClass {
-    class: Py<PyType>,
-    slots: Vec<(Py<PyAny>, Py<PyAny>)>,
+    class: SlottedClass,
+    defaults: Vec<Py<PyAny>>,
 }
 
 impl PayloadClass {
@@ -34,36 +34,36 @@ impl PayloadClass {
     fn named(py: Python<'_>, name: &str) -> PyResult<Self> {
         let class = py.import("flujo.domain.events")?.getattr(name)?;
         let dataclasses = py.import("dataclasses")?;
-        let (namespace, missing) = (class.getattr("__dict__")?, dataclasses.getattr("MISSING")?);
-        let mut slots = Vec::new();
+        let missing = dataclasses.getattr("MISSING")?;
+        let (mut names, mut defaults) = (Vec::new(), Vec::new());
         for field in dataclasses.call_method1("fields", (&class,))?.try_iter()? {
             let field = field?;
             let default = field.getattr("default")?;
-            let default = if default.is(&missing) {
+            defaults.push(if default.is(&missing) {
                 py.None()
             } else {
                 default.unbind()
-            };
-            slots.push((namespace.get_item(field.getattr("name")?)?.unbind(), default));
+            });
+            names.push(field.getattr("name")?.cast_into::<PyString>()?);
         }
         Ok(Self {
-            class: class.cast_into::<PyType>()?.unbind(),
-            slots,
+            class: SlottedClass::new(class.cast()?, names)?,
+            defaults,
         })
     }
 
     /// An instance whose first fields are these; the others have their defaults.
-    fn with<'py>(&self, py: Python<'py>, given: &[Option<Bound<'py, PyAny>>]) -> PyResult<Bound<'py, PyAny>> {
-        let payload = vectorcall::bare_instance(self.class.bind(py))?;
-        let mut given = given.iter();
-        for (slot, default) in &self.slots {
-            match given.next() {
-                Some(Some(value)) => vectorcall::set_slot(slot.bind(py), &payload, value)?,
-                Some(None) => vectorcall::set_slot(slot.bind(py), &payload, &py.None().into_bound(py))?,
-                None => vectorcall::set_slot(slot.bind(py), &payload, default.bind(py))?,
-            }
-        }
-        Ok(payload)
+    fn with<'py, const GIVEN: usize>(
+        &self,
+        py: Python<'py>,
+        given: [Option<Bound<'py, PyAny>>; GIVEN],
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let defaults = self.defaults.iter().skip(GIVEN);
+        let given = given
+            .into_iter()
+            .map(|value| value.unwrap_or_else(|| py.None().into_bound(py)));
+        self.class
+            .instance(py, given.chain(defaults.map(|value| value.bind(py).clone())))
     }
 }
 
@@ -83,15 +83,15 @@ pub(super) fn payload<'py>(
             let name = PyString::new(py, shared.plan.plan.name()).into_any();
             class.with(
                 py,
-                &[input, context, resources, Some(shared.run_id(py)?), Some(name)],
+                [input, context, resources, Some(shared.run_id(py)?), Some(name)],
             )
         }
         HookPoint::PreStep => {
             let step = record::definition_of(&shared.plan, call.node).map(|step| step.bind(py).clone());
-            class.with(py, &[step, input, context, resources])
+            class.with(py, [step, input, context, resources])
         }
         HookPoint::PostStep | HookPoint::OnStepFailure | HookPoint::PostRun | HookPoint::PauseRequested => {
-            class.with(py, &[result, context, resources])
+            class.with(py, [result, context, resources])
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Where a run is: what `flujo.current_step()` tells user code.
 
 use std::fmt::Write;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use flujo_core::machine::{LanePlace, Round};
@@ -24,6 +24,8 @@ pub(crate) struct PlaceState {
     attempt: AtomicU32,
     /// The iterations of loops and visits of states around it.
     round: Mutex<Option<Arc<Round>>>,
+    /// Whether there are any: a lock costs as much as the rest of what is noted for a step.
+    in_round: AtomicBool,
     outputs: Mutex<Outputs>,
     /// Derives the ids of spans, where a runner's exporter gets them.
     ids: OnceLock<SpanIds>,
@@ -39,6 +41,7 @@ impl PlaceState {
             node: AtomicU32::new(0),
             attempt: AtomicU32::new(0),
             round: Mutex::default(),
+            in_round: AtomicBool::new(false),
             outputs: Mutex::new(outputs),
             ids: OnceLock::new(),
             span: AtomicU64::new(0),
@@ -102,7 +105,11 @@ impl PlaceState {
     pub(crate) fn at(&self, machine: &Machine, node: NodeId, attempt: u32) {
         self.node.store(node.0, Ordering::Relaxed);
         self.attempt.store(attempt, Ordering::Relaxed);
-        *self.round.lock().unwrap_or_else(PoisonError::into_inner) = machine.round().cloned();
+        let round = machine.round();
+        if round.is_some() || self.in_round.load(Ordering::Relaxed) {
+            self.in_round.store(round.is_some(), Ordering::Relaxed);
+            *self.round.lock().unwrap_or_else(PoisonError::into_inner) = round.cloned();
+        }
     }
 
     /// The iterations of loops and visits of states around the step, from 1, outermost first.

@@ -65,9 +65,9 @@ impl PlanWithSteps {
     }
 
     /// The callable a call names.
-    pub(crate) fn node_callable(&self, call: &Call) -> Arc<CallableSpec> {
+    pub(crate) fn node_callable(&self, call: &Call) -> &Arc<CallableSpec> {
         let found = self.plan.node(call.node).callable(call.role, call.index);
-        Arc::clone(found.unwrap_or(&self.nothing))
+        found.unwrap_or(&self.nothing)
     }
 }
 

@@ -59,10 +59,7 @@ enum Of {
 }
 
 /// A result model that reads its fields from `record`.
-pub(super) fn on_record<'py>(
-    class: &Bound<'py, PyAny>,
-    record: Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyAny>> {
+fn on_record<'py>(class: &Bound<'py, PyAny>, record: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = class.py();
     let model = vectorcall::bare_instance(class.cast()?)?;
     vectorcall::set_plainly(&model, intern!(py, "__flujo_record__"), &record)?;

@@ -240,7 +240,7 @@ impl Shared {
         let cell = if let Some(make) = &self.engine.make_context {
             let made = make.bind(py).call1((data, self.run_id.get()))?;
             let cell = ContextCell::counting(&made, counts, copies)?;
-            if !copies && !cell.is_view(py)? {
+            if !copies && !cell.is_view() {
                 let class = made.get_type().fully_qualified_name()?;
                 let reason = format!(
                     "{class} admits no views, since it has slots of its own or its metaclass admits no subclass; it \

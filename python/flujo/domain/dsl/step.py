@@ -37,6 +37,23 @@ Out = TypeVar("Out")
 _INSTEAD = "run it with Flujo(step).run(data), or call its agent with await step.arun(data)"
 
 
+class _OfAgents:
+    """What agents have and steps don't. A `__getattr__` would make every look at a step's fields slower."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, step: Any, owner: type) -> Any:
+        if step is None:
+            raise AttributeError(f"type object {owner.__name__!r} has no attribute {self._name!r}")
+        from flujo.exceptions import StepInvocationError
+
+        raise StepInvocationError(
+            f"step {step.__dict__.get('name')!r} has no .{self._name}: a step isn't an agent",
+            suggestion=_INSTEAD,
+        )
+
+
 class Step(ConstructFactories, Composable[InputT, OutputT]):
     """One unit of work: an agent, what surrounds it, and how often and how long it's tried.
 
@@ -218,18 +235,11 @@ class Step(ConstructFactories, Composable[InputT, OutputT]):
         )
 
     if not TYPE_CHECKING:  # so that type checkers report names that don't exist
+        run = _OfAgents()
+        stream = _OfAgents()
 
-        def __getattr__(self, name: str) -> Any:
-            if name in ("run", "stream"):
-                from flujo.exceptions import StepInvocationError
-
-                raise StepInvocationError(
-                    f"step {self.__dict__.get('name')!r} has no .{name}: a step isn't an agent",
-                    suggestion=_INSTEAD,
-                )
-            raise AttributeError(
-                f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self
-            )
+    def __dir__(self) -> Iterable[str]:
+        return [name for name in super().__dir__() if not isinstance(vars(Step).get(name), _OfAgents)]
 
     async def arun(self, data: Any, **kwargs: object) -> Any:
         """Call the agent directly, for tests: no retries, processors, plugins, validators or record.

@@ -24,11 +24,13 @@ pub(super) fn settle<'py>(
 ) -> PyResult<Bound<'py, PyDict>> {
     let py = view.py();
     let loose = raw::instance_dict(view)?;
-    let (current, complete) = state.current(py);
-    let loose_parts = state.with(|cells| cells.loose_parts);
-    if loose.is_empty() && !complete && loose_parts == [false; 3] {
+    if loose.is_empty()
+        && let Some(current) = state.current_alone(py)
+    {
         return Ok(current);
     }
+    let (current, complete) = state.current(py);
+    let loose_parts = state.with(|cells| cells.loose_parts);
     let origin = state.origin(py);
     // The instance and this variable; more means that user code holds `vars(context)`.
     let escaped = raw::references(loose.as_any()) > 2;

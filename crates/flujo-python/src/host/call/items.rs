@@ -34,16 +34,10 @@ pub(super) fn next_item(py: Python<'_>, shared: &Arc<Shared>, call: &Call) -> Py
     }
     let next = items.call_method0(intern!(py, "__anext__"))?;
     match awaitable(&next)? {
-        Some(coroutine) => Ok(Begun::UnderWay(Box::new(Pending {
-            call: call.call,
-            reader: Reader::NextItem,
-            coroutine: coroutine.unbind(),
-            context: None,
-            deadline: call.deadline,
-            limit_from: None,
-            thrown_at: None,
-            worker: None,
-        }))),
+        Some(coroutine) => {
+            let pending = Pending::new(call.call, call.deadline, Reader::NextItem, coroutine.unbind());
+            Ok(Begun::UnderWay(Box::new(pending)))
+        }
         None => Err(answer::refuse("__anext__ must return an awaitable")),
     }
 }

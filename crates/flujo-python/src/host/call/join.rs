@@ -82,7 +82,6 @@ pub(super) fn join(
                 context,
                 ..Given::default()
             };
-            let spec = Arc::clone(spec);
             return invoke(py, shared, spec, call.call, call.deadline, given, own);
         }
     };
@@ -175,6 +174,5 @@ fn merge_by_callable(
         context: Some(contexts.into_any()),
         ..Given::default()
     };
-    let spec = Arc::clone(spec);
     invoke(py, shared, spec, call.call, call.deadline, given, Some(own))
 }

@@ -1,7 +1,5 @@
 //! Following a call of user code: its coroutine is driven on, and what its end means becomes an event.
 
-use std::sync::Arc;
-
 use flujo_core::usage::Usage;
 use pyo3::exceptions::PyStopIteration;
 use pyo3::intern;
@@ -9,7 +7,7 @@ use pyo3::prelude::*;
 
 use super::super::call::{self, Begun, Pending, Reader};
 use super::super::domain::Event;
-use super::super::{answer, aside, cached, hooks, names, usage};
+use super::super::{aside, cached, hooks, names, usage};
 use super::cancelling::cancels_of;
 use super::{Awaited, Driver, Resume, Turn};
 use crate::prices::Tariff;
@@ -48,13 +46,7 @@ impl Driver {
                     if thrown {
                         self.begin_grace(py, &pending)?;
                     }
-                    if let (Some(deadline), None) = (pending.deadline, pending.limit_from) {
-                        let task = self.task(py)?;
-                        pending.limit_from = Some(cancels_of(&task)?.unwrap_or(0));
-                        self.time_limit.begin(&self.shared, &task, deadline)?;
-                    }
-                    self.awaited = Awaited::Call(pending);
-                    return Ok(Some(Turn::Yield(future.unbind())));
+                    return self.suspend(py, pending, future.unbind()).map(Some);
                 }
                 Ok(Sent::Returned(value)) => Ok(value),
                 Err(error) => Err(error),
@@ -68,8 +60,25 @@ impl Driver {
                     pending = next;
                     resume = Resume::Next;
                 }
+                Begun::Waiting(next, future) => return self.suspend(py, next, future).map(Some),
             }
         }
+    }
+
+    /// Waits for what the coroutine of a call waits for. Its time limit begins when it does so for the first time.
+    pub(super) fn suspend(
+        &mut self,
+        py: Python<'_>,
+        mut pending: Box<Pending>,
+        future: Py<PyAny>,
+    ) -> PyResult<Turn> {
+        if let (Some(deadline), None) = (pending.deadline, pending.limit_from) {
+            let task = self.task(py)?;
+            pending.limit_from = Some(cancels_of(&task)?.unwrap_or(0));
+            self.time_limit.begin(&self.shared, &task, deadline)?;
+        }
+        self.awaited = Awaited::Call(pending);
+        Ok(Turn::Yield(future))
     }
 
     /// What a call that was cut short says it had used.
@@ -128,49 +137,33 @@ impl Driver {
             pending.coroutine = coroutine.unbind();
             return Ok(Begun::UnderWay(pending));
         }
-        if let Reader::Cache(looking) = pending.reader {
-            let lane = self.machine.lane();
-            return cached::go_on(
-                py,
-                &self.shared,
-                &mut self.leads,
-                lane,
-                *looking,
-                result.map(drop),
-            );
-        }
-        match &mut pending.reader {
-            // Dealt with above.
-            Reader::Cache(_) => Err(answer::refuse("a look into the cache that ended twice")),
+        let Pending {
+            reader,
+            context,
+            deadline,
+            ..
+        } = *pending;
+        match reader {
+            Reader::Cache(looking) => {
+                let lane = self.machine.lane();
+                let (leads, result) = (&mut self.leads, result.map(drop));
+                cached::go_on(py, &self.shared, leads, lane, *looking, result)
+            }
             Reader::Callable(spec) => {
-                let spec = Arc::clone(spec);
                 let event = match result {
-                    Ok(value) => {
-                        call::returned(py, &self.shared, call, &spec, pending.context.take(), value)?
-                    }
+                    Ok(value) => call::returned(py, &self.shared, call, &spec, context, value)?,
                     Err(error) => call::failed(py, &self.shared, call, Some(&spec), error)?,
                 };
                 aside::settled(py, &self.shared, event)
             }
-            Reader::Aside(aside) => {
+            Reader::Aside(mut aside) => {
                 let event = aside.ended(py, &self.shared, result.map(drop))?;
                 Ok(Begun::Ended(event))
             }
             Reader::NextItem => Ok(Begun::Ended(call::item_ended(py, &self.shared, call, result)?)),
             Reader::Hooks(telling) => {
-                if let Err(error) = result {
-                    let point = hooks::point_of(telling);
-                    if let Some(answer) = hooks::aborts(py, error, point)? {
-                        let at = self.shared.now(py);
-                        return Ok(Begun::Ended(Event::Answered {
-                            call,
-                            answer,
-                            context: None,
-                            at,
-                        }));
-                    }
-                }
-                hooks::advance(py, &self.shared, pending)
+                let result = result.map(drop);
+                hooks::go_on(py, &self.shared, (call, deadline), telling, result)
             }
         }
     }

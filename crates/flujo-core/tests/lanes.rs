@@ -1,4 +1,5 @@
-//! What it costs to stop a lane: the objects that are copied, counted.
+//! Lanes driven by hand: what it costs to stop one, in objects that are copied, and when their ends may be told of
+//! together.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -50,6 +51,10 @@ struct Stopping {
 }
 
 fn plan(steps: usize) -> Plan<()> {
+    plan_of(steps, None)
+}
+
+fn plan_of(steps: usize, at_once: Option<u32>) -> Plan<()> {
     let mut pipeline = Pipeline::new();
     let long = (0..=steps).map(|number| pipeline.step(format!("long {number}"), StepNode::new(())));
     let long = long.collect::<Vec<_>>();
@@ -61,7 +66,7 @@ fn plan(steps: usize) -> Plan<()> {
             branches: vec![("long".into(), long), ("short".into(), short)],
             router: None,
             on_failure: LaneFailure::Propagate,
-            max_concurrency: None,
+            max_concurrency: at_once,
             merge: None,
             collect: (),
         },
@@ -203,4 +208,24 @@ fn a_run_that_is_cancelled_copies_the_history_of_a_lane_when_it_goes_on() {
     });
     let finish = finished(&mut short);
     assert!(matches!(finish.outcome, Outcome::Completed(Counted(7, _))));
+}
+
+#[test]
+fn a_machine_tells_when_the_end_of_a_lane_changes_nothing_as_long_as_another_one_runs() {
+    let mut lanes = stopping(1);
+    assert!(lanes.root.poll().is_none());
+    assert!(lanes.root.awaits_all_lanes(), "both have begun");
+    assert!(!lanes.long.1.awaits_all_lanes(), "it waits for a call");
+    lanes.root.handle(Event::Cancel { at: 2 });
+    assert!(!lanes.root.awaits_all_lanes(), "it is being stopped");
+
+    let input = Counted(0, Arc::default());
+    let plan = Arc::new(plan_of(1, Some(1)));
+    let mut root = Machine::start(plan, Options::default(), input, (), 0, None);
+    let _ = spawned(&mut root);
+    assert!(root.poll().is_none());
+    assert!(
+        !root.awaits_all_lanes(),
+        "another lane begins when this one has ended"
+    );
 }
