@@ -1,5 +1,7 @@
 //! Lanes driven by hand: what it costs to stop one, in objects that are copied, and when their ends may be told of
 //! together.
+#![allow(clippy::unwrap_used, clippy::panic)] // a test fails by panicking, also in what several tests share
+#![allow(clippy::unnecessary_box_returns)] // as the machine gives them
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -4,7 +4,8 @@
 use super::cursor::{Cursor, Next, Reply};
 use super::gate::{Ended, Gate};
 use super::{
-    Answer, Command, Completion, Domain, Frame, Pending, RetryAdvice, State, Stop, Time, frame, gate, step,
+    Answer, CallId, Command, Completion, Domain, Frame, Pending, RetryAdvice, State, Stop, Time, frame, gate,
+    step,
 };
 use crate::cache::Uncached;
 use crate::plan::{Kind, NodeId};
@@ -27,6 +28,22 @@ impl<D: Domain> Cursor<'_, D> {
             Pending::Budget | Pending::Nothing => {}
         }
         self.go_on_stopping()
+    }
+
+    /// Takes in that a call was cancelled; `None`: it is not awaited.
+    pub(super) fn call_cancelled(&mut self, call: CallId, at: Time) -> Option<Next<D>> {
+        let gave_up = matches!(self.state.stack.last(), Some(Frame::Map(map)) if map.gave_up_reading());
+        if self.state.pending == Pending::Call(call) && !gave_up {
+            self.keep();
+        }
+        if !self.take_call(call, at) {
+            return None;
+        }
+        if gave_up {
+            return Some(self.reply(Reply::Answer(Answer::Item(None), None)));
+        }
+        self.state.stopping.get_or_insert(Stop::Cancelled);
+        Some(self.reply(Reply::TimedOut(Usage::ZERO)))
     }
 
     /// Takes in the end of a call of a run that is stopping: what it used counts.

@@ -121,22 +121,10 @@ impl<D: Domain> Cursor<'_, D> {
                 }
                 self.reply(Reply::TimedOut(usage))
             }
-            Event::CallCancelled { call, at } => {
-                let gave_up =
-                    matches!(self.state.stack.last(), Some(Frame::Map(map)) if map.gave_up_reading());
-                if self.state.pending == Pending::Call(call) && !gave_up {
-                    self.keep();
-                }
-                if !self.take_call(call, at) {
-                    return;
-                }
-                if gave_up {
-                    self.reply(Reply::Answer(Answer::Item(None), None))
-                } else {
-                    self.state.stopping.get_or_insert(Stop::Cancelled);
-                    self.reply(Reply::TimedOut(Usage::ZERO))
-                }
-            }
+            Event::CallCancelled { call, at } => match self.call_cancelled(call, at) {
+                Some(next) => next,
+                None => return,
+            },
             Event::Woke { timer, at } => {
                 if !matches!(self.state.pending, Pending::Timer(waiting, _) if waiting == timer) {
                     return;
@@ -201,23 +189,10 @@ impl<D: Domain> Cursor<'_, D> {
         self.follow(next);
     }
 
-    /// Takes in the end of a lane, and what it was kept to go on from.
-    pub(super) fn lane_finished(
-        &mut self,
-        lane: LaneId,
-        finish: Arc<Finish<D>>,
-        kept: Option<Box<Kept<D>>>,
-        at: Time,
-    ) -> Next<D> {
-        self.keep_lane(lane, &finish, kept);
-        self.pass_time(at);
-        frame::replied(self, Reply::Lane(lane, finish))
-    }
-
     /// Takes a reply to whoever asked: the gate around steps, or the frame on top. A run that is stopping only counts
     /// what the call used.
     #[inline]
-    fn reply(&mut self, reply: Reply<D>) -> Next<D> {
+    pub(super) fn reply(&mut self, reply: Reply<D>) -> Next<D> {
         if let Reply::Answer(Answer::Abort(reason), _) = &reply {
             self.state
                 .stopping
@@ -333,7 +308,7 @@ impl<D: Domain> Cursor<'_, D> {
     }
 
     #[inline]
-    fn take_call(&mut self, call: CallId, at: Time) -> bool {
+    pub(super) fn take_call(&mut self, call: CallId, at: Time) -> bool {
         if self.state.pending != Pending::Call(call) {
             return false;
         }

@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use super::cursor::{Cursor, Next};
-use super::frame::Frame;
+use super::cursor::{Cursor, Next, Reply};
+use super::frame::{self, Frame};
 use super::{
     Command, Completion, Domain, Finish, Held, History, LaneId, Machine, Options, Outcome, Pending, Record,
     State, Stop, Time, step,
@@ -176,9 +176,22 @@ impl<D: Domain> Cursor<'_, D> {
         }
     }
 
+    /// Takes in the end of a lane, and what it was kept to go on from.
+    pub(super) fn lane_finished(
+        &mut self,
+        lane: LaneId,
+        finish: Arc<Finish<D>>,
+        kept: Option<Box<Kept<D>>>,
+        at: Time,
+    ) -> Next<D> {
+        self.keep_lane(lane, &finish, kept);
+        self.pass_time(at);
+        frame::replied(self, Reply::Lane(lane, finish))
+    }
+
     /// Keeps the end of a lane of a run that is being stopped. A lane that a limit stopped stops the run.
     #[inline]
-    pub(super) fn keep_lane(&mut self, lane: LaneId, finish: &Arc<Finish<D>>, kept: Option<Box<Kept<D>>>) {
+    fn keep_lane(&mut self, lane: LaneId, finish: &Arc<Finish<D>>, kept: Option<Box<Kept<D>>>) {
         if kept.is_some() && matches!(finish.outcome, Outcome::Stopped(Stop::LimitExceeded(_))) {
             self.keep();
         }
