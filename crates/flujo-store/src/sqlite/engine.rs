@@ -1,8 +1,8 @@
 //! The threads of a store in one process: one that writes, and some that read. They begin when they are first needed.
 //!
 //! **Group commit.** Whatever has been asked for while a transaction was being written goes into the next one: a hundred
-//! runs that each wait for their own record share a wait for the disk. Each request has a savepoint of its own, so that
-//! one that is refused leaves the others alone.
+//! runs that each wait for their own record share a wait for the disk. One that is refused is refused before it has written
+//! anything, and leaves the others alone; when one fails half-way, all of them are done again, each by itself.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -317,18 +317,27 @@ impl Writer {
         }
         let before = self.failed.clone();
         for (write, told) in writes.iter_mut().zip(told.iter_mut()) {
-            let mut done = self.failed.passes(write.run.as_ref(), write.token);
-            if done.is_ok() {
-                done = self.act(connection, write, alone);
-            }
-            *told = Some(done.map_err(|error| self.fails(write, error)));
-            // Some failures take the whole transaction back.
-            if connection.is_autocommit() {
-                if !alone {
-                    self.failed = before;
+            let passes = self.failed.passes(write.run.as_ref(), write.token);
+            let done = match passes.map(|()| (write.act)(connection)) {
+                Ok(Ok(())) => Ok(()),
+                // Refused before it wrote anything.
+                Ok(Err(failure)) if failure.is_refusal() => Err(self.place.told(failure, write.run.as_ref())),
+                Ok(Err(failure)) => {
+                    // Some failures take the transaction back by themselves.
+                    if !connection.is_autocommit() {
+                        drop(execute(connection, "ROLLBACK"));
+                    }
+                    if !alone {
+                        self.failed = before;
+                        return false;
+                    }
+                    let error = self.place.told(failure, write.run.as_ref());
+                    *told = Some(Err(self.fails(write, error)));
+                    return true;
                 }
-                return alone;
-            }
+                Err(error) => Err(error),
+            };
+            *told = Some(done.map_err(|error| self.fails(write, error)));
         }
         let Err(failure) = execute(connection, "COMMIT") else {
             return true;
@@ -345,29 +354,6 @@ impl Writer {
         }
         self.failed = before;
         false
-    }
-
-    fn act(&self, connection: &Connection, write: &mut Write, alone: bool) -> Result<(), StoreError> {
-        let mut within = || {
-            if alone {
-                return (write.act)(connection);
-            }
-            execute(connection, "SAVEPOINT request")?;
-            let done = (write.act)(connection);
-            if connection.is_autocommit() {
-                return done;
-            }
-            if done.is_err() {
-                execute(connection, "ROLLBACK TO request")?;
-            }
-            execute(connection, "RELEASE request")?;
-            done
-        };
-        let done = within();
-        if alone && done.is_err() && !connection.is_autocommit() {
-            drop(execute(connection, "ROLLBACK"));
-        }
-        done.map_err(|failure| self.place.told(failure, write.run.as_ref()))
     }
 
     /// Notes that a write failed, so that those behind it do.

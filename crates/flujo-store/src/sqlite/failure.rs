@@ -30,6 +30,11 @@ impl From<StoreError> for Failure {
 }
 
 impl Failure {
+    /// Whether it was said before anything was written.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Store(_) | Self::Unknown(_))
+    }
+
     /// The error that is told.
     pub(super) fn told(self, path: &Path, waited: Duration, run: Option<&Arc<str>>) -> StoreError {
         let (place, run) = (named(path), run.cloned());

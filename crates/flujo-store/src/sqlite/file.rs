@@ -76,7 +76,8 @@ pub(super) fn open(path: &Path, options: &SqliteOptions, r#use: Use) -> Result<C
         "PRAGMA trusted_schema = off; PRAGMA synchronous = full; PRAGMA secure_delete = fast;",
     )?;
     if r#use == Use::Reading {
-        connection.execute_batch("PRAGMA query_only = on;")?;
+        // 16 MB at most: of a million runs what leads to each of them stays in memory.
+        connection.execute_batch("PRAGMA query_only = on; PRAGMA cache_size = -16384;")?;
     } else {
         // What a checkpoint has emptied is cut to this.
         connection.pragma_update(None, "journal_size_limit", options.max_wal_bytes.cast_signed())?;

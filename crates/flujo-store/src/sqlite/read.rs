@@ -139,6 +139,9 @@ fn records(
     through: u64,
     last: u64,
 ) -> Result<Vec<Record>, Failure> {
+    if through == last {
+        return Ok(Vec::new());
+    }
     let mut statement = connection.prepare_cached(
         "SELECT body, sum, record FROM records WHERE record > ?1 AND record <= ?2 ORDER BY record",
     )?;

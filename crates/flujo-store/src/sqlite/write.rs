@@ -193,17 +193,11 @@ pub(super) fn write(connection: &Connection, claim: &Claim, changes: &[Change]) 
             Change::Delete => return delete(connection, row.run),
         }
     }
-    if let Some(summary) = last {
-        summarise(connection, &row, summary)?;
+    match last {
+        Some(summary) => summarise(connection, &row, summary, log, bytes),
+        None if log == row.log && bytes == 0 => Ok(()),
+        None => grown(connection, row.run, log, bytes),
     }
-    grown_from(connection, &row, log, bytes)
-}
-
-fn grown_from(connection: &Connection, row: &Row, log: Log, bytes: i64) -> Result<(), Failure> {
-    if log == row.log && bytes == 0 {
-        return Ok(());
-    }
-    grown(connection, row.run, log, bytes)
 }
 
 fn grown(connection: &Connection, run: i64, log: Log, bytes: i64) -> Result<(), Failure> {
@@ -264,12 +258,18 @@ fn insert_blob(connection: &Connection, run: i64, id: &str, blob: &Blob) -> Resu
     Ok(if came == 0 { 0 } else { size(&blob.body) })
 }
 
-fn summarise(connection: &Connection, row: &Row, summary: &Summary) -> Result<(), Failure> {
+fn summarise(
+    connection: &Connection,
+    row: &Row,
+    summary: &Summary,
+    log: Log,
+    bytes: i64,
+) -> Result<(), Failure> {
     let usage = &summary.usage;
     connection
         .prepare_cached(
             "UPDATE runs SET updated = ?2, steps = ?3, cost = ?4, tokens = ?5, requests = ?6, unpriced = ?7, \
-             message = ?8 WHERE run = ?1",
+             message = ?8, through = ?9, last = ?10, bytes = bytes + ?11 WHERE run = ?1",
         )?
         .execute(params![
             row.run,
@@ -280,6 +280,9 @@ fn summarise(connection: &Connection, row: &Row, summary: &Summary) -> Result<()
             usage.requests.cast_signed(),
             usage.unpriced,
             summary.message.as_deref(),
+            log.through.cast_signed(),
+            log.last.cast_signed(),
+            bytes,
         ])?;
     // An index is written even when nothing changes.
     if row.status != summary.status.as_str() || row.due != summary.due {
