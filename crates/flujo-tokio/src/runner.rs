@@ -45,6 +45,12 @@ pub enum BuildError {
     /// The optimization config holds what it must not.
     #[error(transparent)]
     Optimization(#[from] OptimizationConfigError),
+    /// A runner with a store has steps that give objects which can't be saved.
+    #[error("a run can't be kept in a store while what its steps give can't be saved: {}", .steps.join(", "))]
+    NotDurable {
+        /// The steps, by their paths.
+        steps: Vec<String>,
+    },
     /// A rate limit cannot be kept, or is defined differently elsewhere.
     #[error(transparent)]
     Rate(#[from] RateLimitError),

@@ -1,6 +1,6 @@
 //! Typed objects inside values: a step's output goes to the next step as it is, behind a shared pointer.
 
-use std::any::Any;
+use std::any::{Any, TypeId};
 
 use flujo_core::value::{Opaque, TypeCodec, Value};
 use flujo_tokio::Raised;
@@ -29,6 +29,11 @@ pub(crate) fn wrap<T: Payload>(object: T, codec: Option<&'static TypeCodec>) -> 
     slot.map_or(Value::Null, |object| {
         Value::Opaque(Opaque::cloneable(object, codec))
     })
+}
+
+/// Whether objects of a type are data as they are.
+pub(crate) fn is_plain<T: Payload>() -> bool {
+    [TypeId::of::<Value>(), TypeId::of::<()>()].contains(&TypeId::of::<T>())
 }
 
 /// The object inside a value.

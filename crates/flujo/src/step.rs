@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::durable::codec;
-use crate::payload::{look, wrap};
+use crate::payload::{is_plain, look, wrap};
 use crate::pipeline::{FeedsInto, Pipeline, Stage};
 use crate::{Context, Handler, Payload, Unify};
 
@@ -226,7 +226,17 @@ impl<I: Payload, O: Payload, C: Context> Step<I, O, C> {
         self.with(move |step| step.cached(policy).cache_key(key))
     }
 
-    /// Makes input and output of this step savable, through serde. A type is known by the name that serde knows it by.
+    /// Makes input and output of this step savable, through serde. A type is known by the name that serde knows it by. A
+    /// runner with a [store](crate::FlujoBuilder::store) wants it of every step:
+    ///
+    /// ```
+    /// use flujo::store::Memory;
+    /// use flujo::{BoxError, Flujo, step};
+    ///
+    /// let lines = step("lines", |text: String| async move { Ok::<_, BoxError>(text.lines().count()) });
+    /// let refused = Flujo::builder(lines).store(Memory::new()).build().err().map(|error| error.to_string());
+    /// assert!(refused.is_some_and(|refused| refused.ends_with("`lines`")));
+    /// ```
     pub fn durable(mut self) -> Self
     where
         I: Serialize + DeserializeOwned,
@@ -260,7 +270,8 @@ impl<I: Payload, O: Payload, C: Context> Stage for Step<I, O, C> {
             .fold(step, |step, configure| configure(step));
         let step = match self.codecs {
             Some((_, output)) => step.cache_codec(output),
-            None => step,
+            None if is_plain::<O>() => step,
+            None => step.volatile(),
         };
         Pipeline::typed(step.into(), self.codecs.map(|(input, _)| input))
     }

@@ -214,6 +214,8 @@ pub struct StepNode<C> {
     pub rates: Vec<RateLimit>,
     /// How its results are kept, of a step that is declared cacheable.
     pub cache: Option<Box<CachedStep<C>>>,
+    /// Whether what it gives is an object that can't be saved.
+    pub volatile: bool,
 }
 
 /// What is known of a step whose results are kept.
@@ -266,6 +268,7 @@ impl<C> StepNode<C> {
             estimate: Usage::ZERO,
             limits: None,
             cache: None,
+            volatile: false,
             rates: Vec::new(),
         }
     }
@@ -288,6 +291,7 @@ impl<C> StepNode<C> {
             limits,
             cache,
             rates,
+            volatile: _,
         } = self;
         let callables = [prompt_processors, output_processors, plugins, validators];
         matches!(work, Work::Call(_))

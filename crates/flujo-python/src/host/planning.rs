@@ -250,6 +250,7 @@ impl PlanBuilder {
                 Box::new(cached)
             }),
             rates: rate_limits.iter().map(|rate| rate.get().limit.clone()).collect(),
+            volatile: false,
         };
         let node = self.add(object, deadline_s, |pipeline| pipeline.step(name, step))?;
         if let Some(cache) = cache {

@@ -187,6 +187,13 @@ impl Step {
         self
     }
 
+    /// Says that what the step gives is an object that can't be saved, so that a runner with a store refuses it.
+    #[must_use]
+    pub fn volatile(mut self) -> Self {
+        self.node.volatile = true;
+        self
+    }
+
     /// Prepares the input of each attempt, after the processors added before.
     #[must_use]
     pub fn prompt_processor(mut self, processor: Handler) -> Self {

@@ -9,6 +9,7 @@ use flujo_core::analysis::Analyses;
 use flujo_core::config::{Drills, OptimizationConfig, Twin, Twins};
 use flujo_core::context::MergeRules;
 use flujo_core::monitor::Watch;
+use flujo_core::plan::{Kind, Work};
 use flujo_core::rate::{RateLimit, StepRates};
 use flujo_core::stats::{Alert, Statistics};
 use flujo_core::store::{Lease, RunStore};
@@ -28,7 +29,7 @@ use crate::pools::RunnerPools;
 use crate::run::Keeping;
 use crate::scope::Resources;
 use crate::telemetry::Telemetries;
-use crate::{Pipeline, rates};
+use crate::{Handler, Pipeline, rates};
 
 /// A runner under construction.
 pub struct RunnerBuilder {
@@ -212,6 +213,14 @@ impl RunnerBuilder {
         let analyses = Analyses::new(Arc::ptr_eq);
         let analyse = || Analysed::new(self.pipeline.clone(), Arc::clone(&self.name), &statistics);
         let analysed = analyses.of(Twin::Optimized, VERSION, analyse)?;
+        if self.store.is_some() {
+            let nodes = analysed.plan.nodes();
+            let volatile = nodes.filter(|(_, node)| is_volatile(&node.kind));
+            let steps: Vec<_> = volatile.map(|(_, node)| format!("`{}`", node.path)).collect();
+            if !steps.is_empty() {
+                return Err(BuildError::NotDurable { steps });
+            }
+        }
         let config = analysed.plan.optimization().cloned();
         let config = config.unwrap_or_else(|| Arc::new(self.config));
         let rates = StepRates::of(&rates::REGISTRY, &analysed.plan, &self.rates, rates::now())?;
@@ -251,5 +260,15 @@ impl RunnerBuilder {
                 })
             }),
         })))
+    }
+}
+
+/// Whether what a step gives can't be saved, and not be made again either.
+fn is_volatile(kind: &Kind<Handler>) -> bool {
+    match kind {
+        Kind::Step(step) => {
+            step.volatile && matches!(&step.work, Work::Call(work) if !matches!(work, Handler::Inline(_)))
+        }
+        _ => false,
     }
 }
