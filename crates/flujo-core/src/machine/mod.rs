@@ -346,34 +346,31 @@ impl<D: Domain> Machine<D> {
     /// again. Timers and deadlines keep what remained of them. A cached step that was under way goes on without its result
     /// being kept. Lanes that were running are the host's to restore; the
     /// machine waits for their end as before.
-    pub fn restore(plan: Arc<Plan<D::Callable>>, mut state: State<D>, now: Time) -> Self {
-        state.shift_time(now);
-        state.forget_leads();
-        let mut machine = Self {
-            plan,
-            state,
-            commands: VecDeque::new(),
-            kept: None,
-            dormant: None,
-        };
+    pub fn restore(plan: Arc<Plan<D::Callable>>, state: State<D>, now: Time) -> Self {
+        let mut machine = Self::again(plan, state, now);
         machine.cursor().ask_again();
         machine
     }
 
     /// The same in another process, whose meter knows what was used and nothing of what was reserved: an attempt whose agent
     /// was being called begins anew, under its own number.
-    pub fn take_over(plan: Arc<Plan<D::Callable>>, mut state: State<D>, now: Time) -> Self {
+    pub fn take_over(plan: Arc<Plan<D::Callable>>, state: State<D>, now: Time) -> Self {
+        let mut machine = Self::again(plan, state, now);
+        machine.cursor().take_up();
+        machine
+    }
+
+    /// A machine of a state that was saved; it has asked for nothing yet.
+    fn again(plan: Arc<Plan<D::Callable>>, mut state: State<D>, now: Time) -> Self {
         state.shift_time(now);
         state.forget_leads();
-        let mut machine = Self {
+        Self {
             plan,
             state,
             commands: VecDeque::new(),
             kept: None,
             dormant: None,
-        };
-        machine.cursor().take_up();
-        machine
+        }
     }
 
     /// Whether anybody listens to notices, from now on: a run that goes on may have other listeners than before.
