@@ -1,4 +1,4 @@
-"""The benchmarks in Rust: runner, merging, caching. Their rows are taken over as they are."""
+"""The benchmarks in Rust: runner, durable runs, merging, caching, stores. Their rows are taken over as they are."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ MERGE = "rust fork, one write, merge, 10,000 fields"
 MERGE_REACH = "<= 2000 ns and <= 2 x of 100 fields"
 MEMORY = "rust 10,000 runs in flight, memory"
 CACHE = "rust cache, misses, zipf 0.9"
+DURABLE = "rust strict, one run, a step"
 STORE = "store: strict, one run, a step"
 
 # By package and benchmark, the first row and its reach and unit: what is told where it can't be measured.
 BENCHES = (
     ("flujo-tokio", "steps", LINEAR, REACH, "ns/step"),
     ("flujo-tokio", "concurrency", MEMORY, "<= 40 MB", "MB"),
+    ("flujo-tokio", "durable", DURABLE, "<= 1.3 x", "µs"),
     ("flujo-core", "merging", MERGE, MERGE_REACH, "ns"),
     ("flujo-core", "caching", CACHE, "<= 1 x", "misses"),
     ("flujo-store", "stores", STORE, "<= 1.3 x", "us"),
