@@ -175,7 +175,8 @@ impl State {
             if owner.worker == id {
                 return Err(owned);
             }
-            if self.look().await?.contains(&owner.worker) {
+            // Also one that our own thread has just struck off isn't among them any more.
+            if !self.look().await?.contains(&owner.worker) {
                 continue;
             }
             let seen = (owner.worker, owner.beats);
@@ -221,19 +222,19 @@ impl State {
         Ok(waiting)
     }
 
-    /// Looks at the others and strikes off who is dead; tells who that is.
+    /// Looks at all workers and strikes off who is dead; tells who isn't.
     async fn look(&self) -> Result<Vec<WorkerId>, StoreError> {
         let workers = self.store.workers().await?;
         let now = Instant::now();
         let own = *self.id.lock().await;
         let dead = self.lock().dead(&workers, own, now, self.lease.lasts);
-        let mut gone = Vec::new();
+        let is_alive = |worker: &WorkerId| dead.iter().all(|(dead, _)| dead != worker);
+        let alive = workers.iter().map(|worker| worker.id).filter(is_alive).collect();
         for (worker, beats) in dead {
-            // It may have shown itself meanwhile; or another one has done it.
+            // It may have shown itself meanwhile, which the next look tells; or another one has done it.
             self.store.dismiss(worker, Some(beats)).await?;
-            gone.push(worker);
         }
-        Ok(gone)
+        Ok(alive)
     }
 
     async fn stop(&self) -> Result<(), StoreError> {

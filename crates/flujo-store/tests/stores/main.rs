@@ -10,6 +10,7 @@ mod power;
 mod room;
 mod runs;
 mod seal;
+mod served;
 mod server;
 mod versions;
 mod worker;

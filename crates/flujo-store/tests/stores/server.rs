@@ -1,24 +1,21 @@
 //! A real `PostgreSQL` server for tests and benchmarks: on a free port, with a folder of its own, ended with this process.
 
-#![allow(dead_code, reason = "a benchmark uses a part")]
-
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Ends with its input, which ends with the process that started it, however that ends.
 const SUPERVISED: &str = r#"exec 3<&0; folder="$1"; signal="$2"; shift 2; "$@" </dev/null & server=$!
 cat <&3 >/dev/null; kill -"$signal" $server; wait $server; [ -z "$folder" ] || rm -rf "$folder""#;
 
 pub(crate) struct Server {
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
     port: u16,
     settings: Vec<&'static str>,
-    process: Option<Child>,
+    pub(crate) process: Option<Child>,
 }
 
 fn program(name: &str) -> PathBuf {
@@ -41,7 +38,7 @@ fn program(name: &str) -> PathBuf {
 
 /// Who starts a server: it refuses those who may do everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Starter {
+pub(crate) enum Starter {
     Ourselves,
     /// We, under a name that the server accepts.
     Renamed,
@@ -49,10 +46,10 @@ enum Starter {
     Nobody,
 }
 
-const NOBODY: u32 = 65534;
+pub(crate) const NOBODY: u32 = 65534;
 const RENAMED: [&str; 3] = ["--user", "--map-user=65534", "--map-group=65534"];
 
-fn starter() -> Starter {
+pub(crate) fn starter() -> Starter {
     static STARTER: OnceLock<Starter> = OnceLock::new();
     *STARTER.get_or_init(|| {
         if Command::new("id").arg("-u").output().unwrap().stdout != b"0\n" {
@@ -84,17 +81,6 @@ fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
 }
 
 impl Server {
-    /// The one that all tests share that only want tables of their own.
-    pub(crate) fn shared() -> &'static Self {
-        static SHARED: OnceLock<Server> = OnceLock::new();
-        SHARED.get_or_init(Self::start)
-    }
-
-    /// Without waiting for the disk: it outlives the end of a process all the same.
-    pub(crate) fn start() -> Self {
-        Self::with(&["fsync=off"])
-    }
-
     /// With settings.
     pub(crate) fn with(settings: &[&'static str]) -> Self {
         let mut server = Self::made(settings);
@@ -102,7 +88,7 @@ impl Server {
         server
     }
 
-    fn made(settings: &[&'static str]) -> Self {
+    pub(crate) fn made(settings: &[&'static str]) -> Self {
         let folder = tempfile::tempdir().unwrap().keep();
         if starter() == Starter::Nobody {
             std::os::unix::fs::chown(&folder, Some(NOBODY), Some(NOBODY)).unwrap();
@@ -134,29 +120,6 @@ impl Server {
         }
     }
 
-    /// That asks for TLS, with the certificate of the tests.
-    pub(crate) fn with_tls() -> Self {
-        let mut server = Self::made(&["fsync=off", "ssl=on"]);
-        for (name, text) in [
-            ("server.crt", include_str!("tls/server.crt")),
-            ("server.key", include_str!("tls/server.key")),
-        ] {
-            let file = server.folder.join("data").join(name);
-            std::fs::write(&file, text).unwrap();
-            std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-            if starter() == Starter::Nobody {
-                std::os::unix::fs::chown(&file, Some(NOBODY), Some(NOBODY)).unwrap();
-            }
-        }
-        std::fs::write(
-            server.folder.join("data/pg_hba.conf"),
-            "hostssl all all 127.0.0.1/32 trust\n",
-        )
-        .unwrap();
-        server.begin();
-        server
-    }
-
     /// On the same port, with what it had.
     pub(crate) fn begin(&mut self) {
         let folder = self.folder.to_str().unwrap();
@@ -182,43 +145,9 @@ impl Server {
         self.process = Some(process);
     }
 
-    /// As when its machine loses power, but for what `kill` leaves: its data.
-    pub(crate) fn crash(&mut self) {
-        let data = self.folder.join("data");
-        let mut process = self.process.take().unwrap();
-        let postmaster = std::fs::read_to_string(data.join("postmaster.pid")).unwrap();
-        let number = postmaster.lines().next().unwrap().to_owned();
-        assert!(
-            Command::new("kill")
-                .args(["-QUIT", &number])
-                .status()
-                .unwrap()
-                .success()
-        );
-        while Path::new(&format!("/proc/{number}/stat")).exists() && !ended(&number) {
-            std::thread::yield_now();
-        }
-        // Its supervisor would remove everything when it is let go on.
-        process.kill().unwrap();
-        process.wait().unwrap();
-    }
-
     pub(crate) fn address(&self) -> String {
         format!("postgresql://flujo:secret@127.0.0.1:{}/postgres", self.port)
     }
-
-    /// A name for tables that nobody else has.
-    pub(crate) fn schema() -> String {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        format!("test {}", COUNT.fetch_add(1, Ordering::Relaxed))
-    }
-}
-
-/// Whether a process waits to be noticed.
-fn ended(number: &str) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
-    stat.rsplit_once(')')
-        .is_none_or(|(_, fields)| fields.trim_start().starts_with('Z'))
 }
 
 impl Drop for Server {
