@@ -164,8 +164,8 @@ pub enum Happened<D: Recorded> {
 }
 
 impl<D: Recorded> Happened<D> {
-    /// An event as it is written down; `base` is the context that the call it ends was given.
-    pub fn of(event: &Event<D>, base: Option<&D::Context>) -> Self {
+    /// An event as it is written down; `base` is what the context of the call it ends was.
+    pub fn of(event: &Event<D>, base: Option<&D::Base>) -> Self {
         match event {
             Event::Answered {
                 call,

@@ -118,17 +118,12 @@ impl<D: Recorded> Journal<D> {
         self.durability
     }
 
-    /// Takes in what a machine is about to be told; `base` is the context of the call that ends with it.
+    /// Takes in what a machine is about to be told; `base` is what the context of the call was that ends with it.
     ///
     /// # Errors
     /// [`DurableError::Unsavable`] for a value that can't be written down; then nothing was taken in, and the machine must
     /// be told of the failure instead.
-    pub fn record(
-        &self,
-        machine: u32,
-        event: &Event<D>,
-        base: Option<&D::Context>,
-    ) -> Result<(), DurableError> {
+    pub fn record(&self, machine: u32, event: &Event<D>, base: Option<&D::Base>) -> Result<(), DurableError> {
         if self.durability == Durability::Exit {
             return Ok(());
         }

@@ -69,7 +69,7 @@ impl<D: Recorded> Snapshot<D> {
             Self::Machines { .. } => "the state of the run",
             Self::Ended(_) => "the result of the run",
         };
-        write(self, name, &mut bytes)?;
+        D::writing(|| write(self, name, &mut bytes))?;
         Ok(bytes)
     }
 
@@ -79,7 +79,9 @@ impl<D: Recorded> Snapshot<D> {
     /// What is wrong with the bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
         match bytes.split_first() {
-            Some((&FORMAT, body)) => rmp_serde::from_slice(body).map_err(|error| error.to_string()),
+            Some((&FORMAT, body)) => {
+                D::reading(|| rmp_serde::from_slice(body)).map_err(|error| error.to_string())
+            }
             Some((version, _)) => Err(format!(
                 "its form has the version {version}; this program knows {FORMAT}"
             )),

@@ -11,6 +11,8 @@ use flujo_durable::{Entry, GoingOn, Happened, Host, Recorded, Replay, Saved, Sna
 use crate::{Callable, Context, Simulated, Stuck};
 
 impl Recorded for Simulated {
+    type Base = Context;
+
     /// Simulated contexts are small.
     type Writes = Context;
 

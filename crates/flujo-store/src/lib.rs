@@ -13,6 +13,7 @@ mod memory;
 pub mod postgres;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod queue;
+pub mod runs;
 #[cfg(feature = "encryption")]
 mod seal;
 #[cfg(feature = "sqlite")]

@@ -19,6 +19,7 @@ use flujo_core::telemetry::SpanContext;
 use flujo_core::usage::{Usage, UsageLimits, UsageMeter, run_meter};
 use flujo_core::value::Value;
 use flujo_durable::{DurableError, Journal, Written};
+use flujo_store::runs;
 use tokio::sync::mpsc::{self, Receiver};
 use tokio::time::Instant;
 
@@ -26,7 +27,7 @@ pub use reading::{EventStream, Events};
 
 use super::driver::{Driver, House};
 use super::event::{Event, EventKind};
-use super::opening::{self, Opened};
+use super::opening::{Opened, wall};
 use super::outputs::Outputs;
 use super::paused::{Answers, Kept, PausedRun, ResumeError, Resumption};
 use super::recorder::Recorder;
@@ -381,7 +382,7 @@ impl Run {
             Driver::leave(house);
             self.runner.worked(shared.twins.now());
             self.runner.record(&finish, shared.meter.as_deref(), self.counted);
-            let written = journal.map(|journal| opening::end(journal, &finish));
+            let written = journal.map(|journal| runs::end(journal, &finish, wall()));
             let kept = finish.kept.take();
             let stopped = kept.map(|kept| {
                 let log = journal.map(|journal| {

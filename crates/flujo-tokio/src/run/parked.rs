@@ -11,9 +11,10 @@ use flujo_core::store::{Change, RunStatus, WallTime};
 use flujo_core::usage::Usage;
 use flujo_core::value::Value;
 use flujo_durable::{Durability, DurableError, Journal, Saved, Snapshot, Written};
+use flujo_store::runs;
 use tokio::time::Instant;
 
-use super::opening::{self, wall};
+use super::opening::wall;
 use super::outputs::Outputs;
 use super::spans::Observed;
 use crate::domain::Tokio;
@@ -249,7 +250,7 @@ impl Parked {
             .first()
             .map(|open| Arc::from(format!("step `{}` asks", open.pause.step)));
         let changes = || {
-            let summary = opening::summary(RunStatus::Paused, so_far, message.clone(), due);
+            let summary = runs::summary(RunStatus::Paused, so_far, message.clone(), due, wall());
             [Change::Summary(summary), Change::Release]
         };
         match journal.snapshot(&snapshot, changes()) {

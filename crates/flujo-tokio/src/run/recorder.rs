@@ -16,6 +16,7 @@ use crate::Handler;
 use crate::domain::{Tokio, UserError};
 
 impl Recorded for Tokio {
+    type Base = Context;
     type Writes = Writes;
 
     fn writes(base: &Context, fork: &Context) -> Writes {

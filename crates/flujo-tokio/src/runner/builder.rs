@@ -17,7 +17,7 @@ use flujo_core::telemetry::SpanQueue;
 use flujo_core::usage::UsageLimits;
 use flujo_core::value::TypeCodec;
 use flujo_durable::Durability;
-use flujo_store::WorkerHandle;
+use flujo_store::{WorkerHandle, runs};
 
 use super::{BuildError, Runner, Running, VERSION};
 use crate::alarm::{Alarm, OnAlert};
@@ -253,8 +253,10 @@ impl RunnerBuilder {
             caches: Caches::new(self.cache, self.fingerprints),
             keeping: self.store.map(|store| {
                 Arc::new(Keeping {
-                    worker: WorkerHandle::new(store, self.lease),
-                    durability: self.durability,
+                    runs: runs::Keeping {
+                        worker: WorkerHandle::new(store, self.lease),
+                        durability: self.durability,
+                    },
                     codecs: self.codecs,
                     rules: self.rules.clone(),
                 })

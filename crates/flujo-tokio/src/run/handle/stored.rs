@@ -48,14 +48,14 @@ impl Run {
                 },
                 State::Paused(resumption) => match (&self.runner.keeping, &resumption.journal) {
                     (Some(keeping), Some(journal)) => State::Claiming {
-                        claim: keeping.worker.claim(Arc::clone(&journal.claim().run)),
+                        claim: keeping.runs.worker.claim(Arc::clone(&journal.claim().run)),
                         then: Then::Paused(resumption),
                     },
                     _ => State::Driving(Box::new(self.go_on(resumption, None))),
                 },
                 State::Stopped(going_on) => match (&self.runner.keeping, &going_on.stopped.log) {
                     (Some(keeping), Some((run, _, _))) => State::Claiming {
-                        claim: keeping.worker.claim(Arc::clone(run)),
+                        claim: keeping.runs.worker.claim(Arc::clone(run)),
                         then: Then::Stopped(going_on),
                     },
                     _ => State::Driving(self.take_up(going_on, None).unwrap_or_default()),
@@ -161,10 +161,10 @@ impl Run {
         if before.is_some_and(|before| claim.token != before + 1) {
             let run = Arc::clone(&claim.run);
             // It is free again for whoever looks it up.
-            drop(keeping.worker.store().write(&claim, vec![Change::Release]));
+            drop(keeping.runs.worker.store().write(&claim, vec![Change::Release]));
             return self.broke(&DurableError::WentOnElsewhere { run });
         }
-        let journal = Some(keeping.journal(claim, place));
+        let journal = Some(keeping.runs.journal(claim, place));
         match then {
             Then::Paused(resumption) => State::Driving(Box::new(self.go_on(resumption, journal))),
             Then::Stopped(going_on) => State::Driving(self.take_up(going_on, journal).unwrap_or_default()),
@@ -180,7 +180,7 @@ impl Run {
         let analysed = Arc::clone(&self.runner.analysed);
         let journal = Some(Arc::clone(&found.journal));
         let shared = self.share(meter, (twins, analysed), found.at, journal);
-        let mut parked = found.parked()?;
+        let mut parked = opening::parked(&mut found)?;
         if let Some(telemetries) = &self.runner.telemetries {
             parked.machine.observe(&shared, telemetries, true);
         }
