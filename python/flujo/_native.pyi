@@ -670,6 +670,56 @@ def cache_restored(bytes: bytes) -> Any: ...
 def isolated_value(value: Any) -> Any | None: ...
 
 @final
+class Store:
+    """A store of runs that is open. With an `event_loop` methods give a future of that loop; without one they wait."""
+
+    @staticmethod
+    def memory() -> Store: ...
+    @staticmethod
+    def sqlite(
+        path: str | PathLike[str], *, busy_timeout_s: float = 5.0, max_bytes: int | None = None
+    ) -> Store: ...
+    @staticmethod
+    def postgres(
+        url: str,
+        *,
+        schema: str = "flujo",
+        authorities: str | PathLike[str] | None = None,
+        busy_timeout_s: float = 5.0,
+        reconnect_timeout_s: float = 10.0,
+    ) -> Store: ...
+    def sealed(self, key: bytes | None) -> Store: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def place(self) -> str: ...
+    def info(self, run_id: str, *, event_loop: Any = None) -> Any: ...
+    def list(
+        self,
+        *,
+        statuses: Sequence[str] | None = None,
+        pipeline_name: str | None = None,
+        created_from: int | None = None,
+        created_before: int | None = None,
+        after: tuple[int, str] | None = None,
+        oldest_first: bool = False,
+        limit: int = 50,
+        event_loop: Any = None,
+    ) -> Any: ...
+    def purge(
+        self,
+        *,
+        run_id: str | None = None,
+        pipeline_name: str | None = None,
+        statuses: Sequence[str] | None = None,
+        updated_before: int | None = None,
+        keep: int | None = None,
+        event_loop: Any = None,
+    ) -> Any: ...
+    def workers(self, *, event_loop: Any = None) -> Any: ...
+    def close(self) -> None: ...
+
+@final
 class NativeAgent:
     """An agent that ships with Flujo."""
 

@@ -17,6 +17,7 @@ mod monitor;
 mod prices;
 mod rates;
 mod statistics;
+mod store;
 mod telemetry;
 mod templates;
 mod vectorcall;
@@ -43,6 +44,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     telemetry::register(module)?;
     prices::register(module)?;
     rates::register(module)?;
+    store::register(module)?;
     templates::register(module)?;
     // The module is private: what is public is said in the package.
     module.delattr("__all__")?;
