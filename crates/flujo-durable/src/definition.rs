@@ -1,28 +1,97 @@
-//! What a pipeline was when a run began, so that a run doesn't go on with another one.
+//! What a pipeline was when a run began: so that a run doesn't go on with another one, and so that it can be read by whoever
+//! doesn't have its code.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flujo_core::plan::Plan;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// What a pipeline was: its fingerprint, and for messages its parts.
+use crate::{RawBytes, Uncalled};
+
+/// The version of the form in which plans are written; the first byte of one.
+const FORMAT: u8 = 1;
+
+/// What a pipeline was: its fingerprint, its plan without what is called, and where it came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Definition {
     fingerprint: String,
-    /// By path, what each part is.
+    /// By path, what each part is: in definitions that have no plan.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     parts: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    plan: Option<Bytes>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
 }
+
+/// Bytes, written as such.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Bytes(Arc<[u8]>);
 
 impl Definition {
     /// What a plan is.
     pub fn of<C>(plan: &Plan<C>) -> Self {
-        let parts = plan
-            .nodes()
-            .map(|(_, node)| (node.path.to_string(), node.kind.name().to_owned()));
+        let mut bytes = vec![FORMAT];
+        // A vector takes everything, and a plan without callables holds nothing that can't be written.
+        let written = rmp_serde::encode::write(&mut bytes, &plan.map(|_| Uncalled {})).is_ok();
         Self {
             fingerprint: plan.fingerprint().to_string(),
-            parts: parts.collect(),
+            parts: BTreeMap::new(),
+            plan: written.then(|| Bytes(bytes.into())),
+            source: None,
+        }
+    }
+
+    /// The same with where the pipeline came from: the file of a blueprint.
+    #[must_use]
+    pub fn from_source(mut self, source: impl Into<String>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Where the pipeline came from, if it came from a file.
+    pub fn source(&self) -> Option<&str> {
+        self.source.as_deref()
+    }
+
+    /// A digest of structure, names and configuration; see [`Plan::fingerprint`].
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// The plan, with [`Uncalled`] in the places of callables.
+    ///
+    /// # Errors
+    /// Why it can't be read: it was not written, or in a form of a later version.
+    pub fn plan(&self) -> Result<Plan<Uncalled>, String> {
+        let Some(Bytes(bytes)) = &self.plan else {
+            return Err("the run was stored by an earlier version, which wrote no plan".to_owned());
+        };
+        match bytes.split_first() {
+            Some((&FORMAT, body)) => rmp_serde::from_slice(body).map_err(|error| error.to_string()),
+            Some((version, _)) => Err(format!(
+                "its plan has the version {version}; this program knows {FORMAT}"
+            )),
+            None => Err("its plan is empty".to_owned()),
+        }
+    }
+
+    /// By path, what each part is.
+    fn parts(&self) -> BTreeMap<String, String> {
+        match self.plan() {
+            Ok(plan) => {
+                let parts = plan.nodes();
+                let part = |(_, node): (_, &flujo_core::plan::Node<Uncalled>)| {
+                    (node.path.to_string(), node.kind.name().to_owned())
+                };
+                parts.map(part).collect()
+            }
+            Err(_) => self.parts.clone(),
         }
     }
 
@@ -45,8 +114,9 @@ impl Definition {
             return Vec::new();
         }
         let mut differences = Vec::new();
-        for (path, kind) in &self.parts {
-            match now.parts.get(path) {
+        let (before, now) = (self.parts(), now.parts());
+        for (path, kind) in &before {
+            match now.get(path) {
                 None => differences.push(format!("`{path}` ({kind}) is gone")),
                 Some(other) if other != kind => {
                     differences.push(format!("`{path}` was a {kind} and is a {other}"));
@@ -54,14 +124,26 @@ impl Definition {
                 Some(_) => {}
             }
         }
-        let added = now
-            .parts
-            .iter()
-            .filter(|(path, _)| !self.parts.contains_key(*path));
+        let added = now.iter().filter(|(path, _)| !before.contains_key(*path));
         differences.extend(added.map(|(path, kind)| format!("`{path}` ({kind}) is new")));
         if differences.is_empty() {
             differences.push("the configuration of its steps differs".to_owned());
         }
         differences
+    }
+}
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match RawBytes::deserialize(deserializer)? {
+            RawBytes::Bytes(bytes) => Ok(Self(bytes)),
+            RawBytes::Other => Err(D::Error::custom("a plan is bytes")),
+        }
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flujo_core::machine::{
-    CacheLead, CacheTicket, Call, Command, Event, Failure, Finish, History, LaneId, Machine, Options,
-    Outcome, Time,
+    CacheLead, CacheTicket, Call, Command, Event, Failure, Finish, History, LaneId, LanePlace, Machine,
+    Options, Outcome, Pause, Time,
 };
 use flujo_core::plan::Plan;
 use flujo_core::usage::Usage;
@@ -33,7 +33,22 @@ struct Place<D: Recorded> {
     lanes: BTreeMap<LaneId, u32>,
     /// Its context when it began.
     context: D::Context,
+    /// What it asks somebody outside, while it stands still for that.
+    question: Option<Pause<D>>,
     finish: Option<Box<Finish<D>>>,
+}
+
+/// A question that waits for its answer.
+#[derive(Debug, Clone)]
+pub struct OpenQuestion<D: Recorded> {
+    /// Names it within its run; see [`Machine::question_id`].
+    pub id: String,
+    /// The number of the machine that asks.
+    pub machine: u32,
+    /// The branch or item around it, such as `split.left` or `each[3]`; empty outside of them.
+    pub lane: String,
+    /// What is asked, and by which node.
+    pub question: Pause<D>,
 }
 
 /// What a machine waits for, as far as it matters.
@@ -125,6 +140,7 @@ impl<D: Recorded> Replay<D> {
             spawned: BTreeMap::new(),
             lanes: BTreeMap::new(),
             context,
+            question: None,
             finish: None,
         };
         place.pump();
@@ -239,6 +255,54 @@ impl<D: Recorded> Replay<D> {
         self.machines.first()?.as_ref().map(|place| &place.machine)
     }
 
+    /// What the run has done so far, lanes under way included; see [`Machine::so_far`]. `None` once it has ended.
+    pub fn so_far(&self) -> Option<Finish<D>> {
+        // Lanes have higher numbers than what is around them.
+        let mut lanes: Vec<BTreeMap<LaneId, Arc<Finish<D>>>> = Vec::new();
+        lanes.resize_with(self.machines.len(), BTreeMap::new);
+        for (number, place) in self.machines.iter().enumerate().skip(1).rev() {
+            let Some(place) = place else { continue };
+            let mut below = std::mem::take(&mut lanes[number]);
+            let finish = match &place.finish {
+                Some(finish) => (**finish).clone(),
+                None => place.machine.so_far(|lane| below.remove(&lane)),
+            };
+            if let Some((parent, lane)) = place.parent
+                && let Some(around) = lanes.get_mut(parent as usize)
+            {
+                around.insert(lane, Arc::new(finish));
+            }
+        }
+        let mut below = lanes.into_iter().next()?;
+        Some(self.machine()?.so_far(|lane| below.remove(&lane)))
+    }
+
+    /// The questions that wait for answers, those of machines that began earlier first.
+    pub fn questions(&self) -> Vec<OpenQuestion<D>> {
+        let open = |(number, place): (u32, &Option<Place<D>>)| {
+            let place = place.as_ref()?;
+            let question = place.question.as_ref()?;
+            if place.machine.pause() != Some(question.pause) {
+                return None;
+            }
+            let lane = place.machine.lane().map(Arc::as_ref);
+            Some(OpenQuestion {
+                id: place.machine.question_id(question.node, question.pause),
+                machine: number,
+                lane: lane
+                    .map(|lane| LanePlace::name(lane, &self.plan))
+                    .unwrap_or_default(),
+                question: question.clone(),
+            })
+        };
+        (0u32..).zip(&self.machines).filter_map(open).collect()
+    }
+
+    /// The plan it is replayed on.
+    pub fn plan(&self) -> &Arc<Plan<D::Callable>> {
+        &self.plan
+    }
+
     /// Tells machines of the ends of their lanes that were written, and that they had not been told of; gives what is to
     /// be written of that. For a run whose host is gone; then there is nobody else who would tell them.
     ///
@@ -340,6 +404,7 @@ impl<D: Recorded> Place<D> {
             match command {
                 Command::Call(call) => self.asked = Asked::Call(Box::new(call)),
                 Command::CacheGet(get) => self.asked = Asked::Look(get.context),
+                Command::Pause(question) => self.question = Some(question),
                 Command::Spawn { lane, machine } => {
                     self.spawned.insert(lane, machine);
                 }

@@ -23,6 +23,8 @@ pub struct Keeping {
     pub worker: WorkerHandle,
     /// When what happens must be there.
     pub durability: Durability,
+    /// Where the pipeline comes from, such as the file of a blueprint: for whoever finds its runs.
+    pub source: Option<Arc<str>>,
 }
 
 /// A run that is in the store.
@@ -90,6 +92,10 @@ impl Keeping {
     ) -> Result<Opened<D>, DurableError> {
         let Opening { id, plan, start, now } = opening;
         let definition = Definition::of(&plan);
+        let definition = match &self.source {
+            Some(source) => definition.from_source(&**source),
+            None => definition,
+        };
         if let Some(start) = start {
             let snapshot = first_snapshot(&Snapshot::Start(start))?;
             let worker = self.worker.id().await?;

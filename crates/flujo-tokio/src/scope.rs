@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flujo_core::context::Context;
 use flujo_core::machine::{LanePlace, Machine, Round};
-use flujo_core::plan::{Kind, NodeId, Plan};
+use flujo_core::plan::{NodeId, Plan};
 use flujo_core::telemetry::SpanContext;
 use flujo_core::usage::Usage;
 
@@ -205,23 +205,5 @@ impl fmt::Debug for Scope {
 
 /// The names of the lanes around a place, outermost first.
 pub(crate) fn lane_name(plan: &Plan<Handler>, lane: Option<&LanePlace>) -> String {
-    let mut places = Vec::new();
-    let mut next = lane;
-    while let Some(place) = next {
-        places.push(place);
-        next = place.parent.as_deref();
-    }
-    let name = |place: &&LanePlace| {
-        let node = plan.node(place.node);
-        match &node.kind {
-            Kind::Parallel(parallel) => {
-                let branch = parallel.branches.get(place.index as usize);
-                let branch = branch.map_or("", |(name, _)| name);
-                format!("{}.{branch}", node.name)
-            }
-            Kind::Group(_) => node.name.to_string(),
-            _ => format!("{}[{}]", node.name, place.index),
-        }
-    };
-    places.iter().rev().map(name).collect::<Vec<_>>().join("/")
+    lane.map(|lane| lane.name(plan)).unwrap_or_default()
 }

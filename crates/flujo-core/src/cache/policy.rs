@@ -113,7 +113,7 @@ impl CacheScope {
 }
 
 /// What tells a cached step apart from others.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StepIdentity {
     /// What it does is known by this text: a version, the name of an importable function. Its keys are equal in all
     /// processes.

@@ -24,6 +24,7 @@ mod lanes;
 mod limits;
 mod located;
 mod map;
+mod names;
 mod notices;
 mod outcome;
 mod parallel;

@@ -1,10 +1,10 @@
 //! From what the user wrote to a plan: checks, paths. Loops only, so that depth costs no call stack.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use super::Pipeline;
 use crate::config::OptimizationConfigError;
-use crate::plan::{Kind, Node, NodeId, Plan, construct_in, identify};
+use crate::plan::{Kind, NodeId, Plan, construct_in, identify};
 
 /// Why a pipeline cannot run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -130,33 +130,8 @@ impl<C> Pipeline<C> {
             _ => {}
         }
         identify(&mut self.nodes);
-        Ok(Plan {
-            plain_successors: plain_successors(&self.nodes),
-            shortest_limit: self.nodes.iter().filter_map(Node::own_limit_ns).min(),
-            nodes: self.nodes,
-            root,
-            name,
-            fingerprint: OnceLock::new(),
-        })
+        Ok(Plan::of(self.nodes, root, name))
     }
-}
-
-/// For each plain step the plain step that follows it in its sequence.
-fn plain_successors<C>(nodes: &[Node<C>]) -> Box<[Option<NodeId>]> {
-    let mut successors = vec![None; nodes.len()];
-    let is_plain = |id: NodeId| nodes.get(id.0 as usize).is_some_and(Node::is_plain_step);
-    for node in nodes {
-        let Kind::Sequence(children) = &node.kind else {
-            continue;
-        };
-        for pair in children
-            .windows(2)
-            .filter(|pair| pair.iter().all(|id| is_plain(*id)))
-        {
-            successors[pair[0].0 as usize] = Some(pair[1]);
-        }
-    }
-    successors.into()
 }
 
 fn join(place: &Arc<str>, name: &str) -> Arc<str> {

@@ -1,7 +1,7 @@
 //! A node's callables: all of them, and which one a call is for.
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use super::{Kind, Node, StepNode, Work};
 use crate::machine::Role;

@@ -4,6 +4,7 @@ mod cached;
 mod callable;
 mod fingerprint;
 mod node;
+mod outline;
 mod shown;
 
 use std::sync::{Arc, OnceLock};
@@ -32,6 +33,18 @@ pub struct Plan<C> {
 }
 
 impl<C> Plan<C> {
+    /// A plan of these nodes, each behind those it holds.
+    pub(crate) fn of(nodes: Vec<Node<C>>, root: NodeId, name: Arc<str>) -> Self {
+        Self {
+            plain_successors: plain_successors(&nodes),
+            shortest_limit: nodes.iter().filter_map(Node::own_limit_ns).min(),
+            nodes,
+            root,
+            name,
+            fingerprint: OnceLock::new(),
+        }
+    }
+
     /// The pipeline's name.
     pub fn name(&self) -> &Arc<str> {
         &self.name
@@ -118,4 +131,22 @@ pub(crate) fn construct_in<C>(nodes: &[Node<C>], step: NodeId) -> Option<NodeId>
     };
     let inside = nodes.get(body.0 as usize)?;
     (inside.name == node.name && !matches!(inside.kind, Kind::Step(_))).then_some(body)
+}
+
+/// For each plain step the plain step that follows it in its sequence.
+fn plain_successors<C>(nodes: &[Node<C>]) -> Box<[Option<NodeId>]> {
+    let mut successors = vec![None; nodes.len()];
+    let is_plain = |id: NodeId| nodes.get(id.0 as usize).is_some_and(Node::is_plain_step);
+    for node in nodes {
+        let Kind::Sequence(children) = &node.kind else {
+            continue;
+        };
+        for pair in children
+            .windows(2)
+            .filter(|pair| pair.iter().all(|id| is_plain(*id)))
+        {
+            successors[pair[0].0 as usize] = Some(pair[1]);
+        }
+    }
+    successors.into()
 }

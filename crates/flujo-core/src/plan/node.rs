@@ -16,7 +16,7 @@ use crate::value::TypeCodec;
 pub struct NodeId(pub u32);
 
 /// One node: a step, a construct or a sequence of them.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Node<C> {
     /// The name as written; empty for a sequence.
     pub name: Arc<str>,
@@ -28,6 +28,7 @@ pub struct Node<C> {
     pub inner: bool,
     /// Which optimisations it uses, by its own config or the nearest one around it in the pipeline; `None` leaves it to
     /// the runner. Results are the same.
+    #[serde(skip)]
     pub optimization: Option<Arc<OptimizationConfig>>,
     /// What it is.
     pub kind: Kind<C>,
@@ -54,7 +55,7 @@ impl<C> Node<C> {
 }
 
 /// What a node is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Kind<C> {
     /// Children one after the other, each fed with the output of the one before.
     Sequence(Vec<NodeId>),
@@ -162,7 +163,7 @@ impl Backoff {
 }
 
 /// What does the work of a step.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Work<C> {
     /// An agent.
     Call(C),
@@ -184,7 +185,7 @@ pub enum Rejection {
 }
 
 /// A step: an agent with what goes before and after it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StepNode<C> {
     /// Does the work.
     pub work: Work<C>,
@@ -219,7 +220,7 @@ pub struct StepNode<C> {
 }
 
 /// What is known of a step whose results are kept.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CachedStep<C> {
     /// For how long, and what they depend on.
     pub policy: CachePolicy,
@@ -228,9 +229,15 @@ pub struct CachedStep<C> {
     /// Makes what stands for an input in keys, where inputs can't be hashed as they are.
     pub key: Option<C>,
     /// Saves and loads outputs that are objects, for stores beyond the process.
+    #[serde(skip)]
     pub codec: Option<&'static TypeCodec>,
     /// What all keys of the step begin with: its identity, name and structure. Found out by `compile`.
+    #[serde(skip, default = "unknown_base")]
     pub base: CacheKey,
+}
+
+fn unknown_base() -> CacheKey {
+    CacheKey(0)
 }
 
 impl<C> CachedStep<C> {
@@ -241,7 +248,7 @@ impl<C> CachedStep<C> {
             identity,
             key: None,
             codec: None,
-            base: CacheKey(0),
+            base: unknown_base(),
         }
     }
 }
@@ -305,7 +312,7 @@ impl<C> StepNode<C> {
 }
 
 /// One of several branches, chosen by a condition.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ConditionalNode<C> {
     /// Gives the key of the branch.
     pub condition: C,
@@ -333,7 +340,7 @@ pub enum LaneFailure {
 }
 
 /// All branches at once, isolated from one another.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ParallelNode<C> {
     /// The branches in declared order.
     pub branches: Vec<(Arc<str>, NodeId)>,
@@ -350,7 +357,7 @@ pub struct ParallelNode<C> {
 }
 
 /// Chooses branches.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Router<C> {
     /// Runs first, on the same input as the branches.
     pub body: NodeId,
@@ -359,7 +366,7 @@ pub struct Router<C> {
 }
 
 /// The same body for each item of a collection.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MapNode<C> {
     /// The body.
     pub body: NodeId,
@@ -376,7 +383,7 @@ pub struct MapNode<C> {
 }
 
 /// A pipeline as one step.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct GroupNode<C> {
     /// The pipeline.
     pub body: NodeId,
@@ -387,7 +394,7 @@ pub struct GroupNode<C> {
 }
 
 /// The same body again and again, each time fed with the output of the time before.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LoopNode<C> {
     /// The body; it runs at least once.
     pub body: NodeId,
@@ -420,7 +427,7 @@ pub enum IterationFailure {
 }
 
 /// Pipelines that follow one another as transitions say.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StatesNode<C> {
     /// The states.
     pub states: Vec<State>,
@@ -431,7 +438,7 @@ pub struct StatesNode<C> {
 }
 
 /// A state of a state machine.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct State {
     /// Its name.
     pub name: Arc<str>,
@@ -442,7 +449,7 @@ pub struct State {
 }
 
 /// A question to somebody outside.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct HumanNode<C> {
     /// Makes the question.
     pub question: C,
@@ -455,7 +462,7 @@ pub struct HumanNode<C> {
 }
 
 /// A part of a pipeline with a way out when it fails. It leaves no record of its own.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct GuardNode<C> {
     /// What may fail.
     pub body: NodeId,

@@ -1,11 +1,10 @@
 //! Machines that stand still for answers, each with the lanes below it that stand still too. Nothing here runs.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flujo_core::machine::{Event as Happened, Finish, LaneId, LanePlace, Machine, PauseId, Time};
+use flujo_core::machine::{Event as Happened, Finish, LaneId, Machine, PauseId, Time};
 use flujo_core::plan::NodeId;
 use flujo_core::store::{Change, RunStatus, WallTime};
 use flujo_core::usage::Usage;
@@ -89,7 +88,7 @@ impl Pause {
         let node = machine.plan().node(question.node);
         let lane = machine.lane().map(|lane| &**lane);
         Self {
-            id: pause_id(machine, question),
+            id: machine.question_id(question.node, question.pause),
             step: Arc::clone(&node.name),
             path: Arc::clone(&node.path),
             lane: lane_name(machine.plan(), lane),
@@ -115,23 +114,6 @@ fn message(question: &Value) -> String {
         Value::Str(text) => text.to_string(),
         other => format!("{other:?}"),
     }
-}
-
-/// The name of a question within its run: its step's path, the lanes it is in, its number in the innermost one.
-fn pause_id(machine: &Machine<Tokio>, question: &Question) -> String {
-    let mut id = format!("{}#", machine.plan().node(question.node).path);
-    let mut places: Vec<&Arc<LanePlace>> = Vec::new();
-    let mut place = machine.lane();
-    while let Some(lane) = place {
-        places.push(lane);
-        place = lane.parent.as_ref();
-    }
-    for lane in places.into_iter().rev() {
-        // Writing to a string cannot fail.
-        let _ = write!(id, "{}.{}/", lane.record, lane.index);
-    }
-    let _ = write!(id, "{}", question.pause.0);
-    id
 }
 
 /// A question that waits somewhere below a machine, and the way to it.

@@ -49,6 +49,7 @@ pub struct RunnerBuilder {
     fingerprints: BTreeMap<Arc<str>, Arc<str>>,
     store: Option<Arc<dyn RunStore>>,
     durability: Durability,
+    source: Option<Arc<str>>,
     lease: Lease,
     codecs: Vec<&'static TypeCodec>,
 }
@@ -72,6 +73,7 @@ impl RunnerBuilder {
             fingerprints: BTreeMap::new(),
             store: None,
             durability: Durability::default(),
+            source: None,
             lease: Lease::default(),
             codecs: Vec::new(),
         }
@@ -188,6 +190,13 @@ impl RunnerBuilder {
         self
     }
 
+    /// Where the pipeline comes from, such as the file of a blueprint: kept with its runs, for whoever finds them there.
+    #[must_use]
+    pub fn source(mut self, source: impl Into<Arc<str>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
     /// How long other processes wait before they take over what this one was running when it died; 10 seconds without
     /// this, shown every 3 that it is alive.
     #[must_use]
@@ -256,6 +265,7 @@ impl RunnerBuilder {
                     runs: runs::Keeping {
                         worker: WorkerHandle::new(store, self.lease),
                         durability: self.durability,
+                        source: self.source,
                     },
                     codecs: self.codecs,
                     rules: self.rules.clone(),

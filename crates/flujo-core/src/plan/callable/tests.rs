@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::{
     CachedStep, ConditionalNode, GroupNode, GuardNode, HumanNode, IterationFailure, Kind, LaneFailure,
-    LoopNode, MapNode, Node, NodeId, ParallelNode, Router, StatesNode, StepNode,
+    LoopNode, MapNode, Node, NodeId, ParallelNode, Router, State, StatesNode, StepNode,
 };
 use crate::cache::{CachePolicy, StepIdentity};
 use crate::machine::Role;
@@ -40,7 +40,7 @@ const ROLES: [Role; 25] = [
 const BODY: NodeId = NodeId(0);
 
 /// A node of each kind with all callables it can have, numbered from 1 on.
-fn kinds() -> Vec<Kind<u32>> {
+pub(in super::super) fn kinds() -> Vec<Kind<u32>> {
     let mut step = StepNode::new(1);
     step.prompt_processors = vec![2, 3];
     step.output_processors = vec![4, 5];
@@ -94,7 +94,11 @@ fn kinds() -> Vec<Kind<u32>> {
             on_failure: IterationFailure::Stop,
         })),
         Kind::States(Box::new(StatesNode {
-            states: Vec::new(),
+            states: vec![State {
+                name: Arc::from("end"),
+                body: None,
+                end: true,
+            }],
             start: 0,
             next: 1,
         })),

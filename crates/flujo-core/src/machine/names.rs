@@ -1,0 +1,55 @@
+//! How lanes and questions of a run are named: the same in every host, in every process.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use super::{Domain, LanePlace, Machine, PauseId};
+use crate::plan::{Kind, NodeId, Plan};
+
+impl LanePlace {
+    /// From the outermost lane to this one.
+    fn around(&self) -> Vec<&Self> {
+        let mut places = vec![self];
+        while let Some(around) = places.last().and_then(|place| place.parent.as_deref()) {
+            places.push(around);
+        }
+        places.reverse();
+        places
+    }
+
+    /// Its name with those around it, such as `split.left/each[3]`.
+    pub fn name<C>(&self, plan: &Plan<C>) -> String {
+        let name = |place: &Self| {
+            let node = plan.node(place.node);
+            match &node.kind {
+                Kind::Parallel(parallel) => {
+                    let branch = parallel.branches.get(place.index as usize);
+                    let branch = branch.map_or("", |(name, _)| name);
+                    format!("{}.{branch}", node.name)
+                }
+                Kind::Group(_) => node.name.to_string(),
+                _ => format!("{}[{}]", node.name, place.index),
+            }
+        };
+        let names: Vec<String> = self.around().into_iter().map(name).collect();
+        names.join("/")
+    }
+}
+
+impl<D: Domain> Machine<D> {
+    /// The name of a question within its run: its step's path, the lanes it is in, its number in the innermost one.
+    pub fn question_id(&self, node: NodeId, pause: PauseId) -> String {
+        let mut id = format!("{}#", self.plan().node(node).path);
+        for lane in self
+            .lane()
+            .map(Arc::as_ref)
+            .map(LanePlace::around)
+            .unwrap_or_default()
+        {
+            // Writing to a string cannot fail.
+            let _ = write!(id, "{}.{}/", lane.record, lane.index);
+        }
+        let _ = write!(id, "{}", pause.0);
+        id
+    }
+}
