@@ -1,10 +1,10 @@
 //! The result of a run as JSON: what `flujo run --json` prints. `result.schema.json` describes it.
 
-use flujo_core::machine::{Failure, History, LaneRecord, Outcome, Record, Status, Stop};
+use flujo_core::machine::{Domain, Failure, History, LaneRecord, Outcome, Record, Status, Stop};
 use flujo_core::plan::Plan;
 use flujo_core::usage::Usage;
 use flujo_core::value::Value;
-use flujo_tokio::{Done, Handler, Pause, PausedRun, Tokio};
+use flujo_tokio::{Done, Pause, PausedRun};
 use serde_json::{Value as Json, json};
 
 /// The JSON schema of the result.
@@ -26,7 +26,7 @@ pub(crate) fn to_json(done: &Done) -> Json {
     })
 }
 
-fn error(outcome: &Outcome<Tokio>) -> Json {
+pub(crate) fn error<D: Domain>(outcome: &Outcome<D>) -> Json {
     match outcome {
         Outcome::Completed(_) | Outcome::Stopped(Stop::Cancelled | Stop::Paused) => Json::Null,
         Outcome::Failed(failure) | Outcome::Stopped(Stop::Fatal(failure)) => describe(failure),
@@ -52,11 +52,11 @@ fn pause(pause: &Pause) -> Json {
     })
 }
 
-fn describe(failure: &Failure<Tokio>) -> Json {
+fn describe<D: Domain>(failure: &Failure<D>) -> Json {
     json!({"step": &*failure.step, "type": &*failure.error_type, "message": failure.to_string()})
 }
 
-fn usage(usage: Usage) -> Json {
+pub(crate) fn usage(usage: Usage) -> Json {
     json!({
         "cost_usd": usage.cost.dollars(),
         "tokens": usage.tokens,
@@ -65,17 +65,17 @@ fn usage(usage: Usage) -> Json {
     })
 }
 
-fn steps<'h>(
-    plan: &Plan<Handler>,
-    history: &'h History<Tokio>,
-    records: impl Iterator<Item = (u32, &'h Record<Tokio>)>,
+pub(crate) fn steps<'h, D: Domain>(
+    plan: &Plan<D::Callable>,
+    history: &'h History<D>,
+    records: impl Iterator<Item = (u32, &'h Record<D>)>,
 ) -> Vec<Json> {
     records
         .map(|(place, record)| step(plan, history, place, record))
         .collect()
 }
 
-fn step(plan: &Plan<Handler>, history: &History<Tokio>, place: u32, record: &Record<Tokio>) -> Json {
+fn step<D: Domain>(plan: &Plan<D::Callable>, history: &History<D>, place: u32, record: &Record<D>) -> Json {
     let details = record.details.as_deref();
     // Of a construct that is tried as a whole, what its last attempt did.
     let inner = plan.construct(history, place).map_or(record, |(_, inner)| inner);
@@ -99,7 +99,7 @@ fn step(plan: &Plan<Handler>, history: &History<Tokio>, place: u32, record: &Rec
     })
 }
 
-fn lane_json(plan: &Plan<Handler>, lane: &LaneRecord<Tokio>) -> Json {
+fn lane_json<D: Domain>(plan: &Plan<D::Callable>, lane: &LaneRecord<D>) -> Json {
     let finish = lane.finish.as_ref();
     json!({
         "name": &*lane.name,
@@ -121,7 +121,7 @@ fn status(status: Status) -> &'static str {
 
 /// Active time of a step, in seconds.
 #[allow(clippy::cast_precision_loss)] // a float is asked for
-pub(crate) fn seconds(record: &Record<Tokio>) -> f64 {
+pub(crate) fn seconds<D: Domain>(record: &Record<D>) -> f64 {
     record.latency() as f64 / 1e9
 }
 

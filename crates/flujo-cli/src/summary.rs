@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use flujo_core::machine::{History, LaneRecord, Outcome, Record, Status, Stop};
+use flujo_core::machine::{Domain, Finish, History, LaneRecord, Outcome, Record, Status, Stop};
+use flujo_core::plan::Plan;
 use flujo_core::usage::Usage;
-use flujo_tokio::{Done, Tokio};
 
 use crate::color::Paint;
 use crate::result::seconds;
@@ -19,14 +19,18 @@ const MOST_FAILED: usize = 5;
 /// The longest message, in characters.
 const MESSAGE: usize = 400;
 
-/// The tree.
-pub(crate) fn tree(done: &Done, paint: Paint) -> String {
+/// The tree of a run of any host that stands like this.
+pub(crate) fn tree<D: Domain>(
+    plan: &Plan<D::Callable>,
+    finish: &Finish<D>,
+    status: &str,
+    paint: Paint,
+) -> String {
     let mut tree = Tree {
         text: String::new(),
-        done,
+        plan,
         paint,
     };
-    let finish = &done.finish;
     let time: f64 = finish
         .history
         .records
@@ -34,7 +38,6 @@ pub(crate) fn tree(done: &Done, paint: Paint) -> String {
         .map(|record| record.ended)
         .max()
         .map_or(0.0, as_seconds);
-    let status = done.status();
     let shown = match status {
         "completed" => paint.good(status),
         _ => paint.error(status),
@@ -43,7 +46,7 @@ pub(crate) fn tree(done: &Done, paint: Paint) -> String {
     let _ = writeln!(
         tree.text,
         "{}  {shown}  {}{}",
-        paint.strong(done.plan.name()),
+        paint.strong(plan.name()),
         duration(time),
         used(finish.usage)
     );
@@ -51,29 +54,29 @@ pub(crate) fn tree(done: &Done, paint: Paint) -> String {
     tree.text
 }
 
-struct Tree<'a> {
+struct Tree<'a, D: Domain> {
     text: String,
-    done: &'a Done,
+    plan: &'a Plan<D::Callable>,
     paint: Paint,
 }
 
 /// What stands below a step.
-enum Below<'a> {
-    Step(u32, &'a Record<Tokio>),
-    Lane(&'a LaneRecord<Tokio>),
+enum Below<'a, D: Domain> {
+    Step(u32, &'a Record<D>),
+    Lane(&'a LaneRecord<D>),
     Note(String),
 }
 
-impl Tree<'_> {
-    fn steps(&mut self, history: &History<Tokio>, parent: Option<u32>, indent: &str) {
-        let below: Vec<Below<'_>> = history
+impl<D: Domain> Tree<'_, D> {
+    fn steps(&mut self, history: &History<D>, parent: Option<u32>, indent: &str) {
+        let below: Vec<Below<'_, D>> = history
             .children(parent)
             .map(|(place, record)| Below::Step(place, record))
             .collect();
         self.below(history, below, indent);
     }
 
-    fn below(&mut self, history: &History<Tokio>, below: Vec<Below<'_>>, indent: &str) {
+    fn below(&mut self, history: &History<D>, below: Vec<Below<'_, D>>, indent: &str) {
         let count = below.len();
         for (place, part) in below.into_iter().enumerate() {
             let last = place + 1 == count;
@@ -97,8 +100,8 @@ impl Tree<'_> {
         }
     }
 
-    fn step(&mut self, history: &History<Tokio>, place: u32, record: &Record<Tokio>, indent: &str) {
-        let name = one_line(&self.done.plan.node(record.node).name);
+    fn step(&mut self, history: &History<D>, place: u32, record: &Record<D>, indent: &str) {
+        let name = one_line(&self.plan.node(record.node).name);
         let _ = write!(
             self.text,
             "{} {name}  {}",
@@ -106,7 +109,7 @@ impl Tree<'_> {
             duration(seconds(record))
         );
         // Of a construct that is tried as a whole, what its last attempt did.
-        let plan = &self.done.plan;
+        let plan = self.plan;
         let inner = plan.construct(history, place).map_or(record, |(_, inner)| inner);
         let inside = inner.details.as_deref();
         let loop_end = inside.and_then(|details| details.loop_end);
@@ -178,7 +181,7 @@ impl Tree<'_> {
         self.below(history, below, indent);
     }
 
-    fn lane(&mut self, lane: &LaneRecord<Tokio>, indent: &str) {
+    fn lane(&mut self, lane: &LaneRecord<D>, indent: &str) {
         let name = one_line(&lane.name);
         let name = if name.chars().all(|c| c.is_ascii_digit()) {
             format!("[{name}]")
@@ -211,12 +214,12 @@ impl Tree<'_> {
     }
 }
 
-fn completed(lane: &LaneRecord<Tokio>) -> bool {
+fn completed<D: Domain>(lane: &LaneRecord<D>) -> bool {
     lane.output().is_some()
 }
 
 /// How many lanes ended how: "340 items: 338 completed, 2 failed".
-fn counts(lanes: &[LaneRecord<Tokio>]) -> String {
+fn counts<D: Domain>(lanes: &[LaneRecord<D>]) -> String {
     let ends = [
         "completed",
         "failed",
@@ -225,7 +228,7 @@ fn counts(lanes: &[LaneRecord<Tokio>]) -> String {
         "limit_exceeded",
         "not_started",
     ];
-    let end = |lane: &LaneRecord<Tokio>| {
+    let end = |lane: &LaneRecord<D>| {
         lane.finish
             .as_ref()
             .map_or("not_started", |finish| finish.outcome.name())
