@@ -11,7 +11,7 @@ use flujo_core::plan::Plan;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{RawBytes, Uncalled};
+use crate::{RawValue, Uncalled};
 
 /// The version of the form in which plans are written; the first byte of one.
 const FORMAT: u8 = 1;
@@ -141,9 +141,9 @@ impl Serialize for Bytes {
 
 impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match RawBytes::deserialize(deserializer)? {
-            RawBytes::Bytes(bytes) => Ok(Self(bytes)),
-            RawBytes::Other => Err(D::Error::custom("a plan is bytes")),
+        match RawValue::deserialize(deserializer)? {
+            RawValue::Bytes(bytes) => Ok(Self(bytes)),
+            RawValue::Other(_) => Err(D::Error::custom("a plan is bytes")),
         }
     }
 }

@@ -20,7 +20,7 @@ pub use definition::Definition;
 pub use entry::{Entry, Happened, Host};
 pub use error::DurableError;
 pub use journal::{Contents, Durability, Journal, LogPlace, Written, first_snapshot};
-pub use raw::{Raw, RawBytes, Uncalled, Unread};
+pub use raw::{Raw, RawValue, Uncalled};
 pub use recorded::Recorded;
 pub use replay::{GoingOn, OpenQuestion, Replay, Restored};
 pub use snapshot::{Saved, Snapshot, Start};

@@ -1,16 +1,17 @@
-//! A run of any host, read without its code: values are the bytes that the host wrote, and nothing can be called.
+//! A run of any host, read without its code: values are what the host wrote, and nothing can be called.
 
 use std::fmt;
 use std::sync::Arc;
 
 use flujo_core::machine::{Domain, Failure};
-use serde::de::{self, IgnoredAny};
+use flujo_core::value::{Map, Value};
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Recorded;
 
 /// The types of a run that is read without its code: it can be replayed on the plan of its
-/// [`Definition`](crate::Definition), and not go on.
+/// [`Definition`](crate::Definition), and not go on. Its contexts stand as they were at the beginning, or in the snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Raw {}
 
@@ -19,32 +20,28 @@ pub enum Raw {}
 pub struct Uncalled {}
 
 /// A value as its host wrote it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RawBytes {
-    /// What all hosts write: bytes in a form of their own.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RawValue {
+    /// What hosts write values as: bytes in a form of theirs.
     Bytes(Arc<[u8]>),
-    /// Anything else.
-    Other,
+    /// Anything else, with values in it shown.
+    Other(Value),
 }
 
-/// What was written and isn't looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unread;
-
 impl Domain for Raw {
-    type Object = RawBytes;
-    type Context = RawBytes;
+    type Object = RawValue;
+    type Context = RawValue;
     type Callable = Uncalled;
 
-    fn fork(context: &RawBytes) -> RawBytes {
+    fn fork(context: &RawValue) -> RawValue {
         context.clone()
     }
 
-    fn is_unwritten(_: &RawBytes, _: &RawBytes) -> bool {
+    fn is_unwritten(_: &RawValue, _: &RawValue) -> bool {
         false
     }
 
-    fn commit(base: &mut RawBytes, view: RawBytes) -> Result<(), Failure<Self>> {
+    fn commit(base: &mut RawValue, view: RawValue) -> Result<(), Failure<Self>> {
         *base = view;
         Ok(())
     }
@@ -52,107 +49,108 @@ impl Domain for Raw {
 
 impl Recorded for Raw {
     type Base = ();
-    type Writes = Unread;
+    type Writes = RawValue;
 
-    fn writes((): &(), _: &RawBytes) -> Unread {
-        Unread
+    fn writes((): &(), fork: &RawValue) -> RawValue {
+        fork.clone()
     }
 
-    /// Contexts stand as they were at the beginning.
-    fn written(base: &RawBytes, _: Unread) -> Result<RawBytes, String> {
+    fn written(base: &RawValue, _: RawValue) -> Result<RawValue, String> {
         Ok(base.clone())
     }
 }
 
-impl RawBytes {
-    /// The bytes, where they are what was written.
-    pub fn bytes(&self) -> Option<&[u8]> {
+impl RawValue {
+    /// The value for people: plain data as it is, objects as maps of their type's name and what was saved of them, and what
+    /// can't be understood without the program that wrote it by its size.
+    pub fn shown(&self) -> Value {
         match self {
-            Self::Bytes(bytes) => Some(bytes),
-            Self::Other => None,
+            Self::Bytes(bytes) => Value::shown_from_bytes(bytes)
+                .unwrap_or_else(|| Value::from(format!("<{} bytes>", bytes.len()))),
+            Self::Other(value) => value.clone(),
         }
     }
 }
 
-impl Serialize for RawBytes {
+impl Serialize for RawValue {
+    /// Formats for people get what is [shown](Self::shown).
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            return self.shown().serialize(serializer);
+        }
         match self {
             Self::Bytes(bytes) => serializer.serialize_bytes(bytes),
-            Self::Other => serializer.serialize_unit(),
+            Self::Other(value) => value.serialize(serializer),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for RawBytes {
+impl<'de> Deserialize<'de> for RawValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(BytesVisitor)
+        deserializer.deserialize_any(AnyVisitor)
     }
 }
 
-struct BytesVisitor;
+struct AnyVisitor;
 
-impl<'de> de::Visitor<'de> for BytesVisitor {
-    type Value = RawBytes;
+impl<'de> Visitor<'de> for AnyVisitor {
+    type Value = RawValue;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value")
     }
 
-    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<RawBytes, E> {
-        Ok(RawBytes::Bytes(bytes.into()))
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<RawValue, E> {
+        Ok(RawValue::Bytes(bytes.into()))
     }
 
-    fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<RawBytes, E> {
-        Ok(RawBytes::Bytes(bytes.into()))
+    fn visit_bool<E>(self, value: bool) -> Result<RawValue, E> {
+        Ok(RawValue::Other(value.into()))
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<RawBytes, E> {
-        Ok(RawBytes::Other)
+    fn visit_i64<E>(self, value: i64) -> Result<RawValue, E> {
+        Ok(RawValue::Other(value.into()))
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<RawBytes, E> {
-        Ok(RawBytes::Other)
+    #[allow(clippy::cast_precision_loss)] // as everywhere where numbers beyond 64 bits are shown
+    fn visit_u64<E>(self, value: u64) -> Result<RawValue, E> {
+        let value = i64::try_from(value).map_or(Value::Float(value as f64), Value::Int);
+        Ok(RawValue::Other(value))
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<RawBytes, E> {
-        Ok(RawBytes::Other)
+    fn visit_f64<E>(self, value: f64) -> Result<RawValue, E> {
+        Ok(RawValue::Other(value.into()))
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<RawBytes, E> {
-        Ok(RawBytes::Other)
+    fn visit_str<E>(self, value: &str) -> Result<RawValue, E> {
+        Ok(RawValue::Other(value.into()))
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<RawBytes, E> {
-        Ok(RawBytes::Other)
+    fn visit_unit<E>(self) -> Result<RawValue, E> {
+        Ok(RawValue::Other(Value::Null))
     }
 
-    fn visit_unit<E>(self) -> Result<RawBytes, E> {
-        Ok(RawBytes::Other)
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<RawValue, D::Error> {
+        RawValue::deserialize(inner)
     }
 
-    fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<RawBytes, D::Error> {
-        IgnoredAny::deserialize(inner).map(|_| RawBytes::Other)
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<RawValue, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element::<RawValue>()? {
+            list.push(item.shown());
+        }
+        Ok(RawValue::Other(list.into()))
     }
 
-    fn visit_seq<A: de::SeqAccess<'de>>(self, mut items: A) -> Result<RawBytes, A::Error> {
-        while items.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(RawBytes::Other)
-    }
-
-    fn visit_map<A: de::MapAccess<'de>>(self, mut entries: A) -> Result<RawBytes, A::Error> {
-        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(RawBytes::Other)
-    }
-}
-
-impl Serialize for Unread {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_unit()
-    }
-}
-
-impl<'de> Deserialize<'de> for Unread {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_ignored_any(IgnoredAny).map(|_| Self)
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<RawValue, A::Error> {
+        let mut map = Map::new();
+        while let Some((key, value)) = entries.next_entry::<RawValue, RawValue>()? {
+            let key = match key.shown() {
+                Value::Str(name) => name,
+                other => Arc::from(format!("{other:?}")),
+            };
+            map.push((key, value.shown()));
+        }
+        Ok(RawValue::Other(Value::map(map)))
     }
 }

@@ -75,7 +75,7 @@ pub(crate) fn run(
     }
 
     if !arguments.quiet {
-        terminal::note(&summary::tree(&done, paint));
+        terminal::note(&summary::tree(&done.plan, &done.finish, done.status(), paint));
     }
     if let Some(path) = stats_out {
         let text =

@@ -22,9 +22,16 @@ impl Value {
     /// The value that [`to_bytes`](Self::to_bytes) wrote; objects are loaded by the codec of their type's name, among
     /// `codecs`. `None` when the bytes are anything else.
     pub fn from_bytes(bytes: &[u8], codecs: &[&'static TypeCodec]) -> Option<Self> {
-        let mut reader = Reader { bytes, codecs };
-        let value = reader.value(0)?;
-        reader.bytes.is_empty().then_some(value)
+        Reader {
+            bytes,
+            codecs: Some(codecs),
+        }
+        .whole()
+    }
+
+    /// The same for who only looks at it: objects are shown as maps, of their type's name and the data that was saved.
+    pub fn shown_from_bytes(bytes: &[u8]) -> Option<Self> {
+        Reader { bytes, codecs: None }.whole()
     }
 }
 
@@ -83,10 +90,16 @@ fn write(value: &Value, bytes: &mut Vec<u8>, depth: usize) -> Result<(), CodecEr
 
 struct Reader<'b> {
     bytes: &'b [u8],
-    codecs: &'b [&'static TypeCodec],
+    /// `None`: objects are not loaded.
+    codecs: Option<&'b [&'static TypeCodec]>,
 }
 
 impl<'b> Reader<'b> {
+    fn whole(mut self) -> Option<Value> {
+        let value = self.value(0)?;
+        self.bytes.is_empty().then_some(value)
+    }
+
     fn take(&mut self, count: usize) -> Option<&'b [u8]> {
         let (taken, rest) = self.bytes.split_at_checked(count)?;
         self.bytes = rest;
@@ -139,7 +152,10 @@ impl<'b> Reader<'b> {
                 let version = u32::try_from(u64::from_le_bytes(self.eight()?)).ok()?;
                 let type_name = self.text()?;
                 let plain = self.value(depth + 1)?;
-                let mut named = self.codecs.iter().filter(|codec| codec.type_name == type_name);
+                let Some(codecs) = self.codecs else {
+                    return Some(Value::map([("type", Value::from(type_name)), ("value", plain)]));
+                };
+                let mut named = codecs.iter().filter(|codec| codec.type_name == type_name);
                 let object: Opaque = named.find_map(|codec| (codec.load)(plain.clone(), version).ok())?;
                 Value::Opaque(object)
             }
@@ -171,6 +187,27 @@ mod tests {
         let read = Value::from_bytes(&value.to_bytes().unwrap(), &[]).unwrap();
         assert_eq!(format!("{read:?}"), format!("{value:?}"));
         assert_eq!(read, value);
+    }
+
+    #[test]
+    fn an_object_of_unknown_type_is_shown_and_not_loaded() {
+        static CODEC: TypeCodec = TypeCodec {
+            type_name: "point",
+            schema_version: 1,
+            save: |_| Ok(Value::list([Value::Int(1), Value::Int(2)])),
+            load: |_, _| Ok(Opaque::new(())),
+            eq: |_, _| true,
+        };
+        let bytes = Value::Opaque(Opaque::with_codec((1, 2), &CODEC))
+            .to_bytes()
+            .unwrap();
+        assert_eq!(Value::from_bytes(&bytes, &[]), None);
+        let shown = Value::shown_from_bytes(&bytes).unwrap();
+        let point = Value::list([Value::Int(1), Value::Int(2)]);
+        assert_eq!(
+            shown,
+            Value::map([("type", Value::from("point")), ("value", point)])
+        );
     }
 
     #[test]
