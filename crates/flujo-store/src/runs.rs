@@ -292,6 +292,7 @@ impl std::fmt::Debug for Keeping {
         f.debug_struct("Keeping")
             .field("worker", &self.worker)
             .field("durability", &self.durability)
+            .field("source", &self.source)
             .finish()
     }
 }
