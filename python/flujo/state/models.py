@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, TypedDict
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict  # of typing pydantic takes them from Python 3.12 on
 
 __all__ = ["RunDetails", "StepDetails", "WorkerDetails", "WorkflowState"]
 
@@ -42,18 +43,26 @@ class RunDetails(TypedDict):
 
 
 class StepDetails(TypedDict):
-    """A step of a stored run."""
+    """A step of a stored run, or one that is under way in it."""
 
+    step_index: int
+    """Its place in the list, from 0."""
+    parent_index: int | None
+    """The place of the step it is part of."""
     step_name: str
     path: str
-    step_index: int
-    """Its place among those of the run, from 0."""
+    lane: str
+    """The branch or item it ran in, such as `split.left`; empty outside of them."""
     status: str
+    """`running`, `completed`, `failed`, `cancelled` or `limit_exceeded`."""
     attempts: int
     cost_usd: float
     token_counts: int
+    requests: int
     latency_s: float
     output: Any
+    """What came out; of a class that isn't imported, or that has changed, a text that says so."""
+    error_type: str | None
     error_message: str | None
 
 
@@ -66,7 +75,7 @@ class WorkerDetails(TypedDict):
 
 
 class WorkflowState(BaseModel):
-    """How a stored run stands, as `StateBackend.load_state` tells it."""
+    """How a stored run stands: `WorkflowState(**await backend.load_state(run_id))`."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -75,9 +84,11 @@ class WorkflowState(BaseModel):
     pipeline_name: str
     pipeline_version: str = "latest"
     current_step_index: int = 0
-    pipeline_context: dict[str, Any] = Field(default_factory=dict)
+    """How many steps of the pipeline have ended well."""
+    pipeline_context: dict[str, Any] | None = None
+    """None: a run's context is made again with its pipeline only, by `runner.result(run_id)`."""
     last_step_output: Any = None
-    step_history: list[dict[str, Any]] = Field(default_factory=list)
+    step_history: list[StepDetails] = Field(default_factory=list)
     status: str
     created_at: datetime
     updated_at: datetime

@@ -13,8 +13,7 @@ mod write;
 use pyo3::prelude::*;
 
 pub(crate) use held::{Held, Value};
-pub(crate) use read::Unreadable;
-use read::read;
+pub(crate) use read::{Unreadable, read};
 pub(crate) use results::{Cache, ResultCache, Results, duration, nanoseconds, now};
 pub(crate) use seat::{Seat, Told, Waiting};
 pub(crate) use second::Answer as TierAnswer;

@@ -10,7 +10,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::errors::store_error;
-use super::{awaited, blocking, shown};
+use super::{awaited, blocking, shown, steps};
 
 /// A store that is open. Methods with an `event_loop` give a future of that loop; without one they wait.
 #[pyclass(module = "flujo._native", frozen)]
@@ -167,6 +167,17 @@ impl Store {
             ..RunQuery::default()
         };
         asked(py, event_loop, self.run_store().list(query), shown::page)
+    }
+
+    /// The steps of a run.
+    #[pyo3(signature = (run_id, *, event_loop=None))]
+    fn steps(
+        &self,
+        py: Python<'_>,
+        run_id: &str,
+        event_loop: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        asked(py, event_loop, self.run_store().load(run_id.into()), steps::steps)
     }
 
     /// Deletes runs, whole, and tells how many.

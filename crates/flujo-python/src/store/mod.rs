@@ -8,6 +8,7 @@ mod asked;
 pub(crate) mod errors;
 mod handle;
 mod shown;
+mod steps;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from flujo._native import Store
-    from flujo.state.models import RunDetails, WorkerDetails
+    from flujo.state.models import RunDetails, StepDetails, WorkerDetails
 
 __all__ = ["StateBackend"]
 
@@ -107,6 +107,42 @@ class StateBackend:
         """
         found = await self._opened().info(run_id, event_loop=asyncio.get_running_loop())
         return None if found is None else _details(found)
+
+    async def list_run_steps(self, run_id: str) -> list[StepDetails]:
+        """The steps of a run, those that are under way included, and those of branches behind the step they belong to.
+
+        Read without the run's pipeline; `await runner.result(run_id)` gives all there is.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            CorruptRunError: it can't be read.
+            StoreError: the store can't be read, or what is in runs isn't stored.
+        """
+        found = await self._opened().steps(run_id, event_loop=asyncio.get_running_loop())
+        return cast("list[StepDetails]", found)
+
+    async def load_state(self, run_id: str) -> dict[str, Any] | None:
+        """How a run stands, as the fields of a `WorkflowState`; None where there is none.
+
+        Raises:
+            CorruptRunError: it can't be read.
+            StoreError: the store can't be read, or what is in runs isn't stored.
+        """
+        details = await self.get_run_details(run_id)
+        if details is None:
+            return None
+        steps = await self.list_run_steps(run_id)
+        ended = [step for step in steps if step["parent_index"] is None and step["status"] == "completed"]
+        return {
+            **{name: details[name] for name in ("run_id", "pipeline_id", "pipeline_name", "status")},
+            **{name: details[name] for name in ("created_at", "updated_at")},
+            "pipeline_version": "latest",
+            "current_step_index": len(ended),
+            "pipeline_context": None,
+            "last_step_output": ended[-1]["output"] if ended else None,
+            "step_history": steps,
+            "metadata": {"message": details["message"], "owner": details["owner"]},
+        }
 
     async def list_workers(self) -> list[WorkerDetails]:
         """The processes that run runs of this store at the moment, or that others haven't seen dead yet."""

@@ -1,0 +1,129 @@
+//! The steps of a stored run, read without its pipeline: what ran, how it ended, what it used and what came out.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use flujo_core::machine::{Finish, Record, Status};
+use flujo_core::plan::Plan;
+use flujo_core::store::StoredRun;
+use flujo_durable::{Contents, Definition, DurableError, Raw, RawValue, Uncalled};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use super::errors::durable_error;
+use crate::agents::to_object;
+use crate::cache;
+
+/// What a stored run did so far.
+struct Done {
+    plan: Arc<Plan<Uncalled>>,
+    finish: Option<Box<Finish<Raw>>>,
+}
+
+/// Reads a stored run.
+///
+/// # Errors
+/// [`DurableError::Corrupt`] when it can't be read.
+fn done(stored: &StoredRun) -> Result<Done, DurableError> {
+    let corrupt = |reason| DurableError::Corrupt {
+        run: Arc::clone(&stored.info.id),
+        location: "the definition".to_owned(),
+        reason,
+    };
+    let definition = Definition::from_bytes(&stored.definition).map_err(corrupt)?;
+    let plan = Arc::new(definition.plan().map_err(corrupt)?);
+    let replay = Contents::<Raw>::of(stored)?.replay(Arc::clone(&plan))?;
+    let so_far = replay.so_far().map(Box::new);
+    Ok(Done {
+        plan,
+        finish: so_far.or_else(|| replay.into_finish()),
+    })
+}
+
+/// The steps, those in lanes behind the step that the lanes belong to.
+pub(super) fn steps(py: Python<'_>, stored: StoredRun) -> PyResult<Bound<'_, PyAny>> {
+    let read = py.detach(|| done(&stored));
+    let Done { plan, finish } = read.map_err(|error| durable_error(py, &error, None))?;
+    let shown = PyList::empty(py);
+    let mut waiting: Vec<(String, Option<usize>, Arc<Finish<Raw>>)> = Vec::new();
+    waiting.extend(finish.map(|finish| (String::new(), None, Arc::from(finish))));
+    while let Some((lane, around, finish)) = waiting.pop() {
+        // By their places in the history, the places of those that are shown; what is the work of a step stands for it.
+        let mut places: HashMap<u32, Option<usize>> = HashMap::new();
+        for (place, record) in (0u32..).zip(&finish.history.records) {
+            let parent = match record.parent {
+                Some(parent) => places.get(&parent).copied().flatten(),
+                None => around,
+            };
+            let node = plan.node(record.node);
+            let here = if node.inner {
+                parent
+            } else {
+                let step = step(py, record)?;
+                step.set_item("step_name", &*node.name)?;
+                step.set_item("path", node.path.to_string())?;
+                step.set_item("lane", &lane)?;
+                step.set_item("step_index", shown.len())?;
+                step.set_item("parent_index", parent)?;
+                shown.append(step)?;
+                Some(shown.len() - 1)
+            };
+            places.insert(place, here);
+            for inside in record.lanes().iter().rev() {
+                if let Some(finish) = &inside.finish {
+                    let name = format!("{}.{}", node.name, inside.name);
+                    let name = if lane.is_empty() {
+                        name
+                    } else {
+                        format!("{lane}/{name}")
+                    };
+                    waiting.push((name, here, Arc::clone(finish)));
+                }
+            }
+        }
+    }
+    Ok(shown.into_any())
+}
+
+#[allow(clippy::cast_precision_loss)] // a float is asked for
+fn step<'py>(py: Python<'py>, record: &Record<Raw>) -> PyResult<Bound<'py, PyDict>> {
+    let step = PyDict::new(py);
+    step.set_item("status", status(record.status))?;
+    step.set_item("attempts", record.attempts)?;
+    step.set_item("cost_usd", record.usage.cost.dollars())?;
+    step.set_item("token_counts", record.usage.tokens)?;
+    step.set_item("requests", record.usage.requests)?;
+    step.set_item("latency_s", record.latency() as f64 / 1e9)?;
+    let output = record
+        .output
+        .as_ref()
+        .map(|output| value(py, output))
+        .transpose()?;
+    step.set_item("output", output)?;
+    let failure = record.failure.as_deref();
+    step.set_item("error_type", failure.map(|failure| &*failure.error_type))?;
+    step.set_item("error_message", failure.map(|failure| &*failure.message))?;
+    Ok(step)
+}
+
+/// A value as its program wrote it; for one whose class isn't imported, or that has changed, a text that says so.
+fn value<'py>(py: Python<'py>, value: &RawValue) -> PyResult<Bound<'py, PyAny>> {
+    match value {
+        RawValue::Bytes(bytes) => match cache::read(py, bytes) {
+            Ok(value) => Ok(value),
+            Err(cache::Unreadable::Raised(error)) => Err(error),
+            Err(unreadable) => Ok(format!("<{unreadable}>").into_pyobject(py)?.into_any()),
+        },
+        RawValue::Other(value) => to_object(py, value),
+    }
+}
+
+fn status(status: Status) -> &'static str {
+    match status {
+        Status::Running => "running",
+        Status::Succeeded => "completed",
+        Status::Failed => "failed",
+        Status::Cancelled => "cancelled",
+        Status::LimitExceeded => "limit_exceeded",
+    }
+}
