@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import uuid
+from collections import Counter, OrderedDict, defaultdict, deque
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
@@ -151,6 +152,14 @@ DIFFERENT: list[Any] = [
     uuid.UUID(int=1),
     Path("/a"),
     PurePosixPath("/a"),
+    OrderedDict(a=1, b=2),
+    OrderedDict(b=2, a=1),
+    Counter("aab"),
+    defaultdict(list, {"a": [1]}),
+    defaultdict(int, {"a": 1}),
+    defaultdict(None, {"a": 1}),
+    deque([1, 2]),
+    deque([1, 2], maxlen=3),
     Answer(items=[Pair(Point(1, 2), {"deep": (Colour.RED, NOON)})], note=Answer()),
 ]
 
@@ -213,6 +222,36 @@ def test_anything_else_has_no_form_and_the_error_names_it(value: Any, said: str)
         cache_form(value)
     with pytest.raises(TypeError, match=said):
         cache_stored(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [
+        (sys, None),
+        ([1, sys], "[1]"),
+        ({"a": (sys,)}, "['a'][0]"),
+        ({"what somebody wrote, with: signs": sys}, "[…]"),
+        ({(1, 2): sys}, "[…]"),
+        (Answer(items=[Pair(1, {"deep": sys})]), ".items[0].right['deep']"),
+        (Point(1, sys), "[1]"),
+        ({1: 2, "a": sys}, "['a']"),
+        (deque([sys]), "[0]"),
+        (Counter({"a": sys}), "['a']"),
+    ],
+    ids=repr,
+)
+def test_the_error_names_the_place_of_what_has_no_form(value: Any, place: str | None) -> None:
+    for form in (cache_form, cache_stored):
+        with pytest.raises(TypeError) as refused:
+            form(value)
+        found, _, reason = str(refused.value).rpartition(": ")
+        assert found == ("" if place is None else f"at {place}"), refused.value
+        assert reason.startswith("values of module have no")
+
+
+def test_a_default_that_a_function_makes_cant_be_stored() -> None:
+    with pytest.raises(TypeError, match="made by a function"):
+        cache_stored(defaultdict(lambda: 1))
 
 
 def test_a_value_that_contains_itself_or_grows_without_end_is_refused_at_once() -> None:

@@ -45,6 +45,8 @@ pub(super) mod tag {
     pub(crate) const LOCAL_CLASS: u8 = 31;
     pub(crate) const ZONE: u8 = 32;
     pub(crate) const OFFSET: u8 = 33;
+    /// Of the standard library: a dictionary or list that is more than one.
+    pub(crate) const COLLECTION: u8 = 34;
 }
 
 /// How instances of a class are written.
@@ -72,6 +74,14 @@ pub(super) enum Form {
     Offset,
     /// `zoneinfo.ZoneInfo`.
     Zone,
+    /// `OrderedDict`.
+    Ordered,
+    /// `Counter`.
+    Counting,
+    /// `defaultdict`.
+    Defaulting,
+    /// `deque`.
+    Deque,
     /// Not at all.
     Unknown,
 }
@@ -186,6 +196,10 @@ struct Names {
     time_delta: Py<PyAny>,
     timezone: Py<PyAny>,
     zone_info: Py<PyAny>,
+    ordered: Py<PyAny>,
+    counter: Py<PyAny>,
+    defaulting: Py<PyAny>,
+    deque: Py<PyAny>,
 }
 
 fn names(py: Python<'_>) -> PyResult<&'static Names> {
@@ -223,6 +237,10 @@ fn names(py: Python<'_>) -> PyResult<&'static Names> {
             time_delta: load("datetime", "timedelta")?,
             timezone: load("datetime", "timezone")?,
             zone_info: load("zoneinfo", "ZoneInfo")?,
+            ordered: load("collections", "OrderedDict")?,
+            counter: load("collections", "Counter")?,
+            defaulting: load("collections", "defaultdict")?,
+            deque: load("collections", "deque")?,
         })
     })
 }
@@ -280,6 +298,14 @@ fn classify(class: &Bound<'_, PyType>) -> PyResult<Form> {
         Form::Offset
     } else if is(&names.zone_info) {
         Form::Zone
+    } else if is(&names.ordered) {
+        Form::Ordered
+    } else if is(&names.counter) {
+        Form::Counting
+    } else if is(&names.defaulting) {
+        Form::Defaulting
+    } else if is(&names.deque) {
+        Form::Deque
     } else if class.is(py.get_type::<pyo3::types::PyComplex>()) {
         Form::Complex
     } else if class.is(py.Ellipsis().bind(py).get_type()) {

@@ -18,7 +18,7 @@ pub(crate) use results::{Cache, ResultCache, Results, duration, nanoseconds, now
 pub(crate) use seat::{Seat, Told, Waiting};
 pub(crate) use second::Answer as TierAnswer;
 pub(crate) use stored::{read_result, read_sets, result as stored_result, sets as stored_sets, sets_key};
-pub(crate) use write::{Purpose, Unwritable, write};
+pub(crate) use write::{Purpose, Unwritable, placed, write};
 
 /// The same functions under private names of the native module, for tests and measurements.
 mod exposed {

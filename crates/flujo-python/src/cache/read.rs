@@ -179,6 +179,7 @@ impl<'b, 'py> Reader<'b, 'py> {
                 .import("zoneinfo")?
                 .getattr("ZoneInfo")?
                 .call1((self.value()?,))?,
+            tag::COLLECTION => self.collection()?,
             tag @ (tag::ENUM | tag::FLAG | tag::MODEL | tag::DATACLASS | tag::NAMED_TUPLE) => {
                 self.instance(tag)?
             }
@@ -230,6 +231,26 @@ impl<'b, 'py> Reader<'b, 'py> {
     fn delta(&mut self) -> Read<'py> {
         let parts = (self.value()?, self.value()?, self.value()?);
         Ok(self.py.import("datetime")?.getattr("timedelta")?.call1(parts)?)
+    }
+
+    fn collection(&mut self) -> Read<'py> {
+        let class = self.class()?;
+        match form::of(&class)?.form {
+            Form::Ordered | Form::Counting => Ok(class.call1((self.value()?,))?),
+            Form::Defaulting => {
+                let factory = if self.bytes.first() == Some(&tag::NONE) {
+                    self.value()?
+                } else {
+                    self.class()?.into_any()
+                };
+                Ok(class.call1((factory, self.value()?))?)
+            }
+            Form::Deque => {
+                let longest = self.value()?;
+                Ok(class.call1((self.value()?, longest))?)
+            }
+            _ => Err(Unreadable::Changed(class.to_string())),
+        }
     }
 
     fn instance(&mut self, tag: u8) -> Read<'py> {

@@ -2,6 +2,10 @@
 //!
 //! A key's form says nothing of the order of dictionaries and sets; a stored form keeps it.
 
+mod collections;
+mod place;
+mod times;
+
 use pyo3::exceptions::PyException;
 use pyo3::ffi;
 use pyo3::intern;
@@ -11,6 +15,8 @@ use pyo3::types::{
     PyType,
 };
 
+pub(crate) use self::place::placed;
+use self::place::{at_index, at_key, at_name};
 use super::form::{self, ClassName, Form, Known, tag};
 use crate::context::{self, CONTAINER, Pace};
 
@@ -40,7 +46,7 @@ pub(crate) struct Written {
 /// Why a value has no form.
 #[derive(Debug)]
 pub(crate) enum Unwritable {
-    /// What it is or holds.
+    /// What it is or holds, and where; see [`placed`].
     Refused(String),
     /// What goes up in any case: an interrupt, for instance.
     Raised(PyErr),
@@ -214,8 +220,8 @@ impl Writer<'_> {
     fn items<'py>(&mut self, tag: u8, items: impl ExactSizeIterator<Item = Bound<'py, PyAny>>) -> Done {
         self.bytes.push(tag);
         self.number(items.len());
-        for item in items {
-            self.value(&item)?;
+        for (index, item) in items.enumerate() {
+            at_index(index, self.value(&item))?;
         }
         Ok(())
     }
@@ -237,8 +243,8 @@ impl Writer<'_> {
             entries.sort_by(|(one, _), (other, _)| utf8(one).cmp(&utf8(other)));
         }
         for (key, value) in &entries {
-            self.value(key)?;
-            self.value(value)?;
+            at_key(key, self.value(key))?;
+            at_key(key, self.value(value))?;
         }
         Ok(())
     }
@@ -247,12 +253,13 @@ impl Writer<'_> {
     fn any_entries(&mut self, entries: &[(Bound<'_, PyAny>, Bound<'_, PyAny>)]) -> Done {
         let mut formed = Vec::with_capacity(entries.len());
         for (key, value) in entries {
-            formed.push((self.apart(|writer| writer.value(key))?, value));
+            let form = self.apart(|writer| at_key(key, writer.value(key)))?;
+            formed.push((form, key, value));
         }
-        formed.sort_by(|(one, _), (other, _)| one.cmp(other));
-        for (key, value) in formed {
-            self.bytes.extend_from_slice(&key);
-            self.value(value)?;
+        formed.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+        for (form, key, value) in formed {
+            self.bytes.extend_from_slice(&form);
+            at_key(key, self.value(value))?;
         }
         Ok(())
     }
@@ -337,7 +344,7 @@ impl Writer<'_> {
                 self.number(fields.bind(py).len());
                 for name in fields.bind(py).iter() {
                     self.value(&name)?;
-                    self.value(&value.getattr(name.cast::<PyString>()?)?)?;
+                    at_name(&name, self.value(&value.getattr(name.cast::<PyString>()?)?))?;
                 }
             }
             Form::NamedTuple => {
@@ -376,6 +383,11 @@ impl Writer<'_> {
                 self.bytes.push(tag::ZONE);
                 self.value(&key)?;
             }
+            Form::Ordered | Form::Counting | Form::Defaulting | Form::Deque => {
+                self.bytes.push(tag::COLLECTION);
+                self.class(&known, &class)?;
+                self.collection(value, &known.form)?;
+            }
             Form::Unknown => return Err(unknown(&class)),
         }
         Ok(())
@@ -390,55 +402,12 @@ impl Writer<'_> {
                 return Err(Unwritable::Refused(format!("its field {name} isn't set")));
             };
             self.value(&name)?;
-            self.value(&field)?;
+            at_name(&name, self.value(&field))?;
         }
         self.value(&value.getattr(intern!(py, "__pydantic_extra__"))?)?;
         self.value(&value.getattr(intern!(py, "__pydantic_private__"))?)?;
         if self.purpose == Purpose::Store {
             self.value(&value.getattr(intern!(py, "__pydantic_fields_set__"))?)?;
-        }
-        Ok(())
-    }
-
-    /// A time of day, or of a day, with its zone.
-    fn moment(&mut self, tag: u8, value: &Bound<'_, PyAny>) -> Done {
-        let py = value.py();
-        let zone = value.getattr(intern!(py, "tzinfo"))?;
-        let without = PyDict::new(py);
-        without.set_item(intern!(py, "tzinfo"), py.None())?;
-        let naive = value.call_method(intern!(py, "replace"), (), Some(&without))?;
-        self.bytes.push(tag);
-        self.value(&naive.call_method0(intern!(py, "isoformat"))?)?;
-        self.value(&value.getattr(intern!(py, "fold"))?)?;
-        if zone.is_none() {
-            self.bytes.push(tag::NONE);
-            return Ok(());
-        }
-        let class = zone.get_type();
-        match form::of(&class)?.form {
-            Form::Offset | Form::Zone => self.instance(&zone),
-            _ => Err(unknown(&class)),
-        }
-    }
-
-    fn offset(&mut self, zone: &Bound<'_, PyAny>) -> Done {
-        let py = zone.py();
-        self.bytes.push(tag::OFFSET);
-        // The offset, and the name where it was given one.
-        let arguments = zone
-            .call_method0(intern!(py, "__getinitargs__"))?
-            .cast_into::<PyTuple>()?;
-        self.delta(&arguments.get_item(0)?)?;
-        if let Ok(name) = arguments.get_item(1) {
-            return self.value(&name);
-        }
-        self.bytes.push(tag::NONE);
-        Ok(())
-    }
-
-    fn delta(&mut self, delta: &Bound<'_, PyAny>) -> Done {
-        for part in ["days", "seconds", "microseconds"] {
-            self.int(delta.getattr(part)?.cast()?)?;
         }
         Ok(())
     }
@@ -452,8 +421,8 @@ fn utf8<'a>(key: &'a Bound<'_, PyAny>) -> Option<&'a str> {
 
 fn unknown(class: &Bound<'_, PyType>) -> Unwritable {
     Unwritable::Refused(format!(
-        "values of {} have no canonical form; those of the built-in types, enums, dates, paths, dataclasses and pydantic \
-         models have",
+        "values of {} have no canonical form; those of the built-in types, collections, enums, dates, paths, dataclasses and \
+         pydantic models have",
         shown(class)
     ))
 }

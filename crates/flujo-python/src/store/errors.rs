@@ -7,6 +7,8 @@ use flujo_durable::DurableError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::cache::placed;
+
 /// The exception for an error of a store.
 pub(crate) fn store_error(py: Python<'_>, error: &StoreError) -> PyErr {
     durable_error(py, &DurableError::Store(error.clone()), None)
@@ -38,7 +40,10 @@ fn made(py: Python<'_>, error: &DurableError, lease: Option<Duration>) -> PyResu
             told.set_item("run_id", &**run)?;
             told.set_item("where", location)?;
         }
-        DurableError::Unsavable { what, .. } => told.set_item("path", what)?,
+        DurableError::Unsavable { what, reason } => {
+            let (place, _) = placed(reason);
+            told.set_item("path", format!("{what}{place}"))?;
+        }
         DurableError::Diverged { location, reason, .. } => {
             told.set_item("differences", [format!("{location}: {reason}")])?;
         }

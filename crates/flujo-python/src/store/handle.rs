@@ -62,17 +62,17 @@ impl Store {
 
     /// The tables of a schema on a server.
     #[staticmethod]
-    #[pyo3(signature = (url, *, schema="flujo".to_owned(), authorities=None, busy_timeout_s=5.0, reconnect_timeout_s=10.0))]
+    #[pyo3(signature = (url, *, schema="flujo", authorities=None, busy_timeout_s=5.0, reconnect_timeout_s=10.0))]
     fn postgres(
         py: Python<'_>,
         url: &str,
-        schema: String,
+        schema: &str,
         authorities: Option<PathBuf>,
         busy_timeout_s: f64,
         reconnect_timeout_s: f64,
     ) -> PyResult<Self> {
         let mut options = PostgresOptions::default();
-        options.schema = schema;
+        schema.clone_into(&mut options.schema);
         options.authorities = authorities;
         options.busy_timeout = seconds("busy_timeout_s", busy_timeout_s)?;
         options.reconnect_timeout = seconds("reconnect_timeout_s", reconnect_timeout_s)?;
