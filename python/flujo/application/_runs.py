@@ -122,6 +122,15 @@ class Runs:
             raise _not_found(run_id, "is not under way on this runner, and nobody holds its result")
         return ended
 
+    def status(self, run_id: str) -> str:
+        """How a run stands."""
+        run, ended = self._find(run_id)
+        if run is not None:
+            return "running"
+        if ended is None:
+            raise _not_found(run_id, "is not under way on this runner, and nobody holds its result")
+        return ended.status
+
     def _find(self, run_id: str) -> tuple[UnderWay | None, PipelineResult[Any, Any] | None]:
         with self._lock:
             return self._under_way.get(run_id), self._ended.get(run_id)

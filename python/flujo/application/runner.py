@@ -23,6 +23,7 @@ from flujo.application._checked import (
     hooks_and_telemetry,
     hooks_of_tracer,
 )
+from flujo.application._starting import StartsRuns
 from flujo.application._unanswered import NO_ANSWER
 from flujo.domain.dsl.pipeline import Pipeline
 from flujo.domain.dsl.step import Step
@@ -52,7 +53,7 @@ OutputT = TypeVar("OutputT", covariant=True, default=Any)
 Coroutine.register(Run)  # pyright: ignore[reportAttributeAccessIssue] - an ABC, which its stub doesn't say
 
 
-class Flujo(Generic[InputT, OutputT]):
+class Flujo(StartsRuns[InputT, OutputT], Generic[InputT, OutputT]):
     """Runs a pipeline.
 
     Args:
@@ -473,8 +474,12 @@ class Flujo(Generic[InputT, OutputT]):
         refuse_running_loop("close()", "aclose()")
         self._engine.forget_paused()
 
-    async def aclose(self) -> None:
-        """Release what the runner holds: paused runs that were given an id are kept no longer."""
+    async def aclose(self, drain_s: float = 0.0) -> None:
+        """Release what the runner holds: paused runs that were given an id are kept no longer.
+
+        Runs of this loop that `start` began have so many seconds to end; then they are cancelled.
+        """
+        await self._drain(drain_s)
         self._engine.forget_paused()
 
     def __enter__(self) -> Self:

@@ -1,0 +1,53 @@
+"""A runner's part that starts runs now and looks at them later."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Generic, cast
+
+from typing_extensions import TypeVar
+
+if TYPE_CHECKING:
+    from flujo.application._handles import RunHandle, Started
+    from flujo.application.runner import Flujo
+
+InputT = TypeVar("InputT", contravariant=True, default=Any)
+OutputT = TypeVar("OutputT", covariant=True, default=Any)
+
+
+class StartsRuns(Generic[InputT, OutputT]):
+    """Starts runs that go on by themselves."""
+
+    _starting: Started | None = None
+
+    @property
+    def _started(self) -> Started:
+        if self._starting is None:
+            from flujo.application._handles import Started
+
+            self._starting = Started()
+        return self._starting
+
+    async def start(
+        self,
+        initial_input: InputT,
+        *,
+        run_id: str | None = None,
+        initial_context_data: Mapping[str, Any] | None = None,
+        traceparent: str | None = None,
+    ) -> RunHandle[OutputT]:
+        """Begin a run that goes on by itself in this event loop; see `run_async` for what it takes.
+
+        Gives its handle: `.id`, `await .status()`, `await .result()`, `await .cancel()`, `await .answer(…)`,
+        `.events(after=n)`. What the run raises is raised by `result`.
+        """
+        runner = cast("Flujo[InputT, OutputT]", self)
+        return self._started.start(runner, initial_input, run_id, initial_context_data, traceparent)
+
+    def get(self, run_id: str) -> RunHandle[OutputT]:
+        """The handle of a run of this runner, in whatever way it was begun."""
+        return self._started.get(cast("Flujo[InputT, OutputT]", self), run_id)
+
+    async def _drain(self, drain_s: float) -> None:
+        if self._starting is not None:
+            await self._starting.end(drain_s)
