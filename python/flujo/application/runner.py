@@ -24,6 +24,7 @@ from flujo.application._checked import (
     hooks_of_tracer,
 )
 from flujo.application._starting import StartsRuns
+from flujo.application._streaming import StreamsRuns
 from flujo.application._unanswered import NO_ANSWER
 from flujo.domain.dsl.pipeline import Pipeline
 from flujo.domain.dsl.step import Step
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from flujo._native import OptimizationConfig
     from flujo.domain.alerts import Alert
     from flujo.domain.events import Event
-    from flujo.domain.outcomes import StepOutcome
     from flujo.domain.rate_limit import RateLimit
     from flujo.domain.resources import AppResources
     from flujo.domain.results import PipelineResult
@@ -53,7 +53,7 @@ OutputT = TypeVar("OutputT", covariant=True, default=Any)
 Coroutine.register(Run)  # pyright: ignore[reportAttributeAccessIssue] - an ABC, which its stub doesn't say
 
 
-class Flujo(StartsRuns[InputT, OutputT], Generic[InputT, OutputT]):
+class Flujo(StreamsRuns[InputT, OutputT], StartsRuns[InputT, OutputT], Generic[InputT, OutputT]):
     """Runs a pipeline.
 
     Args:
@@ -231,70 +231,6 @@ class Flujo(StartsRuns[InputT, OutputT], Generic[InputT, OutputT]):
         return await self.run_async(
             initial_input, run_id=run_id, initial_context_data=initial_context_data, traceparent=traceparent
         )
-
-    # --- streams. Leaving one early cancels its run and waits for its end.
-
-    def stream_async(
-        self,
-        initial_input: InputT,
-        *,
-        run_id: str | None = None,
-        initial_context_data: Mapping[str, Any] | None = None,
-        traceparent: str | None = None,
-    ) -> AsyncGenerator[Any]:
-        """Run the pipeline and yield the chunks of its last step, where its agent streams, then the result."""
-        from flujo.application._stream import chunks
-
-        steps = self.pipeline.steps
-        last = steps[-1].name if steps else ""
-        return chunks(lambda: self._run(initial_input, run_id, initial_context_data, traceparent), only=last)
-
-    def run_stream(
-        self,
-        initial_input: InputT,
-        *,
-        run_id: str | None = None,
-        initial_context_data: Mapping[str, Any] | None = None,
-        traceparent: str | None = None,
-    ) -> AsyncGenerator[Any]:
-        """Run the pipeline and yield the chunks of every step whose agent streams, then the result.
-
-        Chunks come in order. When the reader falls behind, the agents wait.
-        """
-        from flujo.application._stream import chunks
-
-        return chunks(lambda: self._run(initial_input, run_id, initial_context_data, traceparent))
-
-    def run_with_events(
-        self,
-        initial_input: InputT,
-        *,
-        run_id: str | None = None,
-        initial_context_data: Mapping[str, Any] | None = None,
-        traceparent: str | None = None,
-    ) -> AsyncGenerator[Event]:
-        """Run the pipeline and yield what happens, in order; the last is `run_finished` with the result.
-
-        What the run raises is raised after that.
-        """
-        from flujo.application._stream import events
-
-        return events(lambda: self._run(initial_input, run_id, initial_context_data, traceparent))
-
-    def run_outcomes(
-        self,
-        initial_input: InputT,
-        *,
-        run_id: str | None = None,
-        initial_context_data: Mapping[str, Any] | None = None,
-        traceparent: str | None = None,
-    ) -> AsyncGenerator[StepOutcome]:
-        """Run the pipeline and yield `Chunk`s, then one `Success`, `Failure`, `Paused` or `Aborted`."""
-        from flujo.application._stream import outcomes
-
-        return outcomes(lambda: self._run(initial_input, run_id, initial_context_data, traceparent))
-
-    run_outcomes_async = run_outcomes
 
     # --- paused runs
 
