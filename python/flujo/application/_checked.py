@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from flujo._native import OptimizedTelemetry
 from flujo.domain.dsl.pipeline import Pipeline
 from flujo.domain.dsl.step import Step
+from flujo.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from flujo._native import OptimizationConfig
     from flujo.domain.rate_limit import RateLimit
     from flujo.domain.usage import UsageLimits
+    from flujo.infra.registry import PipelineRegistry
 
 
 def as_pipeline(pipeline: Any) -> Pipeline[Any, Any]:
@@ -28,6 +30,24 @@ def as_pipeline(pipeline: Any) -> Pipeline[Any, Any]:
         f"Flujo runs a Pipeline or a Step, not a {type(pipeline).__name__}: join steps with >>, or decorate a "
         "function with @step"
     )
+
+
+def pipeline_of(
+    pipeline: Any, registry: PipelineRegistry | None, name: str | None, version: str
+) -> Pipeline[Any, Any]:
+    """The pipeline that a runner was given, or the one of a registry."""
+    if pipeline is not None:
+        return as_pipeline(pipeline)
+    if registry is None or not name:
+        raise TypeError("Flujo needs a pipeline, or a registry and the pipeline_name to look for there")
+    found = registry.get(name, version)
+    if found is None:
+        versions = ", ".join(registry.versions(name)) or "no version"
+        raise ConfigurationError(
+            f"the registry has no pipeline {name!r} of version {version!r}; of this name it has {versions}",
+            suggestion=f"register it: registry.register(pipeline, {name!r}, {version!r})",
+        )
+    return found
 
 
 def checked_model(model: Any) -> type[BaseModel] | None:

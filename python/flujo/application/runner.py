@@ -10,7 +10,6 @@ from typing_extensions import TypeVar
 
 from flujo._native import CompiledPlan, Engine, Run, definition_epoch
 from flujo.application._checked import (
-    as_pipeline,
     checked_config,
     checked_data,
     checked_grace,
@@ -22,6 +21,7 @@ from flujo.application._checked import (
     checked_traceparent,
     hooks_and_telemetry,
     hooks_of_tracer,
+    pipeline_of,
 )
 from flujo.application._starting import StartsRuns
 from flujo.application._streaming import StreamsRuns
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from flujo.domain.results import PipelineResult
     from flujo.domain.usage import UsageLimits
     from flujo.infra.console_tracer import ConsoleTracer
+    from flujo.infra.registry import PipelineRegistry
     from flujo.infra.telemetry import Telemetry
 
 __all__ = ["Flujo"]
@@ -57,7 +58,7 @@ class Flujo(StreamsRuns[InputT, OutputT], StartsRuns[InputT, OutputT], Generic[I
     """Runs a pipeline.
 
     Args:
-        pipeline: What to run; a single step is a pipeline of one.
+        pipeline: What to run; a single step is a pipeline of one. Without it `registry` has it.
         context_model: The class of the state that the steps of a run share; `PipelineContext` by default.
         initial_context_data: Fields of the context. Each run gets copies.
         resources: An object that steps get as `resources`: clients, pools, settings.
@@ -66,6 +67,8 @@ class Flujo(StreamsRuns[InputT, OutputT], StartsRuns[InputT, OutputT], Generic[I
             in other runners too.
         hooks: Functions that are told what happens; one annotated with a payload class gets that kind only.
         pipeline_name: A name for results and records.
+        pipeline_version: Which version of that name in `registry`: the highest by default.
+        registry: Has pipelines by name and version.
         deadline_s: Seconds of active time that a run may take.
         cancel_grace_s: Seconds that a cancelled run waits for the `finally` blocks of its steps; then their coroutines
             are closed and a warning names them.
@@ -82,14 +85,15 @@ class Flujo(StreamsRuns[InputT, OutputT], StartsRuns[InputT, OutputT], Generic[I
 
     Raises:
         TypeError: an argument has a wrong type.
-        ConfigurationError: a field of the context has a merge rule that doesn't fit it.
+        ConfigurationError: a field of the context has a merge rule that doesn't fit it, or the registry doesn't have
+            the pipeline.
         SettingsError: the nearest `flujo.toml` holds a price that can't be used.
         ValueError: a number is out of its range, or `sync_workers` and `executor` are both given.
     """
 
     def __init__(
         self,
-        pipeline: Pipeline[InputT, OutputT] | Step[InputT, OutputT],
+        pipeline: Pipeline[InputT, OutputT] | Step[InputT, OutputT] | None = None,
         *,
         context_model: type[BaseModel] | None = None,
         initial_context_data: Mapping[str, Any] | None = None,
@@ -98,6 +102,8 @@ class Flujo(StreamsRuns[InputT, OutputT], StartsRuns[InputT, OutputT], Generic[I
         rate_limits: Iterable[RateLimit] = (),
         hooks: Iterable[Callable[..., object]] | None = None,
         pipeline_name: str | None = None,
+        pipeline_version: str = "latest",
+        registry: PipelineRegistry | None = None,
         deadline_s: float | None = None,
         cancel_grace_s: float = 5.0,
         sync_workers: int | None = None,
@@ -112,7 +118,10 @@ class Flujo(StreamsRuns[InputT, OutputT], StartsRuns[InputT, OutputT], Generic[I
         from flujo.application._runs import Runs
         from flujo.application._workers import workers_for
 
-        self.pipeline: Pipeline[InputT, OutputT] = as_pipeline(pipeline)
+        self.pipeline: Pipeline[InputT, OutputT] = pipeline_of(
+            pipeline, registry, pipeline_name, pipeline_version
+        )
+        self.pipeline_version, self.registry = pipeline_version, registry
         self.context_model = checked_model(context_model)
         self.initial_context_data = checked_data(initial_context_data)
         self.resources = resources

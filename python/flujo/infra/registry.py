@@ -13,10 +13,7 @@ __all__ = ["PipelineRegistry"]
 
 
 class PipelineRegistry:
-    """Pipelines by name and version: `Flujo(registry=…, pipeline_name=…, pipeline_version="latest")`.
-
-    A stored run goes on with the version that it began with, also when the runner has a later one.
-    """
+    """Pipelines by name and version: `Flujo(registry=…, pipeline_name=…, pipeline_version="latest")`."""
 
     def __init__(self) -> None:
         self._pipelines: dict[str, dict[str, Pipeline[Any, Any]]] = {}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from flujo import Pipeline, Step
+from flujo import Flujo, Pipeline, Step
+from flujo.exceptions import ConfigurationError
 from flujo.infra.registry import PipelineRegistry
 
 
@@ -61,3 +62,24 @@ def test_what_cant_be_registered_is_refused() -> None:
         registry.register(pipeline(), "reports", "")
     with pytest.raises(TypeError, match="Pipeline or a Step"):
         registry.register(lambda x: x, "reports", "1")
+
+
+def test_a_runner_takes_its_pipeline_from_a_registry() -> None:
+    registry = PipelineRegistry()
+    registry.register(Step("s", lambda x: x + 1), "count", "1.0")
+    registry.register(Step("s", lambda x: x + 2), "count", "1.1")
+    assert Flujo(registry=registry, pipeline_name="count").run(1).output == 3
+    first: Flujo = Flujo(registry=registry, pipeline_name="count", pipeline_version="1.0")
+    assert (first.run(1).output, first.pipeline_version, first.pipeline_name) == (2, "1.0", "count")
+
+
+def test_a_pipeline_that_the_registry_doesnt_have_is_named_with_what_it_has() -> None:
+    registry = PipelineRegistry()
+    registry.register(pipeline(), "count", "1.0")
+    with pytest.raises(ConfigurationError, match=r"'count' of version '2\.0'.*it has 1\.0"):
+        Flujo(registry=registry, pipeline_name="count", pipeline_version="2.0")
+    with pytest.raises(ConfigurationError, match="no version"):
+        Flujo(registry=registry, pipeline_name="others")
+    for options in ({}, {"registry": registry}, {"pipeline_name": "count"}):
+        with pytest.raises(TypeError, match="needs a pipeline"):
+            Flujo(**options)
