@@ -307,3 +307,27 @@ pub(crate) fn write<T: Serialize>(what: &T, name: &str, bytes: &mut Vec<u8>) -> 
         }
     })
 }
+
+/// What a machine is told in place of something that can't be written down: that it failed, where it can be told so.
+pub fn instead<D: Recorded>(event: Event<D>, failure: Failure<D>) -> Event<D> {
+    match event {
+        Event::Answered { call, answer, at, .. } => Event::Failed {
+            call,
+            failure: Box::new(failure),
+            usage: match answer {
+                Answer::Value { usage, .. } => usage,
+                _ => Usage::ZERO,
+            },
+            at,
+        },
+        Event::CacheHit { call, at, .. } => Event::CacheMiss { call, lead: None, at },
+        Event::Failed { call, usage, at, .. } => Event::Failed {
+            call,
+            failure: Box::new(failure),
+            usage,
+            at,
+        },
+        Event::Resumed { pause, at, .. } => Event::Expired { pause, at },
+        event => event,
+    }
+}

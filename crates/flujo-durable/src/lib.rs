@@ -17,7 +17,7 @@ mod replay;
 mod snapshot;
 
 pub use definition::Definition;
-pub use entry::{Entry, Happened, Host};
+pub use entry::{Entry, Happened, Host, instead};
 pub use error::DurableError;
 pub use journal::{Contents, Durability, Journal, LogPlace, Written, first_snapshot};
 pub use raw::{Raw, RawValue, Uncalled};

@@ -55,7 +55,7 @@ impl Recorded for Raw {
         fork.clone()
     }
 
-    fn written(base: &RawValue, _: RawValue) -> Result<RawValue, String> {
+    fn written(base: &RawValue, _: bool, _: RawValue) -> Result<RawValue, String> {
         Ok(base.clone())
     }
 }

@@ -20,11 +20,12 @@ pub trait Recorded:
     /// What was written to `fork`, which a call was given that was asked for when its context was `base`.
     fn writes(base: &Self::Base, fork: &Self::Context) -> Self::Writes;
 
-    /// A fork of `base` with such writes.
+    /// A fork of `base` with such writes; where it is `isolated` already it may be written to itself: it is the attempt's
+    /// own.
     ///
     /// # Errors
     /// What doesn't fit, when they were made to another context.
-    fn written(base: &Self::Context, writes: Self::Writes) -> Result<Self::Context, String>;
+    fn written(base: &Self::Context, isolated: bool, writes: Self::Writes) -> Result<Self::Context, String>;
 
     /// Does `work`, which writes one snapshot down. A domain may keep there what several of its parts share.
     fn writing<R>(work: impl FnOnce() -> R) -> R {

@@ -436,7 +436,7 @@ impl<D: Recorded> Place<D> {
             } => {
                 let context = match (&self.asked, writes) {
                     (Asked::Call(asked), Some(writes)) if asked.call == call => {
-                        Some(D::written(&asked.context, writes)?)
+                        Some(D::written(&asked.context, asked.isolated, writes)?)
                     }
                     (_, None) => None,
                     _ => return Err(unasked()),

@@ -14,6 +14,7 @@ mod functions;
 mod host;
 mod meter;
 mod monitor;
+mod object;
 mod prices;
 mod rates;
 mod statistics;

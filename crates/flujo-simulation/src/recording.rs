@@ -20,7 +20,7 @@ impl Recorded for Simulated {
         fork.clone()
     }
 
-    fn written(_: &Context, writes: Context) -> Result<Context, String> {
+    fn written(_: &Context, _: bool, writes: Context) -> Result<Context, String> {
         Ok(writes)
     }
 }

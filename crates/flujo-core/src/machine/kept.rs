@@ -91,6 +91,11 @@ impl<D: Domain> Kept<D> {
         self.state.history.records = records;
     }
 
+    /// The run's own time when it was stopped.
+    pub fn now(&self) -> Time {
+        self.state.now
+    }
+
     /// Shows everything it holds to `visit`.
     pub fn visit(&self, visit: &mut dyn FnMut(Held<'_, D>)) {
         let mut waiting = vec![self];

@@ -149,7 +149,7 @@ fn lock() -> std::sync::MutexGuard<'static, HashMap<usize, Arc<Known>>> {
 }
 
 /// The class that is known by a module and a qualified name, of a module that is imported: reading a value imports none.
-pub(super) fn resolve<'py>(
+pub(crate) fn resolve<'py>(
     py: Python<'py>,
     module: &str,
     qualified: &str,

@@ -12,6 +12,7 @@ mod write;
 
 use pyo3::prelude::*;
 
+pub(crate) use form::resolve as class_named;
 pub(crate) use held::{Held, Value};
 pub(crate) use read::{Unreadable, read};
 pub(crate) use results::{Cache, ResultCache, Results, duration, nanoseconds, now};

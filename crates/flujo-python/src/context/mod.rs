@@ -25,11 +25,13 @@ mod list;
 mod made;
 mod merge;
 mod pace;
+mod patch;
 mod plain;
 mod raw;
 mod reads;
 mod rules;
 mod same;
+pub(crate) mod saved;
 mod state;
 mod validation;
 mod walk;
@@ -47,6 +49,7 @@ pub(crate) use made::{made_instance, made_model, model_class};
 pub(crate) use merge::MergeStrategy;
 pub(crate) use pace::{CONTAINER, Pace, Ticket};
 pub(crate) use reads::ReadLog;
+pub(crate) use saved::{ContextWrites, SavedContext};
 pub(crate) use state::CloneCounts;
 
 /// One attribute to write, or to delete where there is no value.

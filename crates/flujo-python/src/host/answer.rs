@@ -14,6 +14,7 @@ use super::callable::{CallableSpec, Protocol};
 use super::context::ContextCell;
 use super::domain::Answer;
 use super::usage;
+use crate::object::Object;
 use crate::prices::{Tariff, has_price_in};
 
 /// The answer that a result gives, and the context it brings along where it is one. `own`: the context that the callable
@@ -35,7 +36,7 @@ pub(crate) fn of_result(
                 refuse_undeclared(py, spec, class, &result)?;
             }
             Answer::Value {
-                value: result.unbind(),
+                value: result.into(),
                 usage: Usage::ZERO,
             }
         }
@@ -69,7 +70,7 @@ pub(crate) fn of_result(
 pub(crate) fn of_agent<'py>(result: Bound<'py, PyAny>, tariff: Tariff<'_, 'py>) -> PyResult<Answer> {
     if is_plain(&result) {
         return Ok(Answer::Value {
-            value: result.unbind(),
+            value: result.into(),
             usage: Usage::ZERO,
         });
     }
@@ -82,7 +83,7 @@ pub(crate) fn of_agent<'py>(result: Bound<'py, PyAny>, tariff: Tariff<'_, 'py>) 
         _ => result,
     };
     Ok(Answer::Value {
-        value: value.unbind(),
+        value: value.into(),
         usage,
     })
 }
@@ -132,7 +133,7 @@ fn of_plugin(outcome: &Bound<'_, PyAny>, prices: &Prices) -> PyResult<Answer> {
         let identity = agent.as_ptr() as u64;
         let unpriced = usage::is_unpriced(&agent)? && !has_price_in(prices, &agent);
         return Ok(Answer::Redirect {
-            agent: agent.unbind(),
+            agent: agent.into(),
             identity,
             unpriced,
         });
@@ -144,7 +145,7 @@ fn of_plugin(outcome: &Bound<'_, PyAny>, prices: &Prices) -> PyResult<Answer> {
     }
     match given(outcome, intern!(py, "new_solution"))? {
         Some(solution) => Ok(Answer::Value {
-            value: solution.unbind(),
+            value: solution.into(),
             usage: Usage::ZERO,
         }),
         None => Ok(Answer::Done),
@@ -267,14 +268,14 @@ fn of_items(items: &Bound<'_, PyAny>, name: &str) -> PyResult<Answer> {
         )));
     }
     if let Ok(list) = items.cast::<PyList>() {
-        return Ok(Answer::Items(list.iter().map(Bound::unbind).collect()));
+        return Ok(Answer::Items(list.iter().map(Object::from).collect()));
     }
     if let Ok(tuple) = items.cast::<PyTuple>() {
-        return Ok(Answer::Items(tuple.iter().map(Bound::unbind).collect()));
+        return Ok(Answer::Items(tuple.iter().map(Object::from).collect()));
     }
     if items.hasattr(intern!(py, "__aiter__"))? {
         return Ok(Answer::Cursor(
-            items.call_method0(intern!(py, "__aiter__"))?.unbind(),
+            items.call_method0(intern!(py, "__aiter__"))?.into(),
         ));
     }
     let Ok(iterator) = items.try_iter() else {
@@ -284,10 +285,10 @@ fn of_items(items: &Bound<'_, PyAny>, name: &str) -> PyResult<Answer> {
         )));
     };
     if items.hasattr(intern!(py, "__len__"))? {
-        let all: PyResult<Vec<Py<PyAny>>> = iterator.map(|item| Ok(item?.unbind())).collect();
+        let all: PyResult<Vec<Object>> = iterator.map(|item| Ok(item?.into())).collect();
         return Ok(Answer::Items(all?));
     }
-    Ok(Answer::Cursor(iterator.into_any().unbind()))
+    Ok(Answer::Cursor(iterator.into()))
 }
 
 /// Refuses usage that a wrapper reports as something that can't be counted.

@@ -304,6 +304,11 @@ pub(crate) struct Leads {
 }
 
 impl Leads {
+    /// Whether there are none.
+    pub(crate) fn are_none(&self) -> bool {
+        self.made.is_empty()
+    }
+
     /// Keeps a result that the machine has made.
     pub(crate) fn keep(&mut self, py: Python<'_>, shared: &Shared, put: &CachePut) -> PyResult<()> {
         match self.made.remove(&put.ticket) {
@@ -401,7 +406,7 @@ fn become_begun(
     Ok(match looked {
         Looked::Hit(output, saved) => Begun::Ended(Event::CacheHit {
             call,
-            output,
+            output: output.into(),
             saved,
             at,
         }),

@@ -43,7 +43,7 @@ pub(crate) fn lane_finish(finish: &Finish, visit: &PyVisit<'_>) -> Result<(), Py
 fn tell(held: &Held<'_, Python3>, visit: &PyVisit<'_>, told: &mut Result<(), PyTraverseError>) {
     if told.is_ok() {
         *told = match held {
-            Held::Object(object) => visit.call(*object),
+            Held::Object(object) => visit.call(&***object),
             Held::Context(context) => context_cell(context, visit),
         };
     }

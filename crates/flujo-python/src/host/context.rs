@@ -1,12 +1,16 @@
 //! Contexts that are made when somebody first looks. Most steps never take the context, and a run whose steps don't
 //! pays nothing for having one.
 
+mod saved;
+
 use std::sync::{Arc, OnceLock};
 
 use pyo3::PyTraverseError;
 use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
 use pyo3::types::{PyFloat, PyInt, PyString};
+
+pub(crate) use saved::{Base, Writes};
 
 use super::answer::refuse;
 use super::names;

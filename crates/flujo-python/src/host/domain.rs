@@ -8,13 +8,14 @@ use pyo3::prelude::*;
 use super::callable::CallableSpec;
 use super::context::ContextCell;
 use super::failure;
+use crate::object::Object;
 
 /// The asyncio host's types. Objects pass from step to step as they are; each holder owns its own reference.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Python3;
 
 impl Domain for Python3 {
-    type Object = Py<PyAny>;
+    type Object = Object;
     type Context = Arc<ContextCell>;
     type Callable = Arc<CallableSpec>;
 

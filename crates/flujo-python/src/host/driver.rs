@@ -3,6 +3,8 @@
 
 mod calls;
 mod cancelling;
+mod holding;
+mod recorder;
 mod told;
 mod turn;
 
@@ -30,6 +32,7 @@ use super::time_limit::TimeLimit;
 use super::trace::Trace;
 use super::{cached, collected, events};
 use cancelling::Grace;
+use recorder::Recorder;
 
 /// How a driver is driven on.
 pub(crate) enum Resume {
@@ -73,6 +76,10 @@ pub(crate) struct Driver {
     place: Arc<super::place::PlaceState>,
     /// The spans that are open, if anybody records any.
     trace: Option<Box<Trace>>,
+    /// Writes down what the machine is told, of a run that is kept.
+    recorder: Option<Box<Recorder>>,
+    /// A call that waits until what was before it is in the store.
+    holding: Option<Box<holding::Holding>>,
     begun: bool,
 }
 
@@ -115,8 +122,17 @@ impl Driver {
             cancellation: None,
             place,
             trace,
+            recorder: None,
+            holding: None,
             begun: false,
         }
+    }
+
+    /// The same, of the machine of a run that is kept which has this number there.
+    pub(crate) fn recorded(mut self, machine: u32) -> Self {
+        let journal = self.shared.journal.as_ref();
+        self.recorder = journal.map(|journal| Box::new(Recorder::new(journal, machine)));
+        self
     }
 
     /// Goes on with a machine that stood still.
@@ -129,7 +145,7 @@ impl Driver {
         if let Some(trace) = &mut trace {
             trace.reopen(py, &shared, &parked.machine)?;
         }
-        let mut driver = Self::new(parked.machine, shared, parked.outputs, trace);
+        let mut driver = Self::new(parked.machine, shared, parked.outputs, trace).recorded(parked.number);
         driver.machine.listen(driver.shared.is_told());
         let at = driver.shared.now(py);
         let pause = parked.question.as_ref().map(|question| question.pause);
@@ -138,7 +154,7 @@ impl Driver {
         }
         driver.lanes.parked = parked.lanes;
         match parked.wake.event(pause, at) {
-            Some(event) => driver.machine.handle(event),
+            Some(event) => driver.take_event(py, event),
             None => driver.question = parked.question,
         }
         Ok(driver)
@@ -155,6 +171,7 @@ impl Driver {
             None => None,
         };
         Ok(Box::new(Parked {
+            number: self.recorder.as_ref().map_or(0, |recorder| recorder.machine),
             machine: self.machine,
             question: self.question,
             lanes: self.lanes.parked,
@@ -201,14 +218,14 @@ impl Driver {
                 }
             }
             (Awaited::Room(call), Resume::Next) => {
-                if let Some(turn) = self.call(py, *call)? {
+                if let Some(turn) = self.reach(py, *call)? {
                     return Ok(turn);
                 }
             }
             (Awaited::Room(call), Resume::Throw(error)) => {
                 self.cancel(py, error)?;
                 let (call, at) = (call.call, self.shared.now(py));
-                self.machine.handle(Event::CallCancelled { call, at });
+                self.take_event(py, Event::CallCancelled { call, at });
             }
             (Awaited::Inbox | Awaited::Nothing, Resume::Throw(error)) => self.cancel(py, error)?,
             (Awaited::Inbox | Awaited::Nothing, Resume::Next) => {}
@@ -231,18 +248,18 @@ impl Driver {
                     if self.is_to_be_called_off() {
                         self.called_off = true;
                         let at = self.shared.now(py);
-                        self.machine.handle(Event::Cancel { at });
+                        self.take_event(py, Event::Cancel { at });
                     }
                     if self.called_off || self.cancellation.is_some() {
                         let at = self.shared.now(py);
-                        self.machine.handle(Event::CallCancelled { call: call.call, at });
+                        self.take_event(py, Event::CallCancelled { call: call.call, at });
                         continue;
                     }
                     if let Some(room) = events::room(py, &self.shared)? {
                         self.awaited = Awaited::Room(Box::new(call));
                         return Ok(Turn::Yield(room));
                     }
-                    if let Some(turn) = self.call(py, call)? {
+                    if let Some(turn) = self.reach(py, call)? {
                         return Ok(turn);
                     }
                 }
@@ -270,8 +287,13 @@ impl Driver {
                     if deliveries.is_empty() {
                         return self.wait(py);
                     }
+                    let mut knocked = false;
                     for delivery in deliveries {
+                        knocked |= matches!(delivery, Delivery::Turn);
                         self.take_in(py, delivery)?;
+                    }
+                    if knocked && let Some(turn) = self.look_again(py)? {
+                        return Ok(turn);
                     }
                 }
             }
@@ -324,12 +346,14 @@ impl Driver {
             Command::Spawn { lane, machine } => {
                 self.take_in_outputs(py)?;
                 let outputs = self.place.outputs().for_lane(py);
+                let recorder = self.recorder.as_ref().map(|own| Box::new(own.lane(lane)));
                 let (lanes, around) = self.lanes();
                 let mut trace = around.trace_of(py, &machine, None)?;
                 if let (Some(trace), true) = (&mut trace, machine.record_under_way().is_some()) {
                     trace.reopen(py, around.shared, &machine)?;
                 }
-                let driver = Self::new(machine, Arc::clone(around.shared), outputs, trace);
+                let mut driver = Self::new(machine, Arc::clone(around.shared), outputs, trace);
+                driver.recorder = recorder;
                 lanes.spawn(py, around.inbox, lane, driver)?;
             }
             Command::CancelLane(lane) => {
@@ -377,7 +401,11 @@ impl Driver {
                 deadline,
             } => self.admit(py, call, node, tokens, deadline)?,
             Command::Release { tokens, hold } => self.release(py, tokens, hold),
-            Command::CancelCall(call) => self.leave_line(py, call)?,
+            Command::CancelCall(call) => {
+                if !self.let_go_of(py, call) {
+                    self.leave_line(py, call)?;
+                }
+            }
         }
         Ok(())
     }
@@ -397,7 +425,7 @@ impl Driver {
                 }
                 event
             }
-            Delivery::Turn => return self.look_for_turn(py),
+            Delivery::Turn => return Ok(()), // looked at when all else is taken in
             Delivery::Parked(lane, parked) => {
                 let (lanes, around) = self.lanes();
                 return lanes.park(py, around, lane, parked);
@@ -407,13 +435,14 @@ impl Driver {
                 return lanes.revive(py, around, lane);
             }
         };
-        self.machine.handle(event);
+        self.take_event(py, event);
         Ok(())
     }
 
     /// Waits until something is left in the inbox; a machine that only answers can move needs no waiting.
     fn wait(&mut self, py: Python<'_>) -> PyResult<Turn> {
-        if self.lanes.running.is_empty() && self.timer.is_none() && !self.waits_for_turn() {
+        let holds = self.holding.is_some();
+        if self.lanes.running.is_empty() && self.timer.is_none() && !self.waits_for_turn() && !holds {
             let lanes_wait = self.machine.waits_for_lanes() && !self.lanes.parked.is_empty();
             if lanes_wait || self.machine.pause().is_some() {
                 return Ok(Turn::Park);
@@ -445,7 +474,7 @@ impl Driver {
             pending.tell(visit)?;
         }
         if let Some(question) = &self.question {
-            visit.call(&question.question)?;
+            visit.call(&*question.question)?;
         }
         self.time_limit.tell(visit)?;
         self.interrupt.tell(visit)?;

@@ -23,6 +23,7 @@ use pyo3::types::{PyDict, PyString};
 use super::counts::{CachedCounts, ContextCounts};
 use super::domain::Finish;
 use super::hooks::Hook;
+use super::keeping::{Keeping, KeptRuns};
 use super::parked::Wake;
 use super::paused::{Answers, PausedRun, PausedRuns};
 use super::planning::{CompiledPlan, PlanWithSteps, definition_epoch};
@@ -74,6 +75,8 @@ pub(crate) struct EngineInner {
     counted: Mutex<Option<Counted>>,
     analyses: Analyses<Planned>,
     pub(super) cached: CachedCounts,
+    /// Where its runs are kept.
+    pub(super) keeping: Option<Arc<Keeping>>,
     /// Tells the runner apart from all others of the process.
     pub(super) number: u64,
 }
@@ -97,7 +100,7 @@ impl Engine {
     #[new]
     #[pyo3(signature = (compile, *, workers, runs, cancel_grace_s=5.0, make_context=None, resources=None, hooks=vec![], cost_limit=None,
         token_limit=None, request_limit=None, rate_limits=vec![], deadline_s=None, config=None, optimized=true, traces=true,
-        telemetry=None, on_alert=None))]
+        telemetry=None, on_alert=None, keeping=None))]
     #[allow(clippy::too_many_arguments)] // named at the one place that calls it
     fn new(
         py: Python<'_>,
@@ -118,6 +121,7 @@ impl Engine {
         traces: bool,
         telemetry: Option<Bound<'_, OptimizedTelemetry>>,
         on_alert: Option<Py<PyAny>>,
+        keeping: Option<Bound<'_, KeptRuns>>,
     ) -> PyResult<Self> {
         let cost = cost_limit.map(|cost| super::usage::money(&cost)).transpose()?;
         let config = config.map_or_else(OptimizationConfig::default, |config| {
@@ -157,6 +161,7 @@ impl Engine {
                 counted: Mutex::default(),
                 analyses: Analyses::new(|one, other| Arc::ptr_eq(&one.plan, &other.plan)),
                 cached: CachedCounts::default(),
+                keeping: keeping.map(|keeping| Arc::clone(&keeping.get().keeping)),
                 number: super::cached::next_identity(),
             }),
         })
@@ -194,6 +199,12 @@ impl Engine {
     ) -> Run {
         let engine = Arc::clone(&self.inner);
         Run::new(engine, input, run_id, initial_context_data, traceparent)
+    }
+
+    /// A run that is in the store, as a coroutine: it goes on, or gives its result.
+    #[pyo3(signature = (run_id, traceparent=None))]
+    fn stored(&self, run_id: Py<PyString>, traceparent: Option<Py<PyString>>) -> Run {
+        Run::stored(Arc::clone(&self.inner), run_id, traceparent)
     }
 
     /// A paused run going on, as a coroutine: with answers by pause, and with the pauses that nobody answered in time.

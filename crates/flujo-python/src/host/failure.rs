@@ -26,7 +26,7 @@ pub(crate) fn from_error(py: Python<'_>, error: PyErr) -> Failure {
         .unwrap_or_else(|_| Arc::from("(its text could not be read)"));
     let mut failure = Failure::new(FailureKind::Agent, error_type, message);
     failure.retry = advice(py, &error);
-    failure.error = Some(error.into_value(py).into_any());
+    failure.error = Some(error.into_value(py).into_any().into());
     failure
 }
 

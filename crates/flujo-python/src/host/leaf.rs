@@ -44,7 +44,7 @@ pub(super) fn result<'py>(
         fields.set_item(intern!(py, "name"), name)?;
     }
     if let Some(output) = &record.output {
-        fields.set_item(intern!(py, "output"), output)?;
+        fields.set_item(intern!(py, "output"), &**output)?;
     }
     fields.set_item(intern!(py, "latency_s"), seconds(record.latency()))?;
     if !record.usage.is_zero() {

@@ -22,6 +22,7 @@ mod failure;
 mod hooks;
 mod inbox;
 mod interrupt;
+mod keeping;
 mod lane;
 mod leaf;
 mod names;
@@ -32,12 +33,14 @@ mod place;
 mod planning;
 mod rates;
 mod record;
+mod relay;
 mod run;
 mod shared;
 pub(crate) mod steps;
 mod time_limit;
 mod trace;
 mod usage;
+mod written;
 
 use pyo3::prelude::*;
 
@@ -60,6 +63,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<record::StepRecord>()?;
     module.add_class::<leaf::LeafRecord>()?;
     module.add_class::<inbox::Waker>()?;
+    module.add_class::<keeping::KeptRuns>()?;
     module.add_class::<time_limit::Expiry>()?;
     module.add_class::<interrupt::Switch>()?;
     module.add_class::<interrupt::Overdue>()?;

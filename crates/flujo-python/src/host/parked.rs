@@ -21,6 +21,8 @@ pub(crate) type Question = machine::Pause<Python3>;
 
 /// A machine that waits for answers and for nothing else.
 pub(crate) struct Parked {
+    /// The machine's number in the log of a run that is kept.
+    pub(crate) number: u32,
     pub(crate) machine: Box<Machine>,
     /// The question that it waits with itself.
     pub(crate) question: Option<Question>,
@@ -49,7 +51,11 @@ impl Wake {
     /// What the machine that waits for `pause` is told.
     pub(crate) fn event(self, pause: Option<PauseId>, at: machine::Time) -> Option<Event> {
         match (self, pause) {
-            (Self::Answer(answer), Some(pause)) => Some(Event::Resumed { pause, answer, at }),
+            (Self::Answer(answer), Some(pause)) => Some(Event::Resumed {
+                pause,
+                answer: answer.into(),
+                at,
+            }),
             (Self::Expired, Some(pause)) => Some(Event::Expired { pause, at }),
             (Self::Cancel, _) => Some(Event::Cancel { at }),
             _ => None,
@@ -79,6 +85,11 @@ impl ParkedLanes {
 
     pub(crate) fn take(&mut self, lane: LaneId) -> Option<Box<Parked>> {
         self.0.remove(&lane)
+    }
+
+    /// All of them.
+    pub(super) fn each(&self) -> impl Iterator<Item = (LaneId, &Parked)> {
+        self.0.iter().map(|(lane, parked)| (*lane, &**parked))
     }
 
     /// The lanes that are to be driven on.
@@ -175,7 +186,7 @@ impl Parked {
         while let Some(parked) = waiting.pop() {
             collected::machine(&parked.machine, visit)?;
             if let Some(question) = &parked.question {
-                visit.call(&question.question)?;
+                visit.call(&*question.question)?;
             }
             if let Some(outputs) = parked.outputs.by_name() {
                 visit.call(outputs)?;

@@ -15,6 +15,7 @@ use pyo3::types::{PyDict, PyList};
 
 use super::collected;
 use super::domain::{Finish, Python3};
+use super::keeping::LogOf;
 use super::names;
 use super::parked::{self, Parked, Wake};
 use super::planning::PlanWithSteps;
@@ -49,6 +50,8 @@ struct State {
     answered: HashSet<String>,
     /// When it last went on after it was stopped, and what it had used by then: that has been counted.
     counted: Option<(Time, Usage)>,
+    /// Where its log is, when it is kept in a store.
+    log: Option<LogOf>,
 }
 
 enum Stage {
@@ -108,6 +111,7 @@ impl PausedRun {
                 stopped,
                 answered: HashSet::new(),
                 counted: None,
+                log: shared.journal.as_deref().map(LogOf::of),
             }),
         }
     }
@@ -119,6 +123,16 @@ impl PausedRun {
     /// The run's own time when it stopped.
     pub(crate) fn stopped(&self) -> Time {
         self.lock().stopped
+    }
+
+    /// Where its log is, when it is kept in a store.
+    pub(crate) fn log(&self) -> Option<LogOf> {
+        self.lock().log.clone()
+    }
+
+    /// It was read from a store, or its log goes on from there.
+    pub(crate) fn set_log(&self, log: LogOf) {
+        self.lock().log = Some(log);
     }
 
     /// The machine, ready to be driven on with the answers. Nothing has changed when it can't be.
@@ -205,15 +219,17 @@ impl PausedRun {
     }
 
     /// It was stopped again, or for the first time after a pause.
-    pub(crate) fn stop(&self, finish: &Finish, kept: Box<Kept<Python3>>, stopped: Time) {
+    pub(crate) fn stop(&self, finish: &Finish, kept: Box<Kept<Python3>>, stopped: Time, log: Option<LogOf>) {
         let mut state = self.lock();
+        state.log = log;
         state.stopped = stopped;
         state.stage = Stage::stopped(finish, kept);
     }
 
     /// It stands still again.
-    pub(crate) fn park(&self, parked: Box<Parked>, stopped: Time) {
+    pub(crate) fn park(&self, parked: Box<Parked>, stopped: Time, log: Option<LogOf>) {
         let mut state = self.lock();
+        state.log = log;
         for open in parked.open() {
             // An answer that was not taken leaves its question open.
             state.answered.remove(&open.id);

@@ -1,28 +1,28 @@
 //! A run as Python sees it: a coroutine that starts when it is awaited.
 
 mod ends;
+mod opening;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use flujo_core::config::Part;
 use flujo_core::machine::Time;
-use flujo_core::usage::{Usage, UsageLimits, run_meter};
+use flujo_core::store::Change;
+use flujo_core::usage::{Usage, UsageLimits};
+use flujo_durable::{DurableError, Written};
 use pyo3::PyTraverseError;
-use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning};
+use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning, PyStopIteration};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
 use pyo3::types::PyString;
 
-use super::domain::Machine;
 use super::driver::{Driver, Resume, Turn};
 use super::engine::EngineInner;
 use super::names;
-use super::parked::{Parked, ParkedLanes, Wake};
 use super::paused::{Answers, PausedRun};
 use super::place::Place;
+use super::relay::Awaiting;
 use super::shared::Shared;
-use super::steps::Outputs;
-use super::trace::{Trace, Traced};
 use crate::vectorcall;
 
 /// What `run_async` returns.
@@ -34,18 +34,41 @@ pub(crate) struct Run {
 enum State {
     Fresh(Box<Start>),
     Resumed(Box<Resumption>),
+    /// On its way into the store, or out of it.
+    Opening(Box<opening::Opening>),
+    /// Being taken from the store again.
+    Claiming(Box<opening::Claiming>),
     UnderWay(Box<UnderWay>),
+    /// Its end, or that it stands still, is being written.
+    Closing(Box<Closing>),
     /// Being driven right now, or over.
     Gone(&'static str),
 }
 
 struct Start {
     engine: Arc<EngineInner>,
-    input: Py<PyAny>,
+    /// `None`: the run is in the store.
+    input: Option<Py<PyAny>>,
     run_id: Option<Py<PyAny>>,
     initial_context_data: Option<Py<PyAny>>,
     listener: Option<Py<PyAny>>,
     traceparent: Option<Py<PyString>>,
+}
+
+/// A run whose last is being written.
+struct Closing {
+    written: Awaiting<Result<(), DurableError>>,
+    shared: Arc<Shared>,
+    /// What leaves the coroutine then.
+    leaves: PyErr,
+    /// A cancellation that came meanwhile.
+    thrown: Option<PyErr>,
+}
+
+/// What leaves the coroutine, once that is written.
+struct Leaves {
+    error: PyErr,
+    written: Option<Written>,
 }
 
 /// What a run that stood still goes on with.
@@ -57,6 +80,16 @@ pub(crate) struct Resumption {
     pub(crate) limits: Option<UsageLimits>,
     pub(crate) listener: Option<Py<PyAny>>,
     pub(crate) traceparent: Option<Py<PyString>>,
+}
+
+impl Resumption {
+    fn tell(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.paused)?;
+        if let Some(listener) = &self.listener {
+            visit.call(listener)?;
+        }
+        self.answers.tell(visit)
+    }
 }
 
 struct UnderWay {
@@ -82,7 +115,7 @@ impl Run {
     ) -> Self {
         let start = Start {
             engine,
-            input,
+            input: Some(input),
             run_id,
             initial_context_data,
             listener: None,
@@ -103,42 +136,109 @@ impl Run {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn advance(&self, py: Python<'_>, resume: Resume) -> PyResult<Py<PyAny>> {
-        let state = std::mem::replace(
-            &mut *self.lock(),
-            State::Gone("this run is already being awaited"),
-        );
-        let mut under_way = match state {
-            State::UnderWay(under_way) => under_way,
-            State::Fresh(start) => self.begun(begin(py, *start, &resume))?,
-            State::Resumed(resumption) => self.begun(go_on(py, *resumption, &resume))?,
-            State::Gone(why) => {
-                *self.lock() = State::Gone(why);
-                return Err(PyRuntimeError::new_err(why));
-            }
+    /// A run that is in the store.
+    pub(crate) fn stored(
+        engine: Arc<EngineInner>,
+        run_id: Py<PyString>,
+        traceparent: Option<Py<PyString>>,
+    ) -> Self {
+        let start = Start {
+            engine,
+            input: None,
+            run_id: Some(run_id.into_any()),
+            initial_context_data: None,
+            listener: None,
+            traceparent,
         };
-        match under_way.driver.resume(py, resume) {
-            Ok(Turn::Yield(future)) => {
-                *self.lock() = State::UnderWay(under_way);
-                Ok(future)
-            }
-            Ok(Turn::End(finish)) => {
-                *self.lock() = State::Gone(OVER);
-                Err(ends::end(py, *under_way, finish)?)
-            }
-            Ok(Turn::Park) => {
-                *self.lock() = State::Gone(OVER);
-                Err(ends::park(py, *under_way)?)
-            }
-            Err(error) => {
-                *self.lock() = State::Gone(OVER);
-                under_way.abandon(py);
-                Err(error)
+        Self {
+            state: Mutex::new(State::Fresh(Box::new(start))),
+        }
+    }
+
+    fn advance(&self, py: Python<'_>, mut resume: Resume) -> PyResult<Py<PyAny>> {
+        loop {
+            let state = std::mem::replace(
+                &mut *self.lock(),
+                State::Gone("this run is already being awaited"),
+            );
+            let next = match state {
+                State::UnderWay(under_way) => self.drive(py, under_way, resume)?,
+                State::Fresh(start) => self.begun(opening::begin(py, *start, &resume))?,
+                State::Resumed(resumption) => self.begun(opening::go_on(py, *resumption, &resume))?,
+                State::Opening(opening) => self.begun(opening.look(py, resume))?,
+                State::Claiming(claiming) => self.begun(claiming.look(py, resume))?,
+                State::Closing(closing) => self.leave(py, closing, resume)?,
+                State::Gone(why) => {
+                    *self.lock() = State::Gone(why);
+                    return Err(PyRuntimeError::new_err(why));
+                }
+            };
+            let (state, waits_for) = next;
+            *self.lock() = state;
+            match waits_for {
+                Some(future) => return Ok(future),
+                None => resume = Resume::Next,
             }
         }
     }
 
-    fn begun(&self, begun: PyResult<Box<UnderWay>>) -> PyResult<Box<UnderWay>> {
+    fn drive(&self, py: Python<'_>, mut under_way: Box<UnderWay>, resume: Resume) -> PyResult<Step> {
+        let shared = Arc::clone(&under_way.driver.shared);
+        let leaves = match under_way.driver.resume(py, resume) {
+            Ok(Turn::Yield(future)) => return Ok((State::UnderWay(under_way), Some(future))),
+            Ok(Turn::End(finish)) => {
+                *self.lock() = State::Gone(OVER);
+                ends::end(py, *under_way, finish)?
+            }
+            Ok(Turn::Park) => {
+                *self.lock() = State::Gone(OVER);
+                ends::park(py, *under_way)?
+            }
+            Err(error) => {
+                *self.lock() = State::Gone(OVER);
+                under_way.abandon(py);
+                return Err(error);
+            }
+        };
+        let Some(written) = leaves.written else {
+            return Err(leaves.error);
+        };
+        let closing = Closing {
+            written: Awaiting::new(async { Ok(written.await?) }),
+            shared,
+            leaves: leaves.error,
+            thrown: None,
+        };
+        Ok((State::Closing(Box::new(closing)), None))
+    }
+
+    /// Waits until the last of a run is written. What was thrown meanwhile goes out then, with the result.
+    fn leave(&self, py: Python<'_>, mut closing: Box<Closing>, resume: Resume) -> PyResult<Step> {
+        if let Resume::Throw(error) = resume {
+            closing.thrown.get_or_insert(error);
+        }
+        let written = match closing.written.look(closing.shared.event_loop(py))? {
+            Err(future) => return Ok((State::Closing(closing), Some(future))),
+            Ok(written) => written,
+        };
+        *self.lock() = State::Gone(OVER);
+        let leaves = closing.leaves;
+        let instead = match (written, closing.thrown) {
+            (Ok(()), None) => return Err(leaves),
+            (_, Some(thrown)) => thrown,
+            (Err(error), None) => match &closing.shared.engine.keeping {
+                Some(keeping) => keeping.error(py, &error),
+                None => return Err(leaves),
+            },
+        };
+        if leaves.is_instance_of::<PyStopIteration>(py) {
+            let result = leaves.value(py).getattr(intern!(py, "value"))?;
+            instead.value(py).setattr(intern!(py, "flujo_result"), result)?;
+        }
+        Err(instead)
+    }
+
+    fn begun(&self, begun: PyResult<Step>) -> PyResult<Step> {
         if begun.is_err() {
             *self.lock() = State::Gone("this run could not start");
         }
@@ -146,129 +246,25 @@ impl Run {
     }
 }
 
+/// Where a run is now, and what it waits for, if anything.
+type Step = (State, Option<Py<PyAny>>);
+
 const OVER: &str = "cannot reuse already awaited run";
 
 impl UnderWay {
     fn abandon(self, py: Python<'_>) {
         let shared = Arc::clone(&self.driver.shared);
         self.driver.abandon(py);
+        if let Some(journal) = &shared.journal {
+            // Free for others, as far as it came; done whether or not anybody waits.
+            drop(journal.write([Change::Release]));
+        }
         if let Some((paused, _)) = self.paused {
             paused.get().end("failed");
             // Nobody is left to be told.
             let _ = shared.engine.paused.release(paused.bind(py));
         }
     }
-}
-
-fn begin(py: Python<'_>, start: Start, resume: &Resume) -> PyResult<Box<UnderWay>> {
-    if let Resume::Throw(error) = resume {
-        // Cancelled before it began: nothing has happened, and nothing will.
-        return Err(error.clone_ref(py));
-    }
-    let Start {
-        engine,
-        input,
-        run_id,
-        initial_context_data,
-        listener,
-        traceparent,
-    } = start;
-    let named = run_id.is_some();
-    let traced = Traced::now(py, &engine, traceparent)?;
-    let shared = Shared::begin(py, &engine, run_id, listener, traced)?;
-    super::events::started(py, &shared)?;
-    let context = shared.context(py, &input, initial_context_data)?;
-    let began = shared.now(py);
-    let deadline = shared.deadline(began);
-    let plan = Arc::clone(&shared.plan.plan);
-    let mut machine = Machine::start(plan, shared.options(), input, context, began, deadline);
-    let trace = Trace::of_run(py, &shared, &machine, None)?;
-    if shared.twins.now().gave_way(Part::Telemetry) {
-        machine.listen(shared.is_told()); // the plain form is told of each step
-    }
-    let mut driver = Driver::new(Box::new(machine), shared, Outputs::default(), trace);
-    let place_token = set_place(py, &mut driver)?;
-    Ok(Box::new(UnderWay {
-        driver,
-        began,
-        named,
-        paused: None,
-        counted: None,
-        place_token,
-    }))
-}
-
-/// A run that stood still goes on.
-fn go_on(py: Python<'_>, resumption: Resumption, resume: &Resume) -> PyResult<Box<UnderWay>> {
-    if let Resume::Throw(error) = resume {
-        return Err(error.clone_ref(py));
-    }
-    let Resumption {
-        engine,
-        paused,
-        answers,
-        limits,
-        listener,
-        traceparent,
-    } = resumption;
-    if let Some(limits) = limits {
-        return take_up(py, engine, paused, limits, listener, traceparent);
-    }
-    let traced = Traced::now(py, &engine, traceparent)?;
-    let before = (paused.get().meter.clone(), paused.get().stopped());
-    let shared = Shared::resume(py, &engine, paused.get(), before, listener, traced)?;
-    let answered = answers.wakes.iter().map(|(id, _)| id.clone()).collect();
-    let parked = paused.get().take(py, answers)?;
-    let trace = Trace::of_run(py, &shared, &parked.machine, parked.before.as_ref())?;
-    let mut driver = Driver::revive(py, *parked, shared, trace)?;
-    let place_token = set_place(py, &mut driver)?;
-    Ok(Box::new(UnderWay {
-        driver,
-        began: paused.get().began,
-        named: false,
-        counted: paused.get().counted(),
-        paused: Some((paused, answered)),
-        place_token,
-    }))
-}
-
-/// A run that was stopped goes on with other limits.
-fn take_up(
-    py: Python<'_>,
-    engine: Arc<EngineInner>,
-    paused: Py<PausedRun>,
-    limits: UsageLimits,
-    listener: Option<Py<PyAny>>,
-    traceparent: Option<Py<PyString>>,
-) -> PyResult<Box<UnderWay>> {
-    let traced = Traced::now(py, &engine, traceparent)?;
-    let run = paused.get();
-    let stopped = run.stopped();
-    let (kept, used) = run.take_stopped(py, &limits)?;
-    let meter = (!limits.is_unlimited()).then(|| run_meter(run.twins, limits, used));
-    // A nanosecond later: what ended by then has been counted.
-    let began = stopped.saturating_add(1);
-    let shared = Shared::resume(py, &engine, run, (meter, began), listener, traced)?;
-    let plan = Arc::clone(&shared.plan.plan);
-    let parked = Parked {
-        machine: Box::new(Machine::go_on(plan, *kept, shared.options(), stopped)),
-        question: None,
-        lanes: ParkedLanes::default(),
-        outputs: Outputs::default(),
-        wake: Wake::default(),
-        before: None,
-    };
-    let trace = Trace::of_run(py, &shared, &parked.machine, None)?;
-    let mut driver = Driver::revive(py, parked, shared, trace)?;
-    let place_token = set_place(py, &mut driver)?;
-    Ok(Box::new(UnderWay {
-        driver,
-        began,
-        named: false,
-        counted: Some((stopped, used)),
-        paused: Some((paused, Vec::new())),
-        place_token,
-    }))
 }
 
 fn set_place(py: Python<'_>, driver: &mut Driver) -> PyResult<Py<PyAny>> {
@@ -328,8 +324,10 @@ impl Run {
 
     fn close(&self, py: Python<'_>) {
         let state = std::mem::replace(&mut *self.lock(), State::Gone("this run was closed"));
-        if let State::UnderWay(under_way) = state {
-            under_way.abandon(py);
+        match state {
+            State::UnderWay(under_way) => under_way.abandon(py),
+            State::Opening(opening) => opening.abandon(py),
+            _ => {}
         }
     }
 
@@ -338,7 +336,7 @@ impl Run {
         let before = match &mut *self.lock() {
             State::Fresh(start) => start.listener.replace(listener),
             State::Resumed(resumption) => resumption.listener.replace(listener),
-            State::UnderWay(_) | State::Gone(_) => None,
+            _ => None,
         };
         drop(before);
     }
@@ -377,22 +375,17 @@ impl Run {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self.state.try_lock().as_deref() {
             Ok(State::Fresh(start)) => {
-                visit.call(&start.input)?;
-                for held in [&start.run_id, &start.listener].into_iter().flatten() {
-                    visit.call(held)?;
-                }
-                match &start.initial_context_data {
-                    Some(data) => visit.call(data),
-                    None => Ok(()),
-                }
+                let held = [
+                    &start.input,
+                    &start.run_id,
+                    &start.listener,
+                    &start.initial_context_data,
+                ];
+                held.into_iter().flatten().try_for_each(|held| visit.call(held))
             }
-            Ok(State::Resumed(resumption)) => {
-                visit.call(&resumption.paused)?;
-                if let Some(listener) = &resumption.listener {
-                    visit.call(listener)?;
-                }
-                resumption.answers.tell(&visit)
-            }
+            Ok(State::Resumed(resumption)) => resumption.tell(&visit),
+            Ok(State::Claiming(claiming)) => claiming.tell(&visit),
+            Ok(State::Opening(opening)) => opening.tell(&visit),
             Ok(State::UnderWay(under_way)) => {
                 visit.call(&under_way.place_token)?;
                 if let Some((paused, _)) = &under_way.paused {
@@ -421,6 +414,11 @@ impl Drop for Run {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let State::UnderWay(under_way) = state {
             Python::attach(|py| under_way.driver.end_spans(py));
+        }
+        if let State::Opening(_) = state
+            && let State::Opening(opening) = std::mem::replace(state, State::Gone("dropped"))
+        {
+            Python::attach(|py| opening.abandon(py));
         }
         if !matches!(state, State::Fresh(_)) {
             return;

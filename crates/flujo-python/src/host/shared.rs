@@ -10,6 +10,7 @@ use flujo_core::plan::NodeId;
 use flujo_core::rate::StepRates;
 use flujo_core::stats::{RunFacts, StepFact, StepSlot};
 use flujo_core::usage::{Usage, UsageMeter, run_meter};
+use flujo_durable::{DurableError, Journal};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -18,7 +19,7 @@ use pyo3::types::{PyDict, PyString};
 use super::alarm::now;
 use super::clock::Clock;
 use super::context::ContextCell;
-use super::domain::Finish;
+use super::domain::{Finish, Python3};
 use super::engine::{EngineInner, Planned};
 use super::hooks::Hook;
 use super::interrupt::{Interrupt, Switch};
@@ -27,6 +28,7 @@ use super::paused::PausedRun;
 use super::planning::PlanWithSteps;
 use super::rates;
 use super::trace::Traced;
+use crate::store::errors as store_errors;
 
 /// What the lanes of one run share.
 pub(crate) struct Shared {
@@ -53,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) traced: Traced,
     /// Whether what happens to steps is written into the log.
     pub(crate) logged: bool,
+    /// What happens is written down there, of a run that is kept.
+    pub(crate) journal: Option<Arc<Journal<Python3>>>,
 }
 
 impl Shared {
@@ -96,8 +100,26 @@ impl Shared {
             listener,
             traced,
             logged: names::logs_steps(py)?.call0()?.is_truthy()?,
+            journal: None,
         }
         .announced(py)
+    }
+
+    /// The run is kept in a store, and goes on at a time with what it had used by then, where it has been before.
+    pub(crate) fn keep(
+        &mut self,
+        py: Python<'_>,
+        journal: Arc<Journal<Python3>>,
+        before: Option<(Time, Usage)>,
+    ) -> PyResult<()> {
+        self.journal = Some(journal);
+        let Some((at, used)) = before else {
+            return Ok(());
+        };
+        self.clock = Clock::going_on(py, self.event_loop.bind(py), at)?;
+        let limits = self.engine.limits;
+        self.meter = (!limits.is_unlimited()).then(|| run_meter(self.twins.now(), limits, used));
+        Ok(())
     }
 
     /// What a run that stood still shares when it goes on, on the running loop.
@@ -106,6 +128,7 @@ impl Shared {
         engine: &Arc<EngineInner>,
         paused: &PausedRun,
         (meter, stopped): (Option<Arc<dyn UsageMeter>>, Time),
+        journal: Option<Arc<Journal<Python3>>>,
         listener: Option<Py<PyAny>>,
         traced: Traced,
     ) -> PyResult<Arc<Self>> {
@@ -130,6 +153,7 @@ impl Shared {
             listener,
             traced,
             logged: names::logs_steps(py)?.call0()?.is_truthy()?,
+            journal,
         }
         .announced(py)
     }
@@ -167,6 +191,14 @@ impl Shared {
         match self.under_way.get() {
             Some(under_way) => under_way.bind(py).call_method0(intern!(py, "let_go")).map(drop),
             None => Ok(()),
+        }
+    }
+
+    /// The exception for what the store of its runs says.
+    pub(crate) fn store_error(&self, py: Python<'_>, error: &DurableError) -> PyErr {
+        match &self.engine.keeping {
+            Some(keeping) => keeping.error(py, error),
+            None => store_errors::durable_error(py, error, None),
         }
     }
 
@@ -408,7 +440,7 @@ fn new_run_id(py: Python<'_>) -> PyResult<Py<PyAny>> {
     Ok(names::new_run_id(py)?.call0()?.unbind())
 }
 
-fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+pub(super) fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     names::running_loop(py)?.call0().map_err(|_| {
         PyRuntimeError::new_err(
             "a Flujo run needs an asyncio event loop: await it inside asyncio.run(), or use runner.run(); trio's own \

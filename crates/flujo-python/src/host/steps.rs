@@ -73,7 +73,7 @@ impl Outputs {
                 (Status::Running, _) => self.running.push(place),
                 (Status::Succeeded, Some(output)) => {
                     if let Some(name) = plan.names.get(record.node.0 as usize) {
-                        self.own(py)?.set_item(name, output)?;
+                        self.own(py)?.set_item(name, &**output)?;
                     }
                 }
                 _ => {}

@@ -8,7 +8,7 @@ use flujo_core::machine::{
 };
 use flujo_core::usage::Usage;
 use flujo_core::value::Value;
-use flujo_durable::{DurableError, Journal, Recorded};
+use flujo_durable::{DurableError, Journal, Recorded, instead};
 use tokio::time::Instant;
 
 use super::call;
@@ -23,7 +23,7 @@ impl Recorded for Tokio {
         base.writes(fork)
     }
 
-    fn written(base: &Context, writes: Writes) -> Result<Context, String> {
+    fn written(base: &Context, _: bool, writes: Writes) -> Result<Context, String> {
         base.written(writes)
     }
 
@@ -95,7 +95,7 @@ impl Recorder {
             self.journal.record_again(self.machine, *call, *at);
             return event;
         }
-        let event = instead(event, error);
+        let event = instead(event, unsavable(error));
         // A failure and a cancellation hold nothing that can't be written.
         let _ = self.journal.record(self.machine, &event, None);
         event
@@ -118,29 +118,5 @@ impl Recorder {
             at,
         };
         self.tell(machine, event)
-    }
-}
-
-/// What a machine is told in place of something that can't be written down.
-fn instead(event: Happened<Tokio>, error: DurableError) -> Happened<Tokio> {
-    match event {
-        Happened::Answered { call, answer, at, .. } => Happened::Failed {
-            call,
-            failure: Box::new(unsavable(error)),
-            usage: match answer {
-                Answer::Value { usage, .. } => usage,
-                _ => Usage::ZERO,
-            },
-            at,
-        },
-        Happened::CacheHit { call, at, .. } => Happened::CacheMiss { call, lead: None, at },
-        Happened::Failed { call, usage, at, .. } => Happened::Failed {
-            call,
-            failure: Box::new(unsavable(error)),
-            usage,
-            at,
-        },
-        Happened::Resumed { pause, at, .. } => Happened::Expired { pause, at },
-        event => event,
     }
 }

@@ -37,7 +37,7 @@ enum Waits {
 
 impl Looking {
     pub(crate) fn tell(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.get.input)?;
+        visit.call(&*self.get.input)?;
         match &self.waits {
             Waits::ForTurn { key, .. } => key.tell(visit),
             Waits::ForTier { lead, .. } => lead.key.tell(visit),

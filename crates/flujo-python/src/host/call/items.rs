@@ -20,7 +20,7 @@ pub(super) fn next_item(py: Python<'_>, shared: &Arc<Shared>, call: &Call) -> Py
     let items = items.bind(py);
     if !items.hasattr(intern!(py, "__anext__"))? {
         let item = match items.call_method0(intern!(py, "__next__")) {
-            Ok(item) => Some(item.unbind()),
+            Ok(item) => Some(item.into()),
             Err(error) if error.is_instance_of::<PyStopIteration>(py) => None,
             Err(error) => return Err(error),
         };
@@ -53,7 +53,7 @@ pub(crate) fn item_ended(
     match result {
         Ok(item) => Ok(Event::Answered {
             call,
-            answer: Answer::Item(Some(item.unbind())),
+            answer: Answer::Item(Some(item.into())),
             context: None,
             at,
         }),

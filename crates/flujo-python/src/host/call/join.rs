@@ -40,14 +40,14 @@ pub(super) fn join(
             let outputs = PyDict::new(py);
             for (place, lane) in lanes.iter().enumerate() {
                 match lane.output() {
-                    Some(output) => outputs.set_item(&*lane.name, output)?,
+                    Some(output) => outputs.set_item(&*lane.name, &**output)?,
                     None => {
                         outputs
                             .set_item(&*lane.name, record::lane_result(py, &shared.plan, lanes, place)?)?;
                     }
                 }
             }
-            let value = outputs.into_any().unbind();
+            let value = outputs.into();
             (
                 Answer::Value {
                     value,
@@ -60,12 +60,12 @@ pub(super) fn join(
             let outputs = PyList::empty(py);
             for lane in lanes.iter() {
                 match lane.output() {
-                    Some(output) => outputs.append(output)?,
+                    Some(output) => outputs.append(&**output)?,
                     None if shape == "items_or_none" => outputs.append(py.None())?,
                     None => {}
                 }
             }
-            let value = outputs.into_any().unbind();
+            let value = outputs.into();
             (
                 Answer::Value {
                     value,

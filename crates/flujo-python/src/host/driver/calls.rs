@@ -124,7 +124,7 @@ impl Driver {
             if expired || self.called_off || (still >= thrown_at && thrown_at > 0) {
                 let (usage, at) = (self.usage_of(py, &pending, &result), self.shared.now(py));
                 // Once the run is being stopped, the end of its call tells nothing but what it used.
-                self.machine.handle(Event::Cancel { at });
+                self.take_event(py, Event::Cancel { at });
                 return Ok(Begun::Ended(Event::TimedOut { call, usage, at }));
             }
             // Somebody inside had asked for it and has taken it back, as `asyncio.timeout` does.

@@ -127,7 +127,7 @@ impl Driver {
         // What a coroutine does on being closed is its own; nobody is left to be told.
         let _ = pending.coroutine.bind(py).call_method0(intern!(py, "close"));
         let (call, at) = (pending.call, self.shared.now(py));
-        self.machine.handle(Event::Cancel { at });
+        self.take_event(py, Event::Cancel { at });
         Ok(Event::TimedOut {
             call,
             usage: Usage::ZERO,
@@ -153,7 +153,7 @@ impl Driver {
             self.cancellation.get_or_insert(error);
         }
         let at = self.shared.now(py);
-        self.machine.handle(Event::Cancel { at });
+        self.take_event(py, Event::Cancel { at });
         Ok(())
     }
 }

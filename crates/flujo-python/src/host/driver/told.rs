@@ -30,6 +30,16 @@ impl Driver {
         if let Some(trace) = &mut self.trace {
             trace.answered(py, &self.shared, &event);
         }
+        self.take_event(py, event);
+    }
+
+    /// Tells the machine what has happened; a run that is kept has it written down.
+    #[inline]
+    pub(super) fn take_event(&mut self, py: Python<'_>, event: Event) {
+        let event = match &mut self.recorder {
+            None => event,
+            Some(recorder) => recorder.tell(py, &self.machine, event),
+        };
         self.machine.handle(event);
     }
 

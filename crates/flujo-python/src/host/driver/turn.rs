@@ -69,10 +69,11 @@ impl Driver {
         {
             self.shared.gave_way(py, Part::Usage, reason)?;
         }
-        self.machine.handle(match answer {
+        let event = match answer {
             Some(Err(breach)) => Event::Refused(breach),
             _ => Event::Reserved,
-        });
+        };
+        self.take_event(py, event);
         Ok(())
     }
 
@@ -127,12 +128,16 @@ impl Driver {
                     }
                     Some(Err(reason)) => self.shared.engine.degraded(py, Part::Usage, &reason)?,
                 }
-                self.machine.handle(Event::Answered {
-                    call,
-                    answer: Answer::Done,
-                    context: None,
-                    at,
-                });
+                let (answer, context) = (Answer::Done, None);
+                self.take_event(
+                    py,
+                    Event::Answered {
+                        call,
+                        answer,
+                        context,
+                        at,
+                    },
+                );
                 return Ok(());
             }
             Turn::Wait(until) => until,
@@ -140,7 +145,7 @@ impl Driver {
         if deadline.is_some_and(|deadline| at >= deadline) {
             self.admitting = None;
             let usage = Usage::ZERO;
-            self.machine.handle(Event::TimedOut { call, usage, at });
+            self.take_event(py, Event::TimedOut { call, usage, at });
             return Ok(());
         }
         let left = [
@@ -167,7 +172,7 @@ impl Driver {
         if let Some(admitting) = self.admitting.take_if(waits) {
             cancel(py, admitting.alarm)?;
             let at = self.shared.now(py);
-            self.machine.handle(Event::CallCancelled { call, at });
+            self.take_event(py, Event::CallCancelled { call, at });
         }
         Ok(())
     }

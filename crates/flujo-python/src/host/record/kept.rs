@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use flujo_core::machine::{ExitReason, History, Record, Status};
-use pyo3::prelude::*;
 
 use super::super::domain::{Finish, Python3};
 use super::super::planning::PlanWithSteps;
+use crate::object::Object;
 
 /// What holds a history.
 #[derive(Clone)]
@@ -58,7 +58,7 @@ impl<'h> Shown<'h> {
     }
 
     /// The step's output, or what its failed construct keeps of one; an output that the step rejected is none.
-    pub(super) fn output(&self) -> Option<&'h Py<PyAny>> {
+    pub(super) fn output(&self) -> Option<&'h Object> {
         let (step, body) = (self.step.record, self.body().record);
         let failed = step.status == Status::Failed && body.status == Status::Failed;
         step.output.as_ref().or(body.output.as_ref().filter(|_| failed))

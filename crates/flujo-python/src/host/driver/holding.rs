@@ -1,0 +1,148 @@
+//! Calls that wait until what was before them is in the store.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as Poller, Poll};
+
+use flujo_core::machine::{CallId, Role};
+use flujo_durable::{DurableError, Journal, Saved, Snapshot, Written};
+use pyo3::prelude::*;
+
+use super::{Driver, Turn};
+use crate::host::domain::{Answer, Call, Event, Machine, Python3};
+use crate::host::inbox::Waker;
+use crate::host::keeping::{WriteOn, unsavable};
+use crate::host::relay::Ring;
+
+pub(super) struct Holding {
+    call: Call,
+    written: Written,
+}
+
+impl Driver {
+    /// Begins a call; one of an agent once what was before it is in the store, if the run is kept in one.
+    #[inline]
+    pub(super) fn reach(&mut self, py: Python<'_>, call: Call) -> PyResult<Option<Turn>> {
+        match &mut self.recorder {
+            None => self.call(py, call),
+            Some(recorder) => {
+                recorder.asked(py, &self.machine, &call)?;
+                if matches!(call.role, Role::Agent | Role::Redirect) {
+                    let journal = Arc::clone(&recorder.journal);
+                    return self.write_before(py, call, &journal);
+                }
+                self.call(py, call)
+            }
+        }
+    }
+
+    fn write_before(
+        &mut self,
+        py: Python<'_>,
+        call: Call,
+        journal: &Arc<Journal<Python3>>,
+    ) -> PyResult<Option<Turn>> {
+        let alone = self.machine.lane().is_none()
+            && self.lanes.running.is_empty()
+            && self.lanes.parked.is_empty()
+            && self.admitting.is_none()
+            && self.leads.are_none();
+        if alone && journal.wants_snapshot() {
+            match self.begin_anew(py, journal) {
+                // The call is asked for again.
+                Ok(()) => return Ok(None),
+                Err(error) => {
+                    self.break_off(py, call.call, &error);
+                    return Ok(None);
+                }
+            }
+        }
+        let written = journal.flush();
+        WriteOn::begin(py, journal, self.shared.event_loop(py))?;
+        match written {
+            None => self.call(py, call),
+            Some(written) => {
+                self.holding = Some(Box::new(Holding { call, written }));
+                self.look_whether_written(py)
+            }
+        }
+    }
+
+    /// Has a snapshot stand for what was written so far, and goes on behind it: what is under way is asked for again.
+    fn begin_anew(&mut self, py: Python<'_>, journal: &Journal<Python3>) -> Result<(), DurableError> {
+        let at = self.shared.now(py);
+        let state = self.machine.save(at);
+        let saved = Saved {
+            machine: 0,
+            parent: None,
+            state: state.clone(),
+        };
+        let snapshot = Snapshot::Machines {
+            machines: vec![saved],
+            next: journal.next_machine(),
+            asked: Vec::new(),
+        };
+        drop(journal.snapshot(&snapshot, [])?);
+        *self.machine = Machine::restore(Arc::clone(self.machine.plan()), state, at);
+        Ok(())
+    }
+
+    /// Begins the call that is held, if what was before it is in the store by now.
+    fn look_whether_written(&mut self, py: Python<'_>) -> PyResult<Option<Turn>> {
+        let Some(mut holding) = self.holding.take() else {
+            return Ok(None);
+        };
+        let knock = Waker {
+            inbox: Arc::clone(&self.inbox),
+            timer: None,
+        };
+        let waker = Ring::waker(self.shared.event_loop(py), Bound::new(py, knock)?.into_any());
+        match Pin::new(&mut holding.written).poll(&mut Poller::from_waker(&waker)) {
+            Poll::Pending => {
+                self.holding = Some(holding);
+                Ok(None)
+            }
+            Poll::Ready(Ok(())) => self.call(py, holding.call),
+            Poll::Ready(Err(error)) => {
+                self.break_off(py, holding.call.call, &error.into());
+                Ok(None)
+            }
+        }
+    }
+
+    /// Somebody knocked: a call that waits may have its turn, or what was before it may have been written.
+    pub(super) fn look_again(&mut self, py: Python<'_>) -> PyResult<Option<Turn>> {
+        if self.holding.is_some() {
+            return self.look_whether_written(py);
+        }
+        self.look_for_turn(py)?;
+        Ok(None)
+    }
+
+    /// The call that is held is not made after all.
+    pub(super) fn let_go_of(&mut self, py: Python<'_>, call: CallId) -> bool {
+        if self
+            .holding
+            .take_if(|holding| holding.call.call == call)
+            .is_none()
+        {
+            return false;
+        }
+        let at = self.shared.now(py);
+        self.take_event(py, Event::CallCancelled { call, at });
+        true
+    }
+
+    /// Ends the run: what happened in it can't be written down.
+    #[cold]
+    fn break_off(&mut self, py: Python<'_>, call: CallId, error: &DurableError) {
+        let failure = unsavable(py, error);
+        // Nothing is recorded any more: the store has refused to.
+        self.machine.handle(Event::Answered {
+            call,
+            answer: Answer::Fatal(Box::new(failure)),
+            context: None,
+            at: self.shared.now(py),
+        });
+    }
+}

@@ -1,0 +1,81 @@
+//! What a machine is told, as it is written down before.
+
+use std::sync::Arc;
+
+use flujo_core::machine::{LaneId, Role};
+use flujo_durable::{DurableError, Journal, instead};
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use crate::host::context::Base;
+use crate::host::domain::{Call, Event, Machine, Python3};
+use crate::host::keeping::unsavable;
+
+/// Writes down what one machine is told.
+pub(crate) struct Recorder {
+    pub(super) journal: Arc<Journal<Python3>>,
+    /// The machine's number.
+    pub(super) machine: u32,
+    /// What the context of the call under way was.
+    base: Option<Base>,
+    /// Whether that call merges lanes into that very context.
+    merges: bool,
+}
+
+impl Recorder {
+    pub(super) fn new(journal: &Arc<Journal<Python3>>, machine: u32) -> Self {
+        Self {
+            journal: Arc::clone(journal),
+            machine,
+            base: None,
+            merges: false,
+        }
+    }
+
+    /// The one of a lane that begins.
+    pub(super) fn lane(&self, lane: LaneId) -> Self {
+        Self::new(&self.journal, self.journal.begin_lane(self.machine, lane))
+    }
+
+    /// The machine asks for a call.
+    pub(super) fn asked(&mut self, py: Python<'_>, machine: &Machine, call: &Call) -> PyResult<()> {
+        let spec = machine.plan().node(call.node).callable(call.role, call.index);
+        let by_strategy = |target: &Py<PyAny>| target.bind(py).is_instance_of::<PyString>();
+        self.merges = call.role == Role::Merge && spec.is_some_and(|spec| by_strategy(&spec.target));
+        self.base = Some(Base::of(py, &call.context, call.isolated || self.merges)?);
+        Ok(())
+    }
+
+    /// The machine is about to be told something. What it is told in fact: when a value can't be written down, that.
+    pub(super) fn tell(&mut self, py: Python<'_>, machine: &Machine, event: Event) -> Event {
+        if !machine.expects(&event) {
+            return event;
+        }
+        let (event, recorded) = self.record(event);
+        let Err(error) = recorded else {
+            return event;
+        };
+        let event = instead(event, unsavable(py, &error));
+        // A failure and a cancellation hold nothing that can't be written.
+        let _ = self.journal.record(self.machine, &event, None);
+        event
+    }
+
+    fn record(&self, mut event: Event) -> (Event, Result<(), DurableError>) {
+        let mut merged = false;
+        if let (Event::Answered { context, .. }, Some(base)) = (&mut event, &self.base)
+            && self.merges
+            && context.is_none()
+        {
+            *context = Some(Arc::clone(base.cell()));
+            merged = true;
+        }
+        let recorded = self.journal.record(self.machine, &event, self.base.as_ref());
+        if let Event::Answered { context, .. } = &mut event
+            && merged
+        {
+            *context = None;
+        }
+        (event, recorded)
+    }
+}

@@ -1,0 +1,288 @@
+//! Runs that are kept in a store, on this host.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Context;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use flujo_core::machine::{FailureKind, LaneId, Time};
+use flujo_core::store::{Change, Claim, Lease, RunStatus, StoreFuture, WallTime};
+use flujo_durable::{Contents, Durability, DurableError, Journal, LogPlace, Saved, Snapshot, Start, Written};
+use flujo_store::WorkerHandle;
+use flujo_store::runs::{self, Opening};
+use pyo3::exceptions::PyValueError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+
+use super::domain::{Failure, Finish, Python3};
+use super::parked::{Parked, ParkedLanes, Wake};
+use super::planning::PlanWithSteps;
+use super::relay::{Awaiting, Ring};
+use super::steps::Outputs;
+use crate::context::saved;
+use crate::store::errors::durable_error;
+use crate::store::{Store, blocking};
+
+pub(super) type Opened = runs::Opened<Python3>;
+pub(super) type Found = runs::Found<Python3>;
+
+/// How a runner keeps its runs.
+pub(crate) struct Keeping {
+    pub(super) runs: runs::Keeping,
+    /// Classes of contexts that are found although no module has them.
+    pub(super) classes: Vec<Py<PyType>>,
+}
+
+/// Where a run's log was when the run stood still here.
+#[derive(Clone)]
+pub(crate) struct LogOf {
+    pub(super) run: Arc<str>,
+    pub(super) place: LogPlace,
+    /// What it was written with; `None` of a run that was only read.
+    pub(super) token: Option<u64>,
+}
+
+impl LogOf {
+    pub(super) fn of(journal: &Journal<Python3>) -> Self {
+        let claim = journal.claim();
+        Self {
+            run: Arc::clone(&claim.run),
+            place: journal.place(),
+            token: Some(claim.token),
+        }
+    }
+}
+
+pub(super) fn wall() -> WallTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    WallTime::try_from(since.as_millis()).unwrap_or(WallTime::MAX)
+}
+
+/// What a value that can't be written down makes of the call that gave it, and a store that fails of the run.
+pub(super) fn unsavable(py: Python<'_>, error: &DurableError) -> Failure {
+    let mut failure = Failure::new(FailureKind::Host, error.name(), error.to_string()).permanent();
+    failure.error = Some(durable_error(py, error, None).into_value(py).into_any().into());
+    failure
+}
+
+impl Keeping {
+    /// The exception for what a store says.
+    pub(super) fn error(&self, py: Python<'_>, error: &DurableError) -> PyErr {
+        durable_error(py, error, Some(self.runs.worker.lease().lasts))
+    }
+
+    /// Puts a run into the store, or finds the one of its id there.
+    pub(super) fn open(
+        self: &Arc<Self>,
+        id: Arc<str>,
+        plan: &Arc<PlanWithSteps>,
+        start: Option<Start<Python3>>,
+    ) -> Awaiting<Result<Opened, DurableError>> {
+        let keeping = Arc::clone(self);
+        let plan = Arc::clone(&plan.plan);
+        let now = wall();
+        Awaiting::new(async move {
+            let opening = Opening { id, plan, start, now };
+            let read = |stored: &_| {
+                let classes = Python::attach(|py| clone_all(py, &keeping.classes));
+                saved::with_classes(classes, || Contents::<Python3>::of(stored))
+            };
+            keeping.runs.open(opening, read).await
+        })
+    }
+
+    /// Takes a run again that stood still here.
+    pub(super) fn claim(&self, run: &Arc<str>) -> Awaiting<Result<Claim, DurableError>> {
+        let claimed: StoreFuture<Claim> = self.runs.worker.claim(Arc::clone(run));
+        Awaiting::new(async move { Ok(claimed.await?) })
+    }
+
+    /// Its log, if nobody else has written to it since.
+    pub(super) fn continued(&self, claim: Claim, log: &LogOf) -> Result<Arc<Journal<Python3>>, DurableError> {
+        if log.token.is_some_and(|before| claim.token != before + 1) {
+            let run = Arc::clone(&claim.run);
+            // It is free again for whoever looks it up.
+            drop(self.runs.store().write(&claim, vec![Change::Release]));
+            return Err(DurableError::WentOnElsewhere { run });
+        }
+        Ok(self.runs.journal(claim, log.place))
+    }
+}
+
+fn clone_all(py: Python<'_>, classes: &[Py<PyType>]) -> Vec<Py<PyType>> {
+    classes.iter().map(|class| class.clone_ref(py)).collect()
+}
+
+/// A found run's machines, as if they had stood still here.
+pub(super) fn parked(py: Python<'_>, found: &mut Found, plan: &PlanWithSteps) -> PyResult<Option<Parked>> {
+    let mut waiting: Vec<(Option<(u32, LaneId)>, Parked)> = Vec::new();
+    for restored in std::mem::take(&mut found.machines) {
+        let around = restored.parent.and_then(|(parent, _)| {
+            let around = waiting.iter_mut().find(|(_, one)| one.number == parent);
+            around.map(|(_, around)| around.outputs.for_lane(py))
+        });
+        let mut outputs: Outputs = around.unwrap_or_default();
+        outputs.take_in(py, restored.machine.history(), plan)?;
+        let parked = Parked {
+            number: restored.number,
+            machine: Box::new(restored.machine),
+            question: None,
+            lanes: ParkedLanes::default(),
+            outputs,
+            wake: Wake::Below,
+            before: None,
+        };
+        waiting.push((restored.parent, parked));
+    }
+    // Lanes stand behind what is around them.
+    while let Some((parent, lane)) = waiting.pop() {
+        let Some((parent, id)) = parent else {
+            return Ok(Some(lane));
+        };
+        if let Some((_, around)) = waiting.iter_mut().find(|(_, one)| one.number == parent) {
+            around.lanes.insert(id, Box::new(lane));
+        }
+    }
+    Ok(None)
+}
+
+/// Writes that a run stands still.
+pub(super) fn stands_still(
+    py: Python<'_>,
+    journal: &Journal<Python3>,
+    parked: &Parked,
+    so_far: &Finish,
+    at: Time,
+) -> PyResult<Result<Written, DurableError>> {
+    let mut machines = Vec::new();
+    let mut due: Option<WallTime> = None;
+    let mut waiting = VecDeque::from([(None, parked)]);
+    while let Some((parent, parked)) = waiting.pop_front() {
+        let machine = parked.number;
+        let state = parked.machine.save(at);
+        machines.push(Saved {
+            machine,
+            parent,
+            state,
+        });
+        if let Some(question) = &parked.question {
+            let expires = question.question.bind(py).getattr(intern!(py, "expires_at"))?;
+            if !expires.is_none() {
+                let seconds: f64 = expires.call_method0(intern!(py, "timestamp"))?.extract()?;
+                let since = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+                let expires = WallTime::try_from(since.as_millis()).unwrap_or(WallTime::MAX);
+                due = Some(due.map_or(expires, |due| due.min(expires)));
+            }
+        }
+        waiting.extend(
+            parked
+                .lanes
+                .each()
+                .map(|(lane, below)| (Some((machine, lane)), below)),
+        );
+    }
+    machines.sort_by_key(|saved| saved.machine);
+    let snapshot = Snapshot::Machines {
+        machines,
+        next: journal.next_machine(),
+        asked: Vec::new(),
+    };
+    let asks = parked.open().first().map(|open| {
+        let node = parked.machine.plan().node(open.question.node);
+        Arc::from(format!("step `{}` asks", node.name))
+    });
+    let changes = || {
+        let summary = runs::summary(RunStatus::Paused, so_far, asks.clone(), due, wall());
+        [Change::Summary(summary), Change::Release]
+    };
+    Ok(match journal.snapshot(&snapshot, changes()) {
+        Err(_) if journal.durability() != Durability::Exit => Ok(journal.write(changes())),
+        written => written,
+    })
+}
+
+/// Goes on writing what a run that doesn't wait for it has left behind, each time the store has taken something in.
+#[pyclass(module = "flujo._native", frozen)]
+pub(super) struct WriteOn {
+    journal: Arc<Journal<Python3>>,
+    event_loop: Py<PyAny>,
+}
+
+impl WriteOn {
+    pub(super) fn begin(
+        py: Python<'_>,
+        journal: &Arc<Journal<Python3>>,
+        event_loop: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        if journal.durability() != Durability::Async {
+            return Ok(());
+        }
+        let write_on = Self {
+            journal: Arc::clone(journal),
+            event_loop: event_loop.clone().unbind(),
+        };
+        let waker = Ring::waker(event_loop, Bound::new(py, write_on)?.into_any());
+        journal.go_on_writing(&mut Context::from_waker(&waker));
+        Ok(())
+    }
+}
+
+#[pymethods]
+impl WriteOn {
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        Self::begin(py, &self.journal, self.event_loop.bind(py))
+    }
+}
+
+/// How a runner keeps its runs: where, and when what happens must be there.
+#[pyclass(module = "flujo._native", frozen)]
+pub(crate) struct KeptRuns {
+    pub(super) keeping: Arc<Keeping>,
+}
+
+#[pymethods]
+impl KeptRuns {
+    #[new]
+    #[pyo3(signature = (store, *, durability="strict", lease_s=10.0, classes=vec![]))]
+    fn new(
+        store: &Bound<'_, Store>,
+        durability: &str,
+        lease_s: f64,
+        classes: Vec<Py<PyType>>,
+    ) -> PyResult<Self> {
+        let durability = match durability {
+            "strict" => Durability::Strict,
+            "async" => Durability::Async,
+            "exit" => Durability::Exit,
+            other => {
+                return Err(PyValueError::new_err(format!(
+                    "durability is {other:?}; it is \"strict\", \"async\" or \"exit\""
+                )));
+            }
+        };
+        let lasts = Duration::try_from_secs_f64(lease_s)
+            .ok()
+            .filter(|lasts| *lasts >= Duration::from_millis(100))
+            .ok_or_else(|| {
+                PyValueError::new_err(format!("lease_s is {lease_s}; it is seconds, 0.1 or more"))
+            })?;
+        let renewed = lasts.mul_f64(0.3);
+        let store = Arc::clone(store.get().run_store());
+        let worker = WorkerHandle::new(store, Lease { lasts, renewed });
+        let source = None;
+        let runs = runs::Keeping {
+            worker,
+            durability,
+            source,
+        };
+        Ok(Self {
+            keeping: Arc::new(Keeping { runs, classes }),
+        })
+    }
+
+    /// Gives back what its process owns.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        blocking(py, self.keeping.runs.worker.stop())
+    }
+}
