@@ -423,6 +423,20 @@ class PlanBuilder:
     def finish(self, name: str, root: int) -> CompiledPlan: ...
 
 @final
+class KeptRuns:
+    """How a runner keeps its runs."""
+
+    def __new__(
+        cls,
+        store: Store,
+        *,
+        durability: Literal["strict", "async", "exit"] = "strict",
+        lease_s: float = 10.0,
+        classes: Sequence[type] = ...,
+    ) -> Self: ...
+    def close(self) -> None: ...
+
+@final
 class Engine:
     """One runner's engine."""
 
@@ -446,7 +460,9 @@ class Engine:
         traces: bool = True,
         telemetry: OptimizedTelemetry | None = None,
         on_alert: object = None,
+        keeping: KeptRuns | None = None,
     ) -> Self: ...
+    def stored(self, run_id: str, traceparent: str | None = None) -> Run: ...
     def run(
         self,
         input: Any,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
 
 
 STOPPED = ("limit_exceeded", "cancelled")
+
+
+async def look_up(runner: Flujo[Any, Any], of: PipelineResult[Any, Any] | str) -> None:
+    """Have a run that is in the runner's store stand still here, if it does so there."""
+    if isinstance(of, str) and runner._keeps and runner._engine.paused(of) is None:
+        from flujo.exceptions import UsageLimitExceededError
+
+        with suppress(UsageLimitExceededError):
+            await runner._engine.stored(of)
 
 
 def going_on(

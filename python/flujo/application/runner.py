@@ -23,6 +23,7 @@ from flujo.application._checked import (
     hooks_of_tracer,
     pipeline_of,
 )
+from flujo.application._kept import Durability, kept_runs
 from flujo.application._starting import StartsRuns
 from flujo.application._streaming import StreamsRuns
 from flujo.application._unanswered import NO_ANSWER
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from flujo.infra.console_tracer import ConsoleTracer
     from flujo.infra.registry import PipelineRegistry
     from flujo.infra.telemetry import Telemetry
+    from flujo.state.backends.base import StateBackend
 
 __all__ = ["Flujo"]
 
@@ -82,6 +84,11 @@ class Flujo(StreamsRuns[InputT, OutputT], StartsRuns[InputT, OutputT], Generic[I
         optimization_config: Which optimised parts are used, and their settings; those of the pipeline or a step win.
         on_alert: Is told of each `Alert`, in a thread of its own: a threshold of the config was crossed, or an
             optimised part failed. With it the growth of memory is watched in the background too.
+        state_backend: Where runs are kept so that they outlive the process; nothing is stored without one.
+        durability: When what happens must be there: `"strict"` before the next step begins, `"async"` soon after,
+            `"exit"` when the run pauses or ends.
+        lease_s: Seconds after which others take a process for dead that shows no life; it does so three times in
+            that time.
 
     Raises:
         TypeError: an argument has a wrong type.
@@ -114,6 +121,9 @@ class Flujo(StreamsRuns[InputT, OutputT], StartsRuns[InputT, OutputT], Generic[I
         enable_optimizations: bool = True,
         optimization_config: OptimizationConfig | None = None,
         on_alert: Callable[[Alert], object] | None = None,
+        state_backend: StateBackend | None = None,
+        durability: Durability = "strict",
+        lease_s: float = 10.0,
     ) -> None:
         from flujo.application._runs import Runs
         from flujo.application._workers import workers_for
@@ -161,7 +171,9 @@ class Flujo(StreamsRuns[InputT, OutputT], StartsRuns[InputT, OutputT], Generic[I
             traces=enable_tracing,
             telemetry=telemetry,
             on_alert=checked_on_alert(on_alert),
+            keeping=kept_runs(state_backend, durability, lease_s, self.context_model),
         )
+        self._keeps = state_backend is not None
 
     # --- running
 
@@ -260,7 +272,8 @@ class Flujo(StreamsRuns[InputT, OutputT], StartsRuns[InputT, OutputT], Generic[I
         The steps that follow see the context variables of whoever resumes.
 
         Args:
-            paused: The result of the paused run; or its id, if it was given one or its result is still held.
+            paused: The result of the paused run; or its id, if it was given one or its result is still held, or if
+                the run is in the runner's store.
             human_input: The answer, when the run waits for exactly one.
             answers: Answers by the id of their pause: to all of them or to some. Without any, questions whose time is
                 up go on with their default.
@@ -275,8 +288,9 @@ class Flujo(StreamsRuns[InputT, OutputT], StartsRuns[InputT, OutputT], Generic[I
             ResumeError: the run is neither paused nor stopped, isn't known, or has used more than it may.
             ValidationError: an answer doesn't fit `input_schema`; the run stays paused, no answer was taken.
         """
-        from flujo.application._resuming import going_on
+        from flujo.application._resuming import going_on, look_up
 
+        await look_up(self, paused)
         run = going_on(self, paused, human_input, answers, usage_limits, traceparent)
         return cast("PipelineResult[Any, OutputT]", await run)
 

@@ -233,7 +233,7 @@ impl Opening {
     }
 
     /// Nobody waits for it any more: what it has taken is free again.
-    pub(super) fn abandon(self: Box<Self>, py: Python<'_>) {
+    pub(super) fn abandon(self, py: Python<'_>) {
         // Nobody is left to be told.
         let _ = self.run.shared.let_go(py);
         if let Ok(runtime) = runtime(py) {
