@@ -102,6 +102,18 @@ rules! {
     Paused = "FLU-0604",
     /// A claim could not be measured.
     NotMeasured = "FLU-0605",
+    /// The store of runs can't be used.
+    StoreFailed = "FLU-0701",
+    /// A run that isn't in the store.
+    UnknownRun = "FLU-0702",
+    /// The run is under way elsewhere.
+    RunElsewhere = "FLU-0703",
+    /// The run began with another pipeline.
+    PipelineChanged = "FLU-0704",
+    /// What is stored of the run can't be read.
+    RunDamaged = "FLU-0705",
+    /// The run doesn't stand as it would have to.
+    WrongStatus = "FLU-0706",
 }
 
 impl Rule {

@@ -15,7 +15,7 @@ use crate::terminal::{self, one_line};
 
 /// Where answers come from.
 pub(crate) struct Answers {
-    /// By step, each to be given once, in order.
+    /// By step, or by the question's id, each to be given once, in order.
     given: Vec<(String, Value)>,
     /// Whether a person can be asked.
     asks: bool,
@@ -57,6 +57,13 @@ impl Answers {
         })
     }
 
+    /// An answer to the question of this id.
+    pub(crate) fn one(pause: String, answer: Value, json: bool) -> Result<Self, Failure> {
+        let mut answers = Self::read(&[], json)?;
+        answers.given.push((pause, answer));
+        Ok(answers)
+    }
+
     /// Answers to as many of the questions as there are answers to. An answer that was not taken is not given again. When
     /// nobody can be asked and all questions have a time limit, waits until the first is up.
     pub(crate) async fn to(&mut self, pauses: &[Pause], paint: Paint) -> Next {
@@ -69,7 +76,8 @@ impl Answers {
     async fn collect(&mut self, pauses: &[Pause], paint: Paint) -> Result<Vec<(String, Value)>, Interrupted> {
         let mut answers = Vec::new();
         for pause in pauses {
-            let given = self.given.iter().position(|(step, _)| **step == *pause.step);
+            let names = |name: &str| name == &*pause.step || name == pause.id;
+            let given = self.given.iter().position(|(name, _)| names(name));
             if let Some(place) = given {
                 answers.push((pause.id.clone(), self.given.remove(place).1));
             } else if self.asks

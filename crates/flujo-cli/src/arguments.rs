@@ -1,11 +1,17 @@
 //! The command line. Options that are settings come from the table of settings and aren't repeated here.
 
+mod runs;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::settings::SETTINGS;
+pub(crate) use self::runs::{
+    AnswerArguments, ListArguments, OneRun, PurgeArguments, ResumeArguments, RunsArguments,
+    RunsCommand,
+};
+use crate::settings::{SETTINGS, Setting};
 
 /// Runs, checks and draws AI pipelines that are written as YAML.
 #[derive(Debug, Parser)]
@@ -25,6 +31,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Run a blueprint. The output goes to standard output.
     Run(RunArguments),
+    /// Look at runs that are kept in a store, and go on with them.
+    Runs(RunsArguments),
     /// Check a blueprint and everything it imports, without running anything.
     Validate(ValidateArguments),
     /// Draw a blueprint.
@@ -56,6 +64,10 @@ pub(crate) struct RunArguments {
     /// file; `@FILE` for the text of any file.
     #[arg(long, value_name = "INPUT")]
     pub(crate) input: Option<String>,
+    /// The run's name in the store (`--store`). One that is there already goes on where it is, and one that has ended
+    /// gives its result: nothing of it runs again.
+    #[arg(long, value_name = "ID")]
+    pub(crate) run_id: Option<String>,
     /// Set a field of the context; the value is read as YAML. Can be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) fields: Vec<String>,
@@ -175,24 +187,37 @@ pub(crate) enum SchemaOf {
     Blueprint,
     /// What `flujo run --json` prints.
     Result,
+    /// What `flujo runs list --json` and `flujo runs show --json` print.
+    Runs,
 }
 
 /// The command line as clap knows it, settings included.
 pub(crate) fn command() -> clap::Command {
-    Arguments::command().mut_subcommand("run", |run| {
-        run.args(SETTINGS.iter().map(crate::settings::Setting::argument))
-    })
+    let everywhere = |setting: &&Setting| setting.is_of_the_store();
+    let all = |command: clap::Command| command.args(SETTINGS.iter().map(Setting::argument));
+    let others = |command: clap::Command| {
+        let others = SETTINGS.iter().filter(|setting| !setting.is_of_the_store());
+        command.args(others.map(Setting::argument))
+    };
+    Arguments::command()
+        .mut_subcommand("run", all)
+        .mut_subcommand("runs", |runs| {
+            let store = SETTINGS.iter().filter(everywhere);
+            runs.args(store.map(|setting| setting.argument().global(true)))
+                .mut_subcommand("resume", others)
+                .mut_subcommand("answer", others)
+                .mut_subcommand("cancel", others)
+        })
 }
 
-/// Reads the arguments; the matches of the subcommand hold the settings that were given.
+/// Reads the arguments; the matches of the innermost subcommand hold the settings that were given.
 pub(crate) fn parse(
     arguments: impl Iterator<Item = OsString>,
 ) -> Result<(Arguments, ArgMatches), clap::Error> {
     let mut matches = command().try_get_matches_from(arguments)?;
     let parsed = Arguments::from_arg_matches(&matches)?;
-    let inner = matches
-        .remove_subcommand()
-        .map(|(_, inner)| inner)
-        .unwrap_or_default();
-    Ok((parsed, inner))
+    while let Some((_, inner)) = matches.remove_subcommand() {
+        matches = inner;
+    }
+    Ok((parsed, matches))
 }

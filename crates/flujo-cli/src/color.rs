@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 /// Where text goes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Stream {
+    Out,
     Error,
 }
 
@@ -16,11 +17,15 @@ pub(crate) struct Paint {
 
 impl Paint {
     /// As the environment and the stream have it.
-    pub(crate) fn for_stream(Stream::Error: Stream) -> Self {
+    pub(crate) fn for_stream(stream: Stream) -> Self {
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let is_terminal = match stream {
+            Stream::Out => std::io::stdout().is_terminal(),
+            Stream::Error => std::io::stderr().is_terminal(),
+        };
         Self {
-            colored: !set("NO_COLOR") && !dumb && std::io::stderr().is_terminal(),
+            colored: !set("NO_COLOR") && !dumb && is_terminal,
         }
     }
 

@@ -13,6 +13,7 @@ mod problem;
 mod progress;
 mod result;
 mod settings;
+mod store;
 mod summary;
 mod terminal;
 
@@ -64,6 +65,7 @@ pub fn run_in(program: &Program<'_>, arguments: impl IntoIterator<Item = OsStrin
     terminal::explain_panics(arguments.debug);
     let done = match arguments.command {
         Command::Run(run) => command::run::run(&run, &matches, functions, arguments.debug),
+        Command::Runs(runs) => command::runs::runs(&runs, &matches, functions, arguments.debug),
         Command::Validate(validate) => command::validate::validate(&validate, functions.is_some()),
         Command::Graph(graph) => command::graph::graph(&graph, functions.is_some()),
         Command::Stats(stats) => command::stats::stats(&stats),

@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     Path,
     /// An address, which may hold credentials.
     Url,
+    /// Where runs are kept: a file or an address, which may hold credentials. As an option it may stand without a value.
+    Store,
     /// A host and a port.
     Address,
     /// A number from 0 to 1.
@@ -83,6 +85,24 @@ pub(crate) static SETTINGS: &[Setting] = &[
         kind: Kind::Flag,
         default: Some("true"),
         about: "Whether optimised parts are used. Results are the same.",
+    },
+    Setting {
+        name: "state_uri",
+        kind: Kind::Store,
+        default: None,
+        about: "Keep runs in this SQLite file, or on a PostgreSQL server: `postgresql://user:password@host/database`; alone, or as `true`, in `.flujo/runs.db`. Without it nothing is kept.",
+    },
+    Setting {
+        name: "store_content",
+        kind: Kind::Choice(&["full", "encrypted", "none"]),
+        default: Some("full"),
+        about: "What of a run is kept there: all; all, encrypted with the key in `FLUJO_STORE_KEY` (64 hexadecimal digits); or only that it ran, so that it can't go on.",
+    },
+    Setting {
+        name: "durability",
+        kind: Kind::Choice(&["strict", "async", "exit"]),
+        default: Some("strict"),
+        about: "When what happened is kept: before the next step begins, soon after it happened, or at a pause and at the end.",
     },
     Setting {
         name: "stats_out",
@@ -134,9 +154,17 @@ impl Setting {
         format!("FLUJO_{}", self.name.to_uppercase())
     }
 
+    /// Whether it says where runs are kept, and how they are read there.
+    pub(crate) fn is_of_the_store(&self) -> bool {
+        ["state_uri", "store_content"].contains(&self.name)
+    }
+
     /// The option, without its dashes.
     pub(crate) fn option(&self) -> String {
-        self.name.replace('_', "-")
+        match self.kind {
+            Kind::Store => "store".to_owned(),
+            _ => self.name.replace('_', "-"),
+        }
     }
 
     /// The option as clap has it. Values are checked where all sources come together.
@@ -145,7 +173,12 @@ impl Setting {
             .default
             .map(|default| format!(", default: {default}"))
             .unwrap_or_default();
-        Arg::new(self.name)
+        let argument = Arg::new(self.name);
+        let argument = match self.kind {
+            Kind::Store => argument.num_args(0..=1).default_missing_value("true"),
+            _ => argument,
+        };
+        argument
             .long(self.option())
             .value_name(match self.kind {
                 Kind::Choice(_) => "WORD",
@@ -154,6 +187,7 @@ impl Setting {
                 Kind::Seconds => "SECONDS",
                 Kind::Path => "FILE",
                 Kind::Url => "URL",
+                Kind::Store => "FILE|URL",
                 Kind::Address => "HOST:PORT",
                 Kind::Share => "SHARE",
                 Kind::Grants => "PERMISSION",
@@ -169,15 +203,21 @@ impl Setting {
 
     /// A value as it may be shown: an address without its credentials.
     pub(crate) fn shown<'v>(&self, value: &'v str) -> Cow<'v, str> {
-        let parts = (self.kind == Kind::Url)
+        let parts = matches!(self.kind, Kind::Url | Kind::Store)
             .then(|| value.split_once("://"))
             .flatten();
         let Some((scheme, rest)) = parts else {
             return Cow::Borrowed(value);
         };
+        // Passwords may stand among the parameters, too.
+        let rest = match self.kind {
+            Kind::Store => rest.split_once('?').map_or(rest, |(address, _)| address),
+            _ => rest,
+        };
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         match rest[..end].rfind('@') {
             Some(at) => Cow::Owned(format!("{scheme}://…{}", &rest[at..])),
+            None if scheme.len() + 3 + rest.len() < value.len() => Cow::Owned(format!("{scheme}://{rest}")),
             None => Cow::Borrowed(value),
         }
     }
@@ -203,6 +243,7 @@ impl Setting {
             Kind::Path => value.is_empty().then(|| "is the name of a file".to_owned()),
             Kind::Url => (value != "env" && !value.starts_with("http://") && !value.starts_with("https://"))
                 .then(|| "is `env`, or begins with `http://` or `https://`".to_owned()),
+            Kind::Store => crate::store::Place::read(value, Path::new("")).err(),
             Kind::Address => value
                 .rsplit_once(':')
                 .is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err())
@@ -294,12 +335,15 @@ impl Settings {
         self.value(name)?.parse().ok()
     }
 
-    fn values(&self, name: &str) -> &[String] {
-        let found = self
-            .resolved
+    /// A setting with where its value comes from.
+    pub(crate) fn resolved(&self, name: &str) -> Option<&Resolved> {
+        self.resolved
             .iter()
-            .find(|resolved| resolved.setting.name == name);
-        found.map_or(&[], |resolved| &resolved.values)
+            .find(|resolved| resolved.setting.name == name)
+    }
+
+    fn values(&self, name: &str) -> &[String] {
+        self.resolved(name).map_or(&[], |resolved| &resolved.values)
     }
 
     /// What blueprints may do.

@@ -31,7 +31,7 @@ fn shown(resolved: &Resolved) -> String {
         ),
         (_, None) => "(not set)".to_owned(),
         (Kind::Choice(_) | Kind::Path | Kind::Address, Some(value)) => quoted(value),
-        (Kind::Url, Some(value)) => quoted(&resolved.setting.shown(value).into_owned()),
+        (Kind::Url | Kind::Store, Some(value)) => quoted(&resolved.setting.shown(value).into_owned()),
         (_, Some(value)) => value.clone(),
     }
 }

@@ -5,10 +5,12 @@ pub(crate) mod config;
 pub(crate) mod explain;
 pub(crate) mod graph;
 pub(crate) mod run;
+pub(crate) mod runs;
 pub(crate) mod schema;
 pub(crate) mod stats;
 pub(crate) mod validate;
 
+mod session;
 mod telemetry;
 
 use std::io::Write;

@@ -9,6 +9,7 @@ pub(crate) fn schema(of: SchemaOf) -> Result<Exit, Failure> {
     match of {
         SchemaOf::Blueprint => terminal::data_line(&format!("{:#}", flujo_blueprint::json_schema())),
         SchemaOf::Result => terminal::data_line(result::SCHEMA),
+        SchemaOf::Runs => terminal::data_line(super::runs::SCHEMA),
     }
     Ok(Exit::Done)
 }

@@ -1,0 +1,186 @@
+//! `flujo runs resume`, `answer` and `cancel`: going on with a run here, or leaving word for whoever has it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use flujo_blueprint::{Functions, Rule, parse_value};
+use flujo_core::store::{RunInfo, RunStatus};
+use flujo_core::value::Value;
+use flujo_durable::Posted;
+use flujo_tokio::Runner;
+
+use super::Runs;
+use super::reading::{Reading, Steps};
+use crate::answers::Answers;
+use crate::arguments::{AnswerArguments, ResumeArguments};
+use crate::command::session::{Session, Showing, Stopped};
+use crate::outcome::{Exit, Failure};
+use crate::result::plain;
+use crate::settings::Settings;
+use crate::terminal;
+
+/// What runs are gone on with.
+pub(super) struct Program<'a> {
+    pub(super) settings: Settings,
+    pub(super) functions: Option<&'a dyn Functions>,
+    pub(super) debug: bool,
+}
+
+/// What is done with a run once its blueprint is there.
+enum Aim {
+    GoOn(Answers),
+    Cancel,
+}
+
+impl Program<'_> {
+    fn take(self, runs: Runs, arguments: &ResumeArguments, file: &Path, aim: Aim) -> Result<Exit, Failure> {
+        let session = Session::load(file, self.settings, self.functions, Some(runs.store))?;
+        let showing = Showing {
+            json: arguments.json,
+            quiet: arguments.quiet,
+            context_out: None,
+            debug: self.debug,
+        };
+        let id: Arc<str> = Arc::from(arguments.id.as_str());
+        match aim {
+            Aim::GoOn(answers) => session.drive(
+                |runner: &Runner| runner.stored(id),
+                Stopped::GoesOn,
+                answers,
+                &showing,
+            ),
+            Aim::Cancel => session.cancel(id, &showing),
+        }
+    }
+}
+
+pub(super) fn resume(runs: Runs, arguments: &ResumeArguments, program: Program<'_>) -> Result<Exit, Failure> {
+    runs.info(&arguments.id)?;
+    let reading = Reading::of(&runs.load(&arguments.id)?)?;
+    let file = blueprint(arguments, &reading).ok_or_else(|| {
+        Failure::usage(
+            Rule::BadInput,
+            format!("run `{}` doesn't say which file its pipeline is in", arguments.id),
+            "name the blueprint with `--pipeline FILE`; a pipeline of a program goes on where that program runs",
+        )
+    })?;
+    let answers = Answers::read(&[], arguments.json)?;
+    program.take(runs, arguments, &file, Aim::GoOn(answers))
+}
+
+pub(super) fn answer(runs: Runs, arguments: &AnswerArguments, program: Program<'_>) -> Result<Exit, Failure> {
+    let resume = &arguments.resume;
+    let value = if arguments.text {
+        Value::from(arguments.value.as_str())
+    } else {
+        parse_value(&arguments.value).map_err(|reason| {
+            Failure::usage(
+                Rule::BadInput,
+                format!("the answer isn't YAML: {reason}"),
+                "put it into quotes, or take it as text with `--text`",
+            )
+        })?
+    };
+    let info = runs.info(&resume.id)?;
+    if info.summary.status != RunStatus::Paused {
+        return Err(wrong_status(&info, "it waits for no answer"));
+    }
+    let reading = Reading::of(&runs.load(&resume.id)?)?;
+    let pause = match &reading.steps {
+        Ok(steps) => Some(question(&resume.id, steps, arguments.pause.as_deref())?),
+        Err(_) => arguments.pause.clone(),
+    };
+    let file = blueprint(resume, &reading).filter(|_| !arguments.leave);
+    match (file, pause) {
+        (Some(file), Some(pause)) => {
+            let answers = Answers::one(pause, value, resume.json)?;
+            program.take(runs, resume, &file, Aim::GoOn(answers))
+        }
+        (_, pause) => {
+            let value = plain(&value);
+            runs.leave(&resume.id, &Posted::Answer { pause, value })?;
+            terminal::note(
+                "the answer is left in the store; the run goes on when its pipeline's process takes it",
+            );
+            Ok(Exit::Done)
+        }
+    }
+}
+
+pub(super) fn cancel(runs: Runs, arguments: &ResumeArguments, program: Program<'_>) -> Result<Exit, Failure> {
+    let info = runs.info(&arguments.id)?;
+    match info.summary.status {
+        status if status.has_ended() => return Err(wrong_status(&info, "it has ended")),
+        RunStatus::Paused => {
+            let reading = Reading::of(&runs.load(&arguments.id)?)?;
+            if let Some(file) = blueprint(arguments, &reading) {
+                return program.take(runs, arguments, &file, Aim::Cancel);
+            }
+        }
+        _ => {}
+    }
+    runs.leave(&arguments.id, &Posted::Cancel)?;
+    terminal::note("the run is asked to end; its process does that as soon as it looks");
+    Ok(Exit::Done)
+}
+
+impl Runs {
+    /// Leaves something for whoever runs the run.
+    fn leave(&self, id: &str, posted: &Posted) -> Result<(), Failure> {
+        let left = self.store.runs().post(Arc::from(id), posted.to_bytes());
+        self.ask(left).map(|_| ())
+    }
+}
+
+/// The blueprint of a run: the one that is named, else the file that it began with, if that is there.
+fn blueprint(arguments: &ResumeArguments, reading: &Reading) -> Option<PathBuf> {
+    let began = || reading.definition.source().map(PathBuf::from);
+    let began = || began().filter(|file| file.is_file());
+    arguments.file.clone().or_else(began)
+}
+
+/// The question that is answered: the one of this id or step, or the only one that waits.
+fn question(run: &str, steps: &Steps, named: Option<&str>) -> Result<String, Failure> {
+    let open = &steps.questions;
+    let step = |question: &flujo_durable::OpenQuestion<flujo_durable::Raw>| {
+        steps.plan.node(question.question.node).name.to_string()
+    };
+    let fits: Vec<_> = match named {
+        None => open.iter().collect(),
+        Some(named) => match open.iter().find(|question| question.id == named) {
+            Some(one) => vec![one],
+            None => open.iter().filter(|question| step(question) == named).collect(),
+        },
+    };
+    if let [one] = &fits[..] {
+        return Ok(one.id.clone());
+    }
+    let ids: Vec<_> = open
+        .iter()
+        .map(|question| format!("`{}` (step `{}`)", question.id, step(question)))
+        .collect();
+    let ids = ids.join(", ");
+    Err(match named {
+        Some(named) if fits.is_empty() => Failure::usage(
+            Rule::BadInput,
+            format!("run `{run}` asks no question `{named}`; open are {ids}"),
+            "name one of them with `--pause`",
+        ),
+        _ => Failure::usage(
+            Rule::BadInput,
+            format!("run `{run}` asks {} questions: {ids}", fits.len()),
+            "say which one is answered with `--pause`",
+        ),
+    })
+}
+
+fn wrong_status(info: &RunInfo, reason: &str) -> Failure {
+    Failure::Other {
+        rule: Rule::WrongStatus,
+        exit: Exit::Usage,
+        message: format!("run `{}` is {}: {reason}", info.id, info.summary.status),
+        place: None,
+        hint: Some(format!("`flujo runs show {}` tells more", info.id)),
+        details: None,
+    }
+}

@@ -1,0 +1,76 @@
+//! A stored run, read without its code: on the plan that was stored with it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use flujo_core::machine::Finish;
+use flujo_core::plan::Plan;
+use flujo_core::store::{StoredRun, WallTime};
+use flujo_durable::{Contents, Definition, DurableError, OpenQuestion, Raw, Replay, Uncalled};
+
+use crate::outcome::Failure;
+use crate::store;
+
+/// What can be read of a stored run.
+pub(super) struct Reading {
+    pub(super) definition: Definition,
+    /// What happened in it; why that can't be read, when it can't.
+    pub(super) steps: Result<Steps, String>,
+}
+
+/// What happened in a run.
+pub(super) struct Steps {
+    pub(super) plan: Arc<Plan<Uncalled>>,
+    /// How it ended, or what it has done so far.
+    pub(super) finish: Finish<Raw>,
+    /// The questions that wait for answers.
+    pub(super) questions: Vec<OpenQuestion<Raw>>,
+    /// When they were asked, as far as that is known: by the numbers of their machines.
+    pub(super) asked: BTreeMap<u32, WallTime>,
+    /// Why the rest of the log can't be followed without the pipeline, when it can't.
+    pub(super) cut: Option<String>,
+}
+
+impl Reading {
+    /// Reads a run.
+    ///
+    /// # Errors
+    /// Damage, with its place.
+    pub(super) fn of(stored: &StoredRun) -> Result<Self, Failure> {
+        Self::read(stored).map_err(|error| store::failed(&error))
+    }
+
+    fn read(stored: &StoredRun) -> Result<Self, DurableError> {
+        let definition =
+            Definition::from_bytes(&stored.definition).map_err(|reason| DurableError::Corrupt {
+                run: Arc::clone(&stored.info.id),
+                location: "the definition".to_owned(),
+                reason,
+            })?;
+        let contents = Contents::<Raw>::of(stored)?;
+        let steps = match definition.plan() {
+            Ok(plan) => steps(Arc::new(plan), contents),
+            Err(reason) => Err(reason),
+        };
+        Ok(Self { definition, steps })
+    }
+}
+
+fn steps(plan: Arc<Plan<Uncalled>>, contents: Contents<Raw>) -> Result<Steps, String> {
+    let asked = contents.asked().into_iter().collect();
+    let mut replay = Replay::new(Arc::clone(&plan), contents.snapshot)?;
+    let mut entries = contents.records.into_iter().flat_map(|(_, entries)| entries);
+    let cut = entries.try_for_each(|entry| replay.feed(entry)).err();
+    let questions = replay.questions();
+    let finish = match replay.so_far() {
+        Some(so_far) => so_far,
+        None => *replay.into_finish().ok_or("it has neither begun nor ended")?,
+    };
+    Ok(Steps {
+        plan,
+        finish,
+        questions,
+        asked,
+        cut,
+    })
+}
