@@ -8,8 +8,7 @@ use std::path::PathBuf;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::runs::{
-    AnswerArguments, ListArguments, OneRun, PurgeArguments, ResumeArguments, RunsArguments,
-    RunsCommand,
+    AnswerArguments, ListArguments, OneRun, PurgeArguments, ResumeArguments, RunsArguments, RunsCommand,
 };
 use crate::settings::{SETTINGS, Setting};
 

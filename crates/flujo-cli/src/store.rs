@@ -131,7 +131,7 @@ impl Store {
             .resolved("state_uri")
             .and_then(|resolved| match &resolved.origin {
                 Origin::Argument(_) => resolved.values.first().map(|value| match value.as_str() {
-                    "true" => " --store".to_owned(),
+                    "true" => String::new(),
                     value => format!(" --store {}", resolved.setting.shown(value)),
                 }),
                 _ => None,

@@ -9,6 +9,10 @@ mod interrupt;
 mod model_faults;
 mod review;
 mod run;
+#[cfg(unix)]
+mod runs;
+#[cfg(unix)]
+mod served;
 mod settings;
 mod telemetry;
 mod views;

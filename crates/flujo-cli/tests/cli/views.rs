@@ -24,7 +24,7 @@ fn an_error_is_explained() {
 #[test]
 fn schemas_are_printed() {
     let context = TestContext::new();
-    for of in ["blueprint", "result"] {
+    for of in ["blueprint", "result", "runs"] {
         let schema: serde_json::Value =
             serde_json::from_str(&context.run(&format!("schema {of}")).stdout).unwrap();
         assert!(jsonschema::validator_for(&schema).is_ok(), "{of}");

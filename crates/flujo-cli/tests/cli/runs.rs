@@ -1,0 +1,639 @@
+//! Runs that are kept: restarts, kills, answers, and everything that `flujo runs` does with them.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::context::{Said, TestContext, assert_said};
+
+/// Each step leaves its name in `log`; `slow` waits for a day unless there is a file `go`, and leaves its process id.
+const STEPS: &str = "name: steps
+steps:
+  - {name: first, agent: {type: command, args: [sh, -c, 'echo first >> log; echo 1']}}
+  - {name: slow, agent: {type: command, args: [sh, -c, 'echo slow >> log; [ -e go ] && exit; echo $$ > pid; exec sleep 100000']}}
+  - {name: last, agent: {type: command, args: [sh, -c, 'echo last >> log; echo done']}}
+";
+
+const ASKING: &str = "name: asking
+steps:
+  - {name: first, agent: {type: command, args: [sh, -c, 'echo first >> log; echo tea']}}
+  - {name: approve, kind: hitl, message: 'Really {{ previous_step }}?'}
+  - {name: say, agent: {type: template, template: 'the answer is {{ input }}'}}
+";
+
+const BOTH: &str = "name: both
+steps:
+  - name: both
+    kind: parallel
+    branches:
+      left: {name: left, kind: hitl, message: 'a?', timeout_s: 3600, default: 'no'}
+      right: {name: right, kind: hitl, message: 'b?'}
+";
+
+fn context() -> TestContext {
+    let context = TestContext::new();
+    context
+        .file("flujo.toml", "[allow]\ncommand = true\n")
+        .file("steps.yaml", STEPS)
+        .file("asking.yaml", ASKING)
+        .file("both.yaml", BOTH);
+    context
+}
+
+fn json(said: &Said) -> Value {
+    serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {}", said.whole()))
+}
+
+/// Waits until something is there, which a process under way brings about.
+fn until<T>(mut there: impl FnMut() -> Option<T>) -> T {
+    loop {
+        match there() {
+            Some(it) => return it,
+            None => std::thread::yield_now(),
+        }
+    }
+}
+
+/// Begins a run of `steps.yaml` and gives it once its second step is under way, with the process of that step.
+fn under_way(context: &TestContext, arguments: &str) -> (Child, Pid) {
+    let child = context
+        .command(&format!("run steps.yaml --store --progress none {arguments}"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let written = || std::fs::read_to_string(context.path("pid")).ok();
+    let pid = until(|| {
+        written()?
+            .strip_suffix('\n')?
+            .parse()
+            .ok()
+            .and_then(Pid::from_raw)
+    });
+    (child, pid)
+}
+
+/// Begins a run that is killed in its second step.
+fn killed(context: &TestContext, id: &str) {
+    let (mut child, step) = under_way(context, &format!("--run-id {id}"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let _ = kill_process(step, Signal::KILL);
+}
+
+#[test]
+fn a_run_waits_for_an_answer_over_a_restart_and_no_step_runs_again() {
+    let context = context();
+    let said = context.run("run asking.yaml --store --run-id one");
+    assert_eq!(said.code, Some(3), "{}", said.whole());
+    assert!(
+        said.stderr.contains("`flujo runs answer one VALUE`"),
+        "{}",
+        said.stderr
+    );
+
+    let said = context.run("runs show one");
+    assert!(said.stdout.contains("Really tea?"), "{}", said.whole());
+    let said = context.run("runs answer one yes");
+    assert_eq!(
+        (said.code, &*said.stdout),
+        (Some(0), "the answer is yes\n"),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(context.read("log"), "first\n");
+
+    let said = context.run("runs answer one yes");
+    assert_eq!(said.code, Some(2), "{}", said.whole());
+    assert!(
+        said.stderr.contains("FLU-0706") && said.stderr.contains("completed"),
+        "{}",
+        said.stderr
+    );
+}
+
+#[test]
+fn d20_running_a_completed_id_prints_its_stored_result() {
+    let context = context();
+    context.file("go", "");
+    let first = context.run("run steps.yaml --store --run-id 7 --json");
+    let again = context.run("run steps.yaml --store --run-id 7 --json");
+    assert_eq!((first.code, again.code), (Some(0), Some(0)), "{}", again.stderr);
+    assert_eq!(first.stdout, again.stdout);
+    assert_eq!(context.read("log"), "first\nslow\nlast\n");
+
+    context.file("fails.yaml", "steps: [{name: a, agent: {type: command, args: [sh, -c, 'echo a >> tried; exit 1']}, config: {max_retries: 0}}]");
+    for _ in 0..2 {
+        let said = context.run("run fails.yaml --store --run-id 8");
+        assert_eq!(said.code, Some(1), "{}", said.whole());
+        assert!(said.stderr.contains("step `a` failed"), "{}", said.stderr);
+    }
+    assert_eq!(context.read("tried"), "a\n");
+}
+
+#[test]
+fn d21_nothing_is_stored_unless_a_store_is_asked_for() {
+    let context = context();
+    context.file("go", "");
+    assert_eq!(context.run("run steps.yaml").code, Some(0));
+    assert!(!context.path(".flujo").exists());
+    let said = context.run("run steps.yaml --run-id 7");
+    assert_eq!(said.code, Some(2));
+    assert!(said.stderr.contains("add `--store`"), "{}", said.stderr);
+    let said = context.run("runs list");
+    assert_eq!(said.code, Some(2));
+    assert!(said.stderr.contains("FLU-0701"), "{}", said.stderr);
+    assert!(!context.path(".flujo").exists());
+}
+
+#[test]
+fn the_store_is_an_option_a_variable_or_a_setting_seen_from_its_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let context = context();
+    context.file("go", "");
+    assert_eq!(context.run("run steps.yaml --store kept/mine.db").code, Some(0));
+    assert_eq!(mode(&context.path("kept")), 0o700);
+    assert_eq!(mode(&context.path("kept/mine.db")), 0o600);
+
+    let done = context
+        .command("run steps.yaml --run-id one")
+        .env("FLUJO_STATE_URI", "sqlite:///other.db")
+        .output()
+        .unwrap();
+    assert!(done.status.success() && context.path("other.db").exists());
+
+    context.file("flujo.toml", "state_uri = true\n[allow]\ncommand = true\n");
+    context.file("below/keep", "");
+    let mut below = context.command("run ../steps.yaml --run-id two");
+    assert!(
+        below
+            .current_dir(context.path("below"))
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
+    assert_eq!(mode(&context.path(".flujo")), 0o700);
+    let said = context.run("runs show two --json");
+    assert_eq!(json(&said)["status"], "completed");
+    let said = context.run("config show --origin");
+    assert!(
+        said.stdout.contains("state_uri = \"true\"  # "),
+        "{}",
+        said.stdout
+    );
+}
+
+#[test]
+fn after_a_kill_a_run_goes_on_and_what_had_ended_does_not_run_again() {
+    let context = context();
+    killed(&context, "7");
+    let said = context.run("runs show 7 --json");
+    let shown = json(&said);
+    assert_eq!(shown["status"], "running");
+    assert_eq!(shown["tree"][0]["status"], "succeeded", "{shown:#}");
+    assert_eq!(shown["tree"][1]["status"], "running", "{shown:#}");
+
+    context.file("go", "");
+    let said = context.run("runs resume 7");
+    assert_eq!((said.code, &*said.stdout), (Some(0), "done\n"), "{}", said.stderr);
+    assert_eq!(context.read("log"), "first\nslow\nslow\nlast\n");
+}
+
+#[test]
+fn a_run_that_was_interrupted_goes_on() {
+    let context = context();
+    let (child, _) = under_way(&context, "--run-id 7");
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let said = Said::from(child.wait_with_output().unwrap());
+    assert_eq!(said.code, Some(130), "{}", said.whole());
+    assert!(
+        said.stderr.contains("`flujo runs resume 7` goes on"),
+        "{}",
+        said.stderr
+    );
+    let said = context.run("run steps.yaml --store --run-id 7");
+    assert_eq!(
+        said.code,
+        Some(1),
+        "how it stands is its result: {}",
+        said.whole()
+    );
+
+    context.file("go", "");
+    let said = context.run("runs resume 7");
+    assert_eq!((said.code, &*said.stdout), (Some(0), "done\n"), "{}", said.stderr);
+    assert_eq!(context.read("log"), "first\nslow\nslow\nlast\n");
+}
+
+#[test]
+fn of_two_processes_that_want_one_run_one_is_refused_and_told_who_has_it() {
+    let context = context();
+    let (mut child, step) = under_way(&context, "--run-id 7");
+    for command in ["runs resume 7", "run steps.yaml --store --run-id 7"] {
+        let said = context.run(command);
+        assert_eq!(said.code, Some(1), "{}", said.whole());
+        let owner = format!("process {}", child.id());
+        assert!(
+            said.stderr.contains("FLU-0703") && said.stderr.contains(&owner),
+            "{}",
+            said.stderr
+        );
+    }
+    let said = context.run("runs purge 7 --yes");
+    assert_eq!(said.stdout, "0 runs deleted\n", "{}", said.whole());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let _ = kill_process(step, Signal::KILL);
+    assert_eq!(context.read("log"), "first\nslow\n");
+}
+
+#[test]
+fn a_run_that_is_under_way_is_watched_to_its_end() {
+    let context = context();
+    context.run("run asking.yaml --store --run-id one");
+    let mut watching = context
+        .command("runs watch one")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    let seen: Vec<String> = lines.by_ref().take_while(|line| line != "paused").collect();
+    assert!(seen[0].starts_with("first: succeeded after"), "{seen:?}");
+    assert!(
+        seen.iter().any(|line| line.contains("asks: Really tea?")),
+        "{seen:?}"
+    );
+    assert_eq!(context.run("runs answer one no").code, Some(0));
+    let rest: Vec<String> = lines.collect();
+    assert!(
+        rest.iter().any(|line| line.starts_with("say: succeeded")),
+        "{rest:?}"
+    );
+    assert_eq!(rest.last().map(String::as_str), Some("completed"));
+    assert!(watching.wait().unwrap().success());
+    let said = context.run("runs watch one --json");
+    let last: Value = serde_json::from_str(said.stdout.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        (&last["event"], &last["run"]["status"]),
+        (&"status".into(), &"completed".into())
+    );
+}
+
+#[test]
+fn of_several_questions_the_one_that_is_named_is_answered() {
+    let context = context();
+    let said = context.run("run both.yaml --store --run-id b");
+    assert!(said.stderr.contains("--pause PAUSE"), "{}", said.stderr);
+    let said = context.run("runs answer b x");
+    assert_eq!(said.code, Some(2));
+    assert!(said.stderr.contains("asks 2 questions"), "{}", said.stderr);
+    let said = context.run("runs answer b x --pause middle");
+    assert!(
+        said.stderr.contains("asks no question `middle`"),
+        "{}",
+        said.stderr
+    );
+
+    let shown = json(&context.run("runs show b --json"));
+    let pauses = shown["pauses"].as_array().unwrap();
+    let ids: Vec<_> = pauses.iter().map(|pause| pause["id"].as_str().unwrap()).collect();
+    assert_eq!((pauses.len(), pauses[0]["lane"].as_str()), (2, Some("both.left")));
+    assert!(
+        pauses[0]["expires"].is_string() && pauses[1]["expires"].is_null(),
+        "{shown:#}"
+    );
+    // What the host itself says, and the other way round.
+    let told = json(&context.run("run both.yaml --store --run-id b --json"));
+    let told: Vec<_> = told["pauses"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|pause| &pause["id"])
+        .collect();
+    assert_eq!(told, ids);
+
+    assert_eq!(context.run("runs answer b 5 --pause right").code, Some(3));
+    let mut answer = context.command("runs answer b --text 5 --json --pause");
+    let said = Said::from(answer.arg(ids[0]).output().unwrap());
+    assert_eq!(
+        json(&said)["output"],
+        serde_json::json!({"left": "5", "right": 5}),
+        "{}",
+        said.stderr
+    );
+}
+
+#[test]
+fn an_answer_without_a_blueprint_at_hand_is_left_for_whoever_has_it() {
+    let context = context();
+    context.run("run asking.yaml --store --run-id one");
+    let blueprint = context.read("asking.yaml");
+    std::fs::rename(context.path("asking.yaml"), context.path("moved.yaml")).unwrap();
+    let said = context.run("runs answer one yes");
+    assert_eq!(said.code, Some(0), "{}", said.whole());
+    assert!(said.stderr.contains("left in the store"), "{}", said.stderr);
+    let said = context.run("runs resume one");
+    assert!(said.stderr.contains("--pipeline FILE"), "{}", said.stderr);
+    context.file("asking.yaml", blueprint.replace("approve", "agree"));
+    let said = context.run("runs resume one");
+    assert_eq!(said.code, Some(1), "{}", said.whole());
+    assert!(
+        said.stderr.contains("FLU-0704") && said.stderr.contains("`approve` (question) is gone"),
+        "{}",
+        said.stderr
+    );
+    let said = context.run("runs answer one yes --pipeline moved.yaml");
+    assert_eq!(
+        (said.code, &*said.stdout),
+        (Some(0), "the answer is yes\n"),
+        "{}",
+        said.stderr
+    );
+}
+
+#[test]
+fn a_run_that_waits_is_ended() {
+    let context = context();
+    context.run("run asking.yaml --store --run-id one");
+    let said = context.run("runs cancel one");
+    assert_eq!(said.code, Some(0), "{}", said.whole());
+    assert_eq!(json(&context.run("runs show one --json"))["status"], "cancelled");
+    let said = context.run("runs cancel one");
+    assert_eq!(said.code, Some(2));
+    assert!(said.stderr.contains("it has ended"), "{}", said.stderr);
+}
+
+#[test]
+fn runs_are_listed_page_by_page_and_filtered() {
+    let context = context();
+    context.file("go", "");
+    for id in ["a", "b", "c"] {
+        context.run(&format!("run steps.yaml --store --run-id {id}"));
+    }
+    context.run("run asking.yaml --store --run-id q");
+    let ids = |arguments: &str| -> Vec<String> {
+        let list = json(&context.run(&format!("runs list --json {arguments}")));
+        let runs = list["runs"].as_array().unwrap().iter();
+        runs.map(|run| run["id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(ids(""), ["q", "c", "b", "a"]);
+    assert_eq!(ids("--status paused"), ["q"]);
+    assert_eq!(
+        ids("--status paused --status completed --pipeline steps"),
+        ["c", "b", "a"]
+    );
+    assert_eq!(ids("--older-than 1h"), Vec::<String>::new());
+    assert_eq!(ids("--newer-than 1h --limit 2"), ["q", "c"]);
+    let first = json(&context.run("runs list --json --limit 3"));
+    assert_eq!(
+        ids(&format!("--after {}", first["next"].as_str().unwrap())),
+        ["a"]
+    );
+    assert_eq!(context.run("runs list --after x").code, Some(2));
+    assert_eq!(context.run("runs list --status done").code, Some(2));
+    let said = context.run("runs list");
+    assert!(
+        said.stdout.lines().count() == 5 && said.stdout.starts_with("run  pipeline"),
+        "{}",
+        said.stdout
+    );
+}
+
+#[test]
+fn runs_are_purged_after_it_is_said_how_many() {
+    let context = context();
+    context.file("go", "");
+    for id in ["a", "b", "c"] {
+        context.run(&format!("run steps.yaml --store --run-id {id}"));
+    }
+    context.run("run asking.yaml --store --run-id q");
+    let said = context.run("runs purge");
+    assert_eq!(said.code, Some(2));
+    assert!(said.stderr.contains("3 runs would be deleted"), "{}", said.stderr);
+    assert_eq!(
+        context.run("runs purge --dry-run --keep 1").stdout,
+        "2 runs would be deleted\n"
+    );
+    assert_eq!(
+        context.run("runs purge --older-than 1h --yes").stdout,
+        "0 runs deleted\n"
+    );
+    let purged = json(&context.run("runs purge --keep 1 --yes --json"));
+    assert_eq!(purged, serde_json::json!({"found": 2, "deleted": 2}));
+    assert_eq!(context.run("runs purge q --yes").stdout, "1 run deleted\n");
+    let left = json(&context.run("runs list --json"));
+    assert_eq!(left["runs"].as_array().unwrap().len(), 1);
+    assert_eq!(left["runs"][0]["id"], "c");
+}
+
+#[test]
+fn all_that_is_stored_of_a_run_is_exported() {
+    let context = context();
+    killed(&context, "7");
+    let all = json(&context.run("runs export 7"));
+    assert_eq!((&all["format"], &all["run"]["id"]), (&1.into(), &"7".into()));
+    assert_eq!(all["definition"]["plan"][0], "steps");
+    let entries = all["records"][0]["entries"].to_string();
+    assert!(
+        entries.contains("\"Answered\"") && entries.contains("\"value\":\"1\""),
+        "{entries}"
+    );
+    assert_eq!(all["result"]["tree"][0]["name"], "first");
+}
+
+#[test]
+fn what_is_printed_as_json_fits_its_schema() {
+    let context = context();
+    let schema = json(&context.run("schema runs"));
+    let schema = jsonschema::validator_for(&schema).unwrap();
+    context.run("run both.yaml --store --run-id b");
+    context.run("run asking.yaml --store --run-id one");
+    context.run("runs answer one yes");
+    for command in ["runs list --json", "runs show b --json", "runs show one --json"] {
+        let printed = json(&context.run(command));
+        let errors: Vec<_> = schema
+            .iter_errors(&printed)
+            .map(|error| error.to_string())
+            .collect();
+        assert!(errors.is_empty(), "{command}: {errors:?}\n{printed:#}");
+    }
+}
+
+#[test]
+fn a_run_is_shown_with_its_steps_and_what_it_asks() {
+    let context = context();
+    context.run("run both.yaml --store --run-id b");
+    let mut said = context.run("runs show b");
+    let time = regular("....-..-..T..:..:......Z", &said.stdout);
+    said.stdout = time.replace(
+        context.path("").canonicalize().unwrap().to_str().unwrap(),
+        "FOLDER",
+    );
+    assert_said!(said);
+}
+
+/// A text with times of day taken out; `.` in the shape is any character.
+fn regular(shape: &str, text: &str) -> String {
+    let fits = |part: &str| {
+        part.len() == shape.len() && shape.chars().zip(part.chars()).all(|(s, c)| s == '.' || s == c)
+    };
+    let line = |line: &str| {
+        let parts = line.split(' ').map(|part| {
+            let bare = part.trim_end_matches(',');
+            if fits(bare) {
+                part.replace(bare, "WHEN")
+            } else {
+                part.to_owned()
+            }
+        });
+        parts.collect::<Vec<_>>().join(" ")
+    };
+    text.lines().map(|text| line(text) + "\n").collect()
+}
+
+#[test]
+fn an_unknown_run_is_no_run() {
+    let context = context();
+    context.run("run both.yaml --store --run-id b");
+    for command in ["show", "watch", "resume", "cancel", "export", "answer -q"] {
+        let value = if command.starts_with("answer") { " x" } else { "" };
+        let said = context.run(&format!("runs {command} nobody{value}"));
+        assert_eq!(said.code, Some(2), "{command}: {}", said.whole());
+        assert!(
+            said.stderr.contains("FLU-0702") && said.has_no_traceback(),
+            "{command}: {}",
+            said.stderr
+        );
+    }
+}
+
+#[test]
+fn content_is_encrypted_or_not_stored_and_nobody_else_can_read_it() {
+    let context = context();
+    context.file(
+        "secret.yaml",
+        "steps: [{name: ask, kind: hitl, message: 'canary {{ input }}'}]",
+    );
+    let key = "ab".repeat(32);
+    let with = |arguments: &str, key: &str| {
+        let mut command = context.command(arguments);
+        Said::from(command.env("FLUJO_STORE_KEY", key).output().unwrap())
+    };
+    let run = "run secret.yaml --store --run-id s --input bird --store-content encrypted";
+    let said = context.run(run);
+    assert!(said.stderr.contains("FLUJO_STORE_KEY"), "{}", said.stderr);
+    assert_eq!(with(run, &key).code, Some(3));
+    let said = with("runs show s --store-content encrypted", &key);
+    assert!(said.stdout.contains("canary bird"), "{}", said.whole());
+    for said in [
+        context.run("runs show s"),
+        with("runs show s --store-content encrypted", &"cd".repeat(32)),
+    ] {
+        assert_eq!(said.code, Some(1), "{}", said.whole());
+        assert!(
+            said.stderr.contains("FLU-0701") && !said.stderr.contains(&key),
+            "{}",
+            said.stderr
+        );
+    }
+    assert_eq!(
+        with("runs answer s yes --store-content encrypted", &key).code,
+        Some(0)
+    );
+
+    let said = context.run("run secret.yaml --store --run-id n --input bird --store-content none");
+    assert_eq!(said.code, Some(3), "{}", said.whole());
+    let said = context.run("runs answer n yes --store-content none");
+    assert!(
+        said.stderr.contains("its content was not stored"),
+        "{}",
+        said.stderr
+    );
+    let said = context.run("runs list --store-content none");
+    assert!(
+        said.stdout.contains("paused") && !said.stdout.contains("canary"),
+        "{}",
+        said.stdout
+    );
+
+    for file in std::fs::read_dir(context.path(".flujo")).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        for canary in ["canary", "bird"] {
+            assert!(
+                !bytes.windows(canary.len()).any(|part| part == canary.as_bytes()),
+                "{canary}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_damaged_file_is_told_and_left_as_it_is() {
+    let context = context();
+    context.file(
+        "runs.db",
+        b"this was never a store of runs, whatever its name says".repeat(99),
+    );
+    let before = std::fs::read(context.path("runs.db")).unwrap();
+    for command in [
+        "run both.yaml --run-id b --store runs.db",
+        "runs list --store runs.db",
+    ] {
+        let said = context.run(command);
+        assert_eq!(said.code, Some(1), "{}", said.whole());
+        assert!(
+            said.stderr.contains("FLU-0705") && said.has_no_traceback(),
+            "{}",
+            said.stderr
+        );
+    }
+    assert_eq!(std::fs::read(context.path("runs.db")).unwrap(), before);
+}
+
+#[test]
+fn a_place_that_can_not_be_written_to_is_told_before_anything_runs() {
+    let context = context();
+    context.file("go", "");
+    for place in ["/proc/runs.db", "steps.yaml/runs.db"] {
+        let said = context.run(&format!("run steps.yaml --store {place}"));
+        assert_eq!(said.code, Some(1), "{}", said.whole());
+        assert!(
+            said.stderr.contains("FLU-0701") && said.has_no_traceback(),
+            "{}",
+            said.stderr
+        );
+    }
+    let said = context.run("run steps.yaml --store mysql://me:secret@host/runs");
+    assert_eq!(said.code, Some(2), "{}", said.whole());
+    assert!(
+        said.stderr.contains("FLU-0501") && !said.stderr.contains("secret"),
+        "{}",
+        said.stderr
+    );
+    assert!(!context.path("log").exists());
+}
+
+#[test]
+fn the_example_waits_for_a_human_over_a_restart() {
+    let context = TestContext::new();
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/approval/demo.sh");
+    let done = std::process::Command::new(demo)
+        .current_dir(context.path(""))
+        .env_remove("FLUJO_STATE_URI")
+        .env("FLUJO", env!("CARGO_BIN_EXE_flujo"))
+        .output()
+        .unwrap();
+    let said = Said::from(done);
+    assert_eq!(said.code, Some(0), "{}", said.whole());
+    let placed = "ordered tea, 12 pieces, approved by Ada";
+    assert_eq!(said.stdout.matches(placed).count(), 2, "{}", said.whole());
+    assert!(said.stdout.ends_with("drafted tea\nplaced\n"), "{}", said.whole());
+    assert_eq!(context.read("order.log"), "drafted tea\nplaced\n");
+}
