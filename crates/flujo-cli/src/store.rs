@@ -15,6 +15,8 @@ use crate::settings::{Origin, Settings};
 const USUAL: &str = ".flujo/runs.db";
 /// The variable with the key that content is sealed with.
 const KEY: &str = "FLUJO_STORE_KEY";
+/// The part of a run that is read first.
+pub(crate) const DEFINITION: &str = "the definition";
 
 /// Where runs are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -198,6 +200,11 @@ pub(crate) fn failed(error: &DurableError) -> Failure {
             Rule::PipelineChanged,
             Exit::Failed,
             "go on with the blueprint that the run began with, or begin anew under another id",
+        ),
+        DurableError::Corrupt { location, .. } if location == DEFINITION => (
+            Rule::RunDamaged,
+            Exit::Failed,
+            "if its content is encrypted, give `--store-content encrypted` and the key in `FLUJO_STORE_KEY`",
         ),
         DurableError::Store(StoreError::Corrupt { .. }) | DurableError::Corrupt { .. } => (
             Rule::RunDamaged,

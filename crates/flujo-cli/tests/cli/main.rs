@@ -6,6 +6,8 @@ mod context;
 mod examples;
 #[cfg(unix)]
 mod interrupt;
+#[cfg(unix)]
+mod kept;
 mod model_faults;
 mod review;
 mod run;

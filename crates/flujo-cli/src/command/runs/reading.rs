@@ -44,7 +44,7 @@ impl Reading {
         let definition =
             Definition::from_bytes(&stored.definition).map_err(|reason| DurableError::Corrupt {
                 run: Arc::clone(&stored.info.id),
-                location: "the definition".to_owned(),
+                location: store::DEFINITION.to_owned(),
                 reason,
             })?;
         let contents = Contents::<Raw>::of(stored)?;

@@ -47,7 +47,7 @@ pub(super) fn watch(runs: &Runs, arguments: &OneRun) -> Result<Exit, Failure> {
             RunStatus::Failed | RunStatus::Cancelled => Exit::Failed,
             RunStatus::LimitExceeded => Exit::Limit,
             RunStatus::Queued | RunStatus::Running | RunStatus::Paused => {
-                runs.runtime.block_on(tokio::time::sleep(LOOKS));
+                runs.runtime.block_on(async { tokio::time::sleep(LOOKS).await });
                 continue;
             }
         };

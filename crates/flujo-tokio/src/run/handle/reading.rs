@@ -63,7 +63,8 @@ impl Events<'_> {
         }
         let ended = run.drive(poller).is_ready();
         let Some(events) = &mut run.events else {
-            return Poll::Ready(None);
+            // One that is on its way into a store, or out of it, tells nothing yet.
+            return if ended { Poll::Ready(None) } else { Poll::Pending };
         };
         match events.poll_recv(poller) {
             Poll::Pending if ended => Poll::Ready(None),
