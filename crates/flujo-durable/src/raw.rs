@@ -1,5 +1,7 @@
 //! A run of any host, read without its code: values are what the host wrote, and nothing can be called.
 
+mod python;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -65,8 +67,12 @@ impl RawValue {
     /// can't be understood without the program that wrote it by its size.
     pub fn shown(&self) -> Value {
         match self {
-            Self::Bytes(bytes) => Value::shown_from_bytes(bytes)
-                .unwrap_or_else(|| Value::from(format!("<{} bytes>", bytes.len()))),
+            Self::Bytes(bytes) => {
+                // What another host calls bytes is text in Python's form.
+                let plain = Value::shown_from_bytes(bytes).filter(|value| !matches!(value, Value::Bytes(_)));
+                let shown = plain.or_else(|| python::shown(bytes));
+                shown.unwrap_or_else(|| Value::from(format!("<{} bytes>", bytes.len())))
+            }
             Self::Other(value) => value.clone(),
         }
     }

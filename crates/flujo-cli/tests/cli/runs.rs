@@ -230,7 +230,10 @@ fn a_run_that_is_under_way_is_watched_to_its_end() {
     let mut lines = BufReader::new(watching.stdout.take().unwrap())
         .lines()
         .map(Result::unwrap);
-    let seen: Vec<String> = lines.by_ref().take_while(|line| line != "paused").collect();
+    let seen: Vec<String> = lines
+        .by_ref()
+        .take_while(|line| !line.starts_with("paused"))
+        .collect();
     assert!(seen[0].starts_with("first: succeeded after"), "{seen:?}");
     assert!(
         seen.iter().any(|line| line.contains("asks: Really tea?")),
