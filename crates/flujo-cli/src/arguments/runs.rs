@@ -38,7 +38,7 @@ pub(crate) enum RunsCommand {
 /// Which runs.
 #[derive(Debug, Args)]
 pub(crate) struct Filter {
-    /// Only runs with this status: queued, running, paused, completed, failed, cancelled or limit_exceeded. Can be
+    /// Only runs with this status: queued, running, paused, completed, failed, cancelled or `limit_exceeded`. Can be
     /// repeated.
     #[arg(long, value_name = "STATUS", value_parser = status)]
     pub(crate) status: Vec<RunStatus>,

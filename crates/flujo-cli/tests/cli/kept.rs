@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::context::{Said, TestContext, assert_said};
+use crate::context::{Said, assert_said};
 use crate::runs::{context, json, killed};
 
 #[test]

@@ -1,4 +1,4 @@
-//! Runs that are kept on a PostgreSQL server.
+//! Runs that are kept on a `PostgreSQL` server.
 
 #[path = "../../../flujo-store/tests/stores/server.rs"]
 #[allow(dead_code)] // the tests of stores use the rest

@@ -77,8 +77,9 @@ impl<'b> Reader<'b> {
                 let (real, imaginary) = (self.float()?, self.float()?);
                 Value::from(format!("{real}{imaginary:+}j"))
             }
-            // Members of an enum by their names, of a flag by their values, dates and the like by their texts.
-            20 | 21 | 26 => {
+            // Members of an enum by their names, of a flag by their values, named tuples by their items, dates and the like
+            // by their texts.
+            20 | 21 | 24 | 26 => {
                 self.class()?;
                 self.value()?
             }
@@ -86,10 +87,6 @@ impl<'b> Reader<'b> {
             23 => {
                 self.class()?;
                 Value::map(self.entries()?)
-            }
-            24 => {
-                self.class()?;
-                self.value()?
             }
             27 | 28 => {
                 let (text, _, zone) = (self.value()?, self.value()?, self.value()?);
