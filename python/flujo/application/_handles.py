@@ -13,6 +13,7 @@ from typing_extensions import TypeVar
 
 from flujo.application._checked import checked_traceparent
 from flujo.application._unanswered import NO_ANSWER
+from flujo.exceptions import StoreError
 
 if TYPE_CHECKING:
     from flujo._native import Run
@@ -43,8 +44,15 @@ class RunHandle(Generic[OutputT]):
         Raises:
             RunNotFoundError: the run isn't known here.
         """
-        told = self._told
-        return self._runner._runs.status(self.id) if told is None else told.status()
+        told, kept = self._told, self._runner._kept
+        if told is not None and (kept is None or told.is_heard()):
+            return told.status()
+        if kept is None:
+            return self._runner._runs.status(self.id)
+        from flujo.application._stored import details
+
+        status: str = (await details(kept.store, self.id))["status"]
+        return "running" if status == "queued" else status
 
     async def result(self) -> PipelineResult[Any, OutputT]:
         """The run's result, as soon as it has ended or waits for an answer.
@@ -54,9 +62,10 @@ class RunHandle(Generic[OutputT]):
             RunNotFoundError: the run isn't known here.
             FlujoError: what the run itself raised, such as `UsageLimitExceededError`.
         """
-        if self._told is None:
+        told, kept = self._told, self._runner._kept
+        if told is None or (kept is not None and not told.is_heard()):
             return await self._runner.result(self.id)
-        return await self._told.result()
+        return await told.result()
 
     async def answer(
         self,
@@ -70,10 +79,12 @@ class RunHandle(Generic[OutputT]):
         See `runner.resume_async` for what it takes and raises; what the run raises later is raised by `result`. What
         happens is behind what `events` gave before.
         """
-        from flujo.application._resuming import going_on
+        from flujo.application._resuming import going_on, look_up
 
         runner = self._runner
         ended = None if self._told is None else self._told.ended()
+        if ended is None:
+            ended = await look_up(runner, self.id)
         run = going_on(runner, self.id if ended is None else ended, human_input, answers, usage_limits)
         self._told = runner._started.go_on(self.id, run, self._told)
 
@@ -87,12 +98,22 @@ class RunHandle(Generic[OutputT]):
     async def events(self, after: int = 0) -> AsyncGenerator[Event]:
         """What happened in the run, in order and from its beginning, and what happens, up to `run_finished`.
 
+        With a store it is what is stored, the same in every process: `run_started`, `step_started`, `step_finished`,
+        `step_failed` and `run_finished`; a question is waited for. Without one it is all that `run_with_events` tells,
+        and a pause is an end.
+
         Args:
             after: So many events are left out: as many as somebody has seen who looks again.
 
         Raises:
             RunNotFoundError: the run wasn't started here by `runner.start`.
         """
+        if self._runner._kept is not None:
+            from flujo.application._stored import events
+
+            async for event in events(self._runner, self.id, after):
+                yield event
+            return
         if self._told is None:
             from flujo.exceptions import RunNotFoundError
 
@@ -112,9 +133,9 @@ class Started:
 
     def __init__(self) -> None:
         self._told: WeakValueDictionary[str, Told] = WeakValueDictionary()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Run] = {}
 
-    def start(
+    async def start(
         self,
         runner: Flujo[Any, OutputT],
         initial_input: Any,
@@ -125,7 +146,10 @@ class Started:
         """Begins a run as a task of the running loop."""
         run_id = run_id or uuid4().hex
         run = runner._run(initial_input, run_id, data, checked_traceparent(traceparent))
-        return RunHandle(runner, run_id, self.go_on(run_id, run, None))
+        told = self.go_on(run_id, run, None)
+        if runner._kept is not None:
+            await told.until_stored()
+        return RunHandle(runner, run_id, told)
 
     def go_on(self, run_id: str, run: Run, told: Told | None) -> Told:
         """Has a run go on as a task of the running loop; what happens comes behind what was told before."""
@@ -136,22 +160,26 @@ class Started:
         task = asyncio.get_running_loop().create_task(
             told.hear(events(lambda: run)), name=f"flujo run {run_id}"
         )
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = run
+        task.add_done_callback(self._tasks.pop)
         return told
 
     def get(self, runner: Flujo[Any, OutputT], run_id: str) -> RunHandle[OutputT]:
         """A handle of a run, which may have been begun in any way."""
         return RunHandle(runner, run_id, self._told.get(run_id))
 
-    async def end(self, drain_s: float) -> None:
-        """Waits so long for the runs of this loop, and cancels those that haven't ended then."""
+    async def end(self, drain_s: float, *, keeps: bool) -> None:
+        """Waits so long for the runs of this loop; those that haven't ended then are given back to the store, or
+        cancelled where there is none.
+        """
         loop = asyncio.get_running_loop()
         tasks = [task for task in self._tasks if task.get_loop() is loop]
         if not tasks:
             return
         _, late = await asyncio.wait(tasks, timeout=drain_s)
         for task in late:
+            if keeps:
+                self._tasks[task].close()
             task.cancel()
         if late:
             await asyncio.wait(late)
@@ -177,6 +205,25 @@ class Told:
         with self._lock:
             last = self._events[-1] if self._ended and self._events else None
         return None if last is None or last.kind != "run_finished" else last.data
+
+    def is_heard(self) -> bool:
+        """Whether the run goes on here, or ended here for good: otherwise others may have gone on with it."""
+        ended = self.ended()
+        return not self._ended or (ended is not None and ended.status in ("completed", "failed"))
+
+    async def until_stored(self) -> None:
+        """Waits until the run is in the store.
+
+        Raises:
+            StoreError: it can't be put there.
+        """
+        # It is told of its first step after that.
+        while not self._ended and len(self._events) < 2:
+            await self._more(len(self._events))
+        if isinstance(self._error, StoreError) and all(
+            event.kind.startswith("run_") for event in self._events
+        ):
+            raise self._error
 
     def status(self) -> str:
         """How the run stands."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,15 +19,19 @@ if TYPE_CHECKING:
 
 
 STOPPED = ("limit_exceeded", "cancelled")
+STANDS_STILL = ("paused", *STOPPED)
 
 
-async def look_up(runner: Flujo[Any, Any], of: PipelineResult[Any, Any] | str) -> None:
-    """Have a run that is in the runner's store stand still here, if it does so there."""
-    if isinstance(of, str) and runner._keeps and runner._engine.paused(of) is None:
+async def look_up(runner: Flujo[Any, Any], of: PipelineResult[Any, Any] | str) -> Any:
+    """Have a run that is in the runner's store stand still here, if it does so there; else its result, or None."""
+    if isinstance(of, str) and runner._kept is not None and runner._engine.paused(of) is None:
         from flujo.exceptions import UsageLimitExceededError
 
-        with suppress(UsageLimitExceededError):
-            await runner._engine.stored(of)
+        try:
+            return await runner._engine.stored(of)
+        except UsageLimitExceededError as error:
+            return error.result
+    return None
 
 
 def going_on(

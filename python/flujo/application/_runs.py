@@ -122,6 +122,11 @@ class Runs:
             raise _not_found(run_id, "is not under way on this runner, and nobody holds its result")
         return ended
 
+    def knows_end(self, run_id: str) -> bool:
+        """Whether a run is under way here, or has ended for good and its result is held."""
+        run, ended = self._find(run_id)
+        return run is not None or (ended is not None and ended.status in ("completed", "failed"))
+
     def status(self, run_id: str) -> str:
         """How a run stands."""
         run, ended = self._find(run_id)

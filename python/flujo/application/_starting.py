@@ -9,6 +9,7 @@ from typing_extensions import TypeVar
 
 if TYPE_CHECKING:
     from flujo.application._handles import RunHandle, Started
+    from flujo.application._worker import Recovered, Worker
     from flujo.application.runner import Flujo
 
 InputT = TypeVar("InputT", contravariant=True, default=Any)
@@ -42,12 +43,46 @@ class StartsRuns(Generic[InputT, OutputT]):
         `.events(after=n)`. What the run raises is raised by `result`.
         """
         runner = cast("Flujo[InputT, OutputT]", self)
-        return self._started.start(runner, initial_input, run_id, initial_context_data, traceparent)
+        return await self._started.start(runner, initial_input, run_id, initial_context_data, traceparent)
 
     def get(self, run_id: str) -> RunHandle[OutputT]:
         """The handle of a run of this runner, in whatever way it was begun."""
         return self._started.get(cast("Flujo[InputT, OutputT]", self), run_id)
 
+    def worker(self, *, concurrency: int = 4, drain_s: float = 10.0) -> Worker:
+        """What goes on with runs of this pipeline in the store that nobody runs: `async with runner.worker(): …`.
+
+        Those are runs that a process left half done when it ended, also such as a worker gave back, and those with a
+        question whose time is over.
+
+        Args:
+            concurrency: How many runs it goes on with at the same time.
+            drain_s: How many seconds it waits at its end for what it has, and for what `start` began; the rest is given
+                back.
+
+        Raises:
+            ConfigurationError: the runner has no store.
+            ValueError: a number is out of its range.
+        """
+        from flujo.application._worker import Worker, kept_of
+
+        kept_of(cast("Flujo[InputT, OutputT]", self))
+        if concurrency < 1 or drain_s < 0:
+            raise ValueError("a worker's concurrency is 1 or more, and its drain_s 0 seconds or more")
+        return Worker(cast("Flujo[InputT, OutputT]", self), concurrency, drain_s)
+
+    async def recover(self) -> Recovered:
+        """Go on with all runs of this pipeline in the store that nobody runs, until they have ended or stand still.
+
+        Raises:
+            ConfigurationError: the runner has no store.
+            StoreError: the store can't be read.
+        """
+        from flujo.application._worker import recover
+
+        return await recover(cast("Flujo[InputT, OutputT]", self))
+
     async def _drain(self, drain_s: float) -> None:
         if self._starting is not None:
-            await self._starting.end(drain_s)
+            keeps = cast("Flujo[InputT, OutputT]", self)._kept is not None
+            await self._starting.end(drain_s, keeps=keeps)

@@ -23,7 +23,7 @@ from flujo.application._checked import (
     hooks_of_tracer,
     pipeline_of,
 )
-from flujo.application._kept import Durability, kept_runs
+from flujo.application._kept import Content, Durability, kept_runs
 from flujo.application._starting import StartsRuns
 from flujo.application._streaming import StreamsRuns
 from flujo.application._unanswered import NO_ANSWER
@@ -84,11 +84,14 @@ class Flujo(StreamsRuns[InputT, OutputT], StartsRuns[InputT, OutputT], Generic[I
         optimization_config: Which optimised parts are used, and their settings; those of the pipeline or a step win.
         on_alert: Is told of each `Alert`, in a thread of its own: a threshold of the config was crossed, or an
             optimised part failed. With it the growth of memory is watched in the background too.
-        state_backend: Where runs are kept so that they outlive the process; nothing is stored without one.
+        state_backend: Where runs are kept so that they outlive the process; by default where `FLUJO_STATE_URI` says.
+            Nothing is stored without either.
         durability: When what happens must be there: `"strict"` before the next step begins, `"async"` soon after,
             `"exit"` when the run pauses or ends.
         lease_s: Seconds after which others take a process for dead that shows no life; it does so three times in
             that time.
+        store_content: What of a run is in the store: all, all of it encrypted, or only that it ran.
+        store_key: 32 bytes to encrypt with; those in `FLUJO_STORE_KEY` (64 hexadecimal digits) by default.
 
     Raises:
         TypeError: an argument has a wrong type.
@@ -124,6 +127,8 @@ class Flujo(StreamsRuns[InputT, OutputT], StartsRuns[InputT, OutputT], Generic[I
         state_backend: StateBackend | None = None,
         durability: Durability = "strict",
         lease_s: float = 10.0,
+        store_content: Content = "full",
+        store_key: bytes | None = None,
     ) -> None:
         from flujo.application._runs import Runs
         from flujo.application._workers import workers_for
@@ -153,6 +158,9 @@ class Flujo(StreamsRuns[InputT, OutputT], StartsRuns[InputT, OutputT], Generic[I
 
             hooked = with_points([*self.hooks, *map(on_finish, self.pipeline.on_finish)])
         limits = self.usage_limits
+        self._kept = kept_runs(
+            state_backend, durability, lease_s, store_content, store_key, self.context_model
+        )
         self._engine = Engine(
             self._compile,
             workers=workers_for(sync_workers, executor),
@@ -171,9 +179,8 @@ class Flujo(StreamsRuns[InputT, OutputT], StartsRuns[InputT, OutputT], Generic[I
             traces=enable_tracing,
             telemetry=telemetry,
             on_alert=checked_on_alert(on_alert),
-            keeping=kept_runs(state_backend, durability, lease_s, self.context_model),
+            keeping=self._kept,
         )
-        self._keeps = state_backend is not None
 
     # --- running
 
@@ -288,9 +295,12 @@ class Flujo(StreamsRuns[InputT, OutputT], StartsRuns[InputT, OutputT], Generic[I
             ResumeError: the run is neither paused nor stopped, isn't known, or has used more than it may.
             ValidationError: an answer doesn't fit `input_schema`; the run stays paused, no answer was taken.
         """
-        from flujo.application._resuming import going_on, look_up
+        from flujo.application._resuming import STANDS_STILL, going_on, look_up
 
-        await look_up(self, paused)
+        if (stored := await look_up(self, paused)) is not None:
+            if human_input is NO_ANSWER and answers is None and stored.status not in STANDS_STILL:
+                return cast("PipelineResult[Any, OutputT]", stored)
+            paused = stored
         run = going_on(self, paused, human_input, answers, usage_limits, traceparent)
         return cast("PipelineResult[Any, OutputT]", await run)
 
@@ -349,12 +359,16 @@ class Flujo(StreamsRuns[InputT, OutputT], StartsRuns[InputT, OutputT], Generic[I
             if ended.status != "paused":
                 return ended
             run = ended
-        from flujo.application._resuming import cancel
+        from flujo.application._resuming import cancel, look_up
 
+        if (stored := await look_up(self, run)) is not None:
+            if stored.status != "paused":
+                return cast("PipelineResult[Any, OutputT]", stored)
+            run = stored
         return cast("PipelineResult[Any, OutputT]", await cancel(self, run))
 
     async def result(self, run_id: str) -> PipelineResult[Any, OutputT]:
-        """The result of a run of this runner, as soon as it has ended.
+        """The result of a run of this runner, or of one in its store, as soon as it has ended or waits for an answer.
 
         Args:
             run_id: The id that the run was given, or that `current_step()` tells inside it.
@@ -363,7 +377,11 @@ class Flujo(StreamsRuns[InputT, OutputT], StartsRuns[InputT, OutputT], Generic[I
             RunCancelled: `cancel` ended the run while this waited for it.
             RunNotFoundError: no run of this id is under way, and nobody holds the result of one.
         """
-        return await self._runs.result(run_id)
+        if self._kept is None or self._runs.knows_end(run_id):
+            return await self._runs.result(run_id)
+        from flujo.application._stored import result
+
+        return cast("PipelineResult[Any, OutputT]", await result(self, run_id))
 
     def as_step(self, name: str, inherit_context: bool = True, **options: Any) -> Step[InputT, Any]:
         """This runner's pipeline as one step of another; its output is the nested `PipelineResult`.

@@ -60,6 +60,10 @@ class StepDetails(TypedDict):
     token_counts: int
     requests: int
     latency_s: float
+    started_s: float
+    """In seconds of the run's own time, which stands still while nobody runs it."""
+    ended_s: float | None
+    """None while it is under way."""
     output: Any
     """What came out; of a class that isn't imported, or that has changed, a text that says so."""
     error_type: str | None

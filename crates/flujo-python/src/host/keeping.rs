@@ -6,14 +6,14 @@ use std::task::Context;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use flujo_core::machine::{FailureKind, LaneId, Time};
-use flujo_core::store::{Change, Claim, Lease, RunStatus, StoreFuture, WallTime};
+use flujo_core::store::{Change, Claim, Lease, RunInfo, RunStatus, StoreFuture, WallTime};
 use flujo_durable::{Contents, Durability, DurableError, Journal, LogPlace, Saved, Snapshot, Start, Written};
 use flujo_store::WorkerHandle;
 use flujo_store::runs::{self, Opening};
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyList, PyType};
 
 use super::domain::{Failure, Finish, Python3};
 use super::parked::{Parked, ParkedLanes, Wake};
@@ -22,7 +22,7 @@ use super::relay::{Awaiting, Ring};
 use super::steps::Outputs;
 use crate::context::saved;
 use crate::store::errors::durable_error;
-use crate::store::{Store, blocking};
+use crate::store::{Store, awaited, blocking};
 
 pub(super) type Opened = runs::Opened<Python3>;
 pub(super) type Found = runs::Found<Python3>;
@@ -239,6 +239,7 @@ impl WriteOn {
 #[pyclass(module = "flujo._native", frozen)]
 pub(crate) struct KeptRuns {
     pub(super) keeping: Arc<Keeping>,
+    store: Py<Store>,
 }
 
 #[pymethods]
@@ -268,6 +269,7 @@ impl KeptRuns {
                 PyValueError::new_err(format!("lease_s is {lease_s}; it is seconds, 0.1 or more"))
             })?;
         let renewed = lasts.mul_f64(0.3);
+        let kept = store.clone().unbind();
         let store = Arc::clone(store.get().run_store());
         let worker = WorkerHandle::new(store, Lease { lasts, renewed });
         let source = None;
@@ -278,6 +280,28 @@ impl KeptRuns {
         };
         Ok(Self {
             keeping: Arc::new(Keeping { runs, classes }),
+            store: kept,
+        })
+    }
+
+    /// The store.
+    #[getter]
+    fn store(&self, py: Python<'_>) -> Py<Store> {
+        self.store.clone_ref(py)
+    }
+
+    /// A future of the loop for runs of a pipeline that wait for somebody to go on with them, the oldest first: those that
+    /// were left half done, that have not begun, and those with a question whose time is over.
+    fn waiting(&self, event_loop: &Bound<'_, PyAny>, pipeline: String, limit: u32) -> PyResult<Py<PyAny>> {
+        let now = wall();
+        let waiting = self.keeping.runs.worker.waiting(now, limit);
+        awaited(event_loop, waiting, move |py, runs| {
+            let goes_on = |run: &&RunInfo| {
+                let half_done = matches!(run.summary.status, RunStatus::Queued | RunStatus::Running);
+                *run.pipeline == *pipeline && (half_done || run.summary.due.is_some_and(|due| due <= now))
+            };
+            let ids: Vec<&str> = runs.iter().filter(goes_on).map(|run| &*run.id).collect();
+            Ok(PyList::new(py, ids)?.into_any())
         })
     }
 

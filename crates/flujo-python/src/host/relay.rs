@@ -10,15 +10,24 @@ use flujo_core::agent::BoxFuture;
 use flujo_shared::process::PerProcess;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 
 /// A loop, and what it is to call.
 type Call = (Py<PyAny>, Py<PyAny>);
+
+/// What the thread is told.
+enum Told {
+    Call(Call),
+    /// To end, and to say so.
+    End(Sender<()>),
+}
 
 /// Has a loop call something, once, whenever it is woken.
 pub(super) struct Ring(Mutex<Option<Call>>);
 
 impl Ring {
     pub(super) fn waker(event_loop: &Bound<'_, PyAny>, callback: Bound<'_, PyAny>) -> Waker {
+        end_with_interpreter(event_loop.py());
         let call = (event_loop.clone().unbind(), callback.unbind());
         Waker::from(Arc::new(Self(Mutex::new(Some(call)))))
     }
@@ -37,7 +46,30 @@ impl Wake for Ring {
     }
 }
 
-static RELAY: LazyLock<PerProcess<OnceLock<Option<Sender<Call>>>>> = LazyLock::new(PerProcess::default);
+static RELAY: LazyLock<PerProcess<OnceLock<Option<Sender<Told>>>>> = LazyLock::new(PerProcess::default);
+
+/// Asks to be told of the interpreter's end: a thread that waits for its lock then is ended in the middle of what it does.
+fn end_with_interpreter(py: Python<'_>) {
+    static WATCHED: PyOnceLock<()> = PyOnceLock::new();
+    WATCHED.get_or_init(py, || {
+        let registered = py
+            .import("atexit")
+            .and_then(|atexit| atexit.call_method1("register", (wrap_pyfunction!(end, py)?,)));
+        drop(registered);
+    });
+}
+
+/// Ends the thread while it can still reach the interpreter. Nobody is told anything after that.
+#[pyfunction]
+fn end(py: Python<'_>) {
+    let relay = RELAY.get();
+    let Some(Some(relay)) = relay.get() else { return };
+    let (sender, ended) = mpsc::channel();
+    if relay.send(Told::End(sender)).is_ok() {
+        // It says so, or is gone.
+        let _ = py.detach(move || ended.recv());
+    }
+}
 
 fn tell(call: Call) {
     let relay = RELAY.get().get_or_init(|| {
@@ -49,21 +81,21 @@ fn tell(call: Call) {
     });
     match relay {
         Some(relay) => {
-            // It never ends.
-            let _ = relay.send(call);
+            // When it has ended there is no loop any more that could be told.
+            let _ = relay.send(Told::Call(call));
         }
         // No thread can be started: then this one waits.
         None => pass_on(vec![call]),
     }
 }
 
-fn run(calls: &Receiver<Call>) {
-    while let Ok(first) = calls.recv() {
-        let mut waiting = vec![first];
-        waiting.extend(calls.try_iter());
-        // While the lock was waited for more may have come.
+fn run(told: &Receiver<Told>) {
+    let mut waiting = Vec::new();
+    while let Ok(first) = told.recv() {
+        let mut ends = take_in(&mut waiting, [first]).or_else(|| take_in(&mut waiting, told.try_iter()));
         let passed = Python::try_attach(|py| {
-            waiting.extend(calls.try_iter());
+            // While the lock was waited for more may have come.
+            ends = ends.take().or_else(|| take_in(&mut waiting, told.try_iter()));
             for (event_loop, callback) in waiting.drain(..) {
                 // A loop that was closed has nobody who waits.
                 let _ = event_loop
@@ -71,10 +103,25 @@ fn run(calls: &Receiver<Call>) {
                     .call_method1(intern!(py, "call_soon_threadsafe"), (callback,));
             }
         });
+        if let Some(ends) = ends {
+            let _ = ends.send(());
+            return;
+        }
         if passed.is_none() {
             return; // the interpreter ends
         }
     }
+}
+
+/// Takes in calls; gives who is to be told of the end, when that has come.
+fn take_in(waiting: &mut Vec<Call>, told: impl IntoIterator<Item = Told>) -> Option<Sender<()>> {
+    for one in told {
+        match one {
+            Told::Call(call) => waiting.push(call),
+            Told::End(sender) => return Some(sender),
+        }
+    }
+    None
 }
 
 fn pass_on(calls: Vec<Call>) {

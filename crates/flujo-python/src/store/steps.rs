@@ -94,6 +94,9 @@ fn step<'py>(py: Python<'py>, record: &Record<Raw>) -> PyResult<Bound<'py, PyDic
     step.set_item("token_counts", record.usage.tokens)?;
     step.set_item("requests", record.usage.requests)?;
     step.set_item("latency_s", record.latency() as f64 / 1e9)?;
+    step.set_item("started_s", record.started as f64 / 1e9)?;
+    let ended = (record.status != Status::Running).then_some(record.ended as f64 / 1e9);
+    step.set_item("ended_s", ended)?;
     let output = record
         .output
         .as_ref()

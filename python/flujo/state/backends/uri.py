@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 
 from flujo.exceptions import SettingsError
 from flujo.state.backends.base import StateBackend
@@ -61,6 +62,12 @@ def backend_of_environment() -> StateBackend | None:
     if not uri:
         return None
     try:
-        return backend_at(uri)
+        return _shared(uri, os.getcwd())
     except SettingsError as error:
         raise SettingsError(f"{VARIABLE}: {error.message}", suggestion=error.suggestion) from None
+
+
+@cache
+def _shared(uri: str, _folder: str) -> StateBackend:
+    """One for all runners of the process that say nothing else."""
+    return backend_at(uri)

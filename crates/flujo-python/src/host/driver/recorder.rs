@@ -18,6 +18,8 @@ pub(crate) struct Recorder {
     pub(super) machine: u32,
     /// What the context of the call under way was.
     base: Option<Base>,
+    /// The step that asked for it.
+    step: Option<Arc<str>>,
     /// Whether that call merges lanes into that very context.
     merges: bool,
 }
@@ -28,6 +30,7 @@ impl Recorder {
             journal: Arc::clone(journal),
             machine,
             base: None,
+            step: None,
             merges: false,
         }
     }
@@ -42,6 +45,7 @@ impl Recorder {
         let spec = machine.plan().node(call.node).callable(call.role, call.index);
         let by_strategy = |target: &Py<PyAny>| target.bind(py).is_instance_of::<PyString>();
         self.merges = call.role == Role::Merge && spec.is_some_and(|spec| by_strategy(&spec.target));
+        self.step = Some(Arc::clone(&machine.plan().node(call.node).name));
         self.base = Some(Base::of(py, &call.context, call.isolated || self.merges)?);
         Ok(())
     }
@@ -52,9 +56,12 @@ impl Recorder {
             return event;
         }
         let (event, recorded) = self.record(event);
-        let Err(error) = recorded else {
+        let Err(mut error) = recorded else {
             return event;
         };
+        if let (DurableError::Unsavable { what, .. }, Some(step)) = (&mut error, &self.step) {
+            *what = format!("what step `{step}` gave");
+        }
         let event = instead(event, unsavable(py, &error));
         // A failure and a cancellation hold nothing that can't be written.
         let _ = self.journal.record(self.machine, &event, None);
