@@ -37,7 +37,7 @@ impl<T> From<Bound<'_, T>> for Object {
 impl Serialize for Object {
     /// As the bytes of its exact form.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let written = Python::attach(|py| write(self.bind(py), Purpose::Store));
+        let written = Python::attach(|py| write(self.bind(py), Purpose::Record));
         match written {
             Ok(written) => serializer.serialize_bytes(&written.bytes),
             Err(Unwritable::Refused(refusal)) => Err(S::Error::custom(refusal)),

@@ -16,7 +16,7 @@ from flujo.application._unanswered import NO_ANSWER
 from flujo.exceptions import StoreError
 
 if TYPE_CHECKING:
-    from flujo._native import Run
+    from flujo._native import KeptRuns, Run
     from flujo.application.runner import Flujo
     from flujo.domain.events import Event
     from flujo.domain.results import PipelineResult
@@ -168,7 +168,7 @@ class Started:
         """A handle of a run, which may have been begun in any way."""
         return RunHandle(runner, run_id, self._told.get(run_id))
 
-    async def end(self, drain_s: float, *, keeps: bool) -> None:
+    async def end(self, drain_s: float, kept: KeptRuns | None) -> None:
         """Waits so long for the runs of this loop; those that haven't ended then are given back to the store, or
         cancelled where there is none.
         """
@@ -178,11 +178,13 @@ class Started:
             return
         _, late = await asyncio.wait(tasks, timeout=drain_s)
         for task in late:
-            if keeps:
+            if kept is not None:
                 self._tasks[task].close()
             task.cancel()
         if late:
             await asyncio.wait(late)
+            if kept is not None:
+                await kept.store.flush(event_loop=loop)
 
 
 class Told:

@@ -84,5 +84,4 @@ class StartsRuns(Generic[InputT, OutputT]):
 
     async def _drain(self, drain_s: float) -> None:
         if self._starting is not None:
-            keeps = cast("Flujo[InputT, OutputT]", self)._kept is not None
-            await self._starting.end(drain_s, keeps=keeps)
+            await self._starting.end(drain_s, cast("Flujo[InputT, OutputT]", self)._kept)

@@ -88,6 +88,7 @@ class Worker:
             task.cancel()
         if late:
             await asyncio.wait(late)
+            await kept_of(self._runner).store.flush(event_loop=asyncio.get_running_loop())
 
     async def _work(self) -> None:
         kept = kept_of(self._runner)

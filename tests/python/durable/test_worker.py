@@ -17,6 +17,7 @@ from flujo import Flujo, PipelineContext, Step, step
 from flujo.exceptions import (
     ConfigurationError,
     DefinitionChangedError,
+    RecordedError,
     RunBusyError,
     RunNotFoundError,
     UnsavableValueError,
@@ -306,3 +307,27 @@ async def test_p27_a_worker_takes_over_the_run_of_a_process_that_was_killed(tmp_
         process.communicate()
         done = await runner.get("one").result()
     assert (done.output, [result.name for result in done.step_history]) == (4, ["double", "gate", "double"])
+
+
+class Refused(Exception):
+    pass
+
+
+async def test_a_failing_step_is_retried_and_what_it_raised_is_told_after_a_restart(tmp_path: Path) -> None:
+    async def breaks(x: Any) -> Any:
+        raise Refused("no tea")
+
+    def runner() -> Flujo[Any, Any]:
+        step = Step("breaks", breaks, max_retries=2)
+        return Flujo(step, state_backend=SQLiteBackend(tmp_path / "runs.db"))
+
+    failed = await runner().run_async(1, run_id="one")
+    [result] = failed.step_history
+    assert (result.attempts, type(result.error)) == (3, Refused)
+    [again] = (await runner().result("one")).step_history
+    assert isinstance(again.error, RecordedError)
+    assert again.error.type_name.endswith("Refused") and again.error.message == "no tea"
+    assert "in breaks" in (again.error.formatted_traceback or "")
+    assert (again.attempts, again.feedback) == (result.attempts, result.feedback)
+    [details] = await SQLiteBackend(tmp_path / "runs.db").list_run_steps("one")
+    assert (details["status"], details["error_message"]) == ("failed", "no tea")

@@ -96,7 +96,8 @@ impl<'b> Reader<'b> {
                 }
             }
             29 => self.delta()?,
-            32 => self.value()?,
+            // Zones by their names, exceptions by what is told of them.
+            32 | 35 => self.value()?,
             33 => {
                 let (offset, named) = (self.delta()?, self.value()?);
                 if matches!(named, Value::Null) {

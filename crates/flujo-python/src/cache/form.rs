@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
+use pyo3::exceptions::PyBaseException;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -47,6 +48,8 @@ pub(super) mod tag {
     pub(crate) const OFFSET: u8 = 33;
     /// Of the standard library: a dictionary or list that is more than one.
     pub(crate) const COLLECTION: u8 = 34;
+    /// What is told of an exception.
+    pub(crate) const ERROR: u8 = 35;
 }
 
 /// How instances of a class are written.
@@ -82,8 +85,22 @@ pub(super) enum Form {
     Defaulting,
     /// `deque`.
     Deque,
+    /// An exception.
+    Error,
     /// Not at all.
     Unknown,
+}
+
+/// What is told of an exception, and what is made of that again.
+pub(super) fn error_told(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static CELL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    CELL.import(py, "flujo.domain.results", "_write_error")
+}
+
+/// See [`error_told`].
+pub(super) fn told_error(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static CELL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    CELL.import(py, "flujo.domain.results", "_read_error")
 }
 
 /// What other processes know a class by.
@@ -262,6 +279,9 @@ fn classify(class: &Bound<'_, PyType>) -> PyResult<Form> {
         if mro.contains(&secret)? {
             return Ok(Form::Secret);
         }
+    }
+    if class.is_subclass_of::<PyBaseException>()? {
+        return Ok(Form::Error);
     }
     if derives(&names.flag_class)? {
         return Ok(Form::Flag);

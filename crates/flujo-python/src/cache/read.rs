@@ -180,6 +180,7 @@ impl<'b, 'py> Reader<'b, 'py> {
                 .getattr("ZoneInfo")?
                 .call1((self.value()?,))?,
             tag::COLLECTION => self.collection()?,
+            tag::ERROR => form::told_error(py)?.call1((self.value()?,))?,
             tag @ (tag::ENUM | tag::FLAG | tag::MODEL | tag::DATACLASS | tag::NAMED_TUPLE) => {
                 self.instance(tag)?
             }

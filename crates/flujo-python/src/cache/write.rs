@@ -31,8 +31,10 @@ const MAX_CONTAINERS: u32 = 5_000_000;
 pub(crate) enum Purpose {
     /// Part of a key.
     Key,
-    /// To be read again, perhaps by another process.
+    /// To be read again, perhaps by another process, as it was.
     Store,
+    /// The same for the record of a run: of exceptions what can be told of them.
+    Record,
 }
 
 /// A value as bytes.
@@ -265,7 +267,7 @@ impl Writer<'_> {
     }
 
     fn set(&mut self, tag: u8, elements: Vec<Bound<'_, PyAny>>) -> Done {
-        if self.purpose == Purpose::Store {
+        if self.purpose != Purpose::Key {
             return self.items(tag, elements.into_iter());
         }
         self.bytes.push(tag);
@@ -297,7 +299,7 @@ impl Writer<'_> {
                 self.sized(qualified.as_bytes());
             }
             ClassName::Local(number) => {
-                if self.purpose == Purpose::Store {
+                if self.purpose != Purpose::Key {
                     return Err(Unwritable::Refused(format!(
                         "no other process finds {}: define it at the top level of a module",
                         shown(class)
@@ -352,7 +354,7 @@ impl Writer<'_> {
                 self.class(&known, &class)?;
                 self.items(tag::TUPLE, value.cast::<PyTuple>()?.iter())?;
             }
-            Form::Secret if self.purpose == Purpose::Store => {
+            Form::Secret if self.purpose != Purpose::Key => {
                 return Err(Unwritable::Refused(format!(
                     "it holds a {}, which is never written anywhere",
                     shown(&class)
@@ -388,7 +390,11 @@ impl Writer<'_> {
                 self.class(&known, &class)?;
                 self.collection(value, &known.form)?;
             }
-            Form::Unknown => return Err(unknown(&class)),
+            Form::Error if self.purpose == Purpose::Record => {
+                self.bytes.push(tag::ERROR);
+                self.value(&form::error_told(py)?.call1((value,))?)?;
+            }
+            Form::Error | Form::Unknown => return Err(unknown(&class)),
         }
         Ok(())
     }
@@ -406,7 +412,7 @@ impl Writer<'_> {
         }
         self.value(&value.getattr(intern!(py, "__pydantic_extra__"))?)?;
         self.value(&value.getattr(intern!(py, "__pydantic_private__"))?)?;
-        if self.purpose == Purpose::Store {
+        if self.purpose != Purpose::Key {
             self.value(&value.getattr(intern!(py, "__pydantic_fields_set__"))?)?;
         }
         Ok(())

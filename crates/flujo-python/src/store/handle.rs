@@ -212,6 +212,14 @@ impl Store {
         asked(py, event_loop, self.run_store().workers(), shown::workers)
     }
 
+    /// Done when all that was asked for before is done.
+    #[pyo3(signature = (*, event_loop=None))]
+    fn flush(&self, py: Python<'_>, event_loop: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+        asked(py, event_loop, self.run_store().flush(), |py, ()| {
+            Ok(py.None().into_bound(py))
+        })
+    }
+
     /// Waits for what was asked for, and closes connections; nothing is done after it.
     fn close(&self, py: Python<'_>) {
         py.detach(|| match &self.opened {
