@@ -82,9 +82,10 @@ class RunHandle(Generic[OutputT]):
         from flujo.application._resuming import going_on, look_up
 
         runner = self._runner
-        ended = None if self._told is None else self._told.ended()
-        if ended is None:
+        if runner._kept is not None:
             ended = await look_up(runner, self.id)
+        else:
+            ended = None if self._told is None else self._told.ended()
         run = going_on(runner, self.id if ended is None else ended, human_input, answers, usage_limits)
         self._told = runner._started.go_on(self.id, run, self._told)
 

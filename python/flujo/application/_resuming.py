@@ -10,7 +10,13 @@ from flujo.application._checked import checked_limits, checked_traceparent
 from flujo.application._human import Answer, answer_schema
 from flujo.application._unanswered import NO_ANSWER
 from flujo.domain.results import Pause, PipelineResult
-from flujo.exceptions import AlreadyAnsweredError, AmbiguousAnswerError, PauseNotFoundError, ResumeError
+from flujo.exceptions import (
+    AlreadyAnsweredError,
+    AmbiguousAnswerError,
+    PauseNotFoundError,
+    ResumeError,
+    UsageLimitExceededError,
+)
 
 if TYPE_CHECKING:
     from flujo._native import PausedRun, Run
@@ -24,14 +30,32 @@ STANDS_STILL = ("paused", *STOPPED)
 
 async def look_up(runner: Flujo[Any, Any], of: PipelineResult[Any, Any] | str) -> Any:
     """Have a run that is in the runner's store stand still here, if it does so there; else its result, or None."""
-    if isinstance(of, str) and runner._kept is not None and runner._engine.paused(of) is None:
-        from flujo.exceptions import UsageLimitExceededError
+    kept = runner._kept
+    if kept is None or not isinstance(of, str):
+        return None
+    held: PausedRun | None = runner._engine.paused(of)
+    if held is not None:
+        from flujo.application._stored import details
 
-        try:
-            return await runner._engine.stored(of)
-        except UsageLimitExceededError as error:
-            return error.result
-    return None
+        if held.status == "running":
+            return None  # it goes on here
+        stored = await details(kept.store, of)
+        if stored["status"] == held.status and stored["last_record"] == held.last_record:
+            return None
+        runner._engine.forget(held)
+    try:
+        return await runner._engine.stored(of)
+    except UsageLimitExceededError as error:
+        return error.result
+
+
+def forget(runner: Flujo[Any, Any], of: PipelineResult[Any, Any] | str) -> None:
+    """What is held of a run isn't how it stands any more."""
+    held = (
+        getattr(of, "__flujo_paused__", None) if isinstance(of, PipelineResult) else runner._engine.paused(of)
+    )
+    if held is not None:
+        runner._engine.forget(held)
 
 
 def going_on(

@@ -293,16 +293,22 @@ class Flujo(StreamsRuns[InputT, OutputT], StartsRuns[InputT, OutputT], Generic[I
             AmbiguousAnswerError: several pauses wait, and `human_input` doesn't say which it is for.
             AlreadyAnsweredError: the pause has been answered.
             ResumeError: the run is neither paused nor stopped, isn't known, or has used more than it may.
+            RunBusyError: another process has gone on with the run meanwhile, or has it.
             ValidationError: an answer doesn't fit `input_schema`; the run stays paused, no answer was taken.
         """
-        from flujo.application._resuming import STANDS_STILL, going_on, look_up
+        from flujo.application._resuming import STANDS_STILL, forget, going_on, look_up
+        from flujo.exceptions import RunBusyError
 
         if (stored := await look_up(self, paused)) is not None:
             if human_input is NO_ANSWER and answers is None and stored.status not in STANDS_STILL:
                 return cast("PipelineResult[Any, OutputT]", stored)
             paused = stored
         run = going_on(self, paused, human_input, answers, usage_limits, traceparent)
-        return cast("PipelineResult[Any, OutputT]", await run)
+        try:
+            return cast("PipelineResult[Any, OutputT]", await run)
+        except RunBusyError:
+            forget(self, paused)  # somebody else has gone on with it: the next one looks it up again
+            raise
 
     def resume_with_events(
         self,

@@ -18,6 +18,7 @@ from flujo.exceptions import (
     ConfigurationError,
     DefinitionChangedError,
     RecordedError,
+    ResumeError,
     RunBusyError,
     RunNotFoundError,
     UnsavableValueError,
@@ -331,3 +332,22 @@ async def test_a_failing_step_is_retried_and_what_it_raised_is_told_after_a_rest
     assert (again.attempts, again.feedback) == (result.attempts, result.feedback)
     [details] = await SQLiteBackend(tmp_path / "runs.db").list_run_steps("one")
     assert (details["status"], details["error_message"]) == ("failed", "no tea")
+
+
+async def test_what_others_have_answered_since_isnt_answered_from_what_is_held_here(tmp_path: Path) -> None:
+    ask = Step.human_in_the_loop
+
+    def runner() -> Flujo[Any, Any]:
+        pipeline = ask("first", "First?", int) >> ask("second", "Second?", int) >> double
+        return Flujo(pipeline, pipeline_name="asks", state_backend=SQLiteBackend(tmp_path / "runs.db"))
+
+    here, there = runner(), runner()
+    assert (await here.run_async(1, run_id="one")).status == "paused"
+    assert (await there.resume_async("one", 5)).status == "paused"
+    with pytest.raises(RunBusyError, match="went on in another process"):
+        await here.resume_async("one", 7)
+    done = await here.resume_async("one", 7)
+    assert [result.output for result in done.step_history] == [5, 7, 14]
+    with pytest.raises(ResumeError, match="completed"):
+        await there.resume_async("one", 8)
+    assert (await there.resume_async("one")).output == 14

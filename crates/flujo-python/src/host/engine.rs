@@ -268,6 +268,11 @@ impl Engine {
         self.inner.paused.find(py, run_id)
     }
 
+    /// Lets go of one that somebody else has gone on with.
+    fn forget(&self, paused: &Bound<'_, PausedRun>) -> PyResult<()> {
+        self.inner.paused.release(paused)
+    }
+
     /// Lets go of the paused runs that were kept for their ids.
     fn forget_paused(&self, py: Python<'_>) {
         self.inner.paused.clear(py);

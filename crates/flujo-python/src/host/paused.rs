@@ -272,6 +272,12 @@ fn refused(py: Python<'_>, message: &str) -> PyErr {
 
 #[pymethods]
 impl PausedRun {
+    /// The number of its last record in the store; None where there is none.
+    #[getter]
+    fn last_record(&self) -> Option<u64> {
+        self.log().map(|log| log.place.last_record)
+    }
+
     #[getter]
     fn run_id<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
         self.run_id.bind(py).clone()

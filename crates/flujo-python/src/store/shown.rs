@@ -22,6 +22,7 @@ pub(super) fn run<'py>(py: Python<'py>, run: &RunInfo) -> PyResult<Bound<'py, Py
     shown.set_item("owner", run.owner.as_ref().map(|owner| &*owner.process))?;
     shown.set_item("forked_from", run.forked_from.as_deref())?;
     shown.set_item("stored_bytes", run.bytes)?;
+    shown.set_item("last_record", run.last_record)?;
     Ok(shown)
 }
 

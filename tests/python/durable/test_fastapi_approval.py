@@ -1,0 +1,124 @@
+"""The example of a web service: two processes over one store, one of which is killed while a run waits."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+EXAMPLE = Path(__file__).parents[3] / "examples/fastapi_approval"
+
+
+class Service:
+    """A process that serves; it is asked on its own port, also while it starts."""
+
+    def __init__(self, store: Path) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._store = store
+        port = self._socket.getsockname()[1]
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
+        self.start()
+
+    def start(self) -> None:
+        number = self._socket.fileno()
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "uvicorn", "app:app", "--app-dir", str(EXAMPLE)),
+                *("--fd", str(number), "--log-level", "warning"),
+            ],
+            env={**os.environ, "FLUJO_STATE_URI": f"sqlite:///{self._store}"},
+            pass_fds=[number],
+        )
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def close(self) -> None:
+        self.client.close()
+        if self.process.poll() is None:
+            self.process.terminate()
+            assert self.process.wait(timeout=60) in (0, -15)
+        self._socket.close()
+
+    def ask(self, id: str) -> dict[str, Any]:
+        answer = self.client.get(f"/articles/{id}")
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def events(self, id: str, after: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The numbers and contents of the events behind one."""
+        headers = {"Last-Event-ID": str(after)}
+        with self.client.stream("GET", f"/articles/{id}/events", headers=headers) as answer:
+            number = 0
+            for line in answer.iter_lines():
+                if line.startswith("id: "):
+                    number = int(line.removeprefix("id: "))
+                elif line.startswith("data: "):
+                    yield number, json.loads(line.removeprefix("data: "))
+
+
+@contextmanager
+def services(store: Path) -> Iterator[tuple[Service, Service]]:
+    one, other = Service(store), Service(store)
+    try:
+        yield one, other
+    finally:
+        one.close()
+        other.close()
+
+
+def until_it_waits(service: Service, id: str) -> dict[str, Any]:
+    while (found := service.ask(id))["status"] == "running":
+        pass
+    return found
+
+
+def test_an_article_waits_over_the_end_of_its_process_and_is_answered_in_another(tmp_path: Path) -> None:
+    with services(tmp_path / "runs.db") as (one, other):
+        begun = one.client.post("/articles", json={"topic": "tea"})
+        assert begun.status_code == 202
+        id = begun.json()["id"]
+
+        seen = []
+        for number, event in other.events(id):
+            seen.append((number, event["kind"], event["step"]))
+            if event["step"] == "approve":
+                break
+        assert seen == [
+            (1, "run_started", ""),
+            (2, "step_started", "draft"),
+            (3, "step_finished", "draft"),
+            (4, "step_started", "approve"),
+        ]
+        waits = until_it_waits(other, id)
+        assert (waits["status"], waits["questions"]) == ("paused", ["Publish All about tea."])
+
+        one.kill()
+        wrong = other.client.post(f"/articles/{id}/answer", json={"reason": "which?"})
+        assert wrong.status_code == 422
+        one.start()
+        answered = one.client.post(f"/articles/{id}/answer", json={"approved": True})
+        assert answered.status_code == 202
+
+        after = [(number, event["kind"], event["step"]) for number, event in other.events(id, after=4)]
+        assert after == [
+            (5, "step_finished", "approve"),
+            (6, "step_started", "publish"),
+            (7, "step_finished", "publish"),
+            (8, "run_finished", ""),
+        ]
+        for service in (one, other):
+            done = service.ask(id)
+            assert (done["status"], done["output"]) == ("completed", "published")
+        assert other.client.post(f"/articles/{id}/answer", json={"approved": True}).status_code == 409
+        assert other.client.get("/articles/never").status_code == 404
