@@ -1,15 +1,15 @@
 //! Performance statistics as Python reads them: plain dictionaries, so that they print, compare and go into JSON.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flujo_core::stats::{
     Alert, AlertStats, AnalysisStats, ContextStats, ErrorStats, ExecutionTimeStats, MemoryStats,
-    PerformanceStatistics, PoolStats, TelemetryStats, TimeStats, UsageStats, UsageTotals,
+    PerformanceStatistics, PoolStats, TelemetryStats, TimeStats, TimesByStep, UsageStats, UsageTotals,
 };
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::{PyDict, PyList, PyString};
 
 /// A dictionary of a record's fields under their own names. Every field must be named, so that none is forgotten when
 /// the record grows; a field that isn't a plain value is followed by `=> how it is converted`.
@@ -28,7 +28,9 @@ macro_rules! dict_of {
 pub(crate) fn statistics_to_dict<'py>(
     py: Python<'py>,
     statistics: &PerformanceStatistics,
+    read: &ReadTimes,
 ) -> PyResult<Bound<'py, PyDict>> {
+    let execution_times = |py, stats| execution_times(py, stats, read);
     Ok(dict_of!(py, statistics, PerformanceStatistics {
         execution_count,
         total_execution_time,
@@ -52,14 +54,10 @@ pub(crate) fn statistics_to_dict<'py>(
 
 type Dict<'py> = PyResult<Bound<'py, PyDict>>;
 
-fn execution_times<'py>(py: Python<'py>, stats: &ExecutionTimeStats) -> Dict<'py> {
+fn execution_times<'py>(py: Python<'py>, stats: &ExecutionTimeStats, read: &ReadTimes) -> Dict<'py> {
     let ExecutionTimeStats { overall, by_step } = stats;
     let dict = times(py, overall)?;
-    let steps = PyDict::new(py);
-    for (name, step) in by_step.iter() {
-        steps.set_item(&**name, times(py, &step)?)?;
-    }
-    dict.set_item(intern!(py, "by_step"), steps)?;
+    dict.set_item(intern!(py, "by_step"), read.by_step(py, by_step)?)?;
     Ok(dict)
 }
 
@@ -79,6 +77,70 @@ fn times<'py>(py: Python<'py>, stats: &TimeStats) -> Dict<'py> {
             p99
         }
     ))
+}
+
+/// What was read of each step last: there may be a thousand steps, of which little has changed since. Whoever reads gets
+/// copies, which have their keys and their room at once.
+#[derive(Default)]
+pub(crate) struct ReadTimes(Mutex<Vec<ReadStep>>);
+
+struct ReadStep {
+    name: Arc<str>,
+    key: Py<PyString>,
+    times: TimeStats,
+    dict: Py<PyDict>,
+}
+
+impl ReadTimes {
+    fn by_step<'py>(&self, py: Python<'py>, by_step: &TimesByStep) -> Dict<'py> {
+        // Taken out meanwhile: the garbage collector may run code that reads as well.
+        let mut known = std::mem::take(&mut *self.lock());
+        let steps = PyDict::new(py);
+        let mut place = 0;
+        for (name, times) in by_step.iter() {
+            match known.get_mut(place) {
+                Some(step) if Arc::ptr_eq(&step.name, name) => step.take_in(py, times)?,
+                _ => known.insert(place, ReadStep::new(py, name, times)?),
+            }
+            if let Some(step) = known.get(place) {
+                steps.set_item(&step.key, step.dict.bind(py).copy()?)?;
+            }
+            place += 1;
+        }
+        known.truncate(place);
+        *self.lock() = known;
+        Ok(steps)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<ReadStep>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ReadStep {
+    fn new(py: Python<'_>, name: &Arc<str>, times: TimeStats) -> PyResult<Self> {
+        Ok(Self {
+            name: Arc::clone(name),
+            key: PyString::new(py, name).unbind(),
+            times,
+            dict: self::times(py, &times)?.unbind(),
+        })
+    }
+
+    #[allow(clippy::float_cmp)] // whether it is the very same
+    fn take_in(&mut self, py: Python<'_>, times: TimeStats) -> PyResult<()> {
+        macro_rules! changed {
+            ($($field:ident)+) => {{
+                let (TimeStats { $($field),+ }, known) = (times, self.times);
+                $( if $field != known.$field {
+                    self.dict.bind(py).set_item(intern!(py, stringify!($field)), $field)?;
+                } )+
+            }};
+        }
+        changed!(count mean min max std p50 p90 p95 p99);
+        self.times = times;
+        Ok(())
+    }
 }
 
 fn errors<'py>(py: Python<'py>, stats: &ErrorStats) -> Dict<'py> {

@@ -31,7 +31,7 @@ use super::rates;
 use super::run::{Resumption, Run};
 use crate::config::PyOptimizationConfig;
 use crate::rates::PyRateLimit;
-use crate::statistics::statistics_to_dict;
+use crate::statistics::{ReadTimes, statistics_to_dict};
 use crate::telemetry::{Exporting, OptimizedTelemetry};
 
 const NOT_POOLED: &str = "this host pools nothing: what its steps allocate are Python's objects, which have an allocator of \
@@ -60,6 +60,7 @@ pub(crate) struct EngineInner {
     pub(super) rates: Vec<RateLimit>,
     pub(super) deadline: Option<Duration>,
     pub(super) statistics: Statistics,
+    read: ReadTimes,
     pub(crate) contexts: ContextCounts,
     pub(crate) paused: PausedRuns,
     pub(super) watch: Watch,
@@ -148,6 +149,7 @@ impl Engine {
                 rates: rate_limits.iter().map(|rate| rate.get().limit.clone()).collect(),
                 deadline: deadline_s.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
                 statistics: Statistics::default(),
+                read: ReadTimes::default(),
                 contexts: ContextCounts::default(),
                 paused: PausedRuns::default(),
                 watch: Watch::default(),
@@ -302,7 +304,7 @@ impl Engine {
     /// The dictionary of `get_performance_statistics()`.
     fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let snapshot = self.inner.statistics.snapshot(self.inner.parts(py)?);
-        statistics_to_dict(py, &snapshot)
+        statistics_to_dict(py, &snapshot, &self.inner.read)
     }
 
     /// Counts everything anew: runs and steps, contexts, analyses.
