@@ -14,7 +14,7 @@ pub struct MachineSpans<D: Domain> {
     ids: SpanIds,
     names: Arc<Names>,
     recorder: Option<Recording<D>>,
-    /// Why the recorder was given up.
+    /// What has failed in recording.
     fault: Option<String>,
 }
 
@@ -25,14 +25,34 @@ struct Recording<D: Domain> {
 }
 
 impl<D: Domain> Recording<D> {
-    fn timed<R>(&mut self, work: impl FnOnce(&mut dyn Recorder<D>) -> R) -> R {
-        let Some((clock, spent)) = &mut self.timer else {
-            return work(&mut *self.recorder);
-        };
-        let before = clock();
-        let result = work(&mut *self.recorder);
-        *spent += clock().saturating_sub(before);
+    /// Does what is contained, timed when this run is. A clock that panics is looked at no more, and costs no spans.
+    #[inline]
+    fn contained<R>(
+        &mut self,
+        fault: &mut Option<String>,
+        work: impl FnOnce(&mut dyn Recorder<D>) -> R,
+    ) -> Result<R, String> {
+        let before = self.read_clock(fault);
+        let result = contained(|| work(&mut *self.recorder));
+        if let Some(before) = before
+            && let Some(after) = self.read_clock(fault)
+            && let Some((_, spent)) = &mut self.timer
+        {
+            *spent += after.saturating_sub(before);
+        }
         result
+    }
+
+    #[inline]
+    fn read_clock(&mut self, fault: &mut Option<String>) -> Option<Time> {
+        let (clock, _) = self.timer?;
+        match contained(clock) {
+            Ok(time) => Some(time),
+            Err(reason) => {
+                (self.timer, *fault) = (None, Some(reason));
+                None
+            }
+        }
     }
 }
 
@@ -67,13 +87,13 @@ impl<D: Domain> MachineSpans<D> {
                 fault: None,
             };
         };
-        let begun = contained(|| {
+        let begin = || {
             let (around, inside) = (around.history(), lane.history());
-            recording.recorder.lane(place, around, inside, lane.now())
-        });
-        let (recorder, fault) = match begun {
+            contained(|| recording.recorder.lane(place, around, inside, lane.now()))
+        };
+        let (recorder, fault) = match begin() {
             Ok(recorder) => (Some(recorder), None),
-            Err(reason) => (None, Some(reason)),
+            Err(reason) => (begin().ok(), Some(reason)),
         };
         Self {
             ids: self.ids.lane(place.record, place.index),
@@ -87,23 +107,18 @@ impl<D: Domain> MachineSpans<D> {
         }
     }
 
-    /// Why spans are no longer recorded, when the recorder has failed; told once. What it had of them is in the queue.
+    /// Why the recorder, or the clock that it is timed by, has failed since this was asked last. A recorder that panics goes
+    /// on with what it had not begun to read: at most the span at which it broke is missing.
     pub fn take_fault(&mut self) -> Option<String> {
         self.fault.take()
     }
 
-    /// Has the recorder do something; one that panics is given up, and the run goes on without.
+    /// Has the recorder do something. What panics is contained.
     #[inline]
     fn record<R>(&mut self, work: impl FnOnce(&mut dyn Recorder<D>) -> R) -> Option<R> {
         let recording = self.recorder.as_mut()?;
-        match contained(|| recording.timed(work)) {
-            Ok(done) => Some(done),
-            Err(reason) => {
-                self.recorder = None;
-                self.fault = Some(reason);
-                None
-            }
-        }
+        let done = recording.contained(&mut self.fault, work);
+        done.map_err(|reason| self.fault = Some(reason)).ok()
     }
 
     /// The ids of its spans.
@@ -170,9 +185,13 @@ impl<D: Domain> MachineSpans<D> {
     }
 
     fn end(&mut self, end: &Ending<'_, D>) {
-        if let Some(spans) = self.record(|recorder| recorder.end(end))
-            && let Some(recording) = self.recorder.take()
-            && let Some((_, spent)) = recording.timer
+        // Once more where it panics: there is no later turn.
+        let mut spans = self.record(|recorder| recorder.end(end));
+        if spans.is_none() {
+            spans = self.record(|recorder| recorder.end(end));
+        }
+        if let Some(recording) = self.recorder.take()
+            && let Some((spans, (_, spent))) = spans.zip(recording.timer)
         {
             recording.queue.timed(spans, spent);
         }

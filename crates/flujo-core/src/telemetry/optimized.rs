@@ -84,19 +84,20 @@ impl Batching {
             self.batch.reserve((new + 1).min(BATCH)); // at the end the run
         }
         // What is open is one inside the other, so the last one ends first.
-        while let Some((place, failed)) = self.open.last().copied() {
+        // What is being read counts as read, so that a panic costs that one alone.
+        while let Some((place, failed)) = self.open.pop() {
             let record = history.records.get(place as usize);
             if record.is_some_and(|record| !self.enter(history, place, record, failed, at, cut)) {
+                self.open.push((place, failed));
                 break;
             }
-            self.open.pop();
         }
         for (place, record) in (0u32..).zip(&history.records).skip(self.next) {
+            self.next = place as usize + 1;
             if !self.enter(history, place, record, 0, at, cut) {
                 self.open.push((place, 0));
             }
         }
-        self.next = history.records.len();
     }
 
     /// The entries of a step and its attempts; whether there is nothing more to be said about it.

@@ -1,5 +1,6 @@
 //! Promises of telemetry that both twins keep: the same spans, each under what it is part of, all of them ended.
 
+mod faults;
 mod host;
 mod ids;
 
