@@ -4,7 +4,8 @@
 //! cargo run -p flujo-shared --example shared_rates -- redis://localhost:6379/0 127.0.0.1:8000 75
 //! ```
 //!
-//! A fourth argument makes a minute so many times shorter.
+//! A fourth argument makes a minute so many times shorter. With a fifth and a sixth one there are so many calls at once at
+//! most, and those of a process that died are given back after so many seconds.
 
 use std::error::Error;
 use std::io::{Read, Write};
@@ -29,14 +30,17 @@ impl Wake for Unpark {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [redis, service, calls, scale @ ..] = arguments.as_slice() else {
-        return Err("usage: shared_rates REDIS SERVICE CALLS [SCALE]".into());
+    let [redis, service, calls, more @ ..] = arguments.as_slice() else {
+        return Err("usage: shared_rates REDIS SERVICE CALLS [SCALE [AT_ONCE LEASE]]".into());
     };
-    let scale: u32 = scale.first().map_or(Ok(1), |scale| scale.parse())?;
-    let shared = RedisRates::new(redis, ServerOptions::default())?.time_scale(f64::from(scale));
-    let limit = RateLimit::new("service")
-        .requests_per_minute(60.0)
-        .shared_by(Arc::new(shared));
+    let scale: u32 = more.first().map_or(Ok(1), |scale| scale.parse())?;
+    let mut shared = RedisRates::new(redis, ServerOptions::default())?.time_scale(f64::from(scale));
+    let mut limit = RateLimit::new("service").requests_per_minute(60.0);
+    if let [_, at_once, lease] = more {
+        shared = shared.lease(Duration::from_secs(lease.parse()?));
+        limit = limit.max_concurrent(at_once.parse()?);
+    }
+    let limit = limit.shared_by(Arc::new(shared));
     let begin = Instant::now();
     let now = || u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX) * u64::from(scale);
     let registry = Registry::new();

@@ -1,11 +1,15 @@
 //! Rate limits that several processes share, counted by a Redis server: one script for each question, on the server's own
 //! clock. A thread of its own asks, so that none that runs steps waits for the network.
 //!
+//! A call that is under way where their number is limited is a lease: while a process has any, its thread renews them. Those
+//! of a process that died are given back when the lease is over.
+//!
 //! When the server is away each process keeps the limit by itself, and asks again every second.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,11 +22,17 @@ use crate::server::{RedisServer, ServerError, ServerOptions};
 /// For so long a server that is away isn't asked again.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// A call of a process that isn't heard of counts for so long as under way, unless the options say otherwise.
+const LEASE: Duration = Duration::from_secs(10);
+
 /// Lets a call through, or says how many microseconds it has to wait: `RateLimit`'s rule, over all processes.
 const ASK: &str = include_str!("rates/ask.lua");
 
 /// Takes in what became of a call.
 const TELL: &str = include_str!("rates/tell.lua");
+
+/// Says of calls that they are still under way.
+const RENEW: &str = include_str!("rates/renew.lua");
 
 /// Rate limits on a Redis server. Cloning shares it.
 ///
@@ -40,6 +50,7 @@ const TELL: &str = include_str!("rates/tell.lua");
 pub struct RedisRates {
     server: Arc<RedisServer>,
     time_scale: f64,
+    lease: Duration,
     asking: Arc<PerProcess<Asking>>,
 }
 
@@ -95,14 +106,39 @@ impl RedisRates {
         Ok(Self {
             server: Arc::new(RedisServer::new(address, options)?),
             time_scale: 1.0,
+            lease: LEASE,
             asking: Arc::default(),
         })
+    }
+
+    /// The one that this process has for a server at an address: what is counted by the same server goes one way.
+    ///
+    /// # Errors
+    /// [`ServerError::Address`] when it is none.
+    pub fn of_process(address: &str) -> Result<Arc<Self>, ServerError> {
+        static SERVERS: Mutex<BTreeMap<String, Arc<RedisRates>>> = Mutex::new(BTreeMap::new());
+        let mut servers = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = servers.get(address) {
+            return Ok(Arc::clone(known));
+        }
+        let made = Arc::new(Self::new(address, ServerOptions::default())?);
+        servers.insert(address.to_owned(), Arc::clone(&made));
+        Ok(made)
     }
 
     /// The same on a clock that runs so many times faster than the server's, for tests.
     #[must_use]
     pub fn time_scale(mut self, scale: f64) -> Self {
         self.time_scale = scale;
+        self
+    }
+
+    /// The same with calls that count as under way for that long after the server last heard of their process, which tells
+    /// of them three times in it: what a process that dies had under way is given back after that. Without this ten
+    /// seconds.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
         self
     }
 
@@ -133,7 +169,10 @@ impl RedisRates {
         let worker = Worker {
             server: Arc::clone(&self.server),
             time_scale: self.time_scale,
+            lease: self.lease,
             away: None,
+            held: BTreeMap::new(),
+            renew_at: Instant::now(),
         };
         // Without a thread the channel is closed, which whoever sends finds out.
         let _ = std::thread::Builder::new()
@@ -187,50 +226,105 @@ impl Limit {
 struct Worker {
     server: Arc<RedisServer>,
     time_scale: f64,
+    lease: Duration,
+    /// The calls that are under way where that is limited, by the limit's name.
+    held: BTreeMap<Arc<str>, BTreeSet<String>>,
+    /// When the server is to hear of them again.
+    renew_at: Instant,
     /// Since when the server is away, and why.
     away: Option<(Instant, Arc<str>)>,
 }
 
 impl Worker {
     fn work(mut self, jobs: &Receiver<Job>) {
-        while let Ok(job) = jobs.recv() {
-            if let Some((since, why)) = &self.away
-                && since.elapsed() < PAUSE
-            {
-                refuse(job, why);
-                continue;
+        loop {
+            let job = if self.held.is_empty() {
+                jobs.recv().map_err(RecvTimeoutError::from)
+            } else {
+                jobs.recv_timeout(self.renew_at.saturating_duration_since(Instant::now()))
+            };
+            match job {
+                Ok(job) => self.take(job),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
             }
-            let Job { limit, call, what } = job;
-            match what {
-                What::Ask(tokens, answer) => {
-                    let waits = self.run(
-                        ASK,
-                        &limit,
-                        &call,
-                        &[i64::try_from(tokens).unwrap_or(i64::MAX), 0],
-                    );
-                    answer(match waits {
-                        Ok(waits) => match u64::try_from(waits) {
-                            Ok(waits) if waits > 0 => Verdict::Wait(Duration::from_micros(waits)),
-                            _ => Verdict::Admitted,
-                        },
-                        Err(why) => Verdict::Alone(why),
-                    });
-                }
-                What::Tell(end) => {
-                    let (tokens, hold) = match end {
-                        CallEnd::Used { tokens, hold } => {
-                            let hold =
-                                hold.map_or(0, |hold| i64::try_from(hold.as_micros()).unwrap_or(i64::MAX));
-                            (i64::try_from(tokens).unwrap_or(i64::MAX), hold)
+            if !self.held.is_empty() && self.renew_at <= Instant::now() {
+                self.renew();
+            }
+        }
+    }
+
+    fn take(&mut self, job: Job) {
+        if let What::Tell(_) = job.what {
+            self.gives_back(&job);
+        }
+        if let Some(why) = self.is_away() {
+            return refuse(job, &why);
+        }
+        let Job { limit, call, what } = job;
+        match what {
+            What::Ask(tokens, answer) => {
+                let tokens = i64::try_from(tokens).unwrap_or(i64::MAX);
+                let waits = self.run(ASK, &limit, &call, &[tokens, 0]);
+                answer(match waits {
+                    Ok(waits) => match u64::try_from(waits) {
+                        Ok(waits) if waits > 0 => Verdict::Wait(Duration::from_micros(waits)),
+                        _ => {
+                            self.holds(&limit, call);
+                            Verdict::Admitted
                         }
-                        CallEnd::Unknown => (-1, 0),
-                        CallEnd::NotMade => (-2, 0),
-                    };
-                    // What a server that is away isn't told is over in a minute.
-                    let _ = self.run(TELL, &limit, &call, &[tokens, hold]);
-                }
+                    },
+                    Err(why) => Verdict::Alone(why),
+                });
             }
+            What::Tell(end) => {
+                let (tokens, hold) = match end {
+                    CallEnd::Used { tokens, hold } => {
+                        let hold = hold.map_or(0, |hold| i64::try_from(hold.as_micros()).unwrap_or(i64::MAX));
+                        (i64::try_from(tokens).unwrap_or(i64::MAX), hold)
+                    }
+                    CallEnd::Unknown => (-1, 0),
+                    CallEnd::NotMade => (-2, 0),
+                };
+                // What a server that is away isn't told is over in a minute.
+                let _ = self.run(TELL, &limit, &call, &[tokens, hold]);
+            }
+        }
+    }
+
+    fn holds(&mut self, limit: &Limit, call: String) {
+        if limit.at_once > 0 {
+            if self.held.is_empty() {
+                self.renew_at = Instant::now() + self.lease / 3;
+            }
+            self.held.entry(Arc::clone(&limit.name)).or_default().insert(call);
+        }
+    }
+
+    fn gives_back(&mut self, job: &Job) {
+        if let Some(calls) = self.held.get_mut(&job.limit.name) {
+            calls.remove(&job.call);
+            if calls.is_empty() {
+                self.held.remove(&job.limit.name);
+            }
+        }
+    }
+
+    /// Says of all calls that they are still under way; a server that has lost them learns of them again.
+    fn renew(&mut self) {
+        self.renew_at = Instant::now() + self.lease / 3;
+        for (name, calls) in &self.held {
+            if self.is_away().is_some() {
+                return;
+            }
+            let mut command = cmd("EVAL");
+            command.arg(RENEW).arg(1).arg(key(name, "calls"));
+            command.arg(self.time_scale).arg(self.lease_micros());
+            command.arg(calls.iter().collect::<Vec<_>>());
+            let told = self.server.ask(|connection| command.query::<i64>(connection));
+            self.away = told
+                .err()
+                .map(|error| (Instant::now(), Arc::from(error.to_string())));
         }
     }
 
@@ -239,12 +333,13 @@ impl Worker {
         let mut command = cmd("EVAL");
         command.arg(script).arg(5);
         for part in ["requests", "tokens", "amounts", "calls", "hold"] {
-            command.arg(format!("flujo:rate:{{{name}}}:{part}"));
+            command.arg(key(name, part));
         }
         command.arg(call).arg(self.time_scale);
         command.arg(limit.requests.0).arg(limit.requests.1);
         command.arg(limit.tokens.0).arg(limit.tokens.1);
         command.arg(limit.at_once).arg(numbers[0]).arg(numbers[1]);
+        command.arg(self.lease_micros());
         match self.server.ask(|connection| command.query::<i64>(connection)) {
             Ok(waits) => {
                 self.away = None;
@@ -257,4 +352,18 @@ impl Worker {
             }
         }
     }
+
+    fn lease_micros(&self) -> u64 {
+        u64::try_from(self.lease.as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Why the server isn't to be asked now.
+    fn is_away(&self) -> Option<Arc<str>> {
+        let (since, why) = self.away.as_ref()?;
+        (since.elapsed() < PAUSE).then(|| Arc::clone(why))
+    }
+}
+
+fn key(name: &str, part: &str) -> String {
+    format!("flujo:rate:{{{name}}}:{part}")
 }

@@ -129,6 +129,50 @@ fn calls_at_once_and_a_hold_are_shared_too() {
     assert!(matches!(asked(&two, &limit, 2, 0), Verdict::Wait(wait) if wait > Duration::from_secs(50)));
 }
 
+/// The calls that the server has as under way, each with the end of its lease.
+fn under_way(connection: &mut redis::Connection) -> Vec<(String, f64)> {
+    let mut command = redis::cmd("ZRANGE");
+    command.arg("flujo:rate:{service}:calls").arg(0).arg(-1);
+    command.arg("WITHSCORES").query(connection).unwrap()
+}
+
+#[test]
+fn the_call_of_a_process_that_lives_is_held_and_one_that_was_killed_gives_it_back() {
+    let server = RedisProcess::start();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let service = listener.local_addr().unwrap().to_string();
+    let arguments = [&*server.address(), &service, "1", "1", "1", "3"].map(str::to_owned);
+    let process = Command::new(example()).args(arguments).spawn();
+    let mut process = Running(process.expect("`cargo test -p flujo-shared` builds the example"));
+    // It is let through, and gets no answer.
+    let _held = listener.accept().unwrap();
+    let mut connection = redis::Client::open(server.address())
+        .unwrap()
+        .get_connection()
+        .unwrap();
+    let first = under_way(&mut connection);
+    assert_eq!(first.len(), 1);
+    for end in [first[0].1, first[0].1 + 1.0] {
+        while under_way(&mut connection)[0].1 <= end {
+            std::thread::yield_now();
+        }
+    }
+    let lease = Duration::from_secs(3);
+    let shared = RedisRates::new(&server.address(), patient())
+        .unwrap()
+        .lease(lease);
+    let limit = RateLimit::new("service").max_concurrent(1);
+    assert!(matches!(asked(&shared, &limit, 1, 0), Verdict::Wait(_)));
+    process.0.kill().unwrap();
+    process.0.wait().unwrap();
+    while let Verdict::Wait(wait) = asked(&shared, &limit, 1, 0) {
+        std::thread::park_timeout(wait);
+    }
+    let left = under_way(&mut connection);
+    assert_eq!(left.len(), 1);
+    assert_ne!(left[0].0, first[0].0);
+}
+
 #[test]
 fn while_the_server_is_away_the_process_keeps_the_limit_by_itself_and_says_so() {
     let address = {

@@ -5,6 +5,7 @@ local call, scale = ARGV[1], tonumber(ARGV[2])
 local most_requests, request_span = tonumber(ARGV[3]), tonumber(ARGV[4])
 local most_tokens, token_span = tonumber(ARGV[5]), tonumber(ARGV[6])
 local at_once, tokens = tonumber(ARGV[7]), math.max(tonumber(ARGV[8]), 1)
+local lease = tonumber(ARGV[10])
 local time = redis.call('TIME')
 local now = math.floor(((time[1] - 1700000000) * 1000000 + time[2]) * scale)
 local wait = 0
@@ -13,8 +14,8 @@ local hold = tonumber(redis.call('GET', KEYS[5]) or '0')
 if hold > now then wait = hold - now end
 
 if at_once > 0 then
-  -- A process that died gives its calls back after ten minutes.
-  redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now - 600000000)
+  -- Calls stand with the end of their lease: those of a process that died are given back with it.
+  redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)
   if redis.call('ZCARD', KEYS[4]) >= at_once then wait = math.max(wait, 20000 * scale) end
 end
 
@@ -45,7 +46,6 @@ if most_tokens > 0 then
 end
 
 if wait > 0 then return math.ceil(wait) end
-local kept_ms = 600000
 if most_requests > 0 then
   redis.call('ZADD', KEYS[1], now + math.floor(request_span / 10), call)
   redis.call('PEXPIRE', KEYS[1], math.ceil(request_span / 1000 * 1.2))
@@ -58,7 +58,7 @@ if most_tokens > 0 then
   redis.call('PEXPIRE', KEYS[3], span_ms)
 end
 if at_once > 0 then
-  redis.call('ZADD', KEYS[4], now, call)
-  redis.call('PEXPIRE', KEYS[4], kept_ms)
+  redis.call('ZADD', KEYS[4], now + math.floor(lease * scale), call)
+  redis.call('PEXPIRE', KEYS[4], math.ceil(lease / 1000) * 60)
 end
 return 0
