@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,6 +37,28 @@ asyncio.run(main())
 
 async def _call(x: Any) -> Any:
     return x
+
+
+BLUEPRINT = """
+steps:
+  - name: greet
+    agent: {{type: template, template: 'Hello {{{{ input }}}}'}}
+    config:
+      max_retries: 0
+      deadline_s: 1
+      rate_limit: {{name: greetings, requests_per_minute: 1, redis: '{url}'}}
+"""
+
+
+def test_processes_that_run_a_blueprint_share_the_limit_of_the_server_that_it_names(tmp_path: Path) -> None:
+    blueprint = tmp_path / "greet.yaml"
+    with redis_server() as server:
+        blueprint.write_text(BLUEPRINT.format(url=server.url))
+        command = (sys.executable, "-m", "flujo", "run", str(blueprint), "--input", "Ada")
+        first, second = (subprocess.run(command, capture_output=True, text=True) for _ in range(2))
+    assert (first.returncode, first.stdout.strip()) == (0, "Hello Ada")
+    assert second.returncode == 1
+    assert "greet" in second.stderr
 
 
 def test_two_processes_make_no_more_calls_together_than_one_may() -> None:
@@ -91,6 +114,10 @@ def test_a_chat_agent_has_a_rate_limit_of_its_own_which_its_step_keeps_to() -> N
     told = {"name": "chat", "requests_per_minute": 60.0, "max_concurrent": 2}
     assert chat.to_blueprint()["rate_limit"] == told
     assert pickle.loads(pickle.dumps(chat)).rate_limit == limit
+    shared = RateLimit("chat", max_concurrent=2, redis="redis://me:secret@localhost:6379/0")
+    chat_of_all = Chat(base_url="http://127.0.0.1:9/v1", model="small", rate_limit=shared)
+    told = {"name": "chat", "max_concurrent": 2, "redis": "redis://localhost:6379/0"}
+    assert chat_of_all.to_blueprint()["rate_limit"] == told
     with pytest.raises(ConfigurationError, match="chat"):
         other = RateLimit("chat", requests_per_minute=61)
         Flujo(Step("a", chat) >> Step("b", _call, config=StepConfig(rate_limit=other))).run("x")

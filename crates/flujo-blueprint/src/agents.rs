@@ -3,25 +3,22 @@
 use std::sync::Arc;
 
 use flujo_agents::{AgentConfig, ConfigError, Prices};
+use flujo_core::rate::Sharing;
 
 use crate::node::{Content, Node};
 use crate::position::Position;
 use crate::problem::{Reporter, did_you_mean};
+use crate::read::shared_by;
 use crate::rule::Rule;
 
 /// Reads an agent's settings and tries them out, so that a run doesn't begin with settings it can't use. What has no
 /// price of its own gets one from `prices`.
 pub(crate) fn read(node: &Node, reporter: &mut Reporter, prices: &Prices) -> Option<Arc<AgentConfig>> {
     let type_name = node.get("type")?.as_str()?;
-    let settings = Node {
-        position: node.position,
-        content: Content::Map(
-            node.as_map()?
-                .iter()
-                .filter(|entry| entry.key != "type")
-                .cloned()
-                .collect(),
-        ),
+    let mut settings = without(node, "type")?;
+    let shared = match take_redis(&mut settings) {
+        Some(address) => Some(shared_rate(&address, reporter)?),
+        None => None,
     };
     let value = match serde_json::to_value(settings.to_value()) {
         Ok(value) => value,
@@ -44,6 +41,11 @@ pub(crate) fn read(node: &Node, reporter: &mut Reporter, prices: &Prices) -> Opt
             }
             _ => {
                 config.price_by(prices);
+                if let AgentConfig::Chat(chat) = &mut config
+                    && let Some(limit) = &mut chat.rate_limit
+                {
+                    limit.shared = shared;
+                }
                 Some(Arc::new(config))
             }
         },
@@ -52,6 +54,34 @@ pub(crate) fn read(node: &Node, reporter: &mut Reporter, prices: &Prices) -> Opt
             None
         }
     }
+}
+
+/// A map without one of its keys.
+fn without(node: &Node, key: &str) -> Option<Node> {
+    let entries = node.as_map()?.iter().filter(|entry| entry.key != key);
+    Some(Node {
+        position: node.position,
+        content: Content::Map(entries.cloned().collect()),
+    })
+}
+
+/// Takes the address of a server that counts for several processes out of the agent's rate limit: agents know of none.
+fn take_redis(settings: &mut Node) -> Option<Node> {
+    let Content::Map(entries) = &mut settings.content else {
+        return None;
+    };
+    let limit = entries.iter_mut().find(|entry| entry.key == "rate_limit")?;
+    let address = limit.value.get("redis")?.clone();
+    limit.value = without(&limit.value, "redis")?;
+    Some(address)
+}
+
+fn shared_rate(address: &Node, reporter: &mut Reporter) -> Option<Sharing> {
+    if address.as_str().is_none() {
+        let said = "`redis` of a rate limit must be the address of a server, such as `redis://host:6379/0`";
+        reporter.report(Rule::WrongType, address.position, said);
+    }
+    shared_by(address, reporter)
 }
 
 /// Keys and addresses of services are looked up when a run begins, so that a file can be checked where there are none.

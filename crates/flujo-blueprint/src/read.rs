@@ -27,6 +27,7 @@ use crate::template;
 use index::StepIndex;
 use optimization::optimization;
 use policy::rate_limit;
+pub(crate) use policy::shared_by;
 use step::StepReader;
 
 /// The largest file that is read, in bytes.

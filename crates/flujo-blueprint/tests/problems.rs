@@ -333,6 +333,32 @@ fn what_is_said_of_a_cache_is_checked() {
 }
 
 #[test]
+fn a_redis_address_that_is_none_is_refused_where_it_stands_and_its_password_is_not_shown() {
+    let text = "rate_limits:
+  - {name: a, requests_per_minute: 1, redis: 'redis://me:hush@host:many/0'}
+steps:
+  - name: say
+    agent: {type: template, template: x}
+    config: {rate_limit: {name: b, max_concurrent: 1, redis: 'http://me:hush@host'}}
+  - name: ask
+    agent: {type: chat, model: x, rate_limit: {name: c, max_concurrent: 1, redis: 'me:hush@host'}}
+  - name: ask again
+    agent: {type: chat, model: x, rate_limit: {name: d, max_concurrent: 1, redis: 6379}}
+";
+    let said = said_about(text);
+    let wrong = "the Redis address is wrong: it isn't a Redis URL; it looks like redis://host:6379/0";
+    for expected in [
+        "2:46: the Redis address is wrong: ",
+        &format!("6:62: {wrong}"),
+        &format!("8:83: {wrong}"),
+        "10:83: `redis` of a rate limit must be the address of a server",
+    ] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    assert!(!said.contains("hush"), "{said}");
+}
+
+#[test]
 fn rate_limits_that_cannot_be_kept_are_refused_where_they_stand() {
     let text = "rate_limits:
   - {name: nothing}

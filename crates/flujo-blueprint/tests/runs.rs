@@ -4,6 +4,7 @@
 use flujo_blueprint::{Blueprint, Source};
 use flujo_core::context::Context;
 use flujo_core::plan::Kind;
+use flujo_core::rate::RateLimit;
 use flujo_core::value::Value;
 use flujo_tokio::{Done, Runner};
 
@@ -567,6 +568,39 @@ async fn a_step_of_kind_cache_keeps_the_results_of_the_step_in_it() {
         assert_eq!(done.finish.context.get("kept"), Some(&Value::from("x12")));
         assert_eq!(runner.performance_statistics().cache_hits, hits);
     }
+}
+
+#[test]
+fn a_rate_limit_names_the_redis_server_that_counts_for_other_processes_too() {
+    let text =
+        "rate_limits: [{name: shared of yaml, max_concurrent: 9, redis: 'redis://me:hush@localhost:6379/1'}]
+steps:
+  - name: say
+    agent: {type: template, template: x}
+    config: {rate_limit: {name: said by yaml, max_concurrent: 9, redis: 'redis://localhost:6379/1'}}
+  - name: ask
+    agent:
+      type: chat
+      base_url: 'http://127.0.0.1:9'
+      model: tiny
+      rate_limit: {name: asked by yaml, max_concurrent: 9, redis: 'redis://localhost/2'}
+";
+    let blueprint = Blueprint::parse(&Source::new("test.yaml", text)).unwrap_or_else(|said| panic!("{said}"));
+    let server = |limit: &RateLimit| limit.shared.as_ref().map(|shared| shared.0.name().to_owned());
+    assert_eq!(
+        server(&blueprint.rate_limits()[0]).as_deref(),
+        Some("redis://localhost:6379/1")
+    );
+    let runner = runner(text);
+    let servers: Vec<_> = runner
+        .plan()
+        .nodes()
+        .flat_map(|(_, node)| match &node.kind {
+            Kind::Step(step) => step.rates.iter().filter_map(server).collect(),
+            _ => Vec::new(),
+        })
+        .collect();
+    assert_eq!(servers, ["redis://localhost:6379/1", "redis://localhost:6379/2"]);
 }
 
 #[tokio::test]

@@ -1,13 +1,11 @@
 //! `RateLimit`, and the buckets of this process: those of the system's time, and those of loops with a time of their own.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use flujo_core::machine::Time;
 use flujo_core::rate::{RateLimit, Registry, Sharing};
 use flujo_shared::rates::RedisRates;
-use flujo_shared::server::ServerOptions;
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
@@ -51,19 +49,6 @@ pub(crate) struct PyRateLimit {
     pub(crate) limit: RateLimit,
     /// The address of the server that counts for several processes.
     redis: Option<String>,
-}
-
-/// The servers of this process by their addresses: what is shared by the same goes one way.
-fn server(address: &str) -> PyResult<Arc<RedisRates>> {
-    static SERVERS: Mutex<BTreeMap<String, Arc<RedisRates>>> = Mutex::new(BTreeMap::new());
-    let mut servers = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(known) = servers.get(address) {
-        return Ok(Arc::clone(known));
-    }
-    let made = RedisRates::new(address, ServerOptions::default());
-    let made = Arc::new(made.map_err(|error| PyValueError::new_err(error.to_string()))?);
-    servers.insert(address.to_owned(), Arc::clone(&made));
-    Ok(made)
 }
 
 fn rate(value: Option<&Bound<'_, PyAny>>, field: &str) -> PyResult<Option<f64>> {
@@ -111,7 +96,8 @@ impl PyRateLimit {
         max_concurrent: Option<&Bound<'_, PyAny>>,
         redis: Option<String>,
     ) -> PyResult<Self> {
-        let shared = redis.as_deref().map(server).transpose()?;
+        let shared = redis.as_deref().map(RedisRates::of_process).transpose();
+        let shared = shared.map_err(|error| PyValueError::new_err(error.to_string()))?;
         let limit = RateLimit {
             name: name.into(),
             requests_per_minute: rate(requests_per_minute, "requests_per_minute")?,

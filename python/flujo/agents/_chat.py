@@ -148,6 +148,13 @@ class Chat(ShippedAgent[Any]):
             plain["extra"] = dict(plain["extra"])
         return plain
 
+    def to_blueprint(self) -> dict[str, Any]:
+        """The agent as a YAML blueprint has it under `agents:`; a Redis server's address without name and password."""
+        plain = super().to_blueprint()
+        if (limit := self.rate_limit) is not None and limit.redis is not None:
+            plain["rate_limit"]["redis"] = limit.redis
+        return plain
+
     @property
     def rate_limit(self) -> RateLimit | None:
         """How often the service may be called: whoever runs the agent keeps to it."""

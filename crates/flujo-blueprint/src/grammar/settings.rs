@@ -255,6 +255,11 @@ pub(super) static RATE_LIMIT: Section = Section {
             Shape::Count(1),
             "Calls under way at the same time.",
         ),
+        optional(
+            "redis",
+            Shape::Text,
+            "The address of a Redis server that counts for all processes which name it, such as `redis://host:6379/0`.",
+        ),
     ],
 };
 

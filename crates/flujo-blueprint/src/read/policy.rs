@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flujo_core::plan::{Backoff, Policy};
-use flujo_core::rate::RateLimit;
+use flujo_core::rate::{RateLimit, Sharing};
+use flujo_shared::rates::RedisRates;
 
 use crate::node::Node;
 use crate::problem::Reporter;
@@ -57,12 +58,26 @@ pub(super) fn rate_limit(node: &Node, reporter: &mut Reporter) -> Option<RateLim
         requests_per_minute: number("requests_per_minute"),
         tokens_per_minute: number("tokens_per_minute"),
         max_concurrent: count(node, "max_concurrent"),
-        shared: None,
+        shared: match node.get("redis") {
+            Some(address) => Some(shared_by(address, reporter)?),
+            None => None,
+        },
     };
     match limit.checked() {
         Ok(limit) => Some(limit),
         Err(error) => {
             reporter.report(Rule::BadValue, node.position, error.to_string());
+            None
+        }
+    }
+}
+
+/// The Redis server at an address; else why it is none. No text holds what is secret in it.
+pub(crate) fn shared_by(address: &Node, reporter: &mut Reporter) -> Option<Sharing> {
+    match RedisRates::of_process(address.as_str()?) {
+        Ok(server) => Some(Sharing(server)),
+        Err(error) => {
+            reporter.report(Rule::BadValue, address.position, error.to_string());
             None
         }
     }
