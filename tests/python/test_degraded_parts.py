@@ -22,6 +22,7 @@ from flujo import (
     PipelineContext,
     RedisCache,
     Step,
+    StepConfig,
     Telemetry,
     UsageLimits,
     step,
@@ -153,6 +154,24 @@ async def test_a_part_that_fails_gives_way_to_its_plain_form_for_that_run(
     await drilled.run_async(0)
     assert drilled.get_performance_statistics()["optimizations"][part]["twin"] == "optimized"
     assert len(told(drilled)) == 1
+
+
+async def test_a_context_that_fails_after_the_run_has_begun_gives_way_there() -> None:
+    ran = Ran()
+    first, last = ran.step("first"), ran.step("last")
+    last.config = StepConfig(optimization=OptimizationConfig())
+    runner = Flujo(
+        first >> last,
+        context_model=Board,
+        # Only the last step has a view of what the first one has copied.
+        optimization_config=OptimizationConfig(enable_context_optimization=False),
+    )
+    with failing_part(runner, "context"):
+        result = await runner.run_async(0)
+    assert (result.output, ran.times) == (2, 2)
+    assert getattr(result.final_pipeline_context, "log", None) == ["first", "last"]
+    ((part, message),) = told(runner)
+    assert part == "context" and "a drill" in message
 
 
 async def test_a_limit_holds_across_the_failure_of_its_meter() -> None:

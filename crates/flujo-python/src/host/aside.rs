@@ -5,8 +5,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use flujo_core::config::contained;
 use flujo_core::machine::Time;
 use pyo3::PyTraverseError;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
 use pyo3::types::{PyDict, PyTuple};
@@ -30,15 +32,17 @@ pub(crate) enum Work {
 }
 
 impl Work {
+    /// A panic in it is the failure of the step.
     fn perform(&self, py: Python<'_>, pace: &Pace<'_>) -> PyResult<()> {
-        match self {
+        let done = contained(|| match self {
             Self::Settle(context) => view::settle(context.bind(py), pace),
             Self::Merge {
                 base,
                 lanes,
                 strategy,
             } => view::merge(base.bind(py), lanes, *strategy, pace),
-        }
+        });
+        done.unwrap_or_else(|reason| Err(PyRuntimeError::new_err(reason)))
     }
 
     fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -335,18 +335,26 @@ fn context_for<'py>(
     if !spec.wants_context() {
         return Ok((None, None));
     }
-    let own = if call.isolated {
-        Arc::clone(&call.context)
-    } else {
-        shared.engine.contexts.forks.fetch_add(1, Ordering::Relaxed);
-        let nearest = shared.plan.plan.node(call.node).optimization.as_deref();
-        let twins = shared.twins.now().within(nearest);
-        Arc::new(ContextCell::isolated(
-            &call.context,
-            !twins.is_optimized(Part::Context),
-        ))
+    if call.isolated {
+        return Ok((Some(call.context.object(py)?), Some(Arc::clone(&call.context))));
+    }
+    shared.engine.contexts.forks.fetch_add(1, Ordering::Relaxed);
+    let nearest = shared.plan.plan.node(call.node).optimization.as_deref();
+    let twins = shared.twins.now().within(nearest);
+    let isolated = |copies| {
+        let own = Arc::new(ContextCell::isolated(&call.context, copies));
+        own.object(py).map(|object| (Some(object), Some(own)))
     };
-    Ok((Some(own.object(py)?), Some(own)))
+    if !twins.is_optimized(Part::Context) {
+        return isolated(true);
+    }
+    match twins.attempt(Part::Context, || isolated(false)) {
+        Ok(isolated) => isolated,
+        Err(reason) => {
+            shared.gave_way(py, Part::Context, &reason)?;
+            isolated(true)
+        }
+    }
 }
 
 /// Plugins get a dictionary: the output where it is one, else the output under that name.

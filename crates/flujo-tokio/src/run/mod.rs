@@ -128,11 +128,13 @@ impl Shared {
     pub(crate) fn isolated(&self, node: NodeId, context: Context) -> Context {
         let contexts = &self.runner.contexts;
         contexts.forked();
-        let nearest = self.plan.node(node).optimization.as_deref();
-        if self.twins.now().within(nearest).is_optimized(Part::Context) {
-            context
-        } else {
+        let copies = self.contain(Part::Context, self.nearest(node), |twins| {
+            !twins.is_optimized(Part::Context)
+        });
+        if copies {
             context.copied(contexts.copies())
+        } else {
+            context
         }
     }
 
