@@ -33,6 +33,7 @@ from .scripted import (
     Scripted,
     Validator,
     dollars,
+    rate_limit,
     seconds,
     value_of,
 )
@@ -104,6 +105,8 @@ def _backoff(backoff: Json) -> Backoff:
 def _step(node: Json, log: Log) -> Any:
     name, policy, estimate = node["name"], node["policy"], node["estimate"]
     agents = {identity: Redirected(log, name, identity) for identity in (1, 2)}
+    for identity, limit in log.agent_rates.items():
+        agents[identity].rate_limit = limit
     plugins = []
     for index, script in enumerate(node["plugins"]):
         plugin = Plugin(log, "plugin", name, script, index)
@@ -122,6 +125,7 @@ def _step(node: Json, log: Log) -> Any:
             backoff=_backoff(policy["backoff"]),
             expected_cost_usd=dollars(estimate["cost"]) if known else None,
             expected_tokens=estimate["tokens"] if known else None,
+            rate_limit=next(map(rate_limit, node["rates"]), None),
             **_deadline(node),
         ),
         "sink_to": None if node["apply"] is None else name,

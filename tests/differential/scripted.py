@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-from flujo import current_step
+from flujo import RateLimit, current_step
 from flujo.domain.agent_result import FlujoAgentResult
 from flujo.domain.plugins import PluginOutcome
 from flujo.exceptions import NonRetryableError
@@ -61,6 +61,11 @@ def dollars(nanos: int) -> float:
     return nanos / 1e9
 
 
+def rate_limit(limit: Json) -> RateLimit:
+    """A limit of a case."""
+    return RateLimit(**limit)
+
+
 def feedback_field(field: str) -> str:
     """A context field as Python can name it."""
     return field.replace(".", "_")
@@ -72,6 +77,8 @@ class Log:
     def __init__(self) -> None:
         self.calls: dict[str, list[tuple[str, str, int, int]]] = defaultdict(list)
         self.counts: dict[tuple[str, str, str, int], int] = defaultdict(int)
+        self.agent_rates: dict[int, RateLimit] = {}
+        """The limits of agents that plugins ask for, by their identity."""
 
     def add(self, role: str, step: str, index: int) -> int:
         """Notes a call; gives how many there were before it in this lane."""
@@ -277,6 +284,8 @@ class Items(Scripted):
 
 class Redirected:
     """The agent of an identity that a plugin asks for: it gives back who it is and what it was given."""
+
+    rate_limit: RateLimit | None = None
 
     def __init__(self, log: Log, step: str, identity: int) -> None:
         self.log = log

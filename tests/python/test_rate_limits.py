@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from flujo import Flujo, Pipeline, RateLimit, Step, UsageLimits
+from flujo import Flujo, Pipeline, RateLimit, Step, StepConfig, UsageLimits
 from flujo.application._outcomes import retry_after
 from flujo.domain.models import PipelineContext
+from flujo.domain.plugins import PluginOutcome
 from flujo.exceptions import ConfigurationError
 from tests.support import virtual_time
 
@@ -302,6 +303,56 @@ def test_limits_are_compared_shown_and_copied_by_what_they_say() -> None:
     assert limit == same == copy.copy(limit) == pickle.loads(pickle.dumps(limit))
     assert hash(limit) == hash(same) and limit != RateLimit("model", 61)
     assert repr(limit) == "RateLimit('model', requests_per_minute=60, max_concurrent=2)"
+
+
+class Another:
+    """An agent that a plugin asks for, with a rate limit of its own."""
+
+    def __init__(self, rate_limit: RateLimit) -> None:
+        self.rate_limit = rate_limit
+        self.began: list[float] = []
+
+    async def run(self, given: Any) -> str:
+        self.began.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(1)
+        return "another"
+
+
+def _asks_for(another: Another) -> Step[Any, Any]:
+    def validate(data: Any) -> PluginOutcome:
+        return PluginOutcome(success=data.get("output") == "another", redirect_to=_unless_done(data, another))
+
+    async def first(given: Any) -> str:
+        return "first"
+
+    return Step("ask", first, plugins=[(validate, 0)], config=StepConfig(max_retries=0))
+
+
+def _unless_done(data: Any, another: Another) -> Another | None:
+    return None if data.get("output") == "another" else another
+
+
+def test_an_agent_that_a_plugin_asks_for_waits_for_its_own_limit() -> None:
+    another = Another(RateLimit("another", max_concurrent=1))
+    runner = Flujo(_asks_for(another))
+
+    async def main() -> list[Any]:
+        return await asyncio.gather(*(runner.run_async(n) for n in range(3)))
+
+    results = virtual_time.run(main())
+    assert [result.output for result in results] == ["another"] * 3
+    assert another.began == [0.0, 1.0, 2.0]
+
+
+def test_the_limit_of_an_agent_that_a_plugin_asks_for_must_not_contradict_another_one() -> None:
+    another = Another(RateLimit("of both", max_concurrent=1))
+    runner = Flujo(_asks_for(another), rate_limits=[RateLimit("of both", max_concurrent=2)])
+    result = virtual_time.run(runner.run_async(1))
+    assert not result.success
+    assert (
+        "`of both` is defined as 1 at once here and as 2 at once elsewhere" in result.step_history[0].feedback
+    )
+    assert another.began == []
 
 
 def test_two_definitions_of_one_name_are_refused() -> None:

@@ -59,6 +59,7 @@ pub(crate) fn result(call: &Call<Simulated>, node: &Node<Callable>, act: &Act, n
                 agent: Object::Int(number),
                 identity: *identity,
                 unpriced: false,
+                rated: false,
             }
         }
         Does::Choose(key) => choice(node, key),

@@ -47,7 +47,10 @@ impl Simulation {
                 *field = format!("{field}{nth}@{}", place(lane_place.as_deref()));
             }
         }
-        let written = behaviour::result(call, node, &act, nth);
+        let mut written = behaviour::result(call, node, &act, nth);
+        if let Written::Answer(answer, _) = &mut written {
+            self.rates.note(answer);
+        }
         let record = self.open_record(lane, call.node);
         let trace = self.trace.calls.len();
         self.trace.calls.push(CallTrace {

@@ -2,6 +2,8 @@
 
 mod build;
 
+use std::collections::BTreeMap;
+
 use flujo_core::config::Twin;
 use flujo_core::machine::Options;
 use flujo_core::pipeline::{CompileError, Pipeline};
@@ -30,6 +32,9 @@ pub struct Case {
     /// How often agents may be called.
     #[serde(default)]
     pub rates: Vec<RateLimit>,
+    /// How often the agents may be called that plugins ask for, by their identity.
+    #[serde(default)]
+    pub agent_rates: BTreeMap<u64, RateLimit>,
     /// The deadline of the whole run, in nanoseconds from its beginning.
     pub deadline: Option<u64>,
     /// In which order things happen.
@@ -287,6 +292,7 @@ impl Case {
             hook: Script::default(),
             limits: UsageLimits::default(),
             rates: Vec::new(),
+            agent_rates: BTreeMap::new(),
             deadline: None,
             schedule: Schedule::default(),
         }

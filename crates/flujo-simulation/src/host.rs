@@ -110,7 +110,7 @@ impl Simulation {
             queue: BTreeMap::new(),
             sequence: 0,
             counts: HashMap::new(),
-            rates: Rates::new(case.rates.clone()),
+            rates: Rates::new(case),
             budget: Budget::new(twin, case.limits),
             cache: Cache::new(twin),
             deadline: case.deadline,

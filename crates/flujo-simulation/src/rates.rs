@@ -1,6 +1,6 @@
 //! Rate limits on virtual time: who waits for their turn, and who has it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -9,15 +9,17 @@ use flujo_core::plan::{Kind, NodeId};
 use flujo_core::rate::{Admission, RateLimit, Registry, Turn};
 use flujo_core::usage::Usage;
 
-use crate::Simulated;
 use crate::host::Simulation;
 use crate::under_way::{Due, Orphan};
+use crate::{Case, Object, Simulated};
 
 /// The rate limits of a simulation.
 #[derive(Default)]
 pub(crate) struct Rates {
     /// Those that hold for every call.
     all: Vec<RateLimit>,
+    /// Those of agents that plugins ask for, by their identity.
+    agents: BTreeMap<u64, RateLimit>,
     registry: Registry,
     /// In the order in which they came.
     line: Vec<Waiting>,
@@ -36,10 +38,24 @@ struct Waiting {
 }
 
 impl Rates {
-    pub(crate) fn new(all: Vec<RateLimit>) -> Self {
+    pub(crate) fn new(case: &Case) -> Self {
         Self {
-            all,
+            all: case.rates.clone(),
+            agents: case.agent_rates.clone(),
             ..Self::default()
+        }
+    }
+
+    /// The limit of an agent that a plugin asks for.
+    fn of_agent(&self, agent: &Object) -> Option<&RateLimit> {
+        let identity = agent.as_int().and_then(|number| u64::try_from(number).ok())?;
+        self.agents.get(&identity)
+    }
+
+    /// Says in a plugin's answer whether the agent that it asks for has a limit.
+    pub(crate) fn note(&self, answer: &mut Answer<Simulated>) {
+        if let Answer::Redirect { agent, rated, .. } = answer {
+            *rated = self.of_agent(agent).is_some();
         }
     }
 
@@ -56,19 +72,27 @@ impl Rates {
 impl Simulation {
     /// What a machine asks about its rate limits.
     pub(crate) fn rate(&mut self, lane: usize, command: &Command<Simulated>) {
-        match *command {
+        match command {
             Command::Admit {
                 call,
                 node,
                 tokens,
                 deadline,
-            } => self.admit(lane, call, node, tokens, deadline),
-            Command::Release { tokens, hold } => self.call_ended(lane, tokens, hold),
+                agent,
+            } => self.admit(lane, *call, (*node, agent.as_ref()), *tokens, *deadline),
+            Command::Release { tokens, hold } => self.call_ended(lane, *tokens, *hold),
             _ => {}
         }
     }
 
-    fn admit(&mut self, lane: usize, call: CallId, node: NodeId, tokens: u64, deadline: Option<Time>) {
+    fn admit(
+        &mut self,
+        lane: usize,
+        call: CallId,
+        (node, agent): (NodeId, Option<&Object>),
+        tokens: u64,
+        deadline: Option<Time>,
+    ) {
         let waiting = self.rates.line.iter_mut().find(|waiting| waiting.lane == lane);
         let known = waiting.map(|waiting| &mut waiting.call);
         let admitted = self.rates.admitted.get_mut(&lane).map(|(call, _)| call);
@@ -81,10 +105,11 @@ impl Simulation {
         let Kind::Step(step) = &self.plan.node(node).kind else {
             return;
         };
-        let limits = self
-            .rates
+        let rates = &self.rates;
+        let own = agent.and_then(|agent| rates.of_agent(agent));
+        let limits = rates
             .registry
-            .buckets(step.rates.iter().chain(&self.rates.all), self.now)
+            .buckets(step.rates.iter().chain(&rates.all).chain(own), self.now)
             .unwrap_or_else(|_| Arc::from([])); // cases are written with limits that can be kept
         let gives_up = deadline.map(|deadline| self.push(deadline, Due::NotAdmitted { lane }));
         self.rates.line.push(Waiting {

@@ -2,8 +2,9 @@
 
 use flujo_core::machine::{FailureKind, Role, Status};
 use flujo_core::rate::RateLimit;
-use flujo_simulation::story::{map, parallel, part, repeat, step, story};
-use flujo_simulation::{Does, Object};
+use flujo_simulation::differential::{self, Constructs};
+use flujo_simulation::story::{calls, map, parallel, part, repeat, step, story};
+use flujo_simulation::{Does, Object, Spec};
 
 const MINUTE: u64 = 60_000;
 
@@ -187,4 +188,63 @@ fn tokens_are_counted_as_expected_and_then_as_used() {
         .completed(1)
         .used(101)
         .ended_at(MINUTE);
+}
+
+#[test]
+fn an_agent_that_a_plugin_asks_for_has_its_own_limit_beside_those_of_the_step_and_the_run() {
+    let asks = |name| step(name).plugin(calls([Does::Redirect(7), Does::Natural]));
+    story([asks("a"), asks("b")])
+        .agent_rate(7, a_minute(1))
+        .run(1)
+        .calls_of("a", Role::Redirect, 1)
+        .calls_of("b", Role::Redirect, 1)
+        .ended_at(MINUTE);
+    // The step's agent and the other one are two calls by the step's limit and by the run's.
+    story(asks("a").rate(a_minute(1))).run(1).ended_at(MINUTE);
+    story(asks("a")).rate(a_minute(1)).run(1).ended_at(MINUTE);
+    // Another agent's limit is its own.
+    story([asks("a"), asks("b")])
+        .agent_rate(8, a_minute(1))
+        .run(1)
+        .ended_at(0);
+}
+
+#[test]
+fn what_waits_for_an_agent_that_a_plugin_asked_for_can_be_saved() {
+    let asks = |name| step(name).plugin(calls([Does::Redirect(7), Does::Natural]));
+    for command in 0..40 {
+        story([asks("a"), asks("b")])
+            .agent_rate(7, a_minute(1))
+            .save_after([command])
+            .run(1)
+            .calls_of("a", Role::Redirect, 1)
+            .calls_of("b", Role::Redirect, 1)
+            .ended_at(MINUTE);
+    }
+}
+
+/// Random cases are only worth as much as what their limits bring about.
+#[test]
+fn limits_that_are_drawn_for_random_pipelines_change_what_becomes_of_many() {
+    let (mut changed, mut redirected) = (0, 0);
+    for index in 0..1_500 {
+        let Some(with) = differential::expectation(1, index, Constructs::ALL).unwrap() else {
+            continue;
+        };
+        let mut called = with.view.calls.values().flatten();
+        redirected +=
+            u32::from(!with.case.agent_rates.is_empty() && called.any(|call| call.role == "redirect"));
+        let mut case = with.case.clone();
+        case.agent_rates.clear();
+        case.rates.clear();
+        case.pipeline.visit_mut(&mut |spec| {
+            if let Spec::Step(step) = spec {
+                step.rates.clear();
+            }
+        });
+        let without = differential::expected(case).unwrap();
+        changed += u32::from(without.is_some_and(|without| without.view != with.view));
+    }
+    println!("{changed} cases changed, {redirected} with a limited agent that a plugin asked for");
+    assert!(changed >= 40 && redirected >= 50, "{changed}, {redirected}");
 }

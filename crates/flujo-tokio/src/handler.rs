@@ -175,7 +175,7 @@ impl Handler {
         Self::Agent(Arc::new(agent))
     }
 
-    /// Whether calls of it have no known price.
+    /// How often it may be called, wherever that is.
     pub(crate) fn rate_limit(&self) -> Option<RateLimit> {
         match self {
             Self::Agent(agent) => agent.rate_limit(),
@@ -183,6 +183,7 @@ impl Handler {
         }
     }
 
+    /// Whether calls of it have no known price.
     pub(crate) fn is_unpriced(&self) -> bool {
         matches!(self, Self::Agent(agent) if agent.pricing() == Pricing::Unknown)
     }

@@ -168,6 +168,7 @@ async fn a_plugin_may_replace_the_output_or_ask_for_another_agent() {
                 agent: other.clone(),
                 identity: 1,
                 unpriced: false,
+                rated: false,
             },
         })
     });

@@ -298,8 +298,8 @@ pub enum Command<D: Domain> {
         reason: Uncached,
     },
     /// Wait until the rate limits of a step, and those of the run, let its agent be called. Answered as a call is: by
-    /// [`Event::Answered`] with [`Answer::Done`], by [`Event::TimedOut`], or by [`Event::CallCancelled`] when it is
-    /// cancelled by [`Command::CancelCall`].
+    /// [`Event::Answered`] with [`Answer::Done`], by [`Event::TimedOut`], by [`Event::Failed`] where a limit can't be kept,
+    /// or by [`Event::CallCancelled`] when it is cancelled by [`Command::CancelCall`].
     Admit {
         /// Names it in its answer.
         call: CallId,
@@ -309,6 +309,8 @@ pub enum Command<D: Domain> {
         tokens: u64,
         /// When it must have been let through.
         deadline: Option<Time>,
+        /// The agent with a limit of its own that a plugin asked for in place of the step's.
+        agent: Option<D::Object>,
     },
     /// The call of an agent that was let through last has ended.
     Release {
@@ -465,6 +467,8 @@ pub enum Answer<D: Domain> {
         identity: u64,
         /// Whether the agent's calls have no known price.
         unpriced: bool,
+        /// Whether the agent has a rate limit of its own, which its host knows.
+        rated: bool,
     },
     /// A condition chose a branch.
     Branch {

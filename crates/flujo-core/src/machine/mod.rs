@@ -227,11 +227,13 @@ impl<D: Domain> Clone for Command<D> {
                 node,
                 tokens,
                 deadline,
+                agent,
             } => Self::Admit {
                 call: *call,
                 node: *node,
                 tokens: *tokens,
                 deadline: *deadline,
+                agent: agent.clone(),
             },
             Self::Release { tokens, hold } => Self::Release {
                 tokens: *tokens,

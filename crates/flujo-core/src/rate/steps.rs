@@ -48,6 +48,19 @@ impl StepRates {
         self.all
     }
 
+    /// Those of one step's limits, and the agent's own, when a plugin asked for another agent at this step.
+    ///
+    /// # Errors
+    /// [`RateLimitError`] when the agent's limit can't be kept, or is defined differently elsewhere.
+    pub fn with_own(
+        registry: &Registry,
+        step: &[Arc<Bucket>],
+        own: &RateLimit,
+        now: Time,
+    ) -> Result<Arc<[Arc<Bucket>]>, RateLimitError> {
+        registry.buckets(step.iter().map(|bucket| bucket.limit()).chain([own]), now)
+    }
+
     /// Those of one step, in the order in which they are to be passed.
     pub fn step(&self, node: NodeId) -> Arc<[Arc<Bucket>]> {
         let found = self.steps.get(node.0 as usize).and_then(Option::as_ref);

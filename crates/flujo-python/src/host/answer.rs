@@ -13,7 +13,7 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyT
 use super::callable::{CallableSpec, Protocol};
 use super::context::ContextCell;
 use super::domain::Answer;
-use super::usage;
+use super::{rates, usage};
 use crate::object::Object;
 use crate::prices::{Tariff, has_price_in};
 
@@ -132,10 +132,12 @@ fn of_plugin(outcome: &Bound<'_, PyAny>, prices: &Prices) -> PyResult<Answer> {
     if let Some(agent) = given(outcome, intern!(py, "redirect_to"))? {
         let identity = agent.as_ptr() as u64;
         let unpriced = usage::is_unpriced(&agent)? && !has_price_in(prices, &agent);
+        let rated = rates::of_agent(&agent)?.is_some();
         return Ok(Answer::Redirect {
             agent: agent.into(),
             identity,
             unpriced,
+            rated,
         });
     }
     if !outcome.getattr(intern!(py, "success"))?.is_truthy()? {

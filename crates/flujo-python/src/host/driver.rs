@@ -399,7 +399,8 @@ impl Driver {
                 node,
                 tokens,
                 deadline,
-            } => self.admit(py, call, node, tokens, deadline)?,
+                agent,
+            } => self.admit(py, call, (node, agent.as_ref()), tokens, deadline)?,
             Command::Release { tokens, hold } => self.release(py, tokens, hold),
             Command::CancelCall(call) => {
                 if !self.let_go_of(py, call) {

@@ -212,6 +212,11 @@ impl Shared {
         self.clock.rate_time(py)
     }
 
+    /// The loop that keeps a time of its own.
+    pub(crate) fn own_loop<'py>(&self, py: Python<'py>) -> Option<&Bound<'py, PyAny>> {
+        self.clock.own_loop(py)
+    }
+
     pub(crate) fn options(&self) -> Options {
         Options {
             rates: self.rates.as_ref().is_some_and(|rates| rates.hold_for_all()),

@@ -26,6 +26,12 @@ pub fn smaller(case: &Case) -> Vec<Case> {
     if case.schedule.cancel_at.is_some() {
         simpler(&|case| case.schedule.cancel_at = None);
     }
+    if !case.rates.is_empty() {
+        simpler(&|case| case.rates.clear());
+    }
+    if !case.agent_rates.is_empty() {
+        simpler(&|case| case.agent_rates.clear());
+    }
     if !case.limits.is_unlimited() {
         simpler(&|case| case.limits = flujo_core::usage::UsageLimits::default());
     }
@@ -140,6 +146,7 @@ fn steps(step: &StepSpec) -> Vec<StepSpec> {
     simpler(!step.validators.is_empty(), &|step| step.validators.clear());
     simpler(step.apply.is_some(), &|step| step.apply = None);
     simpler(step.persist.is_some(), &|step| step.persist = None);
+    simpler(!step.rates.is_empty(), &|step| step.rates.clear());
     simpler(step.deadline.is_some(), &|step| step.deadline = None);
     simpler(step.policy.timeout.is_some(), &|step| step.policy.timeout = None);
     simpler(step.policy.max_retries > 0, &|step| step.policy.max_retries = 0);

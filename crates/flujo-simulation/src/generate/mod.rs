@@ -7,6 +7,8 @@ mod flow;
 mod name;
 mod step;
 
+use std::collections::BTreeMap;
+
 use flujo_core::usage::UsageLimits;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -57,6 +59,7 @@ fn case_of(spec: impl Strategy<Value = Spec>) -> impl Strategy<Value = Case> {
                 hook: hook.unwrap_or_default(),
                 limits,
                 rates: Vec::new(),
+                agent_rates: BTreeMap::new(),
                 deadline: deadline.map(|deadline| deadline * 2),
                 schedule,
             }

@@ -111,6 +111,12 @@ impl Story {
         self
     }
 
+    /// Every call of the agent that plugins ask for by this identity has to be let through by this limit.
+    pub fn agent_rate(mut self, identity: u64, limit: RateLimit) -> Self {
+        self.0.agent_rates.insert(identity, limit);
+        self
+    }
+
     /// The run may cost at most nothing.
     pub fn cost_limit(mut self) -> Self {
         self.0.limits = UsageLimits {

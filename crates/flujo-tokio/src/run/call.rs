@@ -44,7 +44,7 @@ enum Work {
 }
 
 /// The agent that a plugin asked for.
-fn redirected(agent: &Value) -> Option<&Handler> {
+pub(super) fn redirected(agent: &Value) -> Option<&Handler> {
     match agent {
         Value::Opaque(agent) => agent.downcast_ref(),
         _ => None,
@@ -315,8 +315,16 @@ fn decide_in(
     let (call, written, at) = (call.call, !context.same(&call.context), now());
     match decided {
         Ok(Ok(mut answer)) => {
-            if let Answer::Redirect { agent, unpriced, .. } = &mut answer {
-                *unpriced |= redirected(agent).is_some_and(Handler::is_unpriced);
+            if let Answer::Redirect {
+                agent,
+                unpriced,
+                rated,
+                ..
+            } = &mut answer
+                && let Some(agent) = redirected(agent)
+            {
+                *unpriced |= agent.is_unpriced();
+                *rated |= agent.rate_limit().is_some();
             }
             Happened::Answered {
                 call,

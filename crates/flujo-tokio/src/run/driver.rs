@@ -11,7 +11,8 @@ use std::task::{Context as Poller, Poll, ready};
 use flujo_core::agent::BoxFuture;
 use flujo_core::config::Part;
 use flujo_core::context::Context;
-use flujo_core::machine::{Call, Command, Event as Happened, Finish, Notice, Pause, TimerId};
+use flujo_core::machine::{Call, CallId, Command, Event as Happened, Finish, Notice, Pause, Time, TimerId};
+use flujo_core::usage::Usage;
 use tokio::time::{Instant, Sleep};
 
 use cached::Cached;
@@ -25,7 +26,7 @@ use super::outputs::Outputs;
 use super::parked::{self, Parked, Question};
 use super::signal::Signal;
 use super::spans::{Note, Observed};
-use super::turn::Admitting;
+use super::turn::{self, Admitting};
 use crate::domain::Tokio;
 use crate::pools::Lent;
 use crate::scope::Scope;
@@ -233,10 +234,10 @@ impl Driver {
                 node,
                 tokens,
                 deadline,
+                agent,
             } => {
-                let rates = self.shared.runner.rates.as_ref();
-                let limits = rates.map_or_else(|| Arc::from([]), |rates| rates.step(node));
-                self.admitting = Some(Box::new(Admitting::new(limits, call, tokens, deadline)));
+                let limits = turn::limits(&self.shared, node, agent.as_ref());
+                self.admit(limits, call, tokens, deadline);
             }
             Command::Release { tokens, hold } => {
                 if let Some(admitting) = self.admitting.take() {
@@ -249,6 +250,20 @@ impl Driver {
                 self.shared.took(node, latency);
                 self.tell_alerts();
             }
+        }
+    }
+
+    fn admit(&mut self, limits: turn::Limits, call: CallId, tokens: u64, deadline: Option<Time>) {
+        match limits {
+            Ok(limits) => {
+                self.admitting = Some(Box::new(Admitting::new(limits, call, tokens, deadline)));
+            }
+            Err(failure) => self.machine.handle(Happened::Failed {
+                call,
+                failure: Box::new(failure),
+                usage: Usage::ZERO,
+                at: self.shared.now(),
+            }),
         }
     }
 

@@ -6,14 +6,34 @@ use std::sync::Arc;
 use std::task::{Context as Poller, Poll};
 
 use flujo_core::config::Part;
-use flujo_core::machine::{Answer, CallId, Event as Happened, Time};
-use flujo_core::rate::{Admission, Bucket, Turn};
+use flujo_core::machine::{Answer, CallId, Event as Happened, Failure, FailureKind, Time};
+use flujo_core::plan::NodeId;
+use flujo_core::rate::{Admission, Bucket, StepRates, Turn};
 use flujo_core::usage::Usage;
+use flujo_core::value::Value;
 use tokio::time::Sleep;
 
 use super::Shared;
+use super::call::redirected;
 use crate::domain::Tokio;
+use crate::handler::Handler;
 use crate::rates;
+
+/// Those that a call passes, or why it can't.
+pub(super) type Limits = Result<Arc<[Arc<Bucket>]>, Failure<Tokio>>;
+
+/// The limits that a step's call passes: those of the step and of the runner, and its own of the agent that a plugin asked
+/// for.
+pub(super) fn limits(shared: &Shared, node: NodeId, agent: Option<&Value>) -> Limits {
+    let rates = shared.runner.rates.as_ref();
+    let step = rates.map_or_else(|| Arc::from([]), |rates| rates.step(node));
+    match agent.and_then(redirected).and_then(Handler::rate_limit) {
+        None => Ok(step),
+        Some(own) => StepRates::with_own(&rates::REGISTRY, &step, &own, rates::now()).map_err(|error| {
+            Failure::new(FailureKind::Agent, "RateLimitError", error.to_string()).permanent()
+        }),
+    }
+}
 
 /// A call on its way through its rate limits.
 pub(super) struct Admitting {

@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use flujo_core::agent::{AgentError, Retry};
+use flujo_core::agent::{Agent, AgentError, AgentOutput, AgentRequest, BoxFuture, Retry};
 use flujo_core::context::{Context, MergeStrategy};
 use flujo_core::machine::{Answer, LaneRecord};
 use flujo_core::plan::LaneFailure;
+use flujo_core::rate::RateLimit;
+use flujo_core::usage::Usage;
 use flujo_core::value::{Opaque, Value};
 use flujo_simulation::differential::{CallView, Constructs, MILLISECOND};
 use flujo_simulation::{
-    Act, Does, Object, Script, Spec, Write,
+    Act, Case, Does, Object, Script, Spec, Write,
     case::{ConditionalSpec, MapSpec, ParallelSpec, StepSpec},
 };
 use flujo_tokio::{
@@ -39,9 +41,21 @@ pub(crate) const CONSTRUCTS: Constructs = Constructs::ALL;
 #[derive(Debug, Default)]
 pub(crate) struct Log {
     pub(crate) calls: BTreeMap<String, Vec<CallView>>,
+    /// The rate limits of agents that plugins ask for, by their identity.
+    agent_rates: BTreeMap<u64, RateLimit>,
     /// The lane that each task runs. Its first call tells it; the run's own task is in no lane.
     lanes: HashMap<Id, String>,
     counts: HashMap<(String, String, &'static str, u32), usize>,
+}
+
+impl Log {
+    /// An empty one.
+    pub(crate) fn of(case: &Case) -> Self {
+        Self {
+            agent_rates: case.agent_rates.clone(),
+            ..Self::default()
+        }
+    }
 }
 
 /// A callable of a case.
@@ -110,6 +124,7 @@ impl Scripted {
                     agent: Value::Opaque(Opaque::new(redirected(&self, *identity))),
                     identity: *identity,
                     unpriced: false,
+                    rated: false,
                 },
                 _ => Answer::Value {
                     value: outcome(&act, nth, decision.value())?,
@@ -132,14 +147,37 @@ impl Scripted {
 /// The agent of an identity that a plugin asks for: it gives back who it is and what it was given.
 fn redirected(plugin: &Scripted, identity: u64) -> Handler {
     let this = plugin.role("redirect", 0, &Script::default());
-    Handler::inline(move |decision| {
-        this.begin(None, 0);
-        let number = Value::Int(i64::try_from(identity).unwrap());
-        Ok(Answer::Value {
-            value: Value::list([number, decision.value().clone()]),
-            usage: flujo_core::usage::Usage::ZERO,
-        })
-    })
+    let rate = this.log.lock().unwrap().agent_rates.get(&identity).cloned();
+    let number = Value::Int(i64::try_from(identity).unwrap());
+    match rate {
+        Some(rate) => Handler::agent(Redirected { this, number, rate }),
+        None => Handler::inline(move |decision| {
+            this.begin(None, 0);
+            Ok(Answer::Value {
+                value: Value::list([number.clone(), decision.value().clone()]),
+                usage: Usage::ZERO,
+            })
+        }),
+    }
+}
+
+/// The same with a rate limit of its own.
+struct Redirected {
+    this: Scripted,
+    number: Value,
+    rate: RateLimit,
+}
+
+impl Agent for Redirected {
+    fn run(&self, request: AgentRequest) -> BoxFuture<'_, Result<AgentOutput, AgentError>> {
+        self.this.begin(None, 0);
+        let value = Value::list([self.number.clone(), request.input]);
+        Box::pin(async move { Ok(AgentOutput::from(value)) })
+    }
+
+    fn rate_limit(&self) -> Option<RateLimit> {
+        Some(self.rate.clone())
+    }
 }
 
 /// What a script makes of an input.
@@ -273,6 +311,9 @@ fn step(spec: &StepSpec, log: &Arc<Mutex<Log>>) -> Step {
     }
     if spec.persist.is_some() {
         step = step.persist_feedback_to(feedback_field(&spec.name));
+    }
+    for limit in &spec.rates {
+        step = step.rate_limit(limit.clone());
     }
     if let Some(timeout) = spec.policy.timeout {
         step = step.timeout(timeout);

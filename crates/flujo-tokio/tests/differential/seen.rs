@@ -1,14 +1,16 @@
 //! One case run on tokio's paused clock, and what is seen of it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flujo_core::config::{OptimizationConfig, Part, Twin};
 use flujo_core::context::Context;
+use flujo_core::rate::RateLimit;
 use flujo_core::value::Value;
 use flujo_simulation::differential::{View, end, plain};
-use flujo_simulation::{Case, Object, Write};
+use flujo_simulation::{Case, Object, Spec, Write};
 use flujo_tokio::{Run, Runner};
 
 use crate::flow;
@@ -46,12 +48,32 @@ pub(crate) fn run(case: &Case, config: &OptimizationConfig) -> View {
     })
 }
 
+/// A case whose rate limits have names of their own: all that a process runs shares them by name.
+fn own_rates(case: &Case) -> Case {
+    static CASES: AtomicUsize = AtomicUsize::new(0);
+    let number = CASES.fetch_add(1, Ordering::Relaxed);
+    let rename = |limit: &mut RateLimit| limit.name = format!("{}, case {number}", limit.name).into();
+    let mut case = case.clone();
+    case.rates.iter_mut().for_each(rename);
+    case.agent_rates.values_mut().for_each(rename);
+    case.pipeline.visit_mut(&mut |spec| {
+        if let Spec::Step(step) = spec {
+            step.rates.iter_mut().for_each(rename);
+        }
+    });
+    case
+}
+
 async fn drive(case: &Case, config: OptimizationConfig) -> View {
-    let log = Arc::new(Mutex::new(Log::default()));
+    let case = &own_rates(case);
+    let log = Arc::new(Mutex::new(Log::of(case)));
     let mut builder = Runner::builder(scripted::pipeline(&case.pipeline, &log))
         .usage_limits(case.limits)
         .optimization_config(config)
         .event_buffer(1 << 20);
+    for limit in &case.rates {
+        builder = builder.rate_limit(limit.clone());
+    }
     if let Some(deadline) = case.deadline {
         builder = builder.deadline(Duration::from_nanos(deadline));
     }

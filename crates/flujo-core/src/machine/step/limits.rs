@@ -61,7 +61,7 @@ pub(super) fn reach_agent<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     let (frame, step) = top!(cursor, Step);
     let limited = step.limits.is_some() || cursor.state.limited > 0;
     frame.stage = if limits { Stage::Reserve } else { Stage::Agent };
-    let rated = rated || !step.rates.is_empty();
+    let rated = rated || frame.is_rated(step);
     if limited {
         let (opened, estimate) = (frame.opened, frame.estimate(step));
         let unpriced = |limits: &UsageLimits, _| limits.needs_price_of(estimate).then_some(LimitKind::Price);
@@ -81,7 +81,7 @@ pub(super) fn reach_agent<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
 pub(super) fn reserved<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     let rated = cursor.state.options.rates;
     let (frame, step) = top!(cursor, Step);
-    if rated || !step.rates.is_empty() {
+    if rated || frame.is_rated(step) {
         return wait_for_admission(cursor);
     }
     frame.stage = Stage::Agent;
@@ -90,7 +90,13 @@ pub(super) fn reserved<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
 
 impl<D: Domain> Cursor<'_, D> {
     /// Asks the host to let an agent be called.
-    pub(super) fn admit(&mut self, node: NodeId, tokens: u64, deadline: Option<Time>) -> Next<D> {
+    pub(super) fn admit(
+        &mut self,
+        node: NodeId,
+        tokens: u64,
+        deadline: Option<Time>,
+        agent: Option<D::Object>,
+    ) -> Next<D> {
         let call = CallId(self.next_id());
         self.state.pending = Pending::Call(call);
         self.commands.push_back(Command::Admit {
@@ -98,6 +104,7 @@ impl<D: Domain> Cursor<'_, D> {
             node,
             tokens,
             deadline,
+            agent,
         });
         Next::Wait
     }
@@ -173,7 +180,7 @@ pub(in crate::machine) fn release<D: Domain>(cursor: &mut Cursor<'_, D>, usage: 
     let Kind::Step(step) = &cursor.plan.node(frame.opened.node).kind else {
         return;
     };
-    if matches!(frame.stage, Stage::Agent | Stage::Admit) && (rated || !step.rates.is_empty()) {
+    if matches!(frame.stage, Stage::Agent | Stage::Admit) && (rated || frame.is_rated(step)) {
         let hold = match advice {
             RetryAdvice::After(wait) => Some(wait),
             RetryAdvice::Allowed | RetryAdvice::Never => None,

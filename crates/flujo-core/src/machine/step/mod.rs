@@ -86,6 +86,7 @@ struct Redirect<O> {
     agent: O,
     identity: u64,
     unpriced: bool,
+    rated: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -196,6 +197,17 @@ impl<D: Domain> StepFrame<D> {
             },
             None => step.estimate,
         }
+    }
+
+    /// The agent with a rate limit of its own that a plugin asked for.
+    fn rated_agent(&self) -> Option<&D::Object> {
+        let redirect = self.redirects().last().filter(|redirect| redirect.rated)?;
+        Some(&redirect.agent)
+    }
+
+    /// Whether the agent's next call waits for its turn where not all calls of the run do.
+    fn is_rated<C>(&self, step: &StepNode<C>) -> bool {
+        !step.rates.is_empty() || self.rated_agent().is_some()
     }
 
     /// Whether something is reserved for the agent's call: while it waits for its turn or is under way, and when the
@@ -356,7 +368,8 @@ pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
         }
         Stage::Admit => {
             let (tokens, deadline) = (frame.estimate(step).tokens, frame.attempt_deadline);
-            return cursor.admit(node, tokens, deadline);
+            let agent = frame.rated_agent().cloned();
+            return cursor.admit(node, tokens, deadline, agent);
         }
         Stage::Settle => {
             let (estimate, actual) = (

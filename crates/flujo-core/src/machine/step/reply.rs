@@ -101,6 +101,7 @@ pub(super) fn answered<D: Domain>(cursor: &mut Cursor<'_, D>, stage: Stage, answ
             agent,
             identity,
             unpriced,
+            rated,
         } => {
             return redirect(
                 cursor,
@@ -108,6 +109,7 @@ pub(super) fn answered<D: Domain>(cursor: &mut Cursor<'_, D>, stage: Stage, answ
                     agent,
                     identity,
                     unpriced,
+                    rated,
                 },
             );
         }

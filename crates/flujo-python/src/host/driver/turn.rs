@@ -16,6 +16,8 @@ use super::Driver;
 use crate::host::clock::seconds;
 use crate::host::domain::{Answer, Event};
 use crate::host::inbox::{Inbox, Waker};
+use crate::host::{failure, rates};
+use crate::object::Object;
 
 /// A call on its way through its rate limits.
 pub(super) struct Admitting {
@@ -81,12 +83,24 @@ impl Driver {
         &mut self,
         py: Python<'_>,
         call: CallId,
-        node: NodeId,
+        (node, agent): (NodeId, Option<&Object>),
         tokens: u64,
         deadline: Option<Time>,
     ) -> PyResult<()> {
-        let rates = self.shared.rates.as_ref();
-        let limits = rates.map_or_else(|| Arc::from([]), |rates| rates.step(node));
+        let limits = match rates::of_call(py, &self.shared, node, agent) {
+            Ok(limits) => limits,
+            Err(error) => {
+                let failure = Box::new(failure::from_error(py, error).permanent());
+                let (usage, at) = (Usage::ZERO, self.shared.now(py));
+                self.machine.handle(Event::Failed {
+                    call,
+                    failure,
+                    usage,
+                    at,
+                });
+                return Ok(());
+            }
+        };
         let knock = Knock {
             inbox: Arc::clone(&self.inbox),
             event_loop: self.shared.event_loop(py).clone().unbind(),

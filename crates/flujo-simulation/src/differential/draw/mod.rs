@@ -3,8 +3,10 @@
 
 mod construct;
 mod flow;
+mod rates;
 mod step;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use flujo_core::usage::{Cost, UsageLimits};
@@ -58,7 +60,7 @@ pub(super) fn case(seed: u64, index: u64, constructs: Constructs) -> Case {
     for field in &draw.fields {
         context.write(field, &Write::Set(Object::Null));
     }
-    Case {
+    let mut case = Case {
         pipeline,
         input: Object::Int(draw.number(0, 9)),
         context,
@@ -66,12 +68,15 @@ pub(super) fn case(seed: u64, index: u64, constructs: Constructs) -> Case {
         hook: Script::default(),
         limits: draw.limits(),
         rates: Vec::new(),
+        agent_rates: BTreeMap::new(),
         deadline: (trouble == Trouble::Deadline).then(|| draw.milliseconds(20_000, 200_000)),
         schedule: Schedule {
             cancel_at: (trouble == Trouble::Cancel).then(|| draw.milliseconds(1_000, 150_000)),
             ..Schedule::default()
         },
-    }
+    };
+    rates::draw(&mut case, &mut Random::new(mix(mix(index).wrapping_add(seed))));
+    case
 }
 
 struct Draw {
