@@ -25,8 +25,7 @@ pub struct LaneId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PauseId(pub u64);
 
-/// Names one result of a cached step that is being made, and that others may wait for: a host gives one to whoever is to
-/// make it, unlike any other that is in use.
+/// Names one result of a cached step that is being made, unlike any other in use: its host gives it to whoever makes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CacheTicket(pub u64);
 
@@ -183,8 +182,7 @@ pub struct Call<D: Domain> {
     pub isolated: bool,
     /// The attempt, from 1; 0 outside attempts.
     pub attempt: u32,
-    /// When the call must have ended; a call that is still running then is cancelled, awaited and answered with
-    /// [`Event::TimedOut`].
+    /// When the call must have ended; else it is cancelled, awaited and answered with [`Event::TimedOut`].
     pub deadline: Option<Time>,
 }
 
@@ -297,9 +295,8 @@ pub enum Command<D: Domain> {
         /// Why there is nothing to keep.
         reason: Uncached,
     },
-    /// Wait until the rate limits of a step, and those of the run, let its agent be called. Answered as a call is: by
-    /// [`Event::Answered`] with [`Answer::Done`], by [`Event::TimedOut`], by [`Event::Failed`] where a limit can't be kept,
-    /// or by [`Event::CallCancelled`] when it is cancelled by [`Command::CancelCall`].
+    /// Wait until the rate limits of a step, and those of the run, let its agent be called. Answered as a call is:
+    /// [`Answer::Done`] lets it through, [`Event::Failed`] says that a limit can't be kept.
     Admit {
         /// Names it in its answer.
         call: CallId,
