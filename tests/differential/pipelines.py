@@ -33,7 +33,6 @@ from .scripted import (
     Scripted,
     Validator,
     dollars,
-    rate_limit,
     seconds,
     value_of,
 )
@@ -125,7 +124,7 @@ def _step(node: Json, log: Log) -> Any:
             backoff=_backoff(policy["backoff"]),
             expected_cost_usd=dollars(estimate["cost"]) if known else None,
             expected_tokens=estimate["tokens"] if known else None,
-            rate_limit=next(map(rate_limit, node["rates"]), None),
+            rate_limit=next(map(log.rate_limit, node["rates"]), None),
             **_deadline(node),
         ),
         "sink_to": None if node["apply"] is None else name,

@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections import defaultdict
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 from flujo import RateLimit, current_step
@@ -61,11 +62,6 @@ def dollars(nanos: int) -> float:
     return nanos / 1e9
 
 
-def rate_limit(limit: Json) -> RateLimit:
-    """A limit of a case."""
-    return RateLimit(**limit)
-
-
 def feedback_field(field: str) -> str:
     """A context field as Python can name it."""
     return field.replace(".", "_")
@@ -74,11 +70,18 @@ def feedback_field(field: str) -> str:
 class Log:
     """What was called, by lane, and how often each callable was."""
 
+    cases = count()
+
     def __init__(self) -> None:
+        self.case = next(self.cases)
         self.calls: dict[str, list[tuple[str, str, int, int]]] = defaultdict(list)
         self.counts: dict[tuple[str, str, str, int], int] = defaultdict(int)
         self.agent_rates: dict[int, RateLimit] = {}
         """The limits of agents that plugins ask for, by their identity."""
+
+    def rate_limit(self, limit: Json) -> RateLimit:
+        """A limit with a name of its own: what a process runs shares limits by name."""
+        return RateLimit(**{**limit, "name": f"{limit['name']}, case {self.case}"})
 
     def add(self, role: str, step: str, index: int) -> int:
         """Notes a call; gives how many there were before it in this lane."""

@@ -24,7 +24,7 @@ from flujo.exceptions import InfiniteRedirectError, UsageLimitExceededError
 
 from .pipelines import InexpressibleError, answers, pipeline
 from .results import difference, expected_end, seen_end
-from .scripted import Log, dollars, feedback_field, rate_limit, seconds, value_of
+from .scripted import Log, dollars, feedback_field, seconds, value_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED = 5
@@ -81,7 +81,7 @@ def config(index: int) -> OptimizationConfig:
 async def carry_out(case: Json, optimization: OptimizationConfig) -> tuple[Any, Log]:
     """The result of a case, None where the run ended in an error without one, and what it called."""
     log = Log()
-    log.agent_rates = {int(agent): rate_limit(limit) for agent, limit in case["agent_rates"].items()}
+    log.agent_rates = {int(agent): log.rate_limit(limit) for agent, limit in case["agent_rates"].items()}
     fields = {feedback_field(field): value_of(value) for field, value in case["context"].items()}
     model: Any = create_model("CaseContext", **{field: (Any, ...) for field in fields})
     limits = case["limits"]
@@ -99,7 +99,7 @@ async def carry_out(case: Json, optimization: OptimizationConfig) -> tuple[Any, 
             total_tokens_limit=limits["tokens"],
         ),
         hooks=[hook] if case["hooks"] else [],
-        rate_limits=map(rate_limit, case["rates"]),
+        rate_limits=map(log.rate_limit, case["rates"]),
         deadline_s=None if case["deadline"] is None else seconds(case["deadline"]),
         optimization_config=optimization,
     )
