@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
@@ -76,6 +77,7 @@ class Log:
         self.case = next(self.cases)
         self.calls: dict[str, list[tuple[str, str, int, int]]] = defaultdict(list)
         self.counts: dict[tuple[str, str, str, int], int] = defaultdict(int)
+        self.under_way: list[tuple[str, tuple[str, str, int, int]]] = []
         self.agent_rates: dict[int, RateLimit] = {}
         """The limits of agents that plugins ask for, by their identity."""
 
@@ -94,6 +96,26 @@ class Log:
         key = (lane, role, step, index)
         self.counts[key] += 1
         return self.counts[key] - 1
+
+    @contextmanager
+    def taking_time(self) -> Iterator[None]:
+        """The call that was noted last is under way."""
+        lane = current_step().lane
+        call = (lane, self.calls[lane][-1])
+        self.under_way.append(call)
+        try:
+            yield
+        finally:
+            if call in self.under_way:
+                self.under_way.remove(call)
+
+    def break_off(self) -> None:
+        """The calls under way never end: they will be made again."""
+        for lane, (role, step, index, attempt) in self.under_way:
+            calls = self.calls[lane]
+            del calls[len(calls) - 1 - calls[::-1].index((role, step, index, attempt))]
+            self.counts[(lane, role, step, index)] -= 1
+        self.under_way = []
 
 
 class Scripted:
@@ -165,7 +187,8 @@ class Agent(Scripted):
         act, nth = self.begin()
         cost, tokens = dollars(act["usage"]["cost"]), act["usage"]["tokens"]
         try:
-            await _take_time(act, given)
+            with self.log.taking_time():
+                await _take_time(act, given)
             _write(context, act)
             output = _outcome(act, nth, given)
         except (Exception, asyncio.CancelledError) as error:
@@ -179,7 +202,8 @@ class Processor(Scripted):
 
     async def process(self, given: Any, context: Any) -> Any:
         act, nth = self.begin()
-        await _take_time(act, given)
+        with self.log.taking_time():
+            await _take_time(act, given)
         _write(context, act)
         return _outcome(act, nth, given)
 

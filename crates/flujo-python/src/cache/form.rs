@@ -112,6 +112,43 @@ pub(super) enum ClassName {
     Local(u64),
 }
 
+type Registered = HashMap<(String, String), Py<PyWeakrefReference>>;
+
+static REGISTERED: LazyLock<Mutex<Registered>> = LazyLock::new(Mutex::default);
+
+fn registered() -> std::sync::MutexGuard<'static, Registered> {
+    REGISTERED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a class calls itself.
+pub(crate) fn own_name(class: &Bound<'_, PyType>) -> PyResult<(String, String)> {
+    let py = class.py();
+    let module = class.getattr(intern!(py, "__module__"))?.extract()?;
+    Ok((module, class.getattr(intern!(py, "__qualname__"))?.extract()?))
+}
+
+/// From now on, in what is written of runs and read there, the class is found by its name although no module has it.
+pub(crate) fn register(class: &Bound<'_, PyType>) -> PyResult<()> {
+    let (name, class) = (
+        own_name(class)?,
+        PyWeakrefReference::new(class.as_any())?.unbind(),
+    );
+    let before = registered().insert(name, class);
+    drop(before); // outside the lock: dropping a reference may run code
+    Ok(())
+}
+
+/// Whether the class is found so.
+pub(super) fn is_registered(class: &Bound<'_, PyType>) -> PyResult<bool> {
+    let name = own_name(class)?;
+    Ok(found_by(class.py(), &name).is_some_and(|found| found.is(class)))
+}
+
+fn found_by<'py>(py: Python<'py>, name: &(String, String)) -> Option<Bound<'py, PyAny>> {
+    let found = registered().get(name).map(|class| class.clone_ref(py));
+    found?.bind(py).upgrade()
+}
+
 /// What is known of a class.
 #[derive(Debug)]
 pub(super) struct Known {
@@ -185,6 +222,18 @@ pub(crate) fn resolve<'py>(
         }
     }
     Ok(Some(found))
+}
+
+/// The same, or else a class that was registered under this name.
+pub(crate) fn resolve_or_registered<'py>(
+    py: Python<'py>,
+    module: &str,
+    qualified: &str,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    match resolve(py, module, qualified)? {
+        Some(found) => Ok(Some(found)),
+        None => Ok(found_by(py, &(module.to_owned(), qualified.to_owned()))),
+    }
 }
 
 fn name_of(class: &Bound<'_, PyType>) -> PyResult<ClassName> {

@@ -12,7 +12,7 @@ mod write;
 
 use pyo3::prelude::*;
 
-pub(crate) use form::resolve as class_named;
+pub(crate) use form::{own_name, register as register_class, resolve_or_registered as class_named};
 pub(crate) use held::{Held, Value};
 pub(crate) use read::{Unreadable, read};
 pub(crate) use results::{Cache, ResultCache, Results, duration, nanoseconds, now};

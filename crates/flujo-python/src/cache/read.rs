@@ -203,7 +203,7 @@ impl<'b, 'py> Reader<'b, 'py> {
             return Err(Unreadable::Damaged);
         }
         let (module, qualified) = (self.utf8()?, self.utf8()?);
-        form::resolve(self.py, module, qualified)?
+        form::resolve_or_registered(self.py, module, qualified)?
             .and_then(|found| found.cast_into::<PyType>().ok())
             .ok_or_else(|| Unreadable::Changed(format!("{module}.{qualified}")))
     }

@@ -299,6 +299,13 @@ impl Writer<'_> {
                 self.sized(qualified.as_bytes());
             }
             ClassName::Local(number) => {
+                if self.purpose == Purpose::Record && form::is_registered(class)? {
+                    let (module, qualified) = form::own_name(class)?;
+                    self.bytes.push(tag::NAMED_CLASS);
+                    self.sized(module.as_bytes());
+                    self.sized(qualified.as_bytes());
+                    return Ok(());
+                }
                 if self.purpose != Purpose::Key {
                     return Err(Unwritable::Refused(format!(
                         "no other process finds {}: define it at the top level of a module",

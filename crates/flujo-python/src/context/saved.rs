@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::pace::Pace;
 use super::patch::{self, Patch};
 use super::{Change, class, plain, state};
-use crate::cache::class_named;
+use crate::cache::{class_named, own_name};
 use crate::object::Object;
 
 /// A context as it is written.
@@ -62,7 +62,6 @@ struct Shared {
 
 thread_local! {
     static SHARED: RefCell<Option<Shared>> = const { RefCell::new(None) };
-    static CLASSES: RefCell<Vec<Py<PyType>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Does `work`, in which snapshots are written, or read, once.
@@ -75,19 +74,6 @@ pub(crate) fn sharing<R>(work: impl FnOnce() -> R) -> R {
         }
     }
     let _before = Before(SHARED.replace(Some(Shared::default())));
-    work()
-}
-
-/// Does `work`, in which contexts of these classes are found although no module has them.
-pub(crate) fn with_classes<R>(classes: Vec<Py<PyType>>, work: impl FnOnce() -> R) -> R {
-    struct Before(Vec<Py<PyType>>);
-    impl Drop for Before {
-        fn drop(&mut self) {
-            let own = CLASSES.replace(std::mem::take(&mut self.0));
-            Python::attach(|_| drop(own));
-        }
-    }
-    let _before = Before(CLASSES.replace(classes));
     work()
 }
 
@@ -151,10 +137,7 @@ pub(crate) fn save(context: &Bound<'_, PyAny>) -> PyResult<SavedContext> {
         return Ok(SavedContext::Other(context.clone().into()));
     };
     let class = class::model_of(&context.get_type())?;
-    let name = (
-        class.getattr("__module__")?.extract()?,
-        class.getattr("__qualname__")?.extract()?,
-    );
+    let name = own_name(&class)?;
     let changed = !snapshots.current.is(&snapshots.origin);
     Ok(SavedContext::View {
         class: name,
@@ -260,18 +243,6 @@ fn restore_snapshot<'py>(py: Python<'py>, saved: &SavedSnapshot) -> PyResult<Bou
 }
 
 fn find_class<'py>(py: Python<'py>, (module, name): &(String, String)) -> PyResult<Bound<'py, PyType>> {
-    let given = CLASSES.with_borrow(|classes| {
-        classes
-            .iter()
-            .map(|class| class.clone_ref(py).into_bound(py))
-            .collect::<Vec<_>>()
-    });
-    for class in given {
-        let is_it = class.getattr("__module__")?.eq(module)? && class.getattr("__qualname__")?.eq(name)?;
-        if is_it {
-            return Ok(class);
-        }
-    }
     let found = class_named(py, module, name)?.and_then(|found| found.cast_into::<PyType>().ok());
     found.ok_or_else(|| {
         pyo3::exceptions::PyValueError::new_err(format!(

@@ -20,7 +20,7 @@ use super::parked::{Parked, ParkedLanes, Wake};
 use super::planning::PlanWithSteps;
 use super::relay::{Awaiting, Ring};
 use super::steps::Outputs;
-use crate::context::saved;
+use crate::cache::register_class;
 use crate::store::errors::durable_error;
 use crate::store::{Store, awaited, blocking};
 
@@ -30,8 +30,6 @@ pub(super) type Found = runs::Found<Python3>;
 /// How a runner keeps its runs.
 pub(crate) struct Keeping {
     pub(super) runs: runs::Keeping,
-    /// Classes of contexts that are found although no module has them.
-    pub(super) classes: Vec<Py<PyType>>,
 }
 
 /// Where a run's log was when the run stood still here.
@@ -84,11 +82,7 @@ impl Keeping {
         let now = wall();
         Awaiting::new(async move {
             let opening = Opening { id, plan, start, now };
-            let read = |stored: &_| {
-                let classes = Python::attach(|py| clone_all(py, &keeping.classes));
-                saved::with_classes(classes, || Contents::<Python3>::of(stored))
-            };
-            keeping.runs.open(opening, read).await
+            keeping.runs.open(opening, Contents::<Python3>::of).await
         })
     }
 
@@ -108,10 +102,6 @@ impl Keeping {
         }
         Ok(self.runs.journal(claim, log.place))
     }
-}
-
-fn clone_all(py: Python<'_>, classes: &[Py<PyType>]) -> Vec<Py<PyType>> {
-    classes.iter().map(|class| class.clone_ref(py)).collect()
 }
 
 /// A found run's machines, as if they had stood still here.
@@ -250,7 +240,7 @@ impl KeptRuns {
         store: &Bound<'_, Store>,
         durability: &str,
         lease_s: f64,
-        classes: Vec<Py<PyType>>,
+        classes: Vec<Bound<'_, PyType>>,
     ) -> PyResult<Self> {
         let durability = match durability {
             "strict" => Durability::Strict,
@@ -268,6 +258,7 @@ impl KeptRuns {
             .ok_or_else(|| {
                 PyValueError::new_err(format!("lease_s is {lease_s}; it is seconds, 0.1 or more"))
             })?;
+        classes.iter().try_for_each(register_class)?;
         let renewed = lasts.mul_f64(0.3);
         let kept = store.clone().unbind();
         let store = Arc::clone(store.get().run_store());
@@ -279,7 +270,7 @@ impl KeptRuns {
             source,
         };
         Ok(Self {
-            keeping: Arc::new(Keeping { runs, classes }),
+            keeping: Arc::new(Keeping { runs }),
             store: kept,
         })
     }
