@@ -25,7 +25,7 @@ from .scripted import Log, dollars, feedback_field, value_of
 from .test_differential import simulation
 
 SEED = 11
-CASES = int(os.environ.get("FLUJO_DIFFERENTIAL_KEPT", "300"))
+CASES = int(os.environ.get("FLUJO_DIFFERENTIAL_KEPT", "900"))
 CONSTRUCTS = "loops,states,routers,guards,bodies,humans"
 
 Json = Any
@@ -155,9 +155,11 @@ def test_random_pipelines_end_alike_when_their_runs_are_kept_and_broken_off() ->
             continue
         if '"redirect"' in json.dumps(case):
             continue  # the agents that plugins ask for can't be kept
+        if tells_time(case) and index > CASES / 4:
+            continue  # most are: those that can be broken off are looked for
         compared += 1
         broken += not tells_time(case)
         found = disagreement(expectation, index)
         assert found is None, f"case {index} of seed {SEED}: {found}\n{json.dumps(case)}"
-    assert compared > CASES / 3
-    assert broken > CASES / 10
+    assert compared > CASES / 8
+    assert broken > CASES / 30
