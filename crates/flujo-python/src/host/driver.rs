@@ -3,6 +3,7 @@
 
 mod calls;
 mod cancelling;
+mod carrying;
 mod holding;
 mod recorder;
 mod told;
@@ -20,9 +21,8 @@ use pyo3::pyclass::PyVisit;
 
 use super::cached::Leads;
 use super::call::{self, Begun, Pending};
-use super::clock::seconds;
 use super::domain::{Call, Command, Event, Finish, Machine, Notice};
-use super::inbox::{Delivery, Inbox, Waker};
+use super::inbox::{Delivery, Inbox};
 use super::interrupt::Interrupt;
 use super::lane::{Around, Lanes};
 use super::parked::{Parked, Question, Wake};
@@ -339,76 +339,6 @@ impl Driver {
             Begun::UnderWay(pending) => self.drive(py, pending, Resume::Next),
             Begun::Waiting(pending, future) => self.suspend(py, pending, future).map(Some),
         }
-    }
-
-    fn carry_out(&mut self, py: Python<'_>, command: Command) -> PyResult<()> {
-        match command {
-            Command::Spawn { lane, machine } => {
-                self.take_in_outputs(py)?;
-                let outputs = self.place.outputs().for_lane(py);
-                let recorder = self.recorder.as_ref().map(|own| Box::new(own.lane(lane)));
-                let (lanes, around) = self.lanes();
-                let mut trace = around.trace_of(py, &machine, None)?;
-                if let (Some(trace), true) = (&mut trace, machine.record_under_way().is_some()) {
-                    trace.reopen(py, around.shared, &machine)?;
-                }
-                let mut driver = Self::new(machine, Arc::clone(around.shared), outputs, trace);
-                driver.recorder = recorder;
-                lanes.spawn(py, around.inbox, lane, driver)?;
-            }
-            Command::CancelLane(lane) => {
-                let (lanes, around) = self.lanes();
-                lanes.cancel(py, around, lane)?;
-            }
-            Command::Sleep { timer, until } => {
-                let wait = seconds(until.saturating_sub(self.shared.now(py)));
-                let waker = Bound::new(
-                    py,
-                    Waker {
-                        inbox: Arc::clone(&self.inbox),
-                        timer: Some(timer),
-                    },
-                )?;
-                let event_loop = self.shared.event_loop(py);
-                let handle = event_loop.call_method1(intern!(py, "call_later"), (wait, waker))?;
-                self.timer = Some((timer, handle.unbind()));
-            }
-            Command::CancelSleep(timer) => {
-                if let Some((_, handle)) = self.timer.take_if(|(armed, _)| *armed == timer) {
-                    handle.bind(py).call_method0(intern!(py, "cancel"))?;
-                }
-            }
-            Command::Reserve { node, estimate } => self.budget(py, node, estimate, None)?,
-            Command::Settle {
-                node,
-                estimate,
-                actual,
-            } => self.budget(py, node, estimate, Some(actual))?,
-            Command::Pause(question) => {
-                events::paused(py, &self.shared, &self.machine, &question)?;
-                self.question = Some(question);
-            }
-            Command::Took { node, latency } => {
-                self.shared.took(py, self.machine.lane(), node, latency)?;
-            }
-            Command::CachePut(put) => self.leads.keep(py, &self.shared, &put)?,
-            Command::CacheRelease { ticket, reason } => self.leads.release(py, ticket, reason),
-            Command::Notify(_) | Command::Call(_) | Command::CacheGet(_) | Command::Finish(_) => {}
-            Command::Admit {
-                call,
-                node,
-                tokens,
-                deadline,
-                agent,
-            } => self.admit(py, call, (node, agent.as_ref()), tokens, deadline)?,
-            Command::Release { tokens, hold } => self.release(py, tokens, hold),
-            Command::CancelCall(call) => {
-                if !self.let_go_of(py, call) {
-                    self.leave_line(py, call)?;
-                }
-            }
-        }
-        Ok(())
     }
 
     fn take_in(&mut self, py: Python<'_>, delivery: Delivery) -> PyResult<()> {

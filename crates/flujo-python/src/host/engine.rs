@@ -1,5 +1,7 @@
 //! One runner's engine: its plan, its hooks and limits, its statistics. Runs share it.
 
+mod planned;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -26,8 +28,7 @@ use super::hooks::Hook;
 use super::keeping::{Keeping, KeptRuns};
 use super::parked::Wake;
 use super::paused::{Answers, PausedRun, PausedRuns};
-use super::planning::{CompiledPlan, PlanWithSteps, definition_epoch};
-use super::rates;
+use super::planning::{CompiledPlan, PlanWithSteps};
 use super::run::{Resumption, Run};
 use crate::config::PyOptimizationConfig;
 use crate::rates::PyRateLimit;
@@ -366,76 +367,6 @@ impl EngineInner {
         self.traces.load(Ordering::Relaxed)
     }
 
-    /// What a run uses that starts now.
-    fn twins_for(&self, plan: &PlanWithSteps) -> Twins {
-        let config = plan.plan.optimization().unwrap_or(&self.config);
-        self.drills.of(Twins::decide(self.switch(), config))
-    }
-
-    /// The plan and the twin of each part, for a run that starts now.
-    pub(super) fn plan_for_run(&self, py: Python<'_>) -> PyResult<(Planned, Twins)> {
-        let planned = self.current_plan(py)?;
-        let mut twins = self.twins_for(&planned.plan);
-        if self.watch.has_failed(Part::Analysis) {
-            twins = twins.with(Part::Analysis, Twin::Plain); // as this run had it
-        }
-        Ok((planned, twins))
-    }
-
-    /// The plan, made anew when a definition has changed since the last look, or when nothing is kept between runs.
-    pub(super) fn current_plan(&self, py: Python<'_>) -> PyResult<Planned> {
-        let known = self.analyses.known();
-        let twins = match &known {
-            Some(planned) => self.twins_for(&planned.plan),
-            None => self.drills.of(Twins::decide(self.switch(), &self.config)),
-        };
-        let twin = twins.of(Part::Analysis);
-        if twin == Twin::Plain {
-            return self
-                .analyses
-                .of(twin, definition_epoch(), || self.analyse(py, true));
-        }
-        let analyse = || self.analyse(py, false);
-        let analysed = twins.attempt(Part::Analysis, || {
-            self.analyses.of(twin, definition_epoch(), analyse)
-        });
-        match analysed {
-            Ok(Ok(planned)) => {
-                self.watch.works(Part::Analysis);
-                Ok(planned)
-            }
-            // What was kept may be no good; if it is the definition that is wrong, it is so again.
-            Ok(Err(error)) => {
-                let planned = self.analyse(py, true)?;
-                self.degraded(py, Part::Analysis, &error.to_string())?;
-                Ok(planned)
-            }
-            Err(reason) => {
-                let planned = self
-                    .analyses
-                    .of(Twin::Plain, definition_epoch(), || self.analyse(py, true))?;
-                self.gave_way(py, Part::Analysis, &reason)?;
-                Ok(planned)
-            }
-        }
-    }
-
-    /// What the compiler makes of the definition: the same plan again when it was another definition that changed.
-    fn analyse(&self, py: Python<'_>, fresh: bool) -> PyResult<Planned> {
-        let compiled = self.compile.bind(py).call1((fresh,))?;
-        let plan = Arc::clone(&compiled.cast_into::<CompiledPlan>()?.get().inner);
-        Ok(Planned {
-            slots: self.slots_of(&plan),
-            rates: rates::of_plan(py, &plan, &self.rates)?,
-            plan,
-        })
-    }
-
-    /// Where the steps of a plan are counted, by node.
-    pub(super) fn slots_of(&self, plan: &PlanWithSteps) -> Arc<[StepSlot]> {
-        slots_in(&self.statistics, plan)
-    }
-
     /// Where runs of a plan are counted for metrics, and its steps there; None where nobody reads metrics.
     pub(super) fn counts_of(&self, plan: &Arc<PlanWithSteps>) -> Option<(Arc<Statistics>, Arc<[StepSlot]>)> {
         let telemetry = self.telemetry.as_ref()?;
@@ -444,7 +375,7 @@ impl EngineInner {
             return Some((Arc::clone(&known.counts), Arc::clone(&known.slots)));
         }
         let counts = telemetry.counts_of(plan.plan.name())?;
-        let slots = slots_in(&counts, plan);
+        let slots = planned::slots_in(&counts, plan);
         *counted = Some(Counted {
             plan: Arc::clone(plan),
             counts: Arc::clone(&counts),
@@ -498,12 +429,6 @@ fn part_named(name: &str) -> PyResult<Part> {
         let known = Part::ALL.map(Part::name).join(", ");
         PyValueError::new_err(format!("there is no part {name:?}; the parts are {known}"))
     })
-}
-
-fn slots_in(statistics: &Statistics, plan: &PlanWithSteps) -> Arc<[StepSlot]> {
-    let names = plan.plan.nodes().map(|(_, node)| Arc::clone(&node.name));
-    let names: Vec<Arc<str>> = names.collect();
-    Arc::from(statistics.slots(&names))
 }
 
 /// Whether a run was stopped because somebody cancelled it.
