@@ -17,6 +17,9 @@ use crate::{DurableError, Recorded};
 pub struct Entry<D: Recorded> {
     /// The machine.
     pub machine: u32,
+    /// The path of the step that it is about, where it is about one: replaying it with another one is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<Arc<str>>,
     /// What happened to it.
     pub happened: Happened<D>,
 }
@@ -72,6 +75,15 @@ pub enum Happened<D: Recorded> {
         call: CallId,
         /// When.
         at: Time,
+    },
+    /// A call that goes on has recorded something: see [`Once`](crate::Once).
+    Once {
+        /// The call.
+        call: CallId,
+        /// Under this name.
+        key: Arc<str>,
+        /// This.
+        value: D::Object,
     },
     /// [`Event::Failed`].
     Failed {
@@ -259,6 +271,7 @@ impl<D: Recorded> Happened<D> {
                 ..
             } => "a collection that is read item by item",
             Self::Answered { .. } | Self::Again { .. } => "an answer to a call",
+            Self::Once { .. } => "what a step does once",
             Self::Failed { .. } => "the failure of a call",
             Self::TimedOut { .. } => "a call whose time was up",
             Self::CallCancelled { .. } => "a call that was cancelled",
@@ -274,6 +287,15 @@ impl<D: Recorded> Happened<D> {
 }
 
 impl<D: Recorded> Entry<D> {
+    /// Something that is about no step.
+    pub fn of(machine: u32, happened: Happened<D>) -> Self {
+        Self {
+            machine,
+            step: None,
+            happened,
+        }
+    }
+
     /// Puts the entry behind `bytes`.
     ///
     /// # Errors

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use flujo_core::store::StoreError;
 
+use crate::ForkError;
+
 /// Why a run could not be written down, or not be made again from what was written. What is stored stays as it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -50,6 +52,20 @@ pub enum DurableError {
         /// What was recorded, and what the pipeline asks for.
         reason: String,
     },
+    /// A run of this id is in the store already.
+    #[error("there is a run `{run}` already: give the new one another id")]
+    Exists {
+        /// The id.
+        run: Arc<str>,
+    },
+    /// The run can't be forked there.
+    #[error("run `{run}` can't be forked: {error}")]
+    Fork {
+        /// The run.
+        run: Arc<str>,
+        /// Why.
+        error: ForkError,
+    },
     /// The pipeline isn't the one that the run began with.
     #[error(
         "run `{run}` began with another pipeline: {}; run it with the one it began with. Nothing was run, and what is \
@@ -74,6 +90,8 @@ impl DurableError {
             Self::Store(StoreError::Corrupt { .. }) | Self::Corrupt { .. } => "CorruptRunError",
             Self::Store(StoreError::UnknownRun { .. }) => "RunNotFoundError",
             Self::Store(_) | Self::NoStore => "StoreError",
+            Self::Exists { .. } => "RunExistsError",
+            Self::Fork { .. } => "ForkError",
             Self::Unsavable { .. } => "UnsavableValueError",
             Self::Diverged { .. } | Self::DefinitionChanged { .. } => "DefinitionChangedError",
         }

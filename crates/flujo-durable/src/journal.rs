@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 use futures_util::future::Shared;
 
 use crate::snapshot::Snapshot;
-use crate::{DurableError, Entry, Happened, Recorded, Replay};
+use crate::{DurableError, Entry, ForkError, ForkPoint, Happened, Recorded, Replay};
 
 /// More than this isn't written at once: stores can't hold it.
 const LARGEST: usize = 512 * 1024 * 1024;
@@ -56,6 +56,8 @@ struct Log {
     /// Bytes written since the last snapshot, and those of that snapshot.
     since_snapshot: u64,
     snapshot: u64,
+    /// What goes along with what is written next.
+    along: Vec<Change>,
     /// What is on its way.
     under_way: VecDeque<Written>,
 }
@@ -108,36 +110,74 @@ impl<D: Recorded> Journal<D> {
         &self.claim
     }
 
-    /// The store that it writes to.
-    pub fn store(&self) -> &Arc<dyn RunStore> {
-        &self.store
-    }
-
     /// When what happened must be in the store.
     pub fn durability(&self) -> Durability {
         self.durability
     }
 
-    /// Takes in what a machine is about to be told; `base` is what the context of the call was that ends with it.
+    /// Takes in what a machine is about to be told; `step` is the path of the step that it is about, `base` what the context
+    /// of the call was that ends with it.
     ///
     /// # Errors
     /// [`DurableError::Unsavable`] for a value that can't be written down; then nothing was taken in, and the machine must
     /// be told of the failure instead.
-    pub fn record(&self, machine: u32, event: &Event<D>, base: Option<&D::Base>) -> Result<(), DurableError> {
+    pub fn record(
+        &self,
+        machine: u32,
+        step: Option<&Arc<str>>,
+        event: &Event<D>,
+        base: Option<&D::Base>,
+    ) -> Result<(), DurableError> {
         if self.durability == Durability::Exit {
             return Ok(());
         }
-        let happened = Happened::of(event, base);
-        self.append(&[Entry { machine, happened }])
+        self.append(&[Entry {
+            machine,
+            step: step.cloned(),
+            happened: Happened::of(event, base),
+        }])
     }
 
     /// Takes in that a call was answered by what can be made again: see [`Recorded::again`].
-    pub fn record_again(&self, machine: u32, call: CallId, at: Time) {
+    pub fn record_again(&self, machine: u32, step: Option<&Arc<str>>, call: CallId, at: Time) {
         if self.durability != Durability::Exit {
-            let happened: Happened<D> = Happened::Again { call, at };
+            let entry: Entry<D> = Entry {
+                machine,
+                step: step.cloned(),
+                happened: Happened::Again { call, at },
+            };
             // Numbers can always be written.
-            let _ = Entry { machine, happened }.write(&mut self.lock().waiting);
+            let _ = entry.write(&mut self.lock().waiting);
         }
+    }
+
+    /// Writes what a call that is under way has recorded ([`Once`](crate::Once)), and gives what is to be waited for before
+    /// the value is handed on, if anything.
+    ///
+    /// # Errors
+    /// [`DurableError::Unsavable`], and nothing was taken in.
+    pub fn record_once(
+        &self,
+        machine: u32,
+        step: &Arc<str>,
+        call: CallId,
+        key: Arc<str>,
+        value: D::Object,
+    ) -> Result<Option<Written>, DurableError> {
+        if self.durability == Durability::Exit {
+            return Ok(None);
+        }
+        self.append(&[Entry {
+            machine,
+            step: Some(Arc::clone(step)),
+            happened: Happened::Once { call, key, value },
+        }])?;
+        Ok(self.flush())
+    }
+
+    /// Takes in a change that is written in one transaction with what was taken in before.
+    pub fn along(&self, change: Change) {
+        self.lock().along.push(change);
     }
 
     /// Takes in entries.
@@ -170,9 +210,9 @@ impl<D: Recorded> Journal<D> {
         let machine = log.next_machine;
         log.next_machine += 1;
         if self.durability != Durability::Exit {
-            let happened: Happened<D> = Happened::Began { parent, lane };
+            let began: Entry<D> = Entry::of(machine, Happened::Began { parent, lane });
             // Numbers can always be written.
-            let _ = Entry { machine, happened }.write(&mut log.waiting);
+            let _ = began.write(&mut log.waiting);
         }
         machine
     }
@@ -182,9 +222,9 @@ impl<D: Recorded> Journal<D> {
         let mut log = self.lock();
         log.next_machine = 1;
         if self.durability != Durability::Exit {
-            let happened: Happened<D> = Happened::TakenUp { options, at };
+            let taken_up: Entry<D> = Entry::of(0, Happened::TakenUp { options, at });
             // Numbers can always be written.
-            let _ = Entry { machine: 0, happened }.write(&mut log.waiting);
+            let _ = taken_up.write(&mut log.waiting);
         }
     }
 
@@ -258,6 +298,7 @@ impl<D: Recorded> Journal<D> {
             through: log.last_record,
             body: bytes.into(),
         }];
+        changes.append(&mut log.along);
         changes.extend(more);
         (log.snapshot, log.since_snapshot) = (size, 0);
         Ok(self.submit(&mut log, changes))
@@ -267,6 +308,7 @@ impl<D: Recorded> Journal<D> {
     pub fn write(&self, more: impl IntoIterator<Item = Change>) -> Written {
         let mut log = self.lock();
         let mut changes = log.batch();
+        changes.append(&mut log.along);
         changes.extend(more);
         self.submit(&mut log, changes)
     }
@@ -289,7 +331,9 @@ impl Log {
         self.last_record += 1;
         let number = self.last_record;
         let body = bytes.into();
-        vec![Change::Append(vec![Record { number, body }])]
+        let mut changes = vec![Change::Append(vec![Record { number, body }])];
+        changes.append(&mut self.along);
+        changes
     }
 
     /// Forgets what has arrived, up to the first that hasn't, or that failed.
@@ -371,6 +415,53 @@ impl<D: Recorded> Contents<D> {
             Snapshot::Machines { asked, .. } => asked.clone(),
             Snapshot::Start(_) | Snapshot::Ended(_) => Vec::new(),
         }
+    }
+
+    /// What the run was when a step of it began, for another run to begin with.
+    ///
+    /// # Errors
+    /// [`DurableError::Fork`] when there is no such step, or it didn't begin; [`DurableError::Diverged`] when the plan isn't
+    /// what the run began with up to there.
+    pub fn fork(self, plan: Arc<Plan<D::Callable>>, from: &ForkPoint) -> Result<Snapshot<D>, DurableError> {
+        let run = Arc::clone(&self.run);
+        let forked = |error| DurableError::Fork {
+            run: Arc::clone(&run),
+            error,
+        };
+        let step = from.find(&plan).map_err(forked)?;
+        let diverged = |location: String, reason| DurableError::Diverged {
+            run: Arc::clone(&run),
+            location,
+            reason,
+        };
+        let from_start = matches!(self.snapshot, Snapshot::Start(_));
+        let mut replay =
+            Replay::new(plan, self.snapshot).map_err(|reason| diverged("the snapshot".to_owned(), reason))?;
+        if replay.has_begun(step, from.iteration) {
+            return if from_start {
+                replay
+                    .into_snapshot()
+                    .map_err(|reason| diverged("its beginning".to_owned(), reason))
+            } else {
+                Err(forked(ForkError::Forgotten { step: from.clone() }))
+            };
+        }
+        for (number, entries) in self.records {
+            for entry in entries {
+                let begun = replay
+                    .feed_until(entry, step, from.iteration)
+                    .map_err(|reason| diverged(format!("record {number}"), reason))?;
+                if begun {
+                    let snapshot = replay.into_snapshot();
+                    return snapshot.map_err(|reason| diverged(format!("record {number}"), reason));
+                }
+            }
+        }
+        let step = from.clone();
+        Err(forked(match replay.into_finish() {
+            Some(_) if !from_start => ForkError::Forgotten { step },
+            _ => ForkError::NotReached { step },
+        }))
     }
 
     /// Replays it on a plan.

@@ -1,5 +1,7 @@
 //! A run made again from what was written of it, without a call of user code.
 
+mod fork;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -7,11 +9,13 @@ use flujo_core::machine::{
     CacheLead, CacheTicket, Call, Command, Event, Failure, Finish, History, LaneId, LanePlace, Machine,
     Options, Outcome, Pause, Time,
 };
-use flujo_core::plan::Plan;
+use flujo_core::plan::{NodeId, Plan};
 use flujo_core::usage::Usage;
 
 use crate::snapshot::{Saved, Snapshot};
-use crate::{Entry, Happened, Host, Recorded};
+use crate::{Entry, Happened, Host, Once, Recorded};
+
+pub use fork::{ForkError, ForkPoint};
 
 /// A run that is made again, entry by entry.
 #[derive(Debug)]
@@ -27,6 +31,10 @@ struct Place<D: Recorded> {
     machine: Machine<D>,
     parent: Option<(u32, LaneId)>,
     asked: Asked<D>,
+    /// The step that it asked for last.
+    step: Option<NodeId>,
+    /// What its step has recorded.
+    once: Option<Once<D::Object>>,
     /// Lanes that were started and have not begun.
     spawned: BTreeMap<LaneId, Box<Machine<D>>>,
     /// Lanes that have begun, by their numbers.
@@ -68,6 +76,8 @@ pub struct Restored<D: Recorded> {
     pub parent: Option<(u32, LaneId)>,
     /// The machine.
     pub machine: Machine<D>,
+    /// What its step that is under way has recorded, to be given back instead of being done again.
+    pub once: Option<Once<D::Object>>,
 }
 
 /// A run that goes on where the last record was written.
@@ -112,6 +122,7 @@ impl<D: Recorded> Replay<D> {
                     machine,
                     parent,
                     state,
+                    once,
                 } in machines
                 {
                     let now = state.now();
@@ -120,6 +131,7 @@ impl<D: Recorded> Replay<D> {
                         replay.place(around)?.lanes.insert(lane, machine);
                     }
                     replay.put(machine, parent, restored);
+                    replay.place(machine)?.once = once;
                 }
             }
             Snapshot::Ended(finish) => replay.finish = Some(finish),
@@ -137,6 +149,8 @@ impl<D: Recorded> Replay<D> {
             machine,
             parent,
             asked: Asked::Nothing,
+            step: None,
+            once: None,
             spawned: BTreeMap::new(),
             lanes: BTreeMap::new(),
             context,
@@ -194,7 +208,7 @@ impl<D: Recorded> Replay<D> {
                 place.machine.handle(Event::LaneFinished { lane, finish, at });
                 place.pump();
             }
-            happened => self.place(number)?.take_in(happened)?,
+            happened => self.place(number)?.take_in(entry.step.as_deref(), happened)?,
         }
         self.note_end(number);
         Ok(())
@@ -237,11 +251,6 @@ impl<D: Recorded> Replay<D> {
         self.machines.clear();
         self.put(0, None, machine);
         Ok(())
-    }
-
-    /// How the run ended, if it has. What it can go on from, when it was stopped, is in it.
-    pub fn finish(&self) -> Option<&Finish<D>> {
-        self.finish.as_deref()
     }
 
     /// The latest time that was told of.
@@ -320,13 +329,9 @@ impl<D: Recorded> Replay<D> {
                 continue;
             };
             let now = self.place(parent)?.machine.now();
-            let told = || Entry {
-                machine: parent,
-                happened: Happened::LaneFinished {
-                    lane,
-                    broke: None,
-                    at: now,
-                },
+            let told = || {
+                let (broke, at) = (None, now);
+                Entry::of(parent, Happened::LaneFinished { lane, broke, at })
             };
             self.feed(told())?;
             entries.push(told());
@@ -344,10 +349,7 @@ impl<D: Recorded> Replay<D> {
             return Ok(GoingOn::Ended(finish));
         }
         let mut next = u32::try_from(self.machines.len()).map_err(|_| "it has too many lanes".to_owned())?;
-        let mut entries = vec![Entry {
-            machine: 0,
-            happened: Happened::WentOn { host, at },
-        }];
+        let mut entries = vec![Entry::of(0, Happened::WentOn { host, at })];
         let mut machines = Vec::new();
         for (number, place) in (0u32..).zip(&mut self.machines) {
             let Some(place) = place.as_mut().filter(|place| place.finish.is_none()) else {
@@ -357,16 +359,15 @@ impl<D: Recorded> Replay<D> {
                 number,
                 parent: place.parent,
                 machine: again(&self.plan, &place.machine, host, at),
+                once: place.once.take(),
             });
             for (lane, machine) in std::mem::take(&mut place.spawned) {
-                entries.push(Entry {
-                    machine: next,
-                    happened: Happened::Began { parent: number, lane },
-                });
+                entries.push(Entry::of(next, Happened::Began { parent: number, lane }));
                 machines.push(Restored {
                     number: next,
                     parent: Some((number, lane)),
                     machine: *machine,
+                    once: None,
                 });
                 next += 1;
             }
@@ -402,9 +403,18 @@ impl<D: Recorded> Place<D> {
     fn pump(&mut self) {
         while let Some(command) = self.machine.poll() {
             match command {
-                Command::Call(call) => self.asked = Asked::Call(Box::new(call)),
-                Command::CacheGet(get) => self.asked = Asked::Look(get.context),
-                Command::Pause(question) => self.question = Some(question),
+                Command::Call(call) => {
+                    self.step = Some(call.node);
+                    self.asked = Asked::Call(Box::new(call));
+                }
+                Command::CacheGet(get) => {
+                    self.step = Some(get.node);
+                    self.asked = Asked::Look(get.context);
+                }
+                Command::Pause(question) => {
+                    self.step = Some(question.node);
+                    self.question = Some(question);
+                }
                 Command::Spawn { lane, machine } => {
                     self.spawned.insert(lane, machine);
                 }
@@ -424,9 +434,19 @@ impl<D: Recorded> Place<D> {
         self.pump();
     }
 
-    fn take_in(&mut self, happened: Happened<D>) -> Result<(), String> {
+    fn take_in(&mut self, step: Option<&str>, happened: Happened<D>) -> Result<(), String> {
         let name = happened.name();
         let unasked = || format!("it tells of {name} that nothing asked for");
+        let here = self
+            .step
+            .map(|node| Arc::clone(&self.machine.plan().node(node).path));
+        if let (Some(step), Some(here)) = (step, &here)
+            && *step != **here
+        {
+            return Err(format!(
+                "it tells of {name} in step `{step}`, where the pipeline is at step `{here}` now"
+            ));
+        }
         let event = match happened {
             Happened::Answered {
                 call,
@@ -455,6 +475,15 @@ impl<D: Recorded> Place<D> {
                 }
                 _ => return Err(unasked()),
             },
+            Happened::Once { call, key, value } => {
+                // What was recorded when the call had ended belongs to nothing.
+                if let (Asked::Call(asked), Some(here)) = (&self.asked, here)
+                    && asked.call == call
+                {
+                    self.record_once(here, key, value);
+                }
+                return Ok(());
+            }
             Happened::Failed {
                 call,
                 failure,
@@ -508,5 +537,18 @@ impl<D: Recorded> Place<D> {
         self.machine.handle(event);
         self.pump();
         Ok(())
+    }
+
+    fn record_once(&mut self, step: Arc<str>, key: Arc<str>, value: D::Object) {
+        let iterations = self
+            .machine
+            .round()
+            .map(|round| round.indices())
+            .unwrap_or_default();
+        let once = self.once.take().filter(|once| once.is_of(&step, &iterations));
+        let once = self
+            .once
+            .insert(once.unwrap_or_else(|| Once::new(step, iterations)));
+        once.record(key, value);
     }
 }

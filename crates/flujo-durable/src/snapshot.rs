@@ -5,7 +5,7 @@ use flujo_core::store::WallTime;
 use serde::{Deserialize, Serialize};
 
 use crate::entry::write;
-use crate::{DurableError, Recorded};
+use crate::{DurableError, Once, Recorded};
 
 /// The version of the form in which snapshots and entries are written; the first byte of a snapshot.
 const FORMAT: u8 = 1;
@@ -55,6 +55,9 @@ pub struct Saved<D: Recorded> {
     pub parent: Option<(u32, LaneId)>,
     /// What it is.
     pub state: State<D>,
+    /// What its step that is under way has recorded.
+    #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
+    pub once: Option<Once<D::Object>>,
 }
 
 impl<D: Recorded> Snapshot<D> {

@@ -66,7 +66,7 @@ impl Recording {
 
     fn push(&mut self, lane: usize, happened: Happened<Simulated>) {
         let written = number(lane).and_then(|machine| {
-            let entry = Entry { machine, happened };
+            let entry = Entry::of(machine, happened);
             entry.write(&mut self.entries).map_err(|error| unusable(&error))
         });
         self.failed = self.failed.take().or(written.err());

@@ -143,6 +143,7 @@ impl Simulation {
                     None => None,
                 },
                 state: read(&text)?,
+                once: None,
             });
             running.machine = Machine::restore(Arc::clone(&self.plan), read(&text)?, self.now);
         }

@@ -29,4 +29,4 @@ pub use postgres::{Postgres, PostgresOptions};
 pub use seal::{Key, Sealed};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Sqlite, SqliteOptions};
-pub use worker::WorkerHandle;
+pub use worker::{Listening, WorkerHandle, do_anyway};

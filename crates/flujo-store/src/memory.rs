@@ -300,7 +300,8 @@ impl State {
                     .is_none_or(|before| run.summary.updated < before)
         };
         let keep = usize::try_from(query.keep.unwrap_or(0)).unwrap_or(usize::MAX);
-        let behind = self.sorted(fits).into_iter().skip(keep);
+        let most = query.at_most.map_or(usize::MAX, |most| most as usize);
+        let behind = self.sorted(fits).into_iter().skip(keep).take(most);
         let going: Vec<_> = behind
             .filter(|run| run.worker.is_none())
             .map(|run| run.new.id.clone())

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use flujo_core::machine::{Finish, Outcome, Stop, Time};
 use flujo_core::plan::Plan;
 use flujo_core::store::{
-    Change, Claim, Created, NewRun, RunStatus, RunStore, StoreError, StoredRun, Summary, WallTime,
+    Change, Claim, Created, Message, MessageId, NewRun, RunInfo, RunStatus, RunStore, StoreError, StoredRun,
+    Summary, WallTime,
 };
 use flujo_core::usage::Usage;
 use flujo_durable::{
-    Contents, Definition, Durability, DurableError, GoingOn, Host, Journal, LogPlace, Recorded, Restored,
-    Snapshot, Start, Written, first_snapshot,
+    Contents, Definition, Durability, DurableError, ForkPoint, GoingOn, Host, Inbox, Journal, LogPlace,
+    Posted, Purging, Recorded, Restored, Snapshot, Start, Written, first_snapshot,
 };
 
-use crate::WorkerHandle;
+use crate::{Listening, WorkerHandle};
 
 /// How runs are kept.
 #[derive(Clone)]
@@ -25,6 +26,26 @@ pub struct Keeping {
     pub durability: Durability,
     /// Where the pipeline comes from, such as the file of a blueprint: for whoever finds its runs.
     pub source: Option<Arc<str>>,
+    /// What becomes of those that have ended.
+    pub purging: Arc<Purging>,
+}
+
+/// What others leave for a run that is under way here.
+#[derive(Debug)]
+pub struct Post {
+    /// What has come in.
+    pub inbox: Arc<Inbox>,
+    _listening: Listening,
+}
+
+/// How a run stands: also one that goes on after it was found standing still.
+pub fn status(info: &RunInfo) -> RunStatus {
+    let status = info.summary.status;
+    if info.owner.is_some() && !status.has_ended() {
+        RunStatus::Running
+    } else {
+        status
+    }
 }
 
 /// A run that is in the store.
@@ -49,6 +70,8 @@ pub struct Found<D: Recorded> {
     pub used: Usage,
     /// Its own time.
     pub at: Time,
+    /// What had been left for it.
+    pub posted: Vec<Message>,
 }
 
 /// What a run is to be that is opened.
@@ -91,24 +114,14 @@ impl Keeping {
         read: impl FnOnce(&StoredRun) -> Result<Contents<D>, DurableError> + Send,
     ) -> Result<Opened<D>, DurableError> {
         let Opening { id, plan, start, now } = opening;
-        let definition = Definition::of(&plan);
-        let definition = match &self.source {
-            Some(source) => definition.from_source(&**source),
-            None => definition,
-        };
+        let definition = self.definition(&plan);
         if let Some(start) = start {
             let snapshot = first_snapshot(&Snapshot::Start(start))?;
             let worker = self.worker.id().await?;
             let size = snapshot.len() as u64;
             let run = NewRun {
-                id: Arc::clone(&id),
-                pipeline: Arc::clone(plan.name()),
-                definition: definition.to_bytes(),
-                created: now,
-                forked_from: None,
                 status: RunStatus::Running,
-                snapshot,
-                blobs: Vec::new(),
+                ..queued(Arc::clone(&id), &plan, &definition, snapshot, now)
             };
             let created = self.store().create(run, Some(worker)).await?;
             if let Created::New(Some(claim)) = created {
@@ -121,6 +134,105 @@ impl Keeping {
             }
         }
         self.find(id, plan, &definition, now, read).await
+    }
+
+    fn definition<C>(&self, plan: &Plan<C>) -> Definition {
+        let definition = Definition::of(plan);
+        match &self.source {
+            Some(source) => definition.from_source(&**source),
+            None => definition,
+        }
+    }
+
+    /// Puts a run into the store for whoever works on its pipeline; one that is there already stays as it is.
+    ///
+    /// # Errors
+    /// [`DurableError::Unsavable`] for what it begins with, or the store fails.
+    pub async fn enqueue<D: Recorded>(&self, opening: Opening<D>) -> Result<(), DurableError> {
+        let Opening { id, plan, start, now } = opening;
+        let Some(start) = start else { return Ok(()) };
+        let snapshot = first_snapshot(&Snapshot::Start(start))?;
+        let run = queued(id, &plan, &self.definition(&plan), snapshot, now);
+        self.store().create(run, None).await?;
+        Ok(())
+    }
+
+    /// Begins another run, under the id of `opening`, with what a run was when a step of it began. What had ended by then is
+    /// part of the new run, with what it used; the run itself stays as it is. The new one waits to be opened.
+    ///
+    /// # Errors
+    /// [`DurableError::Fork`] says why it can't be forked there; [`DurableError::Exists`] when the new id is taken.
+    pub async fn fork<D: Recorded>(
+        &self,
+        from: Arc<str>,
+        at: &ForkPoint,
+        opening: Opening<D>,
+        read: impl FnOnce(&StoredRun) -> Result<Contents<D>, DurableError> + Send,
+    ) -> Result<(), DurableError> {
+        let Opening { id, plan, now, .. } = opening;
+        let stored = self.store().load(Arc::clone(&from)).await?;
+        let definition = self.definition(&plan);
+        check(&stored, &definition)?;
+        let snapshot = read(&stored)?.fork(Arc::clone(&plan), at)?;
+        let run = NewRun {
+            forked_from: Some(from),
+            ..queued(
+                Arc::clone(&id),
+                &plan,
+                &definition,
+                first_snapshot(&snapshot)?,
+                now,
+            )
+        };
+        match self.store().create(run, None).await? {
+            Created::New(_) => Ok(()),
+            Created::Exists(_) => Err(DurableError::Exists { run: id }),
+        }
+    }
+
+    /// Leaves something for a run, for whoever owns it or will.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownRun`], [`StoreError::WrongStatus`] for one that has ended, or the store fails.
+    pub async fn post(&self, run: Arc<str>, posted: &Posted) -> Result<MessageId, StoreError> {
+        let store = self.store();
+        let info = store.info(Arc::clone(&run)).await?;
+        let status = info.map(|info| info.summary.status);
+        if let Some(status) = status.filter(|status| status.has_ended()) {
+            let reason = "nothing can be left for a run that has ended".to_owned();
+            return Err(StoreError::WrongStatus { run, status, reason });
+        }
+        self.worker.post(run, posted.to_bytes()).await
+    }
+
+    /// Hears what others leave for a run that is under way here: `wake` is told of each message once, on another thread.
+    pub fn hear(&self, run: Arc<str>, wake: impl Fn(&Posted) + Send + Sync + 'static) -> Post {
+        let inbox = Arc::new(Inbox::new(wake));
+        let ear = Arc::clone(&inbox);
+        Post {
+            _listening: self.worker.listen(run, move |message| ear.put(message)),
+            inbox,
+        }
+    }
+
+    /// Writes the end of a run, or deletes it with that, as its retention says. A log that isn't long stays, so that the run
+    /// can be forked and replayed; in place of a long one the result alone is kept, unless the run can go on.
+    ///
+    /// # Errors
+    /// [`DurableError::Unsavable`] for a result of a run whose log isn't kept: nothing was written.
+    pub fn end<D: Recorded>(
+        &self,
+        journal: &Journal<D>,
+        pipeline: &Arc<str>,
+        finish: &Finish<D>,
+        now: WallTime,
+    ) -> Result<Written, DurableError> {
+        let written = end(journal, finish, &self.purging, now)?;
+        if let Some(old) = self.purging.ended(pipeline, now) {
+            // Asked for, and done whether or not anybody waits.
+            drop(self.store().purge(old));
+        }
+        Ok(written)
     }
 
     async fn find<D: Recorded>(
@@ -160,19 +272,7 @@ impl Keeping {
         read: impl FnOnce(&StoredRun) -> Result<Contents<D>, DurableError> + Send,
     ) -> Result<Opened<D>, DurableError> {
         let stored = self.store().load(Arc::clone(id)).await?;
-        let corrupt = |reason| DurableError::Corrupt {
-            run: Arc::clone(id),
-            location: "the definition".to_owned(),
-            reason,
-        };
-        let before = Definition::from_bytes(&stored.definition).map_err(corrupt)?;
-        let differences = before.differences(definition);
-        if !differences.is_empty() {
-            return Err(DurableError::DefinitionChanged {
-                run: Arc::clone(id),
-                differences,
-            });
-        }
+        check(&stored, definition)?;
         let place = LogPlace {
             last_record: stored.info.last_record,
             next_machine: 1,
@@ -198,7 +298,8 @@ impl Keeping {
             GoingOn::Ended(finish) => {
                 let journal = self.journal(claim.clone(), place);
                 journal.append(&told)?;
-                end(&journal, &finish, now)?.await?;
+                let pipeline = &stored.info.pipeline;
+                self.end(&journal, pipeline, &finish, now)?.await?;
                 Ok(Opened::Ended(finish, journal.place()))
             }
             GoingOn::Machines {
@@ -213,6 +314,28 @@ impl Keeping {
                 let journal = self.journal(claim.clone(), place);
                 journal.append(&told)?;
                 journal.append(&entries)?;
+                let before = &stored.info.summary;
+                if before.status != RunStatus::Running {
+                    journal.along(Change::Summary(Summary {
+                        status: RunStatus::Running,
+                        updated: now,
+                        due: None,
+                        message: None,
+                        ..before.clone()
+                    }));
+                }
+                let messages = self.store().messages(claim.worker).await?;
+                let posted: Vec<_> = messages.into_iter().filter(|one| one.run == *id).collect();
+                for Message {
+                    id: message, body, ..
+                } in &posted
+                {
+                    Posted::from_bytes(body).map_err(|reason| DurableError::Corrupt {
+                        run: Arc::clone(id),
+                        location: format!("message {}", message.0),
+                        reason,
+                    })?;
+                }
                 let used = machines
                     .iter()
                     .fold(Usage::ZERO, |used, one| used + one.machine.usage());
@@ -222,20 +345,55 @@ impl Keeping {
                     asked,
                     used,
                     at,
+                    posted,
                 })))
             }
         }
     }
 }
 
-/// Writes the end of a run. What can go on keeps its log, and so does what has a value in it that only the pipeline can
-/// make again; of anything else the result alone is kept.
-///
-/// # Errors
-/// [`DurableError::Unsavable`] for a result of a run whose log isn't kept: nothing was written.
-pub fn end<D: Recorded>(
+/// A run that waits for somebody to begin it.
+fn queued<C>(
+    id: Arc<str>,
+    plan: &Plan<C>,
+    definition: &Definition,
+    snapshot: Arc<[u8]>,
+    now: WallTime,
+) -> NewRun {
+    NewRun {
+        id,
+        pipeline: Arc::clone(plan.name()),
+        definition: definition.to_bytes(),
+        created: now,
+        forked_from: None,
+        status: RunStatus::Queued,
+        snapshot,
+        blobs: Vec::new(),
+    }
+}
+
+/// Whether a run can go on with a pipeline.
+fn check(stored: &StoredRun, now: &Definition) -> Result<(), DurableError> {
+    let run = &stored.info.id;
+    let before = Definition::from_bytes(&stored.definition).map_err(|reason| DurableError::Corrupt {
+        run: Arc::clone(run),
+        location: "the definition".to_owned(),
+        reason,
+    })?;
+    let differences = before.differences(now);
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(DurableError::DefinitionChanged {
+        run: Arc::clone(run),
+        differences,
+    })
+}
+
+fn end<D: Recorded>(
     journal: &Journal<D>,
     finish: &Finish<D>,
+    purging: &Purging,
     now: WallTime,
 ) -> Result<Written, DurableError> {
     let status = match &finish.outcome {
@@ -252,13 +410,17 @@ pub fn end<D: Recorded>(
         ))),
         _ => None,
     };
+    if purging.deletes(status) {
+        return Ok(journal.write([Change::Delete]));
+    }
     let changes = || {
         [
             Change::Summary(summary(status, finish, message.clone(), None, now)),
             Change::Release,
         ]
     };
-    if finish.kept.is_none() || journal.durability() == Durability::Exit {
+    let long = finish.kept.is_none() && journal.wants_snapshot();
+    if long || journal.durability() == Durability::Exit {
         let ended = Snapshot::Ended(Box::new(finish.clone()));
         match journal.snapshot(&ended, changes()) {
             Ok(written) => return Ok(written),
@@ -293,6 +455,7 @@ impl std::fmt::Debug for Keeping {
             .field("worker", &self.worker)
             .field("durability", &self.durability)
             .field("source", &self.source)
+            .field("purging", &self.purging)
             .finish()
     }
 }

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use flujo_core::agent::{AgentError, Retry};
 use flujo_core::context::Context;
-use flujo_core::machine::{Domain, Failure, FailureKind, RetryAdvice};
+use flujo_core::machine::{Domain, Failure, FailureKind, Finish, Outcome, RetryAdvice};
 use flujo_core::usage::Usage;
 use flujo_core::value::{Opaque, Value};
+use flujo_durable::DurableError;
 
 use crate::Handler;
 
@@ -88,6 +89,14 @@ pub fn user_error(failure: &Failure<Tokio>) -> Option<&(dyn Error + 'static)> {
             let error: &(dyn Error + 'static) = &*object.downcast_ref::<UserError>()?.0;
             Some(error)
         }
+        _ => None,
+    }
+}
+
+/// Why a run could not be taken out of its store, or not be put there.
+pub(crate) fn durable_error(finish: &Finish<Tokio>) -> Option<&DurableError> {
+    match &finish.outcome {
+        Outcome::Failed(failure) if finish.history.records.is_empty() => user_error(failure)?.downcast_ref(),
         _ => None,
     }
 }

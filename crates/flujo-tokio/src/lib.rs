@@ -32,8 +32,8 @@ pub use flujo_core::stats::Alert;
 pub use handler::{Decision, Handler, Iteration, Reply};
 pub use memory::{Memory, Sampled};
 pub use run::{
-    Canceller, Done, Event, EventKind, EventStream, Events, Pause, PausedRun, ResumeError, Run, RunId,
-    StoppedRun,
+    Canceller, Done, Event, EventKind, EventStream, Events, KeptRun, Pause, PausedRun, ResumeError, Run,
+    RunId, StoppedRun,
 };
-pub use runner::{BuildError, Runner, RunnerBuilder};
+pub use runner::{BuildError, Recovered, Runner, RunnerBuilder, Worker};
 pub use scope::{Place, Resources, Scope};

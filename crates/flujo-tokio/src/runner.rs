@@ -1,7 +1,9 @@
 //! A compiled pipeline with everything its runs share: limits, resources, statistics.
 
 mod builder;
+mod durable;
 mod watching;
+mod worker;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +21,7 @@ use flujo_core::rate::{RateLimitError, StepRates};
 use flujo_core::stats::{PartStatistics, PerformanceStatistics, RunFacts, Statistics, StepFact};
 use flujo_core::usage::{Usage, UsageLimits, UsageMeter};
 use flujo_core::value::Value;
+pub use worker::{Recovered, Worker};
 
 use crate::alarm::{Alarm, now};
 use crate::analysis::Analysed;

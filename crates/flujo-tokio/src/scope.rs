@@ -3,17 +3,19 @@
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt::{self, Write};
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flujo_core::context::Context;
-use flujo_core::machine::{LanePlace, Machine, Round};
+use flujo_core::machine::{CallId, LanePlace, Round};
 use flujo_core::plan::{NodeId, Plan};
 use flujo_core::telemetry::SpanContext;
 use flujo_core::usage::Usage;
+use flujo_core::value::Value;
 
 use crate::Handler;
-use crate::domain::{Raised, Tokio};
-use crate::run::{RunId, Shared};
+use crate::domain::Raised;
+use crate::run::{Observed, RunId, Shared};
 
 /// Objects that a runner gives to its steps, at most one of each type.
 #[derive(Clone, Default)]
@@ -48,6 +50,9 @@ pub(crate) struct Cell {
     lane: Option<Arc<LanePlace>>,
     node: NodeId,
     attempt: u32,
+    call: CallId,
+    /// The machine's number in the log.
+    machine: u32,
     round: Option<Arc<Round>>,
     span: Option<SpanContext>,
 }
@@ -107,10 +112,9 @@ impl Scope {
         spare: &mut Option<Self>,
         shared: &Arc<Shared>,
         context: Context,
-        machine: &Machine<Tokio>,
+        machine: &Observed,
         span: Option<SpanContext>,
-        node: NodeId,
-        attempt: u32,
+        (call, node, attempt): (CallId, NodeId, u32),
     ) -> Self {
         let state = State {
             context,
@@ -123,6 +127,8 @@ impl Scope {
             lane: machine.lane().cloned(),
             node,
             attempt,
+            call,
+            machine: machine.number(),
             round: machine.round().cloned(),
             span,
         };
@@ -179,6 +185,44 @@ impl Scope {
             span: self.0.span,
             ..place
         }
+    }
+
+    /// Does a part of this step's work once, however often the step begins anew: `work` is called unless the step has done a
+    /// part of this name before, in any of its attempts, and then its value is given again. What `work` gives is recorded
+    /// before it is handed on; in a run that is kept in a store it outlives the process, as far as the run's
+    /// [`Durability`](flujo_durable::Durability) says. Another branch, item or iteration does it anew, as does a step that
+    /// ended and runs again. Whoever asks for the part while it is being done waits for that; when it fails nothing is
+    /// recorded, and the next one who asks does it.
+    ///
+    /// # Errors
+    /// What `work` gives, that its value can't be saved, or that the store can't be written to.
+    pub async fn once<F>(&self, key: impl Into<Arc<str>>, work: impl FnOnce() -> F) -> Result<Value, Raised>
+    where
+        F: Future<Output = Result<Value, Raised>>,
+    {
+        let (cell, key) = (&*self.0, key.into());
+        let step = &cell.shared.plan.node(cell.node).path;
+        let iterations = cell
+            .round
+            .as_ref()
+            .map(|round| round.indices())
+            .unwrap_or_default();
+        let part = cell
+            .shared
+            .onces
+            .part(cell.lane.as_ref(), step, &iterations, &key);
+        let made = part.get_or_try_init(|| async {
+            let value = work().await?;
+            if let Some(journal) = &cell.shared.journal {
+                let (call, machine) = (cell.call, cell.machine);
+                let written = journal.record_once(machine, step, call, Arc::clone(&key), value.clone());
+                if let Some(written) = written.map_err(Raised::new)? {
+                    written.await.map_err(Raised::new)?;
+                }
+            }
+            Ok(value)
+        });
+        made.await.cloned()
     }
 
     /// What the call has made of the context, what it used, and why it failed if it did; later writes reach nothing.

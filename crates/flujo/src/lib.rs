@@ -71,6 +71,7 @@ mod branch;
 mod durable;
 mod handler;
 mod human;
+mod kept;
 mod map;
 mod parallel;
 mod payload;
@@ -95,11 +96,11 @@ pub use flujo_core::machine::{FailureKind, LimitBreach, Status};
 pub use flujo_core::plan::Backoff;
 pub use flujo_core::rate::{RateLimit, RateLimitError};
 pub use flujo_core::stats::{Alert, AlertKind, PerformanceStatistics};
-pub use flujo_core::store::{Lease, RunStore, StoreError};
+pub use flujo_core::store::{Lease, RunInfo, RunStatus, RunStore, StoreError};
 pub use flujo_core::telemetry::{SpanContext, SpanQueue, TraceparentError};
 pub use flujo_core::usage::{Cost, Usage, UsageLimits};
 pub use flujo_core::value::{CodecError, Value, from_value, to_value};
-pub use flujo_durable::{Durability, DurableError};
+pub use flujo_durable::{Durability, DurableError, ForkError, ForkPoint, Retention};
 pub use flujo_macros::Context;
 #[cfg(feature = "observe")]
 pub use flujo_observe as observe;
@@ -107,8 +108,8 @@ pub use flujo_observe as observe;
 pub use flujo_store as store;
 pub use flujo_tokio as untyped;
 pub use flujo_tokio::{
-    BoxError, BuildError, Cache, Canceller, Event, EventKind, Events, Pause, PausedRun, Place, ResumeError,
-    RunId, StoppedRun,
+    BoxError, BuildError, Cache, Canceller, Event, EventKind, Events, Pause, PausedRun, Place, Recovered,
+    ResumeError, RunId, StoppedRun, Worker,
 };
 
 pub use agent::agent_step;
@@ -117,6 +118,7 @@ pub use branch::{Branch, branch};
 pub use context::{Context, ContextError, Unify};
 pub use handler::Handler;
 pub use human::{Human, Question, human};
+pub use kept::KeptRun;
 pub use map::MapOver;
 pub use parallel::{BranchError, BranchResults, Branches, Parallel, parallel};
 pub use payload::Payload;

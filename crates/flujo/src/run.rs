@@ -122,6 +122,9 @@ pub enum InvalidRun {
     /// An answer cannot be kept as data; the run stays paused.
     #[error("the answer: {0}")]
     Answer(CodecError),
+    /// The store can't be used like this.
+    #[error(transparent)]
+    Durable(#[from] DurableError),
     /// An untyped part of the pipeline gave another type than its pipeline says.
     #[error("the run's output: {0}")]
     Output(String),
@@ -299,7 +302,7 @@ impl<O: Payload, C: Context> Future for RunHandle<O, C> {
     }
 }
 
-fn result<O: Payload, C: Context>(done: Done) -> Result<Run<O, C>, RunError> {
+pub(crate) fn result<O: Payload, C: Context>(done: Done) -> Result<Run<O, C>, RunError> {
     let Done {
         id,
         finish,

@@ -183,7 +183,18 @@ impl<I: Payload, O: Payload, C: Context> Flujo<I, O, C> {
         self.go_on(|runner| Ok(runner.cancel(paused)?))
     }
 
-    fn go_on(&self, resume: impl FnOnce(&Runner) -> Result<flujo_tokio::Run, InvalidRun>) -> RunHandle<O, C> {
+    pub(crate) fn untyped(&self) -> Result<&Runner, InvalidRun> {
+        self.runner.as_ref().map_err(|error| error.clone().into())
+    }
+
+    pub(crate) fn input_codec(&self) -> Option<&'static TypeCodec> {
+        self.input_codec
+    }
+
+    pub(crate) fn go_on(
+        &self,
+        resume: impl FnOnce(&Runner) -> Result<flujo_tokio::Run, InvalidRun>,
+    ) -> RunHandle<O, C> {
         let runner = self.runner.as_ref().map_err(|error| error.clone().into());
         RunHandle::new(runner.and_then(resume))
     }
@@ -247,14 +258,14 @@ impl<I: Payload, O: Payload, C: Context> Flujo<I, O, C> {
     }
 }
 
-fn fields<C: Context>(context: &C) -> Result<Fields, InvalidRun> {
+pub(crate) fn fields<C: Context>(context: &C) -> Result<Fields, InvalidRun> {
     let mut fields = Fields::new();
     context.store(&mut fields)?;
     Ok(fields)
 }
 
 impl<I: Payload, O: Payload, C: Context> FlujoBuilder<I, O, C> {
-    fn with(mut self, configure: impl FnOnce(RunnerBuilder) -> RunnerBuilder) -> Self {
+    pub(crate) fn with(mut self, configure: impl FnOnce(RunnerBuilder) -> RunnerBuilder) -> Self {
         self.runner = configure(self.runner);
         self
     }

@@ -270,4 +270,6 @@ pub struct PurgeQuery {
     pub updated_before: Option<WallTime>,
     /// All but this many of the newest that fit the rest.
     pub keep: Option<u64>,
+    /// At most so many, so that others don't wait long for one purge of very many.
+    pub at_most: Option<u32>,
 }

@@ -305,6 +305,14 @@ pub(super) fn a_purge_keeps_the_newest(place: &dyn Place) -> Result<(), Broken> 
     equal!(wait(asked.store.purge(keep(4)))?, 0);
     equal!(wait(asked.store.purge(keep(2)))?, 2);
     equal!(ids(&asked, RunQuery::default())?, vec!["e", "d", "c"]);
+    let a_part = PurgeQuery {
+        at_most: Some(1),
+        ..PurgeQuery::default()
+    };
+    equal!(wait(asked.store.purge(a_part.clone()))?, 1);
+    equal!(wait(asked.store.purge(a_part.clone()))?, 1);
+    equal!(wait(asked.store.purge(a_part))?, 0);
+    equal!(ids(&asked, RunQuery::default())?, vec!["c"]);
     Ok(())
 }
 

@@ -18,7 +18,7 @@ const CREATE: &str = "SELECT create_run($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,
 const CLAIM: &str = "SELECT code, told_token, host, pid FROM claim_run($1, $2, $3, $4)";
 const WRITE: &str = "SELECT code, told_through, told_last FROM write_run($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, \
      $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27)";
-const PURGE: &str = "SELECT purge_runs($1, $2, $3, $4, $5)";
+const PURGE: &str = "SELECT purge_runs($1, $2, $3, $4, $5, $6)";
 const POST: &str = "SELECT post_message($1, $2, $3)";
 const ENLIST: &str = "INSERT INTO workers (host, boot, pid, began) VALUES ($1, $2, $3, $4) RETURNING worker";
 const BEAT: &str = "UPDATE workers SET beats = beats + 1 WHERE worker = $1 RETURNING worker";
@@ -306,9 +306,13 @@ pub(super) async fn purge(session: &Session, query: &PurgeQuery) -> Result<u64, 
     };
     let statuses: Vec<&str> = statuses.into_iter().map(RunStatus::as_str).collect();
     let keep = i64::try_from(query.keep.unwrap_or(0)).unwrap_or(i64::MAX);
+    let most = query.at_most.map(i64::from);
     let (run, pipeline) = (query.run.as_deref(), query.pipeline.as_deref());
     let answer = session
-        .one(PURGE, &[&statuses, &run, &pipeline, &query.updated_before, &keep])
+        .one(
+            PURGE,
+            &[&statuses, &run, &pipeline, &query.updated_before, &keep, &most],
+        )
         .await?;
     Ok(answer.try_get::<_, i64>(0)?.cast_unsigned())
 }

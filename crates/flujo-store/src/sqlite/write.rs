@@ -335,7 +335,8 @@ pub(super) fn purge(connection: &Connection, query: &PurgeQuery) -> Result<u64, 
         sql.push_str(" AND updated < ?");
         values.push(before.into());
     }
-    sql.push_str(" ORDER BY created DESC, id LIMIT -1 OFFSET ?");
+    sql.push_str(" ORDER BY created DESC, id LIMIT ? OFFSET ?");
+    values.push(query.at_most.map_or(-1, i64::from).into());
     values.push(i64::try_from(query.keep.unwrap_or(0)).unwrap_or(i64::MAX).into());
     let mut statement = connection.prepare_cached(&sql)?;
     let rows = statement.query_map(params_from_iter(values), |row| {

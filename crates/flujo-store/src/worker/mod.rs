@@ -17,8 +17,8 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use flujo_core::store::{
-    Claim, Lease, Order, RunInfo, RunQuery, RunStatus, RunStore, Seen, StoreError, StoreFuture, WallTime,
-    Worker, WorkerId,
+    Claim, Lease, Message, MessageId, Order, RunInfo, RunQuery, RunStatus, RunStore, Seen, StoreError,
+    StoreFuture, WallTime, Worker, WorkerId,
 };
 use flujo_shared::process::PerProcess;
 use tokio::sync::Notify;
@@ -55,6 +55,44 @@ struct Inner {
     ended: bool,
     /// The others' counters, and since when they have stood there.
     sights: HashMap<WorkerId, Sight>,
+    /// Who is told of what is left for a run that is under way here.
+    ears: HashMap<Arc<str>, Ear>,
+}
+
+type Hear = Arc<dyn Fn(&Message) + Send + Sync>;
+
+struct Ear(Hear);
+
+impl fmt::Debug for Ear {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Ear")
+    }
+}
+
+/// Somebody is told of what is left for a run; no more once this is dropped.
+pub struct Listening {
+    state: Arc<State>,
+    run: Arc<str>,
+    hear: Hear,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        let mut inner = self.state.lock();
+        let ours = inner
+            .ears
+            .get(&self.run)
+            .is_some_and(|ear| Arc::ptr_eq(&ear.0, &self.hear));
+        if ours {
+            inner.ears.remove(&self.run);
+        }
+    }
+}
+
+impl fmt::Debug for Listening {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_tuple("Listening").field(&self.run).finish()
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -101,11 +139,37 @@ impl WorkerHandle {
         Box::pin(async move { state.claim(run, Patience::Lease).await })
     }
 
-    /// Runs that wait for somebody, the oldest first, at most so many of each kind: those that were left half done, those
-    /// that have not begun, those that are due at this time, and those for which something was left.
-    pub fn waiting(&self, now: WallTime, limit: u32) -> StoreFuture<Vec<RunInfo>> {
+    /// Runs that wait for somebody, of one pipeline if it is named, the oldest first, at most so many of each kind: those
+    /// that were left half done, those that have not begun, those that are due at this time, and those for which something
+    /// was left.
+    pub fn waiting(
+        &self,
+        pipeline: Option<Arc<str>>,
+        now: WallTime,
+        limit: u32,
+    ) -> StoreFuture<Vec<RunInfo>> {
         let state = self.state();
-        Box::pin(async move { state.waiting(now, limit).await })
+        Box::pin(async move { state.waiting(pipeline, now, limit).await })
+    }
+
+    /// From now on `hear` is told of what is left for a run that this worker owns, each time its counter is raised and again
+    /// until it is dealt with ([`Change::Taken`](flujo_core::store::Change::Taken)); at once, of what is left
+    /// [here](Self::post). It is called on other threads, and must not wait.
+    pub fn listen(&self, run: Arc<str>, hear: impl Fn(&Message) + Send + Sync + 'static) -> Listening {
+        let (state, hear): (_, Hear) = (self.state(), Arc::new(hear));
+        let ear = Ear(Arc::clone(&hear));
+        state.lock().ears.insert(Arc::clone(&run), ear);
+        Listening { state, run, hear }
+    }
+
+    /// Leaves something for a run, and tells who listens for it here.
+    pub fn post(&self, run: Arc<str>, body: Arc<[u8]>) -> StoreFuture<MessageId> {
+        let state = self.state();
+        Box::pin(async move {
+            let id = state.store.post(Arc::clone(&run), Arc::clone(&body)).await?;
+            state.tell(&Message { id, run, body });
+            Ok(id)
+        })
     }
 
     /// Ends the worker: what it owns is free, others needn't wait. It may be used again, as another one.
@@ -188,10 +252,34 @@ impl State {
         }
     }
 
-    async fn waiting(self: &Arc<Self>, now: WallTime, limit: u32) -> Result<Vec<RunInfo>, StoreError> {
+    fn tell(&self, message: &Message) {
+        let ear = self.lock().ears.get(&message.run).map(|ear| Arc::clone(&ear.0));
+        if let Some(hear) = ear {
+            hear(message);
+        }
+    }
+
+    /// Tells of what has been left for runs that are under way here.
+    async fn look_for_messages(&self, id: WorkerId) -> Result<(), StoreError> {
+        if self.lock().ears.is_empty() {
+            return Ok(());
+        }
+        for message in self.store.messages(id).await? {
+            self.tell(&message);
+        }
+        Ok(())
+    }
+
+    async fn waiting(
+        self: &Arc<Self>,
+        pipeline: Option<Arc<str>>,
+        now: WallTime,
+        limit: u32,
+    ) -> Result<Vec<RunInfo>, StoreError> {
         self.id().await?;
         self.look().await?;
         let free = RunQuery {
+            pipeline,
             owner: Some(None),
             order: Order::Oldest,
             limit,
@@ -207,6 +295,7 @@ impl State {
                 ..free.clone()
             },
             RunQuery {
+                statuses: vec![RunStatus::Running, RunStatus::Queued, RunStatus::Paused],
                 with_messages: true,
                 ..free
             },
@@ -266,13 +355,13 @@ impl State {
         while self.pause(self.lease.renewed) {
             let id = wait(async { *self.id.lock().await });
             let Some(id) = id else { continue };
-            match wait(self.store.beat(id)) {
-                Err(StoreError::UnknownWorker { .. }) => {
-                    // Others took us for dead: what we had is not ours any more.
-                    wait(async { self.id.lock().await.take_if(|known| *known == id) });
-                }
+            if let Err(StoreError::UnknownWorker { .. }) = wait(self.store.beat(id)) {
+                // Others took us for dead: what we had is not ours any more.
+                wait(async { self.id.lock().await.take_if(|known| *known == id) });
+            } else {
                 // What can't be reached now may be the next time; it is for others to say when we are dead.
-                Ok(()) | Err(_) => drop(wait(self.look())),
+                drop(wait(self.look_for_messages(id)));
+                drop(wait(self.look()));
             }
             self.looked.notify_waiters();
         }
@@ -354,6 +443,13 @@ impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
         self.0.unpark();
     }
+}
+
+/// Does something on a thread of its own: what must be done although nobody waits for it any more.
+pub fn do_anyway(work: impl Future<Output = ()> + Send + 'static) {
+    let thread = thread::Builder::new().name("flujo-anyway".to_owned());
+    // Without a thread it stays undone, as when the process ends here.
+    drop(thread.spawn(move || wait(work)));
 }
 
 /// Polls a future on this thread until it is done.

@@ -248,7 +248,7 @@ fn what_waits_for_somebody_is_told_the_oldest_first() {
     wait(store.post("answered".into(), b"yes".as_slice().into())).unwrap();
     have(&*store, "under way", id);
     let names = || -> Vec<String> {
-        wait(mine.waiting(10, 50))
+        wait(mine.waiting(None, 10, 50))
             .unwrap()
             .iter()
             .map(|run| run.id.to_string())

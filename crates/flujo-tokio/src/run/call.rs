@@ -102,7 +102,7 @@ pub(super) fn begin(
             } else {
                 shared.isolated(node, call.context)
             };
-            let place = Scope::new(spare, shared, context, machine, span, node, attempt);
+            let place = Scope::new(spare, shared, context, machine, span, (id, node, attempt));
             scope = Some(place.clone());
             let (input, span) = (value(call.input), shared.span(machine, node, attempt));
             let begin = || Work::Function(heard(function(input, place), note));

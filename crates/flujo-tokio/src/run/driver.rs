@@ -445,6 +445,14 @@ impl Driver {
         Poll::Pending
     }
 
+    /// Whether answers have been left for the run, which stands still with nobody told of it.
+    pub(super) fn has_answers(&self) -> bool {
+        let post = self.shared.post.as_ref();
+        !self.told_of_pause
+            && self.machine.lane().is_none()
+            && post.is_some_and(|post| post.inbox.has_answers())
+    }
+
     /// Whether the machine waits for its own answer, or for lanes that all stand still.
     fn stands_still(&self) -> bool {
         let lanes = self.lanes.as_ref();
@@ -482,6 +490,7 @@ impl Driver {
                 Some(Command::Call(call)) => self.reach(call, poller),
                 Some(command) => self.execute(command, poller),
                 None if ready!(self.wait(poller)) => {}
+                None if self.has_answers() => return Poll::Ready(None),
                 None if self.machine.lane().is_none() => {
                     self.told_of_pause = true;
                     let mut usage = self.machine.usage();

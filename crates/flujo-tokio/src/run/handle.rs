@@ -18,8 +18,7 @@ use flujo_core::store::{Claim, StoreFuture};
 use flujo_core::telemetry::SpanContext;
 use flujo_core::usage::{Usage, UsageLimits, UsageMeter, run_meter};
 use flujo_core::value::Value;
-use flujo_durable::{DurableError, Journal, Written};
-use flujo_store::runs;
+use flujo_durable::{DurableError, ForkPoint, Journal, Posted, Written};
 use tokio::sync::mpsc::{self, Receiver};
 use tokio::time::Instant;
 
@@ -27,7 +26,8 @@ pub use reading::{EventStream, Events};
 
 use super::driver::{Driver, House};
 use super::event::{Event, EventKind};
-use super::opening::{Opened, wall};
+use super::once::Onces;
+use super::opening::{self, Opened, wall};
 use super::outputs::Outputs;
 use super::paused::{Answers, Kept, PausedRun, ResumeError, Resumption};
 use super::recorder::Recorder;
@@ -67,8 +67,10 @@ enum State {
         opened: BoxFuture<'static, Result<Opened, DurableError>>,
         begin: Option<(Value, Context)>,
     },
-    /// To be taken out of the store.
-    Stored,
+    /// To be taken out of the store; having been put there as a fork of another run, if it is one.
+    Stored {
+        fork: Option<(Arc<str>, ForkPoint)>,
+    },
     /// To be claimed again before it goes on.
     Claiming {
         claim: StoreFuture<Claim>,
@@ -157,8 +159,17 @@ impl Run {
         let mut run = Self::new(runner, input, context);
         run.id = RunId::named(id);
         if stored {
-            run.state = State::Stored;
+            run.state = State::Stored { fork: None };
         }
+        run
+    }
+
+    /// A run that begins with what another one was.
+    pub(crate) fn forked(runner: Arc<Running>, id: Arc<str>, from: Arc<str>, at: ForkPoint) -> Self {
+        let mut run = Self::named(runner, id, None);
+        run.state = State::Stored {
+            fork: Some((from, at)),
+        };
         run
     }
 
@@ -251,6 +262,18 @@ impl Run {
         let runner = &self.runner;
         let events = self.listening.then(|| mpsc::channel(runner.event_buffer));
         let (sender, receiver) = events.unzip();
+        let post = journal
+            .as_ref()
+            .zip(runner.keeping.as_ref())
+            .map(|(journal, keeping)| {
+                let cancel = Arc::clone(&self.cancel);
+                let wake = move |posted: &Posted| {
+                    if *posted == Posted::Cancel {
+                        cancel.raise();
+                    }
+                };
+                keeping.runs.hear(Arc::clone(&journal.claim().run), wake)
+            });
         self.events = receiver;
         runner.watch_memory();
         Arc::new(Shared {
@@ -266,6 +289,8 @@ impl Run {
             base,
             events: sender,
             journal,
+            post,
+            onces: Onces::default(),
             alerts: Mutex::default(),
             parent: self.parent,
         })
@@ -355,6 +380,7 @@ impl Run {
         let mut parked = resumption.take()?;
         if let Some(journal) = &journal {
             parked.continue_log(journal);
+            journal.along(opening::goes_on(&parked.so_far()));
         }
         let shared = self.share(meter, decided, base, journal);
         if let Some(telemetries) = &self.runner.telemetries {
@@ -365,15 +391,22 @@ impl Run {
 
     /// Drives the run; ready when it has ended or stands still.
     fn drive(&mut self, poller: &mut Poller<'_>) -> Poll<()> {
-        ready!(self.prepare(poller));
-        let State::Driving(house) = &mut self.state else {
-            return Poll::Ready(());
+        let (ended, shared) = loop {
+            ready!(self.prepare(poller));
+            let State::Driving(house) = &mut self.state else {
+                return Poll::Ready(());
+            };
+            let Some(driver) = house.as_mut().as_mut() else {
+                return Poll::Ready(());
+            };
+            let ended = ready!(driver.drive(poller));
+            if ended.is_none() && driver.has_answers() {
+                self.take_answers();
+                continue;
+            }
+            break (ended, Arc::clone(driver.shared()));
         };
-        let Some(driver) = house.as_mut().as_mut() else {
-            return Poll::Ready(());
-        };
-        let ended = ready!(driver.drive(poller));
-        let shared = Arc::clone(driver.shared());
+        shared.take_cancel();
         let State::Driving(mut house) = std::mem::replace(&mut self.state, State::Ended(None)) else {
             return Poll::Ready(());
         };
@@ -382,7 +415,11 @@ impl Run {
             Driver::leave(house);
             self.runner.worked(shared.twins.now());
             self.runner.record(&finish, shared.meter.as_deref(), self.counted);
-            let written = journal.map(|journal| runs::end(journal, &finish, wall()));
+            let keeping = self.runner.keeping.as_ref();
+            let written = journal.zip(keeping).map(|(journal, keeping)| {
+                let pipeline = shared.plan.name();
+                keeping.runs.end(journal, pipeline, &finish, wall())
+            });
             let kept = finish.kept.take();
             let stopped = kept.map(|kept| {
                 let log = journal.map(|journal| {

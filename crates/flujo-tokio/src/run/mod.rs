@@ -4,7 +4,9 @@ mod call;
 mod driver;
 mod event;
 mod handle;
+mod kept;
 mod lanes;
+mod once;
 mod opening;
 mod outputs;
 mod parked;
@@ -28,16 +30,20 @@ use flujo_core::stats::Alert;
 use flujo_core::telemetry::SpanContext;
 use flujo_core::usage::UsageMeter;
 use flujo_durable::Journal;
+use flujo_store::runs::Post;
 use tokio::sync::mpsc::Sender;
 use tokio::time::Instant;
 
 pub(crate) use driver::House;
 pub use event::{Event, EventKind};
 pub use handle::{Canceller, Done, EventStream, Events, Run};
-pub(crate) use opening::Keeping;
+pub use kept::KeptRun;
+pub(crate) use once::Onces;
+pub(crate) use opening::{Keeping, wall};
 pub use parked::Pause;
 pub(crate) use paused::Answers;
 pub use paused::{PausedRun, ResumeError};
+pub(crate) use spans::Observed;
 pub use stopped::StoppedRun;
 
 use crate::Handler;
@@ -112,6 +118,10 @@ pub(crate) struct Shared {
     pub(crate) base: Time,
     /// What is written of the run, when it is kept in a store.
     pub(crate) journal: Option<Arc<Journal<Tokio>>>,
+    /// What others leave for it meanwhile.
+    pub(crate) post: Option<Post>,
+    /// What steps have recorded that are under way.
+    pub(crate) onces: Onces,
     /// Alerts that whoever reads the events is still to be told of.
     pub(crate) alerts: Mutex<Vec<Alert>>,
 }

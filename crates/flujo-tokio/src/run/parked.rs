@@ -8,11 +8,12 @@ use flujo_core::machine::{Event as Happened, Finish, LaneId, Machine, PauseId, T
 use flujo_core::plan::NodeId;
 use flujo_core::store::{Change, RunStatus, WallTime};
 use flujo_core::usage::Usage;
-use flujo_core::value::Value;
+use flujo_core::value::{Value, to_value};
 use flujo_durable::{Durability, DurableError, Journal, Saved, Snapshot, Written};
 use flujo_store::runs;
 use tokio::time::Instant;
 
+use super::RunId;
 use super::opening::wall;
 use super::outputs::Outputs;
 use super::spans::Observed;
@@ -165,6 +166,35 @@ impl Parked {
         at.wake = Some(wake);
     }
 
+    /// Has the question go on that an answer is for which was left in the store. One that nothing waits for is told of in the
+    /// log of the program.
+    pub(super) fn answer(&mut self, run: &RunId, pause: Option<&str>, answer: &serde_json::Value) {
+        let (open, now) = (self.open(), Instant::now());
+        let mut meant = open.iter().filter(|open| {
+            let in_time = open.pause.expires.is_none_or(|expires| expires > now);
+            in_time && pause.is_none_or(|id| *id == open.pause.id) && !self.is_answered(&open.way)
+        });
+        match (meant.next(), meant.next(), to_value(answer)) {
+            (Some(open), None, Ok(answer)) => self.wake(&open.way, Wake::Answer(answer)),
+            (_, _, Err(error)) => {
+                tracing::warn!(target: "flujo::store", %run, %error, "an answer can't be read");
+            }
+            _ => tracing::warn!(target: "flujo::store", %run, ?pause, "an answer fits no open question"),
+        }
+    }
+
+    /// Whether the machine at the end of `way` has been answered.
+    fn is_answered(&self, way: &[LaneId]) -> bool {
+        let mut at = self;
+        for lane in way {
+            match at.lanes.0.get(lane) {
+                Some(below) => at = below,
+                None => return false,
+            }
+        }
+        matches!(at.wake, Some(Wake::Answer(_)))
+    }
+
     /// Nothing below it goes on after all.
     pub(super) fn sleep(&mut self) {
         let mut waiting = vec![self];
@@ -208,6 +238,7 @@ impl Parked {
                 machine,
                 parent,
                 state: parked.machine.save(at),
+                once: None,
             });
             if let Some(question) = &parked.question {
                 let millis = |time: Duration| WallTime::try_from(time.as_millis()).unwrap_or(WallTime::MAX);

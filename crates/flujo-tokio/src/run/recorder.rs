@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use flujo_core::context::{Context, Writes};
 use flujo_core::machine::{
-    Answer, Call, CallId, Event as Happened, Failure, FailureKind, LaneId, Machine, Role, Time,
+    Answer, Call, CallId, Command, Event as Happened, Failure, FailureKind, LaneId, Machine, Role, Time,
 };
 use flujo_core::usage::Usage;
 use flujo_core::value::Value;
@@ -43,6 +43,8 @@ pub(super) struct Recorder {
     pub(super) machine: u32,
     /// The context of the call that is under way.
     base: Option<Context>,
+    /// The path of the step that it asked for last.
+    step: Option<Arc<str>>,
     /// Whether that call is a decision made in place.
     inline: bool,
     /// When the question that it stands still with was asked, before this process.
@@ -62,6 +64,7 @@ impl Recorder {
             journal,
             machine,
             base: None,
+            step: None,
             inline: false,
             asked: None,
         }
@@ -73,8 +76,21 @@ impl Recorder {
         Self::new(Arc::clone(&self.journal), number)
     }
 
-    /// The machine asks for a call.
-    pub(super) fn asked(&mut self, machine: &Machine<Tokio>, call: &Call<Tokio>) {
+    /// The machine asks for something.
+    pub(super) fn asked(&mut self, machine: &Machine<Tokio>, command: &Command<Tokio>) {
+        let node = match command {
+            Command::Call(call) => {
+                self.asked_call(machine, call);
+                call.node
+            }
+            Command::CacheGet(get) => get.node,
+            Command::Pause(pause) => pause.node,
+            _ => return,
+        };
+        self.step = Some(Arc::clone(&machine.plan().node(node).path));
+    }
+
+    fn asked_call(&mut self, machine: &Machine<Tokio>, call: &Call<Tokio>) {
         let handler = machine.plan().node(call.node).callable(call.role, call.index);
         self.inline = matches!(handler, Some(Handler::Inline(_))) && call.role != Role::Redirect;
         self.base = Some(call.context.clone());
@@ -85,19 +101,23 @@ impl Recorder {
         if !machine.expects(&event) {
             return event;
         }
-        let error = match self.journal.record(self.machine, &event, self.base.as_ref()) {
+        let step = self.step.as_ref();
+        let error = match self
+            .journal
+            .record(self.machine, step, &event, self.base.as_ref())
+        {
             Ok(()) => return event,
             Err(error) => error,
         };
         if let Happened::Answered { call, at, .. } = &event
             && self.inline
         {
-            self.journal.record_again(self.machine, *call, *at);
+            self.journal.record_again(self.machine, step, *call, *at);
             return event;
         }
         let event = instead(event, unsavable(error));
         // A failure and a cancellation hold nothing that can't be written.
-        let _ = self.journal.record(self.machine, &event, None);
+        let _ = self.journal.record(self.machine, step, &event, None);
         event
     }
 

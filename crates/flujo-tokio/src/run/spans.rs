@@ -13,7 +13,7 @@ use flujo_core::plan::NodeId;
 use flujo_core::telemetry::{AgentCall, Content, MachineSpans, RunStart, SpanContext, SpanStatus};
 use flujo_core::usage::Usage;
 use flujo_core::value::Value;
-use flujo_durable::{DurableError, Journal, Saved, Snapshot, Written};
+use flujo_durable::{DurableError, Journal, Once, Saved, Snapshot, Written};
 use tokio::time::Instant;
 
 use super::Shared;
@@ -24,7 +24,7 @@ use crate::handler::Reply;
 use crate::telemetry::Telemetries;
 
 /// A machine and its spans.
-pub(super) struct Observed {
+pub(crate) struct Observed {
     machine: Machine<Tokio>,
     spans: Option<Box<Open>>,
     /// What it is told is written down, when the run is kept in a store.
@@ -102,7 +102,7 @@ impl Observed {
     }
 
     /// Its number in the log.
-    pub(super) fn number(&self) -> u32 {
+    pub(crate) fn number(&self) -> u32 {
         self.recorder.as_ref().map_or(0, |recorder| recorder.machine)
     }
 
@@ -119,8 +119,8 @@ impl Observed {
     #[inline]
     pub(super) fn poll(&mut self) -> Option<Command<Tokio>> {
         let command = self.machine.poll();
-        if let (Some(recorder), Some(Command::Call(call))) = (&mut self.recorder, &command) {
-            recorder.asked(&self.machine, call);
+        if let (Some(recorder), Some(command)) = (&mut self.recorder, &command) {
+            recorder.asked(&self.machine, command);
         }
         command
     }
@@ -150,7 +150,12 @@ impl Observed {
     }
 
     /// Has a snapshot stand for what was written so far, and goes on behind it: what is under way is asked for again.
-    pub(super) fn begin_anew(&mut self, at: Time) -> Result<Option<Written>, DurableError> {
+    /// `once` is what the step has recorded that is about to be called.
+    pub(super) fn begin_anew(
+        &mut self,
+        at: Time,
+        once: Option<Once<Value>>,
+    ) -> Result<Option<Written>, DurableError> {
         let Some(recorder) = &self.recorder else {
             return Ok(None);
         };
@@ -161,6 +166,7 @@ impl Observed {
                 machine: recorder.machine,
                 parent: None,
                 state: state.clone(),
+                once,
             }],
             next: journal.next_machine(),
             asked: Vec::new(),

@@ -16,7 +16,7 @@ use flujo_core::store::{Lease, RunStore};
 use flujo_core::telemetry::SpanQueue;
 use flujo_core::usage::UsageLimits;
 use flujo_core::value::TypeCodec;
-use flujo_durable::Durability;
+use flujo_durable::{Durability, Purging, Retention};
 use flujo_store::{WorkerHandle, runs};
 
 use super::{BuildError, Runner, Running, VERSION};
@@ -50,6 +50,7 @@ pub struct RunnerBuilder {
     store: Option<Arc<dyn RunStore>>,
     durability: Durability,
     source: Option<Arc<str>>,
+    retention: Retention,
     lease: Lease,
     codecs: Vec<&'static TypeCodec>,
 }
@@ -74,6 +75,7 @@ impl RunnerBuilder {
             store: None,
             durability: Durability::default(),
             source: None,
+            retention: Retention::default(),
             lease: Lease::default(),
             codecs: Vec::new(),
         }
@@ -197,6 +199,13 @@ impl RunnerBuilder {
         self
     }
 
+    /// What becomes of runs that have ended: they stay, without this. Old ones are deleted while others end, a part at a time.
+    #[must_use]
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
+        self
+    }
+
     /// How long other processes wait before they take over what this one was running when it died; 10 seconds without
     /// this, shown every 3 that it is alive.
     #[must_use]
@@ -266,6 +275,7 @@ impl RunnerBuilder {
                         worker: WorkerHandle::new(store, self.lease),
                         durability: self.durability,
                         source: self.source,
+                        purging: Arc::new(Purging::new(self.retention)),
                     },
                     codecs: self.codecs,
                     rules: self.rules.clone(),

@@ -227,7 +227,8 @@ CREATE FUNCTION forget_runs(p_runs BIGINT[]) RETURNS VOID LANGUAGE sql AS $$
     DELETE FROM runs WHERE run = ANY (p_runs);
 $$;
 
-CREATE FUNCTION purge_runs(p_statuses TEXT[], p_run TEXT, p_pipeline TEXT, p_before BIGINT, p_keep BIGINT)
+CREATE FUNCTION purge_runs(p_statuses TEXT[], p_run TEXT, p_pipeline TEXT, p_before BIGINT, p_keep BIGINT,
+    p_most BIGINT)
 RETURNS BIGINT LANGUAGE plpgsql AS $$
 DECLARE
     going BIGINT[];
@@ -237,7 +238,7 @@ BEGIN
             SELECT run FROM runs
             WHERE status = ANY (p_statuses) AND (p_run IS NULL OR id = p_run)
                 AND (p_pipeline IS NULL OR pipeline = p_pipeline) AND (p_before IS NULL OR updated < p_before)
-            ORDER BY created DESC, id OFFSET p_keep
+            ORDER BY created DESC, id LIMIT p_most OFFSET p_keep
         ) AND worker IS NULL ORDER BY run FOR UPDATE
     );
     PERFORM forget_runs(going);

@@ -8,6 +8,7 @@ use flujo_durable::{DurableError, Journal, Written};
 
 use super::Driver;
 use crate::domain::Tokio;
+use crate::run::once::round;
 use crate::run::recorder;
 
 pub(super) struct Holding {
@@ -34,7 +35,9 @@ impl Driver {
             && self.cached.is_none()
             && self.admitting.is_none();
         if alone && journal.wants_snapshot() {
-            match self.machine.begin_anew(self.shared.now()) {
+            let step = &self.shared.plan.node(call.node).path;
+            let once = self.shared.onces.of_run(step, &round(&self.machine));
+            match self.machine.begin_anew(self.shared.now(), once) {
                 // The call is asked for again.
                 Ok(_) => return,
                 Err(error) => return self.break_off(call.call, error),

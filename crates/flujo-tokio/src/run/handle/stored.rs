@@ -12,13 +12,15 @@ use flujo_core::store::{Change, Claim};
 use flujo_core::usage::{Usage, run_meter};
 use flujo_core::value::Value;
 use flujo_durable::{DurableError, LogPlace, Start};
+use flujo_store::runs::Opening;
 
 use super::{Done, Run, State, Then};
 use crate::domain::Tokio;
 use crate::run::driver::Driver;
-use crate::run::opening::{self, Found, Keeping, Opened};
+use crate::run::opening::{self, Found, Keeping, Opened, wall};
 use crate::run::recorder::unsavable;
 use crate::run::stopped::StoppedRun;
+use crate::run::{RunId, Shared};
 
 impl Run {
     /// Begins the run, or goes on with it, unless it is under way. Ready when its driver is to be driven, or it has ended.
@@ -29,9 +31,17 @@ impl Run {
                     None => State::Driving(self.start(input, &context, None)),
                     Some(keeping) => self.open(keeping, Some((input, context))),
                 },
-                State::Stored => match self.runner.keeping.clone() {
-                    None => self.broke(&DurableError::NoStore),
-                    Some(keeping) => self.open(keeping, None),
+                State::Stored { fork } => match (self.runner.keeping.clone(), fork) {
+                    (None, _) => self.broke(&DurableError::NoStore),
+                    (Some(keeping), None) => self.open(keeping, None),
+                    (Some(keeping), Some(fork)) => {
+                        let plan = Arc::clone(&self.runner.analysed.plan);
+                        let id = Arc::from(self.id.to_string());
+                        State::Opening {
+                            opened: Box::pin(opening::fork(keeping, id, plan, fork)),
+                            begin: None,
+                        }
+                    }
                 },
                 State::Opening { mut opened, begin } => match opened.as_mut().poll(poller) {
                     Poll::Pending => {
@@ -88,19 +98,58 @@ impl Run {
     }
 
     fn open(&self, keeping: Arc<Keeping>, begin: Option<(Value, Context)>) -> State {
-        let (twins, limits) = (self.runner.twins(), self.runner.limits);
-        let start = begin.clone().map(|(input, context)| Start {
-            options: self.options(!limits.is_unlimited(), false, twins),
-            input,
-            context,
-            now: 0,
-            deadline: self.deadline(),
-        });
+        let start = begin.clone().map(|(input, context)| self.begins(input, context));
         let plan = Arc::clone(&self.runner.analysed.plan);
         let id = Arc::from(self.id.to_string());
         State::Opening {
             opened: Box::pin(opening::open(keeping, id, plan, start)),
             begin,
+        }
+    }
+
+    fn begins(&self, input: Value, context: Context) -> Start<Tokio> {
+        let (twins, limits) = (self.runner.twins(), self.runner.limits);
+        Start {
+            options: self.options(!limits.is_unlimited(), false, twins),
+            input,
+            context,
+            now: 0,
+            deadline: self.deadline(),
+        }
+    }
+
+    /// Puts the run into the store for whoever works on its pipeline.
+    pub(crate) async fn enqueue(mut self) -> Result<RunId, DurableError> {
+        let keeping = self.runner.keeping.clone().ok_or(DurableError::NoStore)?;
+        let id = self.id.clone();
+        if let State::Waiting { input, context } = std::mem::replace(&mut self.state, State::Ended(None)) {
+            let opening = Opening {
+                id: Arc::from(id.to_string()),
+                plan: Arc::clone(&self.runner.analysed.plan),
+                start: Some(self.begins(input, context)),
+                now: wall(),
+            };
+            keeping.runs.enqueue(opening).await?;
+        }
+        Ok(id)
+    }
+
+    /// The run stands still, and goes on with the answers that have been left for it.
+    pub(super) fn take_answers(&mut self) {
+        let State::Driving(mut house) = std::mem::replace(&mut self.state, State::Ended(None)) else {
+            return;
+        };
+        if let Some(driver) = house.take() {
+            let shared = Arc::clone(driver.shared());
+            let mut parked = driver.park();
+            if let (Some(post), Some(journal)) = (&shared.post, &shared.journal) {
+                for (message, pause, answer) in post.inbox.take_answers() {
+                    journal.along(Change::Taken(message));
+                    parked.answer(&shared.id, pause.as_deref(), &answer);
+                }
+            }
+            let driver = Driver::resume(shared, parked, Arc::clone(&self.cancel));
+            self.state = State::Driving(Box::new(Some(driver)));
         }
     }
 
@@ -180,7 +229,10 @@ impl Run {
         let analysed = Arc::clone(&self.runner.analysed);
         let journal = Some(Arc::clone(&found.journal));
         let shared = self.share(meter, (twins, analysed), found.at, journal);
-        let mut parked = opening::parked(&mut found)?;
+        if let Some(post) = &shared.post {
+            found.posted.iter().for_each(|message| post.inbox.put(message));
+        }
+        let mut parked = opening::parked(&mut found, &shared.onces)?;
         if let Some(telemetries) = &self.runner.telemetries {
             parked.machine.observe(&shared, telemetries, true);
         }
@@ -188,15 +240,42 @@ impl Run {
     }
 }
 
+impl Shared {
+    /// What asked the run to stop is dealt with, once that is written.
+    pub(super) fn take_cancel(&self) {
+        if let (Some(post), Some(journal)) = (&self.post, &self.journal)
+            && let Some(message) = post.inbox.take_cancel()
+        {
+            journal.along(Change::Taken(message));
+        }
+    }
+}
+
 impl Drop for Run {
     /// A run that is dropped on its way stays in the store as far as it came, for whoever goes on with it.
     fn drop(&mut self) {
-        if let State::Driving(house) = &self.state
-            && let Some(driver) = house.as_ref().as_ref()
-            && let Some(journal) = &driver.shared().journal
-        {
-            // Asked for, and done whether or not anybody waits.
-            drop(journal.write([Change::Release]));
+        match std::mem::replace(&mut self.state, State::Ended(None)) {
+            State::Driving(house) => {
+                if let Some(driver) = house.as_ref()
+                    && let Some(journal) = &driver.shared().journal
+                {
+                    // Asked for, and done whether or not anybody waits.
+                    drop(journal.write([Change::Release]));
+                }
+            }
+            State::Opening { opened, .. } => opening::give_back(opened),
+            State::Claiming { claim, .. } => {
+                if let Some(keeping) = self.runner.keeping.clone() {
+                    flujo_store::do_anyway(async move {
+                        if let Ok(claim) = claim.await {
+                            let released = keeping.runs.store().write(&claim, vec![Change::Release]);
+                            // What could not be written is found out when somebody else wants the run.
+                            let _ = released.await;
+                        }
+                    });
+                }
+            }
+            _ => {}
         }
     }
 }

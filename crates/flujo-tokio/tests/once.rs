@@ -1,0 +1,153 @@
+//! Parts of a step that are done once, however often the step begins anew.
+
+#![allow(clippy::expect_used, clippy::panic)] // also in what the tests share: a panic is how a test fails
+
+use std::sync::{Arc, Mutex};
+
+use flujo_core::context::Context;
+use flujo_core::store::RunStore;
+use flujo_core::value::Value;
+use flujo_durable::Durability;
+use flujo_store::Memory;
+use flujo_tokio::{Done, Handler, Loop, Pipeline, Raised, Runner, Step};
+use tokio::sync::Notify;
+
+/// What was done outside of runs, and where the process dies.
+#[derive(Clone, Default)]
+struct World(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    done: Mutex<Vec<String>>,
+    dies_before: Mutex<Option<String>>,
+    died: Notify,
+}
+
+impl World {
+    /// A step that does three parts, and fails so often after them.
+    fn step(&self, name: &'static str, fails: u32) -> Step {
+        let world = self.clone();
+        let work = Handler::scoped(move |input, scope| {
+            let world = world.clone();
+            async move {
+                let mut sum = input.as_int().unwrap_or(0);
+                for part in ["a", "b", "c"] {
+                    let told = format!("{name} {part} {:?}", scope.place().iterations);
+                    if world.0.dies_before.lock().expect("where").as_ref() == Some(&told) {
+                        world.0.died.notify_one();
+                        std::future::pending::<()>().await;
+                    }
+                    let once = scope.once(part, || async {
+                        world.0.done.lock().expect("done").push(told.clone());
+                        Ok(Value::from(1))
+                    });
+                    sum += once.await?.as_int().unwrap_or(0);
+                }
+                if scope.place().attempt <= fails {
+                    return Err(Raised::new(format!("{name} fails")));
+                }
+                Ok(Value::from(sum))
+            }
+        });
+        Step::new(name, work).retries(fails)
+    }
+
+    fn pipeline(&self) -> Pipeline {
+        let turns = Loop::until("turns", self.step("turn", 0), |output, _| {
+            Ok(output.as_int() >= Some(9))
+        });
+        Pipeline::from(self.step("first", 1)).then(turns.max_loops(5))
+    }
+
+    fn done(&self) -> Vec<String> {
+        self.0.done.lock().expect("done").clone()
+    }
+
+    async fn until_it_dies(&self, store: &Arc<dyn RunStore>, durability: Durability) -> Option<Done> {
+        let runner = Runner::builder(self.pipeline())
+            .store(Arc::clone(store))
+            .durability(durability)
+            .build()
+            .expect("it can run");
+        let run = runner.run_named("the run", Value::from(0), Context::new());
+        tokio::select! {
+            done = run => Some(done),
+            () = self.0.died.notified() => None,
+        }
+    }
+}
+
+fn whole() -> Vec<String> {
+    let mut parts = Vec::new();
+    for place in ["first {} []", "turn {} [1]", "turn {} [2]"] {
+        parts.extend(["a", "b", "c"].map(|part| place.replace("{}", part)));
+    }
+    parts
+}
+
+#[tokio::test]
+async fn a_part_is_done_once_for_all_attempts_and_anew_for_each_step_and_iteration() {
+    let world = World::default();
+    let runner = Runner::builder(world.pipeline()).build().expect("it can run");
+    let done = runner.run(Value::from(0), Context::new()).await;
+    assert_eq!(
+        (done.status(), done.output()),
+        ("completed", Some(&Value::from(9)))
+    );
+    assert_eq!(world.done(), whole());
+}
+
+#[tokio::test]
+async fn a_process_that_dies_before_any_part_leaves_the_parts_before_it_done() {
+    for dies_before in whole() {
+        let (world, store): (_, Arc<dyn RunStore>) = (World::default(), Arc::new(Memory::new()));
+        *world.0.dies_before.lock().expect("where") = Some(dies_before.clone());
+        assert!(world.until_it_dies(&store, Durability::Strict).await.is_none());
+        *world.0.dies_before.lock().expect("where") = None;
+        let done = world
+            .until_it_dies(&store, Durability::Strict)
+            .await
+            .expect("it ends");
+        assert_eq!(done.output(), Some(&Value::from(9)), "{:?}", done.finish.outcome);
+        assert_eq!(world.done(), whole(), "when it dies before {dies_before}");
+    }
+}
+
+#[tokio::test]
+async fn a_part_that_fails_is_not_recorded_and_those_who_ask_at_once_share_it() {
+    let asked = Arc::new(Mutex::new(0));
+    let counts = Arc::clone(&asked);
+    let work = Handler::scoped(move |_, scope| {
+        let counts = Arc::clone(&counts);
+        async move {
+            let ask = || {
+                scope.once("ask", || async {
+                    tokio::task::yield_now().await;
+                    let mut asked = counts.lock().expect("count");
+                    *asked += 1;
+                    if *asked == 1 {
+                        return Err(Raised::new("not yet"));
+                    }
+                    Ok(Value::from(*asked))
+                })
+            };
+            let (first, second) = tokio::join!(ask(), ask());
+            let given = [first, second]
+                .into_iter()
+                .filter_map(Result::ok)
+                .collect::<Vec<_>>();
+            Ok(Value::list([given[0].clone(), ask().await?]))
+        }
+    });
+    let runner = Runner::builder(Step::new("asks", work)).store(Arc::new(Memory::new()));
+    let done = runner
+        .build()
+        .expect("it can run")
+        .run(Value::Null, Context::new())
+        .await;
+    assert_eq!(
+        done.output(),
+        Some(&Value::list([Value::from(2), Value::from(2)]))
+    );
+    assert_eq!(*asked.lock().expect("count"), 2);
+}
