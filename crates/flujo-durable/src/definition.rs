@@ -8,10 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flujo_core::plan::Plan;
+use flujo_core::store::StoredRun;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{RawValue, Uncalled};
+use crate::snapshot::definition_of;
+use crate::{DurableError, RawValue, Uncalled};
 
 /// The version of the form in which plans are written; the first byte of one.
 const FORMAT: u8 = 1;
@@ -106,6 +108,25 @@ impl Definition {
     /// What is wrong with the bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
         rmp_serde::from_slice(bytes).map_err(|error| error.to_string())
+    }
+
+    /// What the pipeline was that a stored run went on with last.
+    ///
+    /// # Errors
+    /// [`DurableError::Corrupt`].
+    pub fn of_stored(stored: &StoredRun) -> Result<Self, DurableError> {
+        let written = definition_of(&stored.snapshot).unwrap_or(&stored.definition);
+        Self::from_bytes(written).map_err(|reason| DurableError::Corrupt {
+            run: Arc::clone(&stored.info.id),
+            location: "the definition".to_owned(),
+            reason,
+        })
+    }
+
+    /// What stands with a stored run's snapshot because its pipeline had changed when it went on:
+    /// [`LogPlace::definition`](crate::LogPlace::definition).
+    pub fn redefined(stored: &StoredRun) -> Option<Arc<[u8]>> {
+        definition_of(&stored.snapshot).map(Arc::from)
     }
 
     /// In what `now` differs from it; nothing, when a run can go on with it.

@@ -6,13 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use flujo_core::machine::{CallId, Event, LaneId, Options, Time};
-use flujo_core::plan::Plan;
-use flujo_core::store::{Change, Claim, Record, RunStore, StoreFuture, StoredRun, WallTime};
+use flujo_core::store::{Change, Claim, Record, RunStore, StoreFuture};
 use futures_util::FutureExt;
 use futures_util::future::Shared;
 
-use crate::snapshot::Snapshot;
-use crate::{DurableError, Entry, ForkError, ForkPoint, Happened, Recorded, Replay};
+use crate::snapshot::{Snapshot, with_definition};
+use crate::{DurableError, Entry, Happened, Recorded};
 
 /// More than this isn't written at once: stores can't hold it.
 const LARGEST: usize = 512 * 1024 * 1024;
@@ -43,6 +42,8 @@ pub struct Journal<D> {
     store: Arc<dyn RunStore>,
     claim: Claim,
     durability: Durability,
+    /// See [`LogPlace::definition`].
+    definition: Option<Arc<[u8]>>,
     log: Mutex<Log>,
     domain: PhantomData<fn() -> D>,
 }
@@ -63,7 +64,7 @@ struct Log {
 }
 
 /// How far a log is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LogPlace {
     /// The number of its last record.
     pub last_record: u64,
@@ -71,6 +72,8 @@ pub struct LogPlace {
     pub next_machine: u32,
     /// How many bytes the snapshot takes that it begins behind.
     pub snapshot: u64,
+    /// What the pipeline is, when it isn't what the run began with: it stands with each snapshot.
+    pub definition: Option<Arc<[u8]>>,
 }
 
 impl<D: Recorded> Journal<D> {
@@ -80,6 +83,7 @@ impl<D: Recorded> Journal<D> {
             store,
             claim,
             durability,
+            definition: place.definition,
             log: Mutex::new(Log {
                 last_record: place.last_record,
                 next_machine: place.next_machine,
@@ -97,6 +101,7 @@ impl<D: Recorded> Journal<D> {
             last_record: log.last_record,
             next_machine: log.next_machine,
             snapshot: log.snapshot,
+            definition: self.definition.clone(),
         }
     }
 
@@ -289,7 +294,11 @@ impl<D: Recorded> Journal<D> {
         snapshot: &Snapshot<D>,
         more: impl IntoIterator<Item = Change>,
     ) -> Result<Written, DurableError> {
-        let bytes = fitting(snapshot.to_bytes()?)?;
+        let bytes = snapshot.to_bytes()?;
+        let bytes = fitting(match &self.definition {
+            Some(definition) => with_definition(definition, &bytes),
+            None => bytes,
+        })?;
         let mut log = self.lock();
         let size = bytes.len() as u64;
         // What waits to be written is in the snapshot.
@@ -370,120 +379,4 @@ fn fitting(bytes: Vec<u8>) -> Result<Vec<u8>, DurableError> {
 /// [`DurableError::Unsavable`] for a value in it that can't be written down.
 pub fn first_snapshot<D: Recorded>(snapshot: &Snapshot<D>) -> Result<Arc<[u8]>, DurableError> {
     Ok(fitting(snapshot.to_bytes()?)?.into())
-}
-
-/// A stored run's snapshot and what came after it.
-#[derive(Debug)]
-pub struct Contents<D: Recorded> {
-    run: Arc<str>,
-    /// The snapshot.
-    pub snapshot: Snapshot<D>,
-    /// What came after it, by the numbers of the records.
-    pub records: Vec<(u64, Vec<Entry<D>>)>,
-}
-
-impl<D: Recorded> Contents<D> {
-    /// What is stored of a run.
-    ///
-    /// # Errors
-    /// [`DurableError::Corrupt`] says which part can't be read.
-    pub fn of(stored: &StoredRun) -> Result<Self, DurableError> {
-        let run = &stored.info.id;
-        let corrupt = |location: String, reason: String| DurableError::Corrupt {
-            run: Arc::clone(run),
-            location,
-            reason,
-        };
-        let snapshot = Snapshot::from_bytes(&stored.snapshot)
-            .map_err(|reason| corrupt("the snapshot".to_owned(), reason))?;
-        let mut records = Vec::with_capacity(stored.records.len());
-        for Record { number, body } in &stored.records {
-            let entries =
-                Entry::read_all(body).map_err(|reason| corrupt(format!("record {number}"), reason))?;
-            records.push((*number, entries));
-        }
-        Ok(Self {
-            run: Arc::clone(run),
-            snapshot,
-            records,
-        })
-    }
-
-    /// When questions were asked that wait in the snapshot: the numbers of their machines, and milliseconds since 1970 began.
-    pub fn asked(&self) -> Vec<(u32, WallTime)> {
-        match &self.snapshot {
-            Snapshot::Machines { asked, .. } => asked.clone(),
-            Snapshot::Start(_) | Snapshot::Ended(_) => Vec::new(),
-        }
-    }
-
-    /// What the run was when a step of it began, for another run to begin with.
-    ///
-    /// # Errors
-    /// [`DurableError::Fork`] when there is no such step, or it didn't begin; [`DurableError::Diverged`] when the plan isn't
-    /// what the run began with up to there.
-    pub fn fork(self, plan: Arc<Plan<D::Callable>>, from: &ForkPoint) -> Result<Snapshot<D>, DurableError> {
-        let run = Arc::clone(&self.run);
-        let forked = |error| DurableError::Fork {
-            run: Arc::clone(&run),
-            error,
-        };
-        let step = from.find(&plan).map_err(forked)?;
-        let diverged = |location: String, reason| DurableError::Diverged {
-            run: Arc::clone(&run),
-            location,
-            reason,
-        };
-        let from_start = matches!(self.snapshot, Snapshot::Start(_));
-        let mut replay =
-            Replay::new(plan, self.snapshot).map_err(|reason| diverged("the snapshot".to_owned(), reason))?;
-        if replay.has_begun(step, from.iteration) {
-            return if from_start {
-                replay
-                    .into_snapshot()
-                    .map_err(|reason| diverged("its beginning".to_owned(), reason))
-            } else {
-                Err(forked(ForkError::Forgotten { step: from.clone() }))
-            };
-        }
-        for (number, entries) in self.records {
-            for entry in entries {
-                let begun = replay
-                    .feed_until(entry, step, from.iteration)
-                    .map_err(|reason| diverged(format!("record {number}"), reason))?;
-                if begun {
-                    let snapshot = replay.into_snapshot();
-                    return snapshot.map_err(|reason| diverged(format!("record {number}"), reason));
-                }
-            }
-        }
-        let step = from.clone();
-        Err(forked(match replay.into_finish() {
-            Some(_) if !from_start => ForkError::Forgotten { step },
-            _ => ForkError::NotReached { step },
-        }))
-    }
-
-    /// Replays it on a plan.
-    ///
-    /// # Errors
-    /// [`DurableError::Diverged`] when the plan isn't what the run began with.
-    pub fn replay(self, plan: Arc<Plan<D::Callable>>) -> Result<Replay<D>, DurableError> {
-        let run = self.run;
-        let diverged = |location: String, reason| DurableError::Diverged {
-            run: Arc::clone(&run),
-            location,
-            reason,
-        };
-        let mut replay =
-            Replay::new(plan, self.snapshot).map_err(|reason| diverged("the snapshot".to_owned(), reason))?;
-        for (number, entries) in self.records {
-            for entry in entries {
-                replay
-                    .feed(entry)
-                    .map_err(|reason| diverged(format!("record {number}"), reason))?;
-            }
-        }
-        Ok(replay)
-    }
 }

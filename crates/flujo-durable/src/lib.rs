@@ -7,7 +7,9 @@
 //!
 //! Nothing here waits, reads a clock or knows a runtime: hosts do.
 
+mod contents;
 mod definition;
+mod drift;
 mod entry;
 mod error;
 mod journal;
@@ -19,10 +21,12 @@ mod replay;
 mod retention;
 mod snapshot;
 
+pub use contents::Contents;
 pub use definition::Definition;
+pub use drift::{Drift, Migrate, Migration};
 pub use entry::{Entry, Happened, Host, instead};
 pub use error::DurableError;
-pub use journal::{Contents, Durability, Journal, LogPlace, Written, first_snapshot};
+pub use journal::{Durability, Journal, LogPlace, Written, first_snapshot};
 pub use once::Once;
 pub use posted::{Inbox, Posted};
 pub use raw::{Raw, RawValue, Uncalled};

@@ -1,19 +1,21 @@
 //! A run made again from what was written of it, without a call of user code.
 
 mod fork;
+mod place;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flujo_core::machine::{
-    CacheLead, CacheTicket, Call, Command, Event, Failure, Finish, History, LaneId, LanePlace, Machine,
-    Options, Outcome, Pause, Time,
+    Event, Failure, Finish, History, LaneId, LanePlace, Machine, Options, Outcome, Pause, Time,
 };
-use flujo_core::plan::{NodeId, Plan};
+use flujo_core::plan::Plan;
 use flujo_core::usage::Usage;
 
 use crate::snapshot::{Saved, Snapshot};
 use crate::{Entry, Happened, Host, Once, Recorded};
+
+use place::{Place, again};
 
 pub use fork::{ForkError, ForkPoint};
 
@@ -23,26 +25,6 @@ pub struct Replay<D: Recorded> {
     plan: Arc<Plan<D::Callable>>,
     /// By number; `None`: it ended and its end was told.
     machines: Vec<Option<Place<D>>>,
-    finish: Option<Box<Finish<D>>>,
-}
-
-#[derive(Debug)]
-struct Place<D: Recorded> {
-    machine: Machine<D>,
-    parent: Option<(u32, LaneId)>,
-    asked: Asked<D>,
-    /// The step that it asked for last.
-    step: Option<NodeId>,
-    /// What its step has recorded.
-    once: Option<Once<D::Object>>,
-    /// Lanes that were started and have not begun.
-    spawned: BTreeMap<LaneId, Box<Machine<D>>>,
-    /// Lanes that have begun, by their numbers.
-    lanes: BTreeMap<LaneId, u32>,
-    /// Its context when it began.
-    context: D::Context,
-    /// What it asks somebody outside, while it stands still for that.
-    question: Option<Pause<D>>,
     finish: Option<Box<Finish<D>>>,
 }
 
@@ -57,14 +39,6 @@ pub struct OpenQuestion<D: Recorded> {
     pub lane: String,
     /// What is asked, and by which node.
     pub question: Pause<D>,
-}
-
-/// What a machine waits for, as far as it matters.
-#[derive(Debug)]
-enum Asked<D: Recorded> {
-    Nothing,
-    Call(Box<Call<D>>),
-    Look(D::Context),
 }
 
 /// A machine that goes on: what it waited for has been asked for again.
@@ -144,20 +118,7 @@ impl<D: Recorded> Replay<D> {
         if self.machines.len() <= at {
             self.machines.resize_with(at + 1, || None);
         }
-        let context = machine.context().clone();
-        let mut place = Place {
-            machine,
-            parent,
-            asked: Asked::Nothing,
-            step: None,
-            once: None,
-            spawned: BTreeMap::new(),
-            lanes: BTreeMap::new(),
-            context,
-            question: None,
-            finish: None,
-        };
-        place.pump();
+        let place = Place::new(machine, parent);
         self.machines[at] = Some(place);
         self.note_end(number);
     }
@@ -382,173 +343,5 @@ impl<D: Recorded> Replay<D> {
     /// How the run ended, if it has.
     pub fn into_finish(self) -> Option<Box<Finish<D>>> {
         self.finish
-    }
-}
-
-fn again<D: Recorded>(
-    plan: &Arc<Plan<D::Callable>>,
-    machine: &Machine<D>,
-    host: Host,
-    at: Time,
-) -> Machine<D> {
-    let (plan, state) = (Arc::clone(plan), machine.save(at));
-    match host {
-        Host::Same => Machine::restore(plan, state, at),
-        Host::Another => Machine::take_over(plan, state, at),
-    }
-}
-
-impl<D: Recorded> Place<D> {
-    /// Takes what the machine asks for, until it waits.
-    fn pump(&mut self) {
-        while let Some(command) = self.machine.poll() {
-            match command {
-                Command::Call(call) => {
-                    self.step = Some(call.node);
-                    self.asked = Asked::Call(Box::new(call));
-                }
-                Command::CacheGet(get) => {
-                    self.step = Some(get.node);
-                    self.asked = Asked::Look(get.context);
-                }
-                Command::Pause(question) => {
-                    self.step = Some(question.node);
-                    self.question = Some(question);
-                }
-                Command::Spawn { lane, machine } => {
-                    self.spawned.insert(lane, machine);
-                }
-                Command::Finish(finish) => self.finish = Some(finish),
-                _ => {}
-            }
-        }
-    }
-
-    /// What was under way is asked for again.
-    fn go_on(&mut self, plan: &Arc<Plan<D::Callable>>, host: Host, at: Time) {
-        if self.finish.is_some() {
-            return;
-        }
-        self.machine = again(plan, &self.machine, host, at);
-        self.asked = Asked::Nothing;
-        self.pump();
-    }
-
-    fn take_in(&mut self, step: Option<&str>, happened: Happened<D>) -> Result<(), String> {
-        let name = happened.name();
-        let unasked = || format!("it tells of {name} that nothing asked for");
-        let here = self
-            .step
-            .map(|node| Arc::clone(&self.machine.plan().node(node).path));
-        if let (Some(step), Some(here)) = (step, &here)
-            && *step != **here
-        {
-            return Err(format!(
-                "it tells of {name} in step `{step}`, where the pipeline is at step `{here}` now"
-            ));
-        }
-        let event = match happened {
-            Happened::Answered {
-                call,
-                answer,
-                writes,
-                at,
-            } => {
-                let context = match (&self.asked, writes) {
-                    (Asked::Call(asked), Some(writes)) if asked.call == call => {
-                        Some(D::written(&asked.context, asked.isolated, writes)?)
-                    }
-                    (_, None) => None,
-                    _ => return Err(unasked()),
-                };
-                Event::Answered {
-                    call,
-                    answer,
-                    context,
-                    at,
-                }
-            }
-            Happened::Again { call, at } => match &self.asked {
-                Asked::Call(asked) if asked.call == call => {
-                    let again = D::again(&self.machine, asked, at);
-                    again.ok_or_else(|| format!("it tells of {name} that can't be made again"))?
-                }
-                _ => return Err(unasked()),
-            },
-            Happened::Once { call, key, value } => {
-                // What was recorded when the call had ended belongs to nothing.
-                if let (Asked::Call(asked), Some(here)) = (&self.asked, here)
-                    && asked.call == call
-                {
-                    self.record_once(here, key, value);
-                }
-                return Ok(());
-            }
-            Happened::Failed {
-                call,
-                failure,
-                usage,
-                at,
-            } => Event::Failed {
-                call,
-                failure,
-                usage,
-                at,
-            },
-            Happened::TimedOut { call, usage, at } => Event::TimedOut { call, usage, at },
-            Happened::CallCancelled { call, at } => Event::CallCancelled { call, at },
-            Happened::Woke { timer, at } => Event::Woke { timer, at },
-            Happened::Reserved => Event::Reserved,
-            Happened::Refused(breach) => Event::Refused(breach),
-            Happened::CacheHit {
-                call,
-                output,
-                saved,
-                at,
-            } => Event::CacheHit {
-                call,
-                output,
-                saved,
-                at,
-            },
-            Happened::CacheMiss { call, lead, at } => Event::CacheMiss {
-                call,
-                // Nobody waits for what is made: it is forgotten as soon as the run goes on.
-                lead: lead.map(|watched| CacheLead {
-                    ticket: CacheTicket(0),
-                    context: match &self.asked {
-                        Asked::Look(context) if watched => Some(D::fork(context)),
-                        _ => None,
-                    },
-                }),
-                at,
-            },
-            Happened::Resumed { pause, answer, at } => Event::Resumed { pause, answer, at },
-            Happened::Expired { pause, at } => Event::Expired { pause, at },
-            Happened::Cancel { at } => Event::Cancel { at },
-            Happened::Began { .. }
-            | Happened::WentOn { .. }
-            | Happened::TakenUp { .. }
-            | Happened::LaneFinished { .. } => return Err(unasked()),
-        };
-        if !self.machine.expects(&event) {
-            return Err(unasked());
-        }
-        self.machine.handle(event);
-        self.pump();
-        Ok(())
-    }
-
-    fn record_once(&mut self, step: Arc<str>, key: Arc<str>, value: D::Object) {
-        let iterations = self
-            .machine
-            .round()
-            .map(|round| round.indices())
-            .unwrap_or_default();
-        let once = self.once.take().filter(|once| once.is_of(&step, &iterations));
-        let once = self
-            .once
-            .insert(once.unwrap_or_else(|| Once::new(step, iterations)));
-        once.record(key, value);
     }
 }

@@ -9,6 +9,9 @@ use crate::{DurableError, Once, Recorded};
 
 /// The version of the form in which snapshots and entries are written; the first byte of a snapshot.
 const FORMAT: u8 = 1;
+/// The same behind the definition of the pipeline that the run went on with when it had changed: behind the version comes
+/// how long the definition is, in four bytes, the last one first.
+const REDEFINED: u8 = 2;
 
 /// What a run is at one moment.
 #[derive(Debug, Serialize, Deserialize)]
@@ -85,10 +88,38 @@ impl<D: Recorded> Snapshot<D> {
             Some((&FORMAT, body)) => {
                 D::reading(|| rmp_serde::from_slice(body)).map_err(|error| error.to_string())
             }
+            Some((&REDEFINED, _)) => match redefined(bytes) {
+                Some((_, body)) => {
+                    D::reading(|| rmp_serde::from_slice(body)).map_err(|error| error.to_string())
+                }
+                None => Err("it is cut short".to_owned()),
+            },
             Some((version, _)) => Err(format!(
-                "its form has the version {version}; this program knows {FORMAT}"
+                "its form has the version {version}; this program knows {FORMAT} and {REDEFINED}"
             )),
             None => Err("it is empty".to_owned()),
         }
     }
+}
+
+/// A snapshot behind the definition of the pipeline that it is of.
+pub(crate) fn with_definition(definition: &[u8], snapshot: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(definition.len()).unwrap_or(u32::MAX);
+    let mut bytes = Vec::with_capacity(definition.len() + snapshot.len() + 5);
+    bytes.push(REDEFINED);
+    bytes.extend_from_slice(&length.to_le_bytes());
+    bytes.extend_from_slice(definition);
+    bytes.extend_from_slice(snapshot.get(1..).unwrap_or_default());
+    bytes
+}
+
+/// The definition that a snapshot stands behind, if it stands behind one.
+pub(crate) fn definition_of(bytes: &[u8]) -> Option<&[u8]> {
+    redefined(bytes).map(|(definition, _)| definition)
+}
+
+fn redefined(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let rest = bytes.strip_prefix(&[REDEFINED])?;
+    let (length, rest) = rest.split_first_chunk::<4>()?;
+    rest.split_at_checked(u32::from_le_bytes(*length) as usize)
 }

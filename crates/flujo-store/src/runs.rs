@@ -11,8 +11,8 @@ use flujo_core::store::{
 };
 use flujo_core::usage::Usage;
 use flujo_durable::{
-    Contents, Definition, Durability, DurableError, ForkPoint, GoingOn, Host, Inbox, Journal, LogPlace,
-    Posted, Purging, Recorded, Restored, Snapshot, Start, Written, first_snapshot,
+    Contents, Definition, Drift, Durability, DurableError, ForkPoint, GoingOn, Host, Inbox, Journal,
+    LogPlace, Migrate, Posted, Purging, Recorded, Replay, Restored, Snapshot, Start, Written, first_snapshot,
 };
 
 use crate::{Listening, WorkerHandle};
@@ -28,6 +28,8 @@ pub struct Keeping {
     pub source: Option<Arc<str>>,
     /// What becomes of those that have ended.
     pub purging: Arc<Purging>,
+    /// What the runner knows of how its pipeline has changed since runs began.
+    pub migrate: Option<Arc<Migrate>>,
 }
 
 /// What others leave for a run that is under way here.
@@ -129,6 +131,7 @@ impl Keeping {
                     last_record: 0,
                     next_machine: 1,
                     snapshot: size,
+                    definition: None,
                 };
                 return Ok(Opened::Begun(self.journal(claim, place)));
             }
@@ -172,8 +175,16 @@ impl Keeping {
         let Opening { id, plan, now, .. } = opening;
         let stored = self.store().load(Arc::clone(&from)).await?;
         let definition = self.definition(&plan);
-        check(&stored, &definition)?;
-        let snapshot = read(&stored)?.fork(Arc::clone(&plan), at)?;
+        let drift = Drift::of(&stored, &plan, &definition, self.migrate.as_deref())?;
+        let snapshot = match &drift {
+            None => read(&stored)?.fork(Arc::clone(&plan), at)?,
+            Some(drift) => {
+                let contents = drift.read(|| read(&stored))?;
+                contents
+                    .fork(Arc::clone(&plan), at)
+                    .map_err(|error| drift.explain(error))?
+            }
+        };
         let run = NewRun {
             forked_from: Some(from),
             ..queued(
@@ -272,20 +283,38 @@ impl Keeping {
         read: impl FnOnce(&StoredRun) -> Result<Contents<D>, DurableError> + Send,
     ) -> Result<Opened<D>, DurableError> {
         let stored = self.store().load(Arc::clone(id)).await?;
-        check(&stored, definition)?;
-        let place = LogPlace {
+        let drift = Drift::of(&stored, &plan, definition, self.migrate.as_deref())?;
+        let mut place = LogPlace {
             last_record: stored.info.last_record,
             next_machine: 1,
             snapshot: stored.snapshot.len() as u64,
+            definition: Definition::redefined(&stored),
         };
-        let contents = read(&stored)?;
+        let contents = match &drift {
+            None => read(&stored)?,
+            Some(drift) => drift.read(|| read(&stored))?,
+        };
         let asked = contents.asked();
-        let mut replay = contents.replay(plan)?;
+        let replayed = contents.replay(Arc::clone(&plan));
+        let mut replay = match &drift {
+            None => replayed?,
+            Some(drift) => replayed.map_err(|error| drift.explain(error))?,
+        };
         let contradicts = |reason| DurableError::Corrupt {
             run: Arc::clone(id),
             location: "its log".to_owned(),
             reason,
         };
+        if let (Some(claim), Some(_)) = (claim, &drift) {
+            // From here on it is a run of the pipeline as it is now.
+            place.definition = Some(definition.to_bytes());
+            let snapshot = replay.into_snapshot(asked.clone()).map_err(contradicts)?;
+            let journal = self.journal(claim.clone(), place);
+            // What could not be written is found out with what is written behind it.
+            drop(journal.snapshot(&snapshot, [])?);
+            place = journal.place();
+            replay = Replay::new(plan, snapshot).map_err(contradicts)?;
+        }
         let Some(claim) = claim else {
             let finish = replay.into_finish();
             let finish = finish.ok_or_else(|| contradicts("it has ended, and its log goes on".to_owned()))?;
@@ -372,24 +401,6 @@ fn queued<C>(
     }
 }
 
-/// Whether a run can go on with a pipeline.
-fn check(stored: &StoredRun, now: &Definition) -> Result<(), DurableError> {
-    let run = &stored.info.id;
-    let before = Definition::from_bytes(&stored.definition).map_err(|reason| DurableError::Corrupt {
-        run: Arc::clone(run),
-        location: "the definition".to_owned(),
-        reason,
-    })?;
-    let differences = before.differences(now);
-    if differences.is_empty() {
-        return Ok(());
-    }
-    Err(DurableError::DefinitionChanged {
-        run: Arc::clone(run),
-        differences,
-    })
-}
-
 fn end<D: Recorded>(
     journal: &Journal<D>,
     finish: &Finish<D>,
@@ -456,6 +467,6 @@ impl std::fmt::Debug for Keeping {
             .field("durability", &self.durability)
             .field("source", &self.source)
             .field("purging", &self.purging)
-            .finish()
+            .finish_non_exhaustive()
     }
 }

@@ -346,7 +346,8 @@ async fn another_pipeline_doesn_t_go_on_with_a_run_and_the_difference_is_named()
     process(&world, &store, Durability::Strict)
         .run_named("the run", Value::from(0), Context::new())
         .await;
-    let changed = Runner::builder(world.pipeline().then(world.step("new one", 0))).store(Arc::clone(&store));
+    let another = Pipeline::from(world.step("new one", 0)).then(world.step("last", 0));
+    let changed = Runner::builder(another).store(Arc::clone(&store));
     world.die_at(None);
     let refused = changed.build().expect("it can run").stored("the run").await;
     let error = stored_error(&refused).to_string();

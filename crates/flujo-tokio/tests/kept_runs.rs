@@ -158,17 +158,19 @@ async fn what_can_t_go_on_is_skipped_with_the_reason_and_what_fails_is_told() {
         .enqueue("bad", Value::Null, Context::new())
         .await
         .expect("it is put there");
-    process(Pipeline::from(world.step("gone")), &store)
-        .enqueue("old", Value::Null, Context::new())
+    let old = process(world.asking(), &store);
+    old.run_named("old", Value::from(1), Context::new()).await;
+    old.get("old")
+        .answer(None, serde_json::json!(1))
         .await
-        .expect("it is put there");
+        .expect("it is left");
     let recovered = process(Pipeline::from(fails), &store)
         .recover()
         .await
         .expect("a store");
     assert!(recovered.failed["bad"].contains("no"), "{recovered:?}");
     assert!(
-        recovered.skipped["old"].contains("`gone` (step) is gone"),
+        recovered.skipped["old"].contains("`ask` (question) is gone"),
         "{recovered:?}"
     );
     assert_eq!(recovered.resumed, Vec::<Arc<str>>::new());

@@ -3,6 +3,7 @@
 mod cached;
 mod callable;
 mod fingerprint;
+mod moved;
 mod node;
 mod outline;
 mod shown;
@@ -12,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 use crate::config::OptimizationConfig;
 pub(crate) use cached::identify;
 pub use fingerprint::Fingerprint;
+pub use moved::{Moves, with_moves};
 pub use node::{
     Backoff, CachedStep, ConditionalNode, GroupNode, GuardNode, HumanNode, IterationFailure, Kind,
     LaneFailure, LoopNode, MapNode, Node, NodeId, ParallelNode, Policy, Rejection, Router, State, StatesNode,

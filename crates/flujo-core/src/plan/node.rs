@@ -12,7 +12,7 @@ use crate::usage::{Usage, UsageLimits};
 use crate::value::TypeCodec;
 
 /// A node's place in its plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct NodeId(pub u32);
 
 /// One node: a step, a construct or a sequence of them.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use flujo_core::machine::{History, Machine};
 use flujo_core::plan::{NodeId, Plan};
+use flujo_core::store::WallTime;
 
 use super::Replay;
 use crate::snapshot::{Saved, Snapshot};
@@ -129,9 +130,15 @@ impl<D: Recorded> Replay<D> {
         Ok(place.is_some_and(|place| begun(&place.machine, known, step, iteration)))
     }
 
-    /// The run as it is, for another one to begin with. Steps that have ended, and what they used, are part of it; questions
-    /// that wait are asked anew.
-    pub(crate) fn into_snapshot(mut self) -> Result<Snapshot<D>, String> {
+    /// The run as it is, for it or another one to go on with. Steps that have ended, and what they used, are part of it.
+    /// `asked` says when questions were asked that wait; others are asked anew.
+    ///
+    /// # Errors
+    /// What contradicts itself in what was recorded.
+    pub fn into_snapshot(mut self, asked: Vec<(u32, WallTime)>) -> Result<Snapshot<D>, String> {
+        if let Some(finish) = self.finish {
+            return Ok(Snapshot::Ended(finish));
+        }
         self.settle()?;
         let now = self.now();
         let mut next = u32::try_from(self.machines.len()).map_err(|_| "it has too many lanes".to_owned())?;
@@ -160,7 +167,7 @@ impl<D: Recorded> Replay<D> {
         Ok(Snapshot::Machines {
             machines,
             next,
-            asked: Vec::new(),
+            asked,
         })
     }
 }

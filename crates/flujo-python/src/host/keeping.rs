@@ -100,7 +100,7 @@ impl Keeping {
             drop(self.runs.store().write(&claim, vec![Change::Release]));
             return Err(DurableError::WentOnElsewhere { run });
         }
-        Ok(self.runs.journal(claim, log.place))
+        Ok(self.runs.journal(claim, log.place.clone()))
     }
 }
 
@@ -155,6 +155,7 @@ pub(super) fn stands_still(
             machine,
             parent,
             state,
+            once: None,
         });
         if let Some(question) = &parked.question {
             let expires = question.question.bind(py).getattr(intern!(py, "expires_at"))?;
@@ -268,6 +269,8 @@ impl KeptRuns {
             worker,
             durability,
             source,
+            purging: Arc::default(),
+            migrate: None,
         };
         Ok(Self {
             keeping: Arc::new(Keeping { runs }),

@@ -200,6 +200,7 @@ impl Store {
             statuses: named(&statuses.unwrap_or_default())?,
             updated_before,
             keep,
+            at_most: None,
         };
         asked(py, event_loop, self.run_store().purge(query), |py, deleted| {
             Ok(deleted.into_pyobject(py)?.into_any())

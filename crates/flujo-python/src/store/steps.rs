@@ -30,7 +30,7 @@ fn done(stored: &StoredRun) -> Result<Done, DurableError> {
         location: "the definition".to_owned(),
         reason,
     };
-    let definition = Definition::from_bytes(&stored.definition).map_err(corrupt)?;
+    let definition = Definition::of_stored(stored)?;
     let plan = Arc::new(definition.plan().map_err(corrupt)?);
     let replay = Contents::<Raw>::of(stored)?.replay(Arc::clone(&plan))?;
     let so_far = replay.so_far().map(Box::new);

@@ -16,7 +16,7 @@ use flujo_core::store::{Lease, RunStore};
 use flujo_core::telemetry::SpanQueue;
 use flujo_core::usage::UsageLimits;
 use flujo_core::value::TypeCodec;
-use flujo_durable::{Durability, Purging, Retention};
+use flujo_durable::{Durability, Migrate, Migration, Purging, Retention};
 use flujo_store::{WorkerHandle, runs};
 
 use super::{BuildError, Runner, Running, VERSION};
@@ -51,6 +51,7 @@ pub struct RunnerBuilder {
     durability: Durability,
     source: Option<Arc<str>>,
     retention: Retention,
+    migrate: Option<Arc<Migrate>>,
     lease: Lease,
     codecs: Vec<&'static TypeCodec>,
 }
@@ -76,6 +77,7 @@ impl RunnerBuilder {
             durability: Durability::default(),
             source: None,
             retention: Retention::default(),
+            migrate: None,
             lease: Lease::default(),
             codecs: Vec::new(),
         }
@@ -206,6 +208,14 @@ impl RunnerBuilder {
         self
     }
 
+    /// Is told of each run that began with another pipeline before it goes on with this one, and says which parts have other
+    /// paths now ([`Migration::rename`]).
+    #[must_use]
+    pub fn migrate(mut self, migrate: impl Fn(&mut Migration) + Send + Sync + 'static) -> Self {
+        self.migrate = Some(Arc::new(migrate));
+        self
+    }
+
     /// How long other processes wait before they take over what this one was running when it died; 10 seconds without
     /// this, shown every 3 that it is alive.
     #[must_use]
@@ -276,6 +286,7 @@ impl RunnerBuilder {
                         durability: self.durability,
                         source: self.source,
                         purging: Arc::new(Purging::new(self.retention)),
+                        migrate: self.migrate,
                     },
                     codecs: self.codecs,
                     rules: self.rules.clone(),

@@ -76,6 +76,7 @@ impl Driver {
             machine: 0,
             parent: None,
             state: state.clone(),
+            once: None,
         };
         let snapshot = Snapshot::Machines {
             machines: vec![saved],

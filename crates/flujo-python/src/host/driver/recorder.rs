@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flujo_core::machine::{LaneId, Role};
+use flujo_core::machine::{CallId, LaneId, Role};
 use flujo_durable::{DurableError, Journal, instead};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -18,8 +18,8 @@ pub(crate) struct Recorder {
     pub(super) machine: u32,
     /// What the context of the call under way was.
     base: Option<Base>,
-    /// The step that asked for it.
-    step: Option<Arc<str>>,
+    /// The call that it asked for last, and the path of its step.
+    call: Option<(CallId, Arc<str>)>,
     /// Whether that call merges lanes into that very context.
     merges: bool,
 }
@@ -30,7 +30,7 @@ impl Recorder {
             journal: Arc::clone(journal),
             machine,
             base: None,
-            step: None,
+            call: None,
             merges: false,
         }
     }
@@ -42,10 +42,10 @@ impl Recorder {
 
     /// The machine asks for a call.
     pub(super) fn asked(&mut self, py: Python<'_>, machine: &Machine, call: &Call) -> PyResult<()> {
+        self.call = Some((call.call, Arc::clone(&machine.plan().node(call.node).path)));
         let spec = machine.plan().node(call.node).callable(call.role, call.index);
         let by_strategy = |target: &Py<PyAny>| target.bind(py).is_instance_of::<PyString>();
         self.merges = call.role == Role::Merge && spec.is_some_and(|spec| by_strategy(&spec.target));
-        self.step = Some(Arc::clone(&machine.plan().node(call.node).name));
         self.base = Some(Base::of(py, &call.context, call.isolated || self.merges)?);
         Ok(())
     }
@@ -59,13 +59,28 @@ impl Recorder {
         let Err(mut error) = recorded else {
             return event;
         };
-        if let (DurableError::Unsavable { what, .. }, Some(step)) = (&mut error, &self.step) {
+        if let (DurableError::Unsavable { what, .. }, Some(step)) =
+            (&mut error, self.call.as_ref().map(|(_, step)| step))
+        {
             *what = format!("what step `{step}` gave");
         }
         let event = instead(event, unsavable(py, &error));
         // A failure and a cancellation hold nothing that can't be written.
-        let _ = self.journal.record(self.machine, &event, None);
+        let _ = self.journal.record(self.machine, self.step(&event), &event, None);
         event
+    }
+
+    /// The path of the step whose call ends with this.
+    fn step(&self, event: &Event) -> Option<&Arc<str>> {
+        let (Event::Answered { call, .. }
+        | Event::Failed { call, .. }
+        | Event::TimedOut { call, .. }
+        | Event::CallCancelled { call, .. }) = event
+        else {
+            return None;
+        };
+        let (asked, step) = self.call.as_ref()?;
+        (asked == call).then_some(step)
     }
 
     fn record(&self, mut event: Event) -> (Event, Result<(), DurableError>) {
@@ -77,7 +92,9 @@ impl Recorder {
             *context = Some(Arc::clone(base.cell()));
             merged = true;
         }
-        let recorded = self.journal.record(self.machine, &event, self.base.as_ref());
+        let recorded = self
+            .journal
+            .record(self.machine, self.step(&event), &event, self.base.as_ref());
         if let Event::Answered { context, .. } = &mut event
             && merged
         {

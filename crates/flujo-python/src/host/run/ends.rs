@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use flujo_core::machine::{Outcome, Stop};
-use flujo_store::runs;
 use pyo3::exceptions::PyStopIteration;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -103,10 +102,11 @@ pub(super) fn end(py: Python<'_>, under_way: UnderWay, mut finish: Box<Finish>) 
     let now = shared.now(py);
     shared.record(&finish, (began, now), counted);
     shared.measure_memory(py)?;
-    let written = shared
-        .journal
-        .as_ref()
-        .map(|journal| runs::end(journal, &finish, wall()));
+    let kept = shared.journal.as_ref().zip(shared.engine.keeping.as_ref());
+    let written = kept.map(|(journal, keeping)| {
+        let pipeline = shared.plan.plan.name();
+        keeping.runs.end(journal, pipeline, &finish, wall())
+    });
     let written = written
         .transpose()
         .map_err(|error| shared.store_error(py, &error))?;

@@ -203,7 +203,7 @@ impl Run {
                 None => (LogPlace::default(), None),
             },
             Then::Stopped(going_on) => match &going_on.stopped.log {
-                Some((_, place, token)) => (*place, *token),
+                Some((_, place, token)) => (place.clone(), *token),
                 None => (LogPlace::default(), None),
             },
         };
