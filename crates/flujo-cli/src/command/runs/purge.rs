@@ -28,7 +28,6 @@ pub(super) fn purge(runs: &Runs, arguments: &PurgeArguments) -> Result<Exit, Fai
             .collect(),
         (given, _) => given.to_vec(),
     };
-    #[allow(clippy::needless_update)] // all that isn't said is as it is by itself
     let query = PurgeQuery {
         run: arguments.id.as_deref().map(Arc::from),
         pipeline: filter.pipeline.as_deref().map(Arc::from),

@@ -41,12 +41,7 @@ impl Reading {
     }
 
     fn read(stored: &StoredRun) -> Result<Self, DurableError> {
-        let definition =
-            Definition::from_bytes(&stored.definition).map_err(|reason| DurableError::Corrupt {
-                run: Arc::clone(&stored.info.id),
-                location: store::DEFINITION.to_owned(),
-                reason,
-            })?;
+        let definition = Definition::of_stored(stored)?;
         let contents = Contents::<Raw>::of(stored)?;
         let steps = match definition.plan() {
             Ok(plan) => steps(Arc::new(plan), contents),
