@@ -195,18 +195,20 @@ async def test_recovering_tells_what_failed_and_what_cant_go_on(tmp_path: Path) 
     async def breaks(x: Any) -> Any:
         raise ValueError("it broke")
 
-    def other(middle: Any) -> Flujo[Any, Any]:
+    def other(middle: Any, first: Any = double) -> Flujo[Any, Any]:
         return Flujo(
-            double >> middle >> double,
+            first >> middle >> double,
             pipeline_name="doubles",
             state_backend=SQLiteBackend(tmp_path / "runs.db"),
         )
 
-    report = await other(Step("another", breaks)).recover()
+    # What had ended must be as it was.
+    changed = other(Step("gate", breaks), first=Step("another", breaks))
+    report = await changed.recover()
     assert list(report.skipped) == ["one"] and "another" in report.skipped["one"]
     with pytest.raises(DefinitionChangedError) as raised:
-        await other(Step("another", breaks)).run_async(1, run_id="one")
-    assert any("gate" in difference for difference in raised.value.differences)
+        await changed.run_async(1, run_id="one")
+    assert any("another" in difference for difference in raised.value.differences)
     report = await other(Step("gate", breaks)).recover()
     assert list(report.failed) == ["one"] and "it broke" in report.failed["one"]
 

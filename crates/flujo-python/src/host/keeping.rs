@@ -288,7 +288,7 @@ impl KeptRuns {
     /// were left half done, that have not begun, and those with a question whose time is over.
     fn waiting(&self, event_loop: &Bound<'_, PyAny>, pipeline: String, limit: u32) -> PyResult<Py<PyAny>> {
         let now = wall();
-        let waiting = self.keeping.runs.worker.waiting(now, limit);
+        let waiting = self.keeping.runs.worker.waiting(None, now, limit);
         awaited(event_loop, waiting, move |py, runs| {
             let goes_on = |run: &&RunInfo| {
                 let half_done = matches!(run.summary.status, RunStatus::Queued | RunStatus::Running);
