@@ -445,14 +445,6 @@ impl Driver {
         Poll::Pending
     }
 
-    /// Whether answers have been left for the run, which stands still with nobody told of it.
-    pub(super) fn has_answers(&self) -> bool {
-        let post = self.shared.post.as_ref();
-        !self.told_of_pause
-            && self.machine.lane().is_none()
-            && post.is_some_and(|post| post.inbox.has_answers())
-    }
-
     /// Whether the machine waits for its own answer, or for lanes that all stand still.
     fn stands_still(&self) -> bool {
         let lanes = self.lanes.as_ref();
@@ -493,10 +485,9 @@ impl Driver {
                 None if self.has_answers() => return Poll::Ready(None),
                 None if self.machine.lane().is_none() => {
                     self.told_of_pause = true;
-                    let mut usage = self.machine.usage();
-                    if let Some(lanes) = &self.lanes {
-                        usage += lanes.parked().usage();
-                    }
+                    let lanes = self.lanes.as_ref();
+                    let usage =
+                        self.machine.usage() + lanes.map_or(Usage::ZERO, |lanes| lanes.parked().usage());
                     self.announce(EventKind::RunFinished {
                         status: "paused",
                         usage,

@@ -49,6 +49,14 @@ impl Driver {
         }
     }
 
+    /// Whether answers have been left for the run, which stands still with nobody told of it.
+    pub(in crate::run) fn has_answers(&self) -> bool {
+        let post = self.shared.post.as_ref();
+        !self.told_of_pause
+            && self.machine.lane().is_none()
+            && post.is_some_and(|post| post.inbox.has_answers())
+    }
+
     /// Ends the run: what happened in it can't be written down.
     #[cold]
     pub(super) fn break_off(&mut self, call: CallId, error: DurableError) {
