@@ -35,8 +35,30 @@ impl Blueprint {
     /// # Errors
     /// As [`Blueprint::pipeline`], and functions that can't be imported.
     pub fn pipeline_with(&self, functions: Option<&dyn Functions>) -> Result<Pipeline, Problems> {
+        self.build(functions, None)
+    }
+
+    /// The same with `player` in the place of every agent: agents are neither made nor called, and no keys of services are
+    /// needed.
+    ///
+    /// # Errors
+    /// As [`Blueprint::pipeline_with`].
+    pub fn pipeline_played(
+        &self,
+        functions: Option<&dyn Functions>,
+        player: &Arc<dyn Agent>,
+    ) -> Result<Pipeline, Problems> {
+        self.build(functions, Some(player))
+    }
+
+    fn build(
+        &self,
+        functions: Option<&dyn Functions>,
+        player: Option<&Arc<dyn Agent>>,
+    ) -> Result<Pipeline, Problems> {
         let mut problems = Building {
             functions,
+            player,
             found: Vec::new(),
         };
         let pipeline = body(&self.body, &mut problems);
@@ -80,6 +102,8 @@ fn holds(invariant: &Expression, decision: &Decision<'_>) -> Result<(), String> 
 /// What is known and found while a pipeline is put together.
 struct Building<'a> {
     functions: Option<&'a dyn Functions>,
+    /// What stands for every agent.
+    player: Option<&'a Arc<dyn Agent>>,
     found: Vec<Problem>,
 }
 
@@ -195,12 +219,13 @@ fn lively(mut node: Node, step: &Step, invariants: &[Arc<Expression>], problems:
 }
 
 fn agent_step(step: &Step, agent: &AgentStep, problems: &mut Building<'_>) -> Option<Node> {
-    let built: Arc<dyn Agent> = match &agent.agent {
-        AgentSource::Function(path) => {
+    let built: Arc<dyn Agent> = match (&agent.agent, problems.player) {
+        (_, Some(player)) => Arc::clone(player),
+        (AgentSource::Function(path), None) => {
             let function = problems.import(path, &agent.agent_place)?;
             Arc::new(FunctionAgent(function))
         }
-        AgentSource::Shipped(config) => match config.build() {
+        (AgentSource::Shipped(config), None) => match config.build() {
             Ok(built) => built,
             Err(error) => {
                 let (source, position) = &agent.agent_place;

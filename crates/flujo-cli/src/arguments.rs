@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::runs::{
-    AnswerArguments, ListArguments, OneRun, PurgeArguments, ResumeArguments, RunsArguments, RunsCommand,
+    AnswerArguments, ForkArguments, ListArguments, OneRun, PurgeArguments, ReplayArguments, ResumeArguments, RunsArguments, RunsCommand,
 };
 use crate::settings::{SETTINGS, Setting};
 
@@ -206,6 +206,7 @@ pub(crate) fn command() -> clap::Command {
                 .mut_subcommand("resume", others)
                 .mut_subcommand("answer", others)
                 .mut_subcommand("cancel", others)
+                .mut_subcommand("fork", others)
         })
 }
 

@@ -26,6 +26,10 @@ pub(crate) enum RunsCommand {
     Answer(AnswerArguments),
     /// End a run, or ask the process that has it to.
     Cancel(ResumeArguments),
+    /// Begin another run with what a run was when one of its steps began.
+    Fork(ForkArguments),
+    /// Feed what the agents of a run answered to its pipeline as it is now, and say what differs. No agent is called.
+    Replay(ReplayArguments),
     /// Delete runs that have ended.
     Purge(PurgeArguments),
     /// Print all that is stored of a run, as JSON.
@@ -107,6 +111,33 @@ pub(crate) struct AnswerArguments {
     /// Leave the answer in the store for the process that runs the pipeline, and go on with nothing here.
     #[arg(long)]
     pub(crate) leave: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ForkArguments {
+    #[command(flatten)]
+    pub(crate) resume: ResumeArguments,
+    /// The step, by its path, or by its name where only one has it.
+    #[arg(long, value_name = "STEP")]
+    pub(crate) from: String,
+    /// Which iteration of the loop around it, from 1; the first time that it began without this.
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) iteration: Option<u32>,
+    /// The name of the new run.
+    #[arg(long, value_name = "ID")]
+    pub(crate) run_id: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArguments {
+    /// The run.
+    pub(crate) id: String,
+    /// The blueprint; without it the file that the run began with.
+    #[arg(long = "pipeline", value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

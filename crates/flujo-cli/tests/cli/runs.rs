@@ -356,3 +356,47 @@ fn the_example_waits_for_a_human_over_a_restart() {
     assert!(said.stdout.ends_with("drafted tea\nplaced\n"), "{}", said.whole());
     assert_eq!(context.read("order.log"), "drafted tea\nplaced\n");
 }
+
+#[test]
+fn another_run_begins_where_a_step_of_one_began() {
+    let context = context();
+    context.file("go", "");
+    assert_eq!(context.run("run steps.yaml --store --run-id 7").code, Some(0));
+    let said = context.run("runs fork 7 --from last --run-id 8");
+    assert_eq!((said.code, &*said.stdout), (Some(0), "done\n"), "{}", said.stderr);
+    assert_eq!(context.read("log"), "first\nslow\nlast\nlast\n");
+    assert_eq!(json(&context.run("runs show 8 --json"))["forked_from"], "7");
+    let said = context.run("runs fork 7 --from nowhere --run-id 9");
+    assert_eq!(said.code, Some(1), "{}", said.whole());
+    assert!(said.stderr.contains("no step `nowhere`"), "{}", said.stderr);
+}
+
+#[test]
+fn a_run_is_replayed_without_its_agents_and_what_differs_is_told() {
+    let context = context();
+    context.file(
+        "made.yaml",
+        "name: made
+steps:
+  - {name: first, agent: {type: command, args: [sh, -c, 'echo first >> log; printf tea']}}
+  - {name: second, input: '{{ input }} and {{ steps.first.output }}', agent: {type: command, args: [sh, -c, 'echo second >> log; printf made']}}
+",
+    );
+    assert_eq!(context.run("run made.yaml --store --run-id 7 --input x").code, Some(0));
+    let said = context.run("runs replay 7 --json");
+    assert_eq!(said.code, Some(0), "{}", said.whole());
+    let same = serde_json::json!({"run": "7", "equal": true, "differences": []});
+    assert_eq!(json(&said), same);
+
+    let changed = context.read("made.yaml").replace(" and ", " with ");
+    context.file("changed.yaml", changed + "  - {name: third, agent: {type: template, template: 'new'}}\n");
+    let said = context.run("runs replay 7 --pipeline changed.yaml --json");
+    assert_eq!(said.code, Some(1), "{}", said.whole());
+    let differences = &json(&said)["differences"];
+    let input = serde_json::json!({
+        "path": "second", "attempt": 1, "what": "input", "recorded": "tea and tea", "now": "tea with tea",
+    });
+    assert_eq!(differences[0], input);
+    assert_eq!((&differences[1]["path"], &differences[1]["what"]), (&"third".into(), &"call".into()));
+    assert_eq!(context.read("log"), "first\nsecond\n", "no agent was called");
+}

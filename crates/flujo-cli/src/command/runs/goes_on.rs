@@ -6,13 +6,13 @@ use std::sync::Arc;
 use flujo_blueprint::{Functions, Rule, parse_value};
 use flujo_core::store::{RunInfo, RunStatus};
 use flujo_core::value::Value;
-use flujo_durable::Posted;
+use flujo_durable::{ForkPoint, Posted};
 use flujo_tokio::Runner;
 
 use super::Runs;
 use super::reading::{Reading, Steps};
 use crate::answers::Answers;
-use crate::arguments::{AnswerArguments, ResumeArguments};
+use crate::arguments::{AnswerArguments, ForkArguments, ResumeArguments};
 use crate::command::session::{Session, Showing, Stopped};
 use crate::outcome::{Exit, Failure};
 use crate::result::plain;
@@ -30,6 +30,8 @@ pub(super) struct Program<'a> {
 enum Aim {
     GoOn(Answers),
     Cancel,
+    /// Another run of this name.
+    Fork(ForkPoint, Arc<str>),
 }
 
 impl Program<'_> {
@@ -50,6 +52,10 @@ impl Program<'_> {
                 &showing,
             ),
             Aim::Cancel => session.cancel(id, &showing),
+            Aim::Fork(at, new) => {
+                let answers = Answers::read(&[], arguments.json)?;
+                session.drive(|runner: &Runner| runner.fork(id, at, new), Stopped::Stays, answers, &showing)
+            }
         }
     }
 }
@@ -57,13 +63,7 @@ impl Program<'_> {
 pub(super) fn resume(runs: Runs, arguments: &ResumeArguments, program: Program<'_>) -> Result<Exit, Failure> {
     runs.info(&arguments.id)?;
     let reading = Reading::of(&runs.load(&arguments.id)?)?;
-    let file = blueprint(arguments, &reading).ok_or_else(|| {
-        Failure::usage(
-            Rule::BadInput,
-            format!("run `{}` doesn't say which file its pipeline is in", arguments.id),
-            "name the blueprint with `--pipeline FILE`; a pipeline of a program goes on where that program runs",
-        )
-    })?;
+    let file = needed(&arguments.id, arguments.file.as_deref(), &reading)?;
     let answers = Answers::read(&[], arguments.json)?;
     program.take(runs, arguments, &file, Aim::GoOn(answers))
 }
@@ -90,7 +90,7 @@ pub(super) fn answer(runs: Runs, arguments: &AnswerArguments, program: Program<'
         Ok(steps) => Some(question(&resume.id, steps, arguments.pause.as_deref())?),
         Err(_) => arguments.pause.clone(),
     };
-    let file = blueprint(resume, &reading).filter(|_| !arguments.leave);
+    let file = blueprint(resume.file.as_deref(), &reading).filter(|_| !arguments.leave);
     match (file, pause) {
         (Some(file), Some(pause)) => {
             let answers = Answers::one(pause, value, resume.json)?;
@@ -113,7 +113,7 @@ pub(super) fn cancel(runs: Runs, arguments: &ResumeArguments, program: Program<'
         status if status.has_ended() => return Err(wrong_status(&info, "it has ended")),
         RunStatus::Paused => {
             let reading = Reading::of(&runs.load(&arguments.id)?)?;
-            if let Some(file) = blueprint(arguments, &reading) {
+            if let Some(file) = blueprint(arguments.file.as_deref(), &reading) {
                 return program.take(runs, arguments, &file, Aim::Cancel);
             }
         }
@@ -122,6 +122,19 @@ pub(super) fn cancel(runs: Runs, arguments: &ResumeArguments, program: Program<'
     runs.leave(&arguments.id, &Posted::Cancel)?;
     terminal::note("the run is asked to end; its process does that as soon as it looks");
     Ok(Exit::Done)
+}
+
+pub(super) fn fork(runs: Runs, arguments: &ForkArguments, program: Program<'_>) -> Result<Exit, Failure> {
+    let resume = &arguments.resume;
+    runs.info(&resume.id)?;
+    let reading = Reading::of(&runs.load(&resume.id)?)?;
+    let file = needed(&resume.id, resume.file.as_deref(), &reading)?;
+    let at = ForkPoint {
+        step: Arc::from(arguments.from.as_str()),
+        iteration: arguments.iteration,
+    };
+    let new = Arc::from(arguments.run_id.as_str());
+    program.take(runs, resume, &file, Aim::Fork(at, new))
 }
 
 impl Runs {
@@ -133,10 +146,21 @@ impl Runs {
 }
 
 /// The blueprint of a run: the one that is named, else the file that it began with, if that is there.
-fn blueprint(arguments: &ResumeArguments, reading: &Reading) -> Option<PathBuf> {
+fn blueprint(named: Option<&Path>, reading: &Reading) -> Option<PathBuf> {
     let began = || reading.definition.source().map(PathBuf::from);
     let began = || began().filter(|file| file.is_file());
-    arguments.file.clone().or_else(began)
+    named.map(Path::to_owned).or_else(began)
+}
+
+/// The same where nothing can be done without it.
+pub(super) fn needed(id: &str, named: Option<&Path>, reading: &Reading) -> Result<PathBuf, Failure> {
+    blueprint(named, reading).ok_or_else(|| {
+        Failure::usage(
+            Rule::BadInput,
+            format!("run `{id}` doesn't say which file its pipeline is in"),
+            "name the blueprint with `--pipeline FILE`; a pipeline of a program goes on where that program runs",
+        )
+    })
 }
 
 /// The question that is answered: the one of this id or step, or the only one that waits.

@@ -4,7 +4,9 @@ mod goes_on;
 mod list;
 mod look;
 mod purge;
+mod player;
 mod reading;
+mod replay;
 mod shown;
 mod watch;
 
@@ -46,6 +48,8 @@ pub(crate) fn runs(
         RunsCommand::Resume(resume) => goes_on::resume(runs, resume, program),
         RunsCommand::Answer(answer) => goes_on::answer(runs, answer, program),
         RunsCommand::Cancel(cancel) => goes_on::cancel(runs, cancel, program),
+        RunsCommand::Fork(fork) => goes_on::fork(runs, fork, program),
+        RunsCommand::Replay(replay) => replay::replay(&runs, replay, &program),
         RunsCommand::Purge(purge) => purge::purge(&runs, purge),
         RunsCommand::Export { id } => look::export(&runs, id),
     }
