@@ -38,8 +38,8 @@ impl Blueprint {
         self.build(functions, None)
     }
 
-    /// The same with `player` in the place of every agent: agents are neither made nor called, and no keys of services are
-    /// needed.
+    /// The same with `player` in the place of every agent, which gets what the step is given: agents are neither made nor
+    /// called, and no keys of services are needed.
     ///
     /// # Errors
     /// As [`Blueprint::pipeline_with`].
@@ -219,13 +219,15 @@ fn lively(mut node: Node, step: &Step, invariants: &[Arc<Expression>], problems:
 }
 
 fn agent_step(step: &Step, agent: &AgentStep, problems: &mut Building<'_>) -> Option<Node> {
-    let built: Arc<dyn Agent> = match (&agent.agent, problems.player) {
-        (_, Some(player)) => Arc::clone(player),
-        (AgentSource::Function(path), None) => {
+    if let Some(player) = problems.player {
+        return Some(Node::agent(Arc::clone(&step.name), Arc::clone(player)));
+    }
+    let built: Arc<dyn Agent> = match &agent.agent {
+        AgentSource::Function(path) => {
             let function = problems.import(path, &agent.agent_place)?;
             Arc::new(FunctionAgent(function))
         }
-        (AgentSource::Shipped(config), None) => match config.build() {
+        AgentSource::Shipped(config) => match config.build() {
             Ok(built) => built,
             Err(error) => {
                 let (source, position) = &agent.agent_place;

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::runs::{
-    AnswerArguments, ForkArguments, ListArguments, OneRun, PurgeArguments, ReplayArguments, ResumeArguments, RunsArguments, RunsCommand,
+    AnswerArguments, ForkArguments, ListArguments, OneRun, PurgeArguments, ReplayArguments, ResumeArguments,
+    RunsArguments, RunsCommand,
 };
 use crate::settings::{SETTINGS, Setting};
 

@@ -211,6 +211,16 @@ pub(crate) fn failed(error: &DurableError) -> Failure {
             Exit::Failed,
             "restore a backup, or delete the run with `flujo runs purge ID`; others stay readable",
         ),
+        DurableError::Fork { .. } => (
+            Rule::WrongStatus,
+            Exit::Failed,
+            "`flujo runs show ID` tells which steps it did",
+        ),
+        DurableError::Exists { .. } => (
+            Rule::WrongStatus,
+            Exit::Failed,
+            "choose another name for the new run",
+        ),
         DurableError::Store(StoreError::WrongStatus { .. }) => (
             Rule::WrongStatus,
             Exit::Failed,

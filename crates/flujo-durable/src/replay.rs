@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flujo_core::machine::{
-    Event, Failure, Finish, History, LaneId, LanePlace, Machine, Options, Outcome, Pause, Time,
+    Call, Event, Failure, Finish, History, LaneId, LanePlace, Machine, Options, Outcome, Pause, Time,
 };
 use flujo_core::plan::Plan;
 use flujo_core::usage::Usage;
@@ -245,6 +245,12 @@ impl<D: Recorded> Replay<D> {
         }
         let mut below = lanes.into_iter().next()?;
         Some(self.machine()?.so_far(|lane| below.remove(&lane)))
+    }
+
+    /// A machine that waits for a call to be answered, with that call.
+    pub fn call(&self, machine: u32) -> Option<(&Machine<D>, &Call<D>)> {
+        let place = self.machines.get(machine as usize)?.as_ref()?;
+        Some((&place.machine, place.call()?))
     }
 
     /// The questions that wait for answers, those of machines that began earlier first.

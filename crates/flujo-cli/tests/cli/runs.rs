@@ -358,6 +358,18 @@ fn the_example_waits_for_a_human_over_a_restart() {
 }
 
 #[test]
+fn a_process_that_has_a_run_ends_it_when_it_is_asked_to() {
+    let context = context();
+    let (child, _) = under_way(&context, "--run-id 7");
+    let asked = context.run("runs cancel 7");
+    assert_eq!(asked.code, Some(0), "{}", asked.whole());
+    let said = Said::from(child.wait_with_output().unwrap());
+    assert_eq!(said.code, Some(1), "{}", said.whole());
+    assert!(said.stderr.contains("the run was cancelled"), "{}", said.stderr);
+    assert_eq!(json(&context.run("runs show 7 --json"))["status"], "cancelled");
+}
+
+#[test]
 fn another_run_begins_where_a_step_of_one_began() {
     let context = context();
     context.file("go", "");
@@ -374,29 +386,48 @@ fn another_run_begins_where_a_step_of_one_began() {
 #[test]
 fn a_run_is_replayed_without_its_agents_and_what_differs_is_told() {
     let context = context();
-    context.file(
-        "made.yaml",
-        "name: made
-steps:
-  - {name: first, agent: {type: command, args: [sh, -c, 'echo first >> log; printf tea']}}
-  - {name: second, input: '{{ input }} and {{ steps.first.output }}', agent: {type: command, args: [sh, -c, 'echo second >> log; printf made']}}
-",
+    let [first, second] = [("first", "tea"), ("second", "made")].map(|(name, gives)| {
+        let agent = format!("{{type: command, args: [sh, -c, 'echo {name} >> log; printf {gives}']}}");
+        format!("  - {{name: {name}, input: '{{{{ input }}}}', agent: {agent}}}\n")
+    });
+    let third = "  - {name: third, agent: {type: template, template: 'new'}}\n";
+    context.file("made.yaml", format!("name: made\nsteps:\n{first}{second}"));
+    assert_eq!(
+        context.run("run made.yaml --store --run-id 7 --input x").code,
+        Some(0)
     );
-    assert_eq!(context.run("run made.yaml --store --run-id 7 --input x").code, Some(0));
     let said = context.run("runs replay 7 --json");
     assert_eq!(said.code, Some(0), "{}", said.whole());
     let same = serde_json::json!({"run": "7", "equal": true, "differences": []});
     assert_eq!(json(&said), same);
 
-    let changed = context.read("made.yaml").replace(" and ", " with ");
-    context.file("changed.yaml", changed + "  - {name: third, agent: {type: template, template: 'new'}}\n");
+    context.file(
+        "changed.yaml",
+        format!("name: made\nsteps:\n{second}{first}{third}"),
+    );
     let said = context.run("runs replay 7 --pipeline changed.yaml --json");
     assert_eq!(said.code, Some(1), "{}", said.whole());
-    let differences = &json(&said)["differences"];
-    let input = serde_json::json!({
-        "path": "second", "attempt": 1, "what": "input", "recorded": "tea and tea", "now": "tea with tea",
-    });
-    assert_eq!(differences[0], input);
-    assert_eq!((&differences[1]["path"], &differences[1]["what"]), (&"third".into(), &"call".into()));
+    let difference = |path: &str, attempt: u32, what: &str, recorded: Value, now: Value| serde_json::json!({"path": path, "attempt": attempt, "what": what, "recorded": recorded, "now": now});
+    let expected = [
+        difference("second", 1, "input", "tea".into(), "x".into()),
+        difference("first", 1, "input", "x".into(), "made".into()),
+        difference(
+            "third",
+            1,
+            "call",
+            Value::Null,
+            serde_json::json!({"input": "tea"}),
+        ),
+        difference("", 0, "status", "completed".into(), "failed".into()),
+        difference("", 0, "output", "made".into(), Value::Null),
+    ];
+    assert_eq!(json(&said)["differences"].as_array().unwrap(), &expected);
+    let said = context.run("runs replay 7 --pipeline changed.yaml");
+    assert!(
+        said.stdout
+            .contains("second, attempt 1: input: was \"tea\", is \"x\""),
+        "{}",
+        said.stdout
+    );
     assert_eq!(context.read("log"), "first\nsecond\n", "no agent was called");
 }

@@ -52,6 +52,14 @@ pub(super) fn again<D: Recorded>(
 }
 
 impl<D: Recorded> Place<D> {
+    /// The call that it waits to be answered.
+    pub(super) fn call(&self) -> Option<&Call<D>> {
+        match &self.asked {
+            Asked::Call(call) => Some(call),
+            Asked::Nothing | Asked::Look(_) => None,
+        }
+    }
+
     /// A machine that begins here.
     pub(super) fn new(machine: Machine<D>, parent: Option<(u32, LaneId)>) -> Self {
         let context = machine.context().clone();

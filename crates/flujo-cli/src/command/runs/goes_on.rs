@@ -54,7 +54,12 @@ impl Program<'_> {
             Aim::Cancel => session.cancel(id, &showing),
             Aim::Fork(at, new) => {
                 let answers = Answers::read(&[], arguments.json)?;
-                session.drive(|runner: &Runner| runner.fork(id, at, new), Stopped::Stays, answers, &showing)
+                session.drive(
+                    |runner: &Runner| runner.fork(id, at, new),
+                    Stopped::Stays,
+                    answers,
+                    &showing,
+                )
             }
         }
     }

@@ -3,8 +3,8 @@
 mod goes_on;
 mod list;
 mod look;
-mod purge;
 mod player;
+mod purge;
 mod reading;
 mod replay;
 mod shown;

@@ -90,7 +90,10 @@ impl Record {
 
 /// See `Place::idempotency_key` of the host.
 fn key(run: &str, machine: &Machine<Raw>, call: &Call<Raw>) -> Arc<str> {
-    let lane = machine.lane().map(|lane| lane.name(machine.plan())).unwrap_or_default();
+    let lane = machine
+        .lane()
+        .map(|lane| lane.name(machine.plan()))
+        .unwrap_or_default();
     let mut key = format!("{run}/{lane}/{}", machine.plan().node(call.node).path);
     let iterations = machine.round().map(|round| round.indices()).unwrap_or_default();
     for (place, iteration) in iterations.iter().enumerate() {

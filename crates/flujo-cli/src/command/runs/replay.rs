@@ -54,7 +54,11 @@ pub(super) fn replay(
 
     let player = Arc::new(Player::new(before.record));
     let agent: Arc<dyn Agent> = Arc::clone(&player) as _;
-    let blueprint = Blueprint::load_for(&file, program.functions.is_some(), program.settings.prices.clone())?;
+    let blueprint = Blueprint::load_for(
+        &file,
+        program.functions.is_some(),
+        program.settings.prices.clone(),
+    )?;
     let pipeline = blueprint.pipeline_played(program.functions, &agent)?;
     let runner = Runner::builder(pipeline)
         .name(blueprint.name().clone())
@@ -113,11 +117,7 @@ fn before(stored: &StoredRun, definition: &Definition, contents: Contents<Raw>) 
 }
 
 /// Drives a run through the questions that were answered.
-async fn to_end(
-    runner: &Runner,
-    run: Run,
-    answers: &BTreeMap<String, Value>,
-) -> Result<Done, ResumeError> {
+async fn to_end(runner: &Runner, run: Run, answers: &BTreeMap<String, Value>) -> Result<Done, ResumeError> {
     let mut done = run.await;
     while let Some(paused) = &done.paused {
         let known = paused.pauses().iter().filter_map(|pause| {
@@ -147,7 +147,13 @@ fn differences(made: &[Made], left: &[Recorded], before: &Finish<Raw>, done: &Do
         let now = plain(&made.input);
         match &made.recorded {
             Some(recorded) => differs(&recorded.path, made.attempt, "input", plain(&recorded.input), now),
-            None => differs(&made.step, made.attempt, "call", Json::Null, json!({"input": now})),
+            None => differs(
+                &made.step,
+                made.attempt,
+                "call",
+                Json::Null,
+                json!({"input": now}),
+            ),
         }
     }
     for recorded in left {
@@ -171,11 +177,17 @@ fn text(id: &str, differences: &[Json]) -> String {
     let line = |difference: &Json| {
         let path = difference["path"].as_str().filter(|path| !path.is_empty());
         let place = match path {
-            Some(path) => format!("{path}, attempt {}: {}", difference["attempt"], difference["what"]),
+            Some(path) => format!(
+                "{path}, attempt {}: {}",
+                difference["attempt"], difference["what"]
+            ),
             None => format!("the run's {}", difference["what"]),
         };
         let place = place.replace('"', "");
-        format!("{place}: was {}, is {}", difference["recorded"], difference["now"])
+        format!(
+            "{place}: was {}, is {}",
+            difference["recorded"], difference["now"]
+        )
     };
     let lines: Vec<String> = differences.iter().map(line).collect();
     terminal_lines(&lines)
