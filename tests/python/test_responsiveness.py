@@ -285,3 +285,32 @@ def test_an_interrupt_ends_the_run_at_once_and_is_not_retried(script: str) -> No
     assert rest == "interrupted\n"
     assert errors.rstrip().endswith("KeyboardInterrupt")
     assert child.returncode == -signal.SIGINT
+
+
+@pytest.mark.parametrize("whole_loop", [False, True])
+def test_an_interrupt_inside_a_branch_ends_the_run_and_leaves_no_branch_waiting(whole_loop: bool) -> None:
+    ended: list[str] = []
+
+    async def interrupted(value: int) -> int:
+        await asyncio.sleep(0)
+        raise KeyboardInterrupt
+
+    async def sibling(value: int) -> int:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.append("sibling")
+        return value
+
+    inner = Step.parallel("inner", {"a": Step("a", interrupted), "b": Step("b", sibling)})
+    runner = Flujo(Step.parallel("outer", {"inner": inner}))
+
+    async def run() -> None:
+        await runner.run_async(1)
+
+    with pytest.raises(KeyboardInterrupt):
+        if whole_loop:
+            asyncio.run(run())
+        else:
+            runner.run(1)
+    assert ended == ["sibling"]

@@ -124,6 +124,14 @@ impl<D: Domain> Kept<D> {
 }
 
 impl<D: Domain> Machine<D> {
+    /// A machine that was made again of another one's state, and is on its way to an end like that: it keeps what that
+    /// keeps to go on from.
+    #[must_use]
+    pub fn stopped_like(mut self, other: &Self) -> Self {
+        self.kept.clone_from(&other.kept);
+        self
+    }
+
     /// A run that was stopped, going on at `now` with other options but its own seed. What had been used counts in it as
     /// before; its host begins with a meter that knows of it. Timers and deadlines keep what remained of them.
     pub fn go_on(plan: Arc<Plan<D::Callable>>, mut kept: Kept<D>, options: Options, now: Time) -> Self {

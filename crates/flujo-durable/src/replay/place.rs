@@ -45,10 +45,11 @@ pub(super) fn again<D: Recorded>(
     at: Time,
 ) -> Machine<D> {
     let (plan, state) = (Arc::clone(plan), machine.save(at));
-    match host {
+    let again = match host {
         Host::Same => Machine::restore(plan, state, at),
         Host::Another => Machine::take_over(plan, state, at),
-    }
+    };
+    again.stopped_like(machine)
 }
 
 impl<D: Recorded> Place<D> {

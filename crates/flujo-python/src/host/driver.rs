@@ -361,6 +361,11 @@ impl Driver {
                 let (lanes, around) = self.lanes();
                 return lanes.park(py, around, lane, parked);
             }
+            Delivery::Broke(lane, error) => {
+                self.lanes.ended(lane);
+                // Whoever was cancelled meanwhile ends by that.
+                return Err(self.cancellation.take().unwrap_or(error));
+            }
             Delivery::Awake(lane) => {
                 let (lanes, around) = self.lanes();
                 return lanes.revive(py, around, lane);

@@ -36,6 +36,8 @@ pub(crate) enum Delivery {
     Parked(LaneId, Box<Parked>),
     /// A lane that stood still is to go on.
     Awake(LaneId),
+    /// A lane ended by what ends everything, such as a `KeyboardInterrupt`.
+    Broke(LaneId, PyErr),
 }
 
 impl Delivery {

@@ -205,6 +205,8 @@ impl Lane {
             }
             Err(error) => {
                 driver.abandon(py);
+                let told = Delivery::Broke(self.id, error.clone_ref(py));
+                self.parent.deliver(py, told)?;
                 Err(error)
             }
         }
