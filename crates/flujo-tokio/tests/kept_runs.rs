@@ -141,9 +141,9 @@ async fn a_worker_begins_what_is_queued_and_goes_on_with_what_was_left_half_done
         .expect("it is put there");
     assert_eq!(other.get("queued").status().await, Ok(RunStatus::Queued));
     let recovered = process(pipeline(), &store).recover().await.expect("a store");
-    let mut resumed = recovered.resumed.clone();
-    resumed.sort();
-    assert_eq!(resumed, ["half done".into(), "queued".into()], "{recovered:?}");
+    let mut resumed: Vec<&str> = recovered.resumed.iter().map(|id| &**id).collect();
+    resumed.sort_unstable();
+    assert_eq!(resumed, ["half done", "queued"], "{recovered:?}");
     assert_eq!(other.stored("queued").await.output(), Some(&Value::from(12)));
     assert_eq!(other.stored("half done").await.output(), Some(&Value::from(2)));
     let again = process(pipeline(), &store).recover().await.expect("a store");
