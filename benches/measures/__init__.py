@@ -9,6 +9,7 @@ from . import (
     cold_start,
     contexts,
     depth,
+    durable,
     fan_out,
     life,
     linear,
@@ -37,5 +38,6 @@ GROUPS: dict[str, Callable[[Effort], Iterator[Row]]] = {
     "depth": depth.rows,
     "cold_start": cold_start.rows,
     "telemetry": telemetry.rows,
+    "durable": durable.rows,
     "rust": rust.rows,
 }
