@@ -18,7 +18,7 @@ from flujo.state import SQLiteBackend
 
 from .bare import async_functions
 from .row import Row, added_cost, cost_ratio
-from .sampling import Effort, compare
+from .sampling import Effort, Estimate, compare
 
 STEPS = 50
 AT_ONCE = 100
@@ -132,6 +132,7 @@ def _growth(folder: Path, turns: int) -> Row:
         reach="<= 3 x",
         holds=result.success and ratio <= 3,
         against="the context at its end",
+        estimate=Estimate(ratio, ratio, (ratio, ratio)),
     )
 
 
@@ -166,4 +167,5 @@ def _small_change(folder: Path, size: int) -> Row:
         reach="<= 2,000 bytes",
         holds=each <= 2000,
         against="the context",
+        estimate=Estimate(each, each, (each, each)),
     )

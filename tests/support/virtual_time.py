@@ -7,7 +7,6 @@ import selectors
 from collections.abc import Coroutine
 from typing import Any
 
-
 LONGEST_S = 10.0
 """How long other threads may take, in real time."""
 

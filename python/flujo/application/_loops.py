@@ -9,6 +9,7 @@ import os
 import threading
 import weakref
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -45,8 +46,27 @@ class PrivateLoop:
             raise
         done: list[T] = []
         # By itself the runner would keep the context of its first run for all that follow.
-        self._runner.run(_wait_for(coroutine, done), context=contextvars.copy_context())
+        try:
+            self._runner.run(_wait_for(coroutine, done), context=contextvars.copy_context())
+        except (KeyboardInterrupt, SystemExit):
+            self._end_tasks()
+            raise
         return done[0]
+
+    def _end_tasks(self) -> None:
+        """After something that ends everything has left the loop: what it left behind is cancelled and ends."""
+        loop = self._runner.get_loop()
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        for _ in range(
+            2 * len(tasks) + 1
+        ):  # each may leave the loop that way once more, or cancel those it doesn't know
+            waiting = [task for task in tasks if not task.done()]
+            if not waiting:
+                return
+            with suppress(KeyboardInterrupt, SystemExit, asyncio.CancelledError):
+                loop.run_until_complete(asyncio.wait(waiting))
 
     def usable(self) -> bool:
         """Whether it belongs to this process; a fork leaves the parent's loop behind."""

@@ -86,21 +86,24 @@ impl Keeping {
         })
     }
 
-    /// Takes a run again that stood still here.
-    pub(super) fn claim(&self, run: &Arc<str>) -> Awaiting<Result<Claim, DurableError>> {
-        let claimed: StoreFuture<Claim> = self.runs.worker.claim(Arc::clone(run));
-        Awaiting::new(async move { Ok(claimed.await?) })
+    /// Takes a run again that stood still here, if nobody else has gone on with it since.
+    pub(super) fn claim(&self, log: &LogOf) -> Awaiting<Result<Claim, DurableError>> {
+        let claimed: StoreFuture<Claim> = self.runs.worker.claim(Arc::clone(&log.run));
+        let (store, before) = (Arc::clone(self.runs.store()), log.token);
+        Awaiting::new(async move {
+            let claim = claimed.await?;
+            if before.is_some_and(|before| claim.token != before + 1) {
+                // It is free again for whoever looks it up.
+                store.write(&claim, vec![Change::Release]).await?;
+                return Err(DurableError::WentOnElsewhere { run: claim.run });
+            }
+            Ok(claim)
+        })
     }
 
-    /// Its log, if nobody else has written to it since.
-    pub(super) fn continued(&self, claim: Claim, log: &LogOf) -> Result<Arc<Journal<Python3>>, DurableError> {
-        if log.token.is_some_and(|before| claim.token != before + 1) {
-            let run = Arc::clone(&claim.run);
-            // It is free again for whoever looks it up.
-            drop(self.runs.store().write(&claim, vec![Change::Release]));
-            return Err(DurableError::WentOnElsewhere { run });
-        }
-        Ok(self.runs.journal(claim, log.place.clone()))
+    /// The log of such a run.
+    pub(super) fn continued(&self, claim: Claim, log: &LogOf) -> Arc<Journal<Python3>> {
+        self.runs.journal(claim, log.place.clone())
     }
 }
 

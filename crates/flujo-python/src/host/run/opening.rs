@@ -273,7 +273,7 @@ pub(super) fn go_on(py: Python<'_>, resumption: Resumption, resume: &Resume) -> 
         (Some(keeping), Some(log)) => {
             let keeping = Arc::clone(keeping);
             let claiming = Claiming {
-                claimed: keeping.claim(&log.run),
+                claimed: keeping.claim(&log),
                 keeping,
                 log,
                 event_loop: crate::host::shared::running_loop(py)?.unbind(),
@@ -302,7 +302,7 @@ impl Claiming {
             thrown,
             ..
         } = *self;
-        let journal = claimed.and_then(|claim| keeping.continued(claim, &log));
+        let journal = claimed.map(|claim| keeping.continued(claim, &log));
         let journal = journal.map_err(|error| keeping.error(py, &error))?;
         let paused = resumption.paused.clone_ref(py);
         let resumed = match thrown {
