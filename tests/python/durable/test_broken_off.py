@@ -108,13 +108,20 @@ async def test_a_run_ended_where_it_waits_for_its_store_goes_on_and_ends_alike(
     most = await waits(runner.run_async("x", run_id="counted"))
     assert most >= FIRST
     # Everywhere it waits: for its place in the store, before steps, inside them, for branches, at its end.
+    broken = 0
     for nth in range(1, most + 1):
         calls.clear()
         run_id = f"run {nth}"
         runner = Flujo(mixed(calls), context_model=Notes, state_backend=backend)
-        with pytest.raises(error):
-            run = awaited(Raising(runner.run_async("x", run_id=run_id), nth, error()))
-            await (asyncio.ensure_future(run) if error is asyncio.CancelledError else run)
+        run = awaited(Raising(runner.run_async("x", run_id=run_id), nth, error()))
+        try:
+            result = await (asyncio.ensure_future(run) if error is asyncio.CancelledError else run)
+        except error:
+            broken += 1
+        else:
+            # How often it waits for its store depends on how quick that is.
+            assert shown(result) == shown(whole)
+            continue
         await asyncio.sleep(0)
         status = await backend.get_run_details(run_id)
         other = Flujo(mixed(calls), context_model=Notes, state_backend=backend)
@@ -126,6 +133,7 @@ async def test_a_run_ended_where_it_waits_for_its_store_goes_on_and_ends_alike(
         # What was under way may have been made twice, nothing else.
         assert len(calls) <= len(once) + 2, (nth, calls)
         assert set(calls) == set(once)
+    assert broken >= FIRST
 
 
 async def test_what_is_stored_of_an_output_stays_when_a_later_step_changes_the_very_object() -> None:
