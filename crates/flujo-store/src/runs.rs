@@ -1,10 +1,10 @@
 //! Runs that are kept in a store: how they are put there or found there, and how their end is written. The same for
 //! every host.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use flujo_core::machine::{Finish, Outcome, Stop, Time};
-use flujo_core::plan::Plan;
+use flujo_core::plan::{Fingerprint, Plan};
 use flujo_core::store::{
     Change, Claim, Created, Message, MessageId, NewRun, RunInfo, RunStatus, RunStore, StoreError, StoredRun,
     Summary, WallTime,
@@ -30,7 +30,16 @@ pub struct Keeping {
     pub purging: Arc<Purging>,
     /// What the runner knows of how its pipeline has changed since runs began.
     pub migrate: Option<Arc<Migrate>>,
+    /// What the pipeline is, as its runs are stored with it.
+    pub defined: Arc<Defined>,
 }
+
+/// What a pipeline is, made once for all runs of one plan.
+#[derive(Default)]
+pub struct Defined(Mutex<Option<(Fingerprint, Known)>>);
+
+/// A definition, and the same as bytes.
+type Known = Arc<(Definition, Arc<[u8]>)>;
 
 /// What others leave for a run that is under way here.
 #[derive(Debug)]
@@ -139,12 +148,23 @@ impl Keeping {
         self.find(id, plan, &definition, now, read).await
     }
 
-    fn definition<C>(&self, plan: &Plan<C>) -> Definition {
+    fn definition<C>(&self, plan: &Plan<C>) -> Known {
+        let fingerprint = plan.fingerprint();
+        let mut last = self.defined.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, known)) = &*last
+            && *of == fingerprint
+        {
+            return Arc::clone(known);
+        }
         let definition = Definition::of(plan);
-        match &self.source {
+        let definition = match &self.source {
             Some(source) => definition.from_source(&**source),
             None => definition,
-        }
+        };
+        let bytes = definition.to_bytes();
+        let known = Arc::new((definition, bytes));
+        *last = Some((fingerprint, Arc::clone(&known)));
+        known
     }
 
     /// Puts a run into the store for whoever works on its pipeline; one that is there already stays as it is.
@@ -175,7 +195,7 @@ impl Keeping {
         let Opening { id, plan, now, .. } = opening;
         let stored = self.store().load(Arc::clone(&from)).await?;
         let definition = self.definition(&plan);
-        let drift = Drift::of(&stored, &plan, &definition, self.migrate.as_deref())?;
+        let drift = Drift::of(&stored, &plan, &definition.0, self.migrate.as_deref())?;
         let snapshot = match &drift {
             None => read(&stored)?.fork(Arc::clone(&plan), at)?,
             Some(drift) => {
@@ -250,7 +270,7 @@ impl Keeping {
         &self,
         id: Arc<str>,
         plan: Arc<Plan<D::Callable>>,
-        definition: &Definition,
+        definition: &Known,
         now: WallTime,
         read: impl FnOnce(&StoredRun) -> Result<Contents<D>, DurableError> + Send,
     ) -> Result<Opened<D>, DurableError> {
@@ -277,13 +297,13 @@ impl Keeping {
         &self,
         id: &Arc<str>,
         plan: Arc<Plan<D::Callable>>,
-        definition: &Definition,
+        definition: &Known,
         claim: Option<&Claim>,
         now: WallTime,
         read: impl FnOnce(&StoredRun) -> Result<Contents<D>, DurableError> + Send,
     ) -> Result<Opened<D>, DurableError> {
         let stored = self.store().load(Arc::clone(id)).await?;
-        let drift = Drift::of(&stored, &plan, definition, self.migrate.as_deref())?;
+        let drift = Drift::of(&stored, &plan, &definition.0, self.migrate.as_deref())?;
         let mut place = LogPlace {
             last_record: stored.info.last_record,
             next_machine: 1,
@@ -307,7 +327,7 @@ impl Keeping {
         };
         if let (Some(claim), Some(_)) = (claim, &drift) {
             // From here on it is a run of the pipeline as it is now.
-            place.definition = Some(definition.to_bytes());
+            place.definition = Some(Arc::clone(&definition.1));
             let snapshot = replay.into_snapshot(asked.clone()).map_err(contradicts)?;
             let journal = self.journal(claim.clone(), place);
             // What could not be written is found out with what is written behind it.
@@ -382,17 +402,11 @@ impl Keeping {
 }
 
 /// A run that waits for somebody to begin it.
-fn queued<C>(
-    id: Arc<str>,
-    plan: &Plan<C>,
-    definition: &Definition,
-    snapshot: Arc<[u8]>,
-    now: WallTime,
-) -> NewRun {
+fn queued<C>(id: Arc<str>, plan: &Plan<C>, definition: &Known, snapshot: Arc<[u8]>, now: WallTime) -> NewRun {
     NewRun {
         id,
         pipeline: Arc::clone(plan.name()),
-        definition: definition.to_bytes(),
+        definition: Arc::clone(&definition.1),
         created: now,
         forked_from: None,
         status: RunStatus::Queued,

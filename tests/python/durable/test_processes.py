@@ -161,6 +161,7 @@ async def test_gunicorn_forks_four_workers_of_an_application_with_a_store_that_i
             stderr=subprocess.PIPE,
             text=True,
         )
+        listening.close()  # the server's alone from now on: without it clients are refused at once
         try:
             with ThreadPoolExecutor(8) as clients:
                 answers = list(clients.map(partial(ask, port), range(40)))

@@ -1,7 +1,6 @@
 //! Runs that are kept on a `PostgreSQL` server.
 
 #[path = "../../../flujo-store/tests/stores/server.rs"]
-#[allow(dead_code)] // the tests of stores use the rest
 mod server;
 
 use std::process::Command;

@@ -81,7 +81,7 @@ pub(crate) fn paused(
     if shared.listener.is_none() {
         return Ok(());
     }
-    let id = parked::pause_id(machine, question);
+    let id = machine.question_id(question.node, question.pause);
     let data = parked::shown(py, &shared.plan, &id, question)?;
     say(
         py,

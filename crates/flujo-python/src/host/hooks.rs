@@ -77,7 +77,7 @@ pub(crate) fn begin(
             (None, Some(record::pipeline_result(py, shared, Arc::new(finish))?))
         }
         Input::Pause(question) => {
-            let id = parked::pause_id(machine, question);
+            let id = machine.question_id(question.node, question.pause);
             (None, Some(parked::shown(py, &shared.plan, &id, question)?))
         }
         _ => (None, None),

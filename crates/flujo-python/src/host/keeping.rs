@@ -274,6 +274,7 @@ impl KeptRuns {
             source,
             purging: Arc::default(),
             migrate: None,
+            defined: Arc::default(),
         };
         Ok(Self {
             keeping: Arc::new(Keeping { runs }),

@@ -2,10 +2,9 @@
 //! Nothing here belongs to an event loop, a task or a thread.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::sync::Arc;
 
-use flujo_core::machine::{self, LaneId, LanePlace, PauseId};
+use flujo_core::machine::{self, LaneId, PauseId};
 use pyo3::PyTraverseError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -137,7 +136,7 @@ impl Parked {
                 waiting.push((below, way));
             }
             if let Some(question) = &parked.question {
-                let id = pause_id(&parked.machine, question);
+                let id = parked.machine.question_id(question.node, question.pause);
                 open.push(Open { id, question, way });
             }
         }
@@ -199,24 +198,6 @@ impl Parked {
         }
         Ok(())
     }
-}
-
-/// The name of a question within its run: its step's path, the lanes it is in, its number in the innermost one. The same
-/// however often the run is saved, restored and asked.
-pub(crate) fn pause_id(machine: &Machine, question: &Question) -> String {
-    let mut id = format!("{}#", machine.plan().node(question.node).path);
-    let mut places: Vec<&Arc<LanePlace>> = Vec::new();
-    let mut place = machine.lane();
-    while let Some(lane) = place {
-        places.push(lane);
-        place = lane.parent.as_ref();
-    }
-    for lane in places.into_iter().rev() {
-        // Writing to a string cannot fail.
-        let _ = write!(id, "{}.{}/", lane.record, lane.index);
-    }
-    let _ = write!(id, "{}", question.pause.0);
-    id
 }
 
 /// The `Pause` that people are shown.

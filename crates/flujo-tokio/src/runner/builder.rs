@@ -287,6 +287,7 @@ impl RunnerBuilder {
                         source: self.source,
                         purging: Arc::new(Purging::new(self.retention)),
                         migrate: self.migrate,
+                        defined: Arc::default(),
                     },
                     codecs: self.codecs,
                     rules: self.rules.clone(),

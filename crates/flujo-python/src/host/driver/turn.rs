@@ -29,7 +29,7 @@ pub(super) struct Admitting {
     pub(super) alarm: Option<Py<PyAny>>,
 }
 
-/// Has the driver look again, from any thread.
+/// Has the driver look again, from any thread: at once, as most wakes come from the loop's own thread.
 struct Knock {
     inbox: Arc<Inbox>,
     event_loop: Py<PyAny>,
@@ -92,12 +92,13 @@ impl Driver {
             Err(error) => {
                 let failure = Box::new(failure::from_error(py, error).permanent());
                 let (usage, at) = (Usage::ZERO, self.shared.now(py));
-                self.machine.handle(Event::Failed {
+                let event = Event::Failed {
                     call,
                     failure,
                     usage,
                     at,
-                });
+                };
+                self.take_event(py, event);
                 return Ok(());
             }
         };
