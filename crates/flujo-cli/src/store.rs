@@ -211,6 +211,17 @@ pub(crate) fn failed(error: &DurableError) -> Failure {
             Exit::Failed,
             "restore a backup, or delete the run with `flujo runs purge ID`; others stay readable",
         ),
+        DurableError::UnknownPause { .. } => (Rule::BadInput, Exit::Usage, "name one of them with `--pause`"),
+        DurableError::AmbiguousAnswer { .. } => (
+            Rule::BadInput,
+            Exit::Usage,
+            "say which one is answered with `--pause`",
+        ),
+        DurableError::NotPaused { .. } => (
+            Rule::WrongStatus,
+            Exit::Usage,
+            "`flujo runs show ID` tells how it stands",
+        ),
         DurableError::Fork { .. } => (
             Rule::WrongStatus,
             Exit::Failed,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use flujo_core::plan::Plan;
-use flujo_core::store::{Record, StoredRun, WallTime};
+use flujo_core::store::{Record, StoredRun};
 
 use crate::snapshot::Snapshot;
 use crate::{DurableError, Entry, ForkError, ForkPoint, Recorded, Replay};
@@ -57,14 +57,6 @@ impl<D: Recorded> Contents<D> {
         }
     }
 
-    /// When questions were asked that wait in the snapshot: the numbers of their machines, and milliseconds since 1970 began.
-    pub fn asked(&self) -> Vec<(u32, WallTime)> {
-        match &self.snapshot {
-            Snapshot::Machines { asked, .. } => asked.clone(),
-            Snapshot::Start(_) | Snapshot::Ended(_) => Vec::new(),
-        }
-    }
-
     /// What the run was when a step of it began, for another run to begin with.
     ///
     /// # Errors
@@ -88,7 +80,7 @@ impl<D: Recorded> Contents<D> {
         if replay.has_begun(step, from.iteration) {
             return if from_start {
                 replay
-                    .into_snapshot(Vec::new())
+                    .into_snapshot()
                     .map_err(|reason| diverged("its beginning".to_owned(), reason))
             } else {
                 Err(forked(ForkError::Forgotten { step: from.clone() }))
@@ -100,7 +92,7 @@ impl<D: Recorded> Contents<D> {
                     .feed_until(entry, step, from.iteration)
                     .map_err(|reason| diverged(format!("record {number}"), reason))?;
                 if begun {
-                    let snapshot = replay.into_snapshot(Vec::new());
+                    let snapshot = replay.into_snapshot();
                     return snapshot.map_err(|reason| diverged(format!("record {number}"), reason));
                 }
             }

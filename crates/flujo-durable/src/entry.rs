@@ -6,6 +6,7 @@ use flujo_core::machine::{
     Answer, CallId, Event, Failure, FailureKind, LaneId, LimitBreach, Options, Outcome, PauseId, Time,
     TimerId,
 };
+use flujo_core::store::WallTime;
 use flujo_core::usage::Usage;
 use serde::{Deserialize, Serialize};
 
@@ -111,6 +112,22 @@ pub enum Happened<D: Recorded> {
         call: CallId,
         /// When.
         at: Time,
+    },
+    /// It sleeps: see [`Sleeping`](crate::Sleeping).
+    Sleeps {
+        /// The timer.
+        timer: TimerId,
+        /// For so long from then on, in nanoseconds.
+        left: Time,
+        /// When, on the wall.
+        since: WallTime,
+    },
+    /// It asks a question.
+    Asks {
+        /// The question.
+        pause: PauseId,
+        /// When, on the wall.
+        since: WallTime,
     },
     /// [`Event::Woke`].
     Woke {
@@ -275,6 +292,8 @@ impl<D: Recorded> Happened<D> {
             Self::Failed { .. } => "the failure of a call",
             Self::TimedOut { .. } => "a call whose time was up",
             Self::CallCancelled { .. } => "a call that was cancelled",
+            Self::Sleeps { .. } => "the beginning of a wait",
+            Self::Asks { .. } => "a question",
             Self::Woke { .. } => "the end of a wait",
             Self::LaneFinished { .. } => "the end of a lane",
             Self::Reserved | Self::Refused(_) => "an answer from the budget",

@@ -58,6 +58,30 @@ pub enum DurableError {
         /// The id.
         run: Arc<str>,
     },
+    /// The run asks nothing.
+    #[error("run `{run}` waits for no answer")]
+    NotPaused {
+        /// The run.
+        run: Arc<str>,
+    },
+    /// No question of the run that waits has this id, nor has its step this path or name.
+    #[error("run `{run}` asks no question `{pause}`; open are {}", open.join(", "))]
+    UnknownPause {
+        /// The run.
+        run: Arc<str>,
+        /// What the answer was for.
+        pause: Arc<str>,
+        /// The ids of the open ones, with their steps.
+        open: Vec<String>,
+    },
+    /// Several questions wait, and the answer doesn't say which one it is for.
+    #[error("run `{run}` asks {} questions: address the answer to one of {}", open.len(), open.join(", "))]
+    AmbiguousAnswer {
+        /// The run.
+        run: Arc<str>,
+        /// Their ids, with their steps.
+        open: Vec<String>,
+    },
     /// The run can't be forked there.
     #[error("run `{run}` can't be forked: {error}")]
     Fork {
@@ -92,6 +116,9 @@ impl DurableError {
             Self::Store(_) | Self::NoStore => "StoreError",
             Self::Exists { .. } => "RunExistsError",
             Self::Fork { .. } => "ForkError",
+            Self::NotPaused { .. } => "ResumeError",
+            Self::UnknownPause { .. } => "PauseNotFoundError",
+            Self::AmbiguousAnswer { .. } => "AmbiguousAnswerError",
             Self::Unsavable { .. } => "UnsavableValueError",
             Self::Diverged { .. } | Self::DefinitionChanged { .. } => "DefinitionChangedError",
         }

@@ -5,13 +5,13 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
-use flujo_core::machine::{CallId, Event, LaneId, Options, Time};
-use flujo_core::store::{Change, Claim, Record, RunStore, StoreFuture};
+use flujo_core::machine::{CallId, Event, LaneId, Options, PauseId, Time};
+use flujo_core::store::{Change, Claim, Record, RunStore, StoreFuture, WallTime};
 use futures_util::FutureExt;
 use futures_util::future::Shared;
 
 use crate::snapshot::{Snapshot, with_definition};
-use crate::{DurableError, Entry, Happened, Recorded};
+use crate::{DurableError, Entry, Happened, Recorded, Sleeping};
 
 /// More than this isn't written at once: stores can't hold it.
 const LARGEST: usize = 512 * 1024 * 1024;
@@ -178,6 +178,26 @@ impl<D: Recorded> Journal<D> {
             happened: Happened::Once { call, key, value },
         }])?;
         Ok(self.flush())
+    }
+
+    /// Writes that a machine begins to sleep, which nobody waits for: from then on the wait counts whether or not anybody
+    /// runs the run.
+    pub fn sleeps(&self, machine: u32, sleeping: Sleeping) {
+        let Sleeping { timer, left, since } = sleeping;
+        self.note(machine, Happened::Sleeps { timer, left, since });
+        drop(self.flush());
+    }
+
+    /// Takes in when a question was asked.
+    pub fn asks(&self, machine: u32, pause: PauseId, since: WallTime) {
+        self.note(machine, Happened::Asks { pause, since });
+    }
+
+    /// Takes in what holds numbers alone, which can always be written.
+    fn note(&self, machine: u32, happened: Happened<D>) {
+        if self.durability != Durability::Exit {
+            let _ = Entry::of(machine, happened).write(&mut self.lock().waiting);
+        }
     }
 
     /// Takes in a change that is written in one transaction with what was taken in before.

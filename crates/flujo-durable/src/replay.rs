@@ -10,6 +10,7 @@ use flujo_core::machine::{
     Call, Event, Failure, Finish, History, LaneId, LanePlace, Machine, Options, Outcome, Pause, Time,
 };
 use flujo_core::plan::Plan;
+use flujo_core::store::WallTime;
 use flujo_core::usage::Usage;
 
 use crate::snapshot::{Saved, Snapshot};
@@ -90,13 +91,18 @@ impl<D: Recorded> Replay<D> {
                 );
                 replay.put(0, None, machine);
             }
-            Snapshot::Machines { machines, next, .. } => {
+            Snapshot::Machines {
+                machines,
+                next,
+                asked,
+            } => {
                 replay.machines.resize_with(next as usize, || None);
                 for Saved {
                     machine,
                     parent,
                     state,
                     once,
+                    sleeping,
                 } in machines
                 {
                     let now = state.now();
@@ -105,7 +111,12 @@ impl<D: Recorded> Replay<D> {
                         replay.place(around)?.lanes.insert(lane, machine);
                     }
                     replay.put(machine, parent, restored);
-                    replay.place(machine)?.once = once;
+                    let place = replay.place(machine)?;
+                    place.once = once;
+                    place.sleeps(sleeping);
+                }
+                for (machine, since) in asked {
+                    replay.place(machine)?.was_asked(since);
                 }
             }
             Snapshot::Ended(finish) => replay.finish = Some(finish),
@@ -274,6 +285,12 @@ impl<D: Recorded> Replay<D> {
         (0u32..).zip(&self.machines).filter_map(open).collect()
     }
 
+    /// When the questions were asked that wait, as far as that was written down: by the numbers of their machines.
+    pub fn asked(&self) -> Vec<(u32, WallTime)> {
+        let asked = |(number, place): (u32, &Option<Place<D>>)| Some((number, place.as_ref()?.asked_at()?));
+        (0u32..).zip(&self.machines).filter_map(asked).collect()
+    }
+
     /// The plan it is replayed on.
     pub fn plan(&self) -> &Arc<Plan<D::Callable>> {
         &self.plan
@@ -307,11 +324,11 @@ impl<D: Recorded> Replay<D> {
     }
 
     /// The run as it is now, to go on at `at`, which is as late as [`now`](Self::now) or later: what is between has passed
-    /// for its timers and deadlines, too.
+    /// for its timers and deadlines, too. `wall` is the time on the wall: what it slept through goes on by that.
     ///
     /// # Errors
     /// When it has too many lanes.
-    pub fn go_on(mut self, host: Host, at: Time) -> Result<GoingOn<D>, String> {
+    pub fn go_on(mut self, host: Host, at: Time, wall: WallTime) -> Result<GoingOn<D>, String> {
         if let Some(finish) = self.finish {
             return Ok(GoingOn::Ended(finish));
         }
@@ -322,10 +339,11 @@ impl<D: Recorded> Replay<D> {
             let Some(place) = place.as_mut().filter(|place| place.finish.is_none()) else {
                 continue;
             };
+            let sleeps = place.sleeping().map(|sleeping| sleeping.left_at(wall));
             machines.push(Restored {
                 number,
                 parent: place.parent,
-                machine: again(&self.plan, &place.machine, host, at),
+                machine: again(&self.plan, &place.machine, host, at, sleeps),
                 once: place.once.take(),
             });
             for (lane, machine) in std::mem::take(&mut place.spawned) {

@@ -5,7 +5,7 @@ use flujo_core::store::WallTime;
 use serde::{Deserialize, Serialize};
 
 use crate::entry::write;
-use crate::{DurableError, Once, Recorded};
+use crate::{DurableError, Once, Recorded, Sleeping};
 
 /// The version of the form in which snapshots and entries are written; the first byte of a snapshot.
 const FORMAT: u8 = 1;
@@ -61,6 +61,9 @@ pub struct Saved<D: Recorded> {
     /// What its step that is under way has recorded.
     #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
     pub once: Option<Once<D::Object>>,
+    /// What it sleeps through, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sleeping: Option<Sleeping>,
 }
 
 impl<D: Recorded> Snapshot<D> {

@@ -100,7 +100,7 @@ impl Recording {
         }
         let GoingOn::Machines {
             entries, machines, ..
-        } = replay.go_on(Host::Same, now).map_err(Stuck::Forgot)?
+        } = replay.go_on(Host::Same, now, 0).map_err(Stuck::Forgot)?
         else {
             return Err(Stuck::Forgot(
                 "what was written tells of the end of the run".to_owned(),

@@ -144,6 +144,7 @@ impl Simulation {
                 },
                 state: read(&text)?,
                 once: None,
+                sleeping: None,
             });
             running.machine = Machine::restore(Arc::clone(&self.plan), read(&text)?, self.now);
         }

@@ -1,21 +1,28 @@
 //! Runs that are kept in a store: how they are put there or found there, and how their end is written. The same for
 //! every host.
 
+mod clock;
+mod post;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use flujo_core::machine::{Finish, Outcome, Stop, Time};
 use flujo_core::plan::{Fingerprint, Plan};
 use flujo_core::store::{
-    Change, Claim, Created, Message, MessageId, NewRun, RunInfo, RunStatus, RunStore, StoreError, StoredRun,
-    Summary, WallTime,
+    Change, Claim, Created, Message, NewRun, RunInfo, RunStatus, RunStore, StoreError, StoredRun, Summary,
+    WallTime,
 };
 use flujo_core::usage::Usage;
 use flujo_durable::{
-    Contents, Definition, Drift, Durability, DurableError, ForkPoint, GoingOn, Host, Inbox, Journal,
-    LogPlace, Migrate, Posted, Purging, Recorded, Replay, Restored, Snapshot, Start, Written, first_snapshot,
+    Contents, Definition, Drift, Durability, DurableError, ForkPoint, GoingOn, Host, Journal, LogPlace,
+    Migrate, Posted, Purging, Questions, Recorded, Replay, Restored, Snapshot, Start, Written,
+    first_snapshot,
 };
 
-use crate::{Listening, WorkerHandle};
+use crate::WorkerHandle;
+
+pub use clock::Clock;
+pub use post::Post;
 
 /// How runs are kept.
 #[derive(Clone)]
@@ -32,6 +39,8 @@ pub struct Keeping {
     pub migrate: Option<Arc<Migrate>>,
     /// What the pipeline is, as its runs are stored with it.
     pub defined: Arc<Defined>,
+    /// The clock on the wall.
+    pub clock: Clock,
 }
 
 /// What a pipeline is, made once for all runs of one plan.
@@ -40,14 +49,6 @@ pub struct Defined(Mutex<Option<(Fingerprint, Known)>>);
 
 /// A definition, and the same as bytes.
 type Known = Arc<(Definition, Arc<[u8]>)>;
-
-/// What others leave for a run that is under way here.
-#[derive(Debug)]
-pub struct Post {
-    /// What has come in.
-    pub inbox: Arc<Inbox>,
-    _listening: Listening,
-}
 
 /// How a run stands: also one that goes on after it was found standing still.
 pub fn status(info: &RunInfo) -> RunStatus {
@@ -65,8 +66,8 @@ pub enum Opened<D: Recorded> {
     Begun(Arc<Journal<D>>),
     /// It was found there, and goes on.
     Found(Box<Found<D>>),
-    /// It was found there, and has ended.
-    Ended(Box<Finish<D>>, LogPlace),
+    /// It was found there, and has ended: at this time on the wall.
+    Ended(Box<Finish<D>>, LogPlace, WallTime),
 }
 
 /// A run that goes on where its last record was written.
@@ -81,6 +82,8 @@ pub struct Found<D: Recorded> {
     pub used: Usage,
     /// Its own time.
     pub at: Time,
+    /// The questions that wait for answers: whoever has one finds out which it is for.
+    pub questions: Questions<D>,
     /// What had been left for it.
     pub posted: Vec<Message>,
 }
@@ -93,7 +96,7 @@ pub struct Opening<D: Recorded> {
     pub plan: Arc<Plan<D::Callable>>,
     /// What it begins with when it isn't in the store; without, it must be there.
     pub start: Option<Start<D>>,
-    /// The time on the wall, for lists.
+    /// The time on the wall.
     pub now: WallTime,
 }
 
@@ -221,31 +224,6 @@ impl Keeping {
         }
     }
 
-    /// Leaves something for a run, for whoever owns it or will.
-    ///
-    /// # Errors
-    /// [`StoreError::UnknownRun`], [`StoreError::WrongStatus`] for one that has ended, or the store fails.
-    pub async fn post(&self, run: Arc<str>, posted: &Posted) -> Result<MessageId, StoreError> {
-        let store = self.store();
-        let info = store.info(Arc::clone(&run)).await?;
-        let status = info.map(|info| info.summary.status);
-        if let Some(status) = status.filter(|status| status.has_ended()) {
-            let reason = "nothing can be left for a run that has ended".to_owned();
-            return Err(StoreError::WrongStatus { run, status, reason });
-        }
-        self.worker.post(run, posted.to_bytes()).await
-    }
-
-    /// Hears what others leave for a run that is under way here: `wake` is told of each message once, on another thread.
-    pub fn hear(&self, run: Arc<str>, wake: impl Fn(&Posted) + Send + Sync + 'static) -> Post {
-        let inbox = Arc::new(Inbox::new(wake));
-        let ear = Arc::clone(&inbox);
-        Post {
-            _listening: self.worker.listen(run, move |message| ear.put(message)),
-            inbox,
-        }
-    }
-
     /// Writes the end of a run, or deletes it with that, as its retention says. A log that isn't long stays, so that the run
     /// can be forked and replayed; in place of a long one the result alone is kept, unless the run can go on.
     ///
@@ -314,7 +292,6 @@ impl Keeping {
             None => read(&stored)?,
             Some(drift) => drift.read(|| read(&stored))?,
         };
-        let asked = contents.asked();
         let replayed = contents.replay(Arc::clone(&plan));
         let mut replay = match &drift {
             None => replayed?,
@@ -328,7 +305,7 @@ impl Keeping {
         if let (Some(claim), Some(_)) = (claim, &drift) {
             // From here on it is a run of the pipeline as it is now.
             place.definition = Some(Arc::clone(&definition.1));
-            let snapshot = replay.into_snapshot(asked.clone()).map_err(contradicts)?;
+            let snapshot = replay.into_snapshot().map_err(contradicts)?;
             let journal = self.journal(claim.clone(), place);
             // What could not be written is found out with what is written behind it.
             drop(journal.snapshot(&snapshot, [])?);
@@ -338,18 +315,19 @@ impl Keeping {
         let Some(claim) = claim else {
             let finish = replay.into_finish();
             let finish = finish.ok_or_else(|| contradicts("it has ended, and its log goes on".to_owned()))?;
-            return Ok(Opened::Ended(finish, place));
+            return Ok(Opened::Ended(finish, place, stored.info.summary.updated));
         };
         let told = replay.settle().map_err(contradicts)?;
+        let (asked, questions) = (replay.asked(), Questions::of(Arc::clone(id), &replay));
         let at = replay.now();
-        let gone_on = replay.go_on(Host::Another, at).map_err(contradicts)?;
+        let gone_on = replay.go_on(Host::Another, at, now).map_err(contradicts)?;
         match gone_on {
             GoingOn::Ended(finish) => {
                 let journal = self.journal(claim.clone(), place);
                 journal.append(&told)?;
                 let pipeline = &stored.info.pipeline;
                 self.end(&journal, pipeline, &finish, now)?.await?;
-                Ok(Opened::Ended(finish, journal.place()))
+                Ok(Opened::Ended(finish, journal.place(), now))
             }
             GoingOn::Machines {
                 entries,
@@ -394,6 +372,7 @@ impl Keeping {
                     asked,
                     used,
                     at,
+                    questions,
                     posted,
                 })))
             }

@@ -19,8 +19,10 @@ use flujo_core::pipeline::CompileError;
 use flujo_core::plan::Plan;
 use flujo_core::rate::{RateLimitError, StepRates};
 use flujo_core::stats::{PartStatistics, PerformanceStatistics, RunFacts, Statistics, StepFact};
+use flujo_core::store::WallTime;
 use flujo_core::usage::{Usage, UsageLimits, UsageMeter};
 use flujo_core::value::Value;
+use flujo_store::runs::Clock;
 pub use worker::{Recovered, Worker};
 
 use crate::alarm::{Alarm, now};
@@ -91,6 +93,7 @@ pub(crate) struct Running {
     /// When somebody listens to spans.
     pub(crate) telemetries: Option<Telemetries>,
     pub(crate) caches: Caches,
+    clock: Clock,
     /// When runs are kept in a store.
     pub(crate) keeping: Option<Arc<Keeping>>,
 }
@@ -254,6 +257,11 @@ impl Runner {
 }
 
 impl Running {
+    /// The time on the wall.
+    pub(crate) fn wall(&self) -> WallTime {
+        self.clock.now()
+    }
+
     fn switch(&self) -> Twin {
         if self.optimized.load(Ordering::Relaxed) {
             Twin::Optimized

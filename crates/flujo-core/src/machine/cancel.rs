@@ -174,6 +174,15 @@ impl<D: Domain> Cursor<'_, D> {
 }
 
 impl<D: Domain> State<D> {
+    /// Has what it sleeps through, if it does, end after so long at the latest: time that nobody ran it counts for that, and
+    /// for nothing else.
+    pub fn sleep_at_most(&mut self, left: Time) {
+        let latest = self.now.saturating_add(left);
+        if let Pending::Timer(_, until) = &mut self.pending {
+            *until = latest.min(*until);
+        }
+    }
+
     /// Moves every time in it so that what was `self.now` is `now`: timers and deadlines keep what remained of them, or
     /// by how much they had been passed.
     pub(super) fn shift_time(&mut self, now: Time) {

@@ -181,8 +181,8 @@ impl<D: Domain> Cursor<'_, D> {
                 human::resumed(self, None)
             }
             Event::Cancel { at } => {
-                self.keep();
                 self.pass_time(at);
+                self.keep();
                 self.cancel()
             }
         };

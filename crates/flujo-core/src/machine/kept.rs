@@ -96,6 +96,21 @@ impl<D: Domain> Kept<D> {
         self.state.now
     }
 
+    /// So much time has passed since it was stopped: what it and its lanes slept through then ends so much sooner.
+    pub fn sleep_on(&mut self, passed: Time) {
+        let mut waiting = vec![self];
+        while let Some(kept) = waiting.pop() {
+            if let Pending::Timer(_, until) = kept.state.pending {
+                let left = until.saturating_sub(kept.state.now);
+                kept.state.sleep_at_most(left.saturating_sub(passed));
+            }
+            waiting.extend(kept.lanes.iter_mut().filter_map(|(_, lane)| match lane {
+                KeptLane::Stopped(kept, _) => Some(&mut **kept),
+                KeptLane::Ended(_) => None,
+            }));
+        }
+    }
+
     /// Shows everything it holds to `visit`.
     pub fn visit(&self, visit: &mut dyn FnMut(Held<'_, D>)) {
         let mut waiting = vec![self];

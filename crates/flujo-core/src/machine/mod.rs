@@ -413,6 +413,14 @@ impl<D: Domain> Machine<D> {
         }
     }
 
+    /// The timer that it sleeps through, if it does.
+    pub fn timer(&self) -> Option<TimerId> {
+        match self.state.pending {
+            Pending::Timer(timer, _) if !self.state.finished => Some(timer),
+            _ => None,
+        }
+    }
+
     /// Whether it waits for lanes and for nothing else.
     pub fn waits_for_lanes(&self) -> bool {
         self.state.pending == Pending::Nothing && !self.state.finished

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use flujo_core::machine::{History, Machine};
 use flujo_core::plan::{NodeId, Plan};
-use flujo_core::store::WallTime;
 
 use super::Replay;
 use crate::snapshot::{Saved, Snapshot};
@@ -130,17 +129,17 @@ impl<D: Recorded> Replay<D> {
         Ok(place.is_some_and(|place| begun(&place.machine, known, step, iteration)))
     }
 
-    /// The run as it is, for it or another one to go on with. Steps that have ended, and what they used, are part of it.
-    /// `asked` says when questions were asked that wait; others are asked anew.
+    /// The run as it is, for it or another one to go on with. Steps that have ended, and what they used, are part of it, and
+    /// so is when questions were asked and waits began.
     ///
     /// # Errors
     /// What contradicts itself in what was recorded.
-    pub fn into_snapshot(mut self, asked: Vec<(u32, WallTime)>) -> Result<Snapshot<D>, String> {
+    pub fn into_snapshot(mut self) -> Result<Snapshot<D>, String> {
         if let Some(finish) = self.finish {
             return Ok(Snapshot::Ended(finish));
         }
         self.settle()?;
-        let now = self.now();
+        let (now, asked) = (self.now(), self.asked());
         let mut next = u32::try_from(self.machines.len()).map_err(|_| "it has too many lanes".to_owned())?;
         let mut machines = Vec::new();
         for (number, place) in (0u32..).zip(self.machines) {
@@ -150,6 +149,7 @@ impl<D: Recorded> Replay<D> {
             machines.push(Saved {
                 machine: number,
                 parent: place.parent,
+                sleeping: place.sleeping(),
                 state: place.machine.save(now),
                 once: place.once,
             });
@@ -159,6 +159,7 @@ impl<D: Recorded> Replay<D> {
                     parent: Some((number, lane)),
                     state: machine.save(now),
                     once: None,
+                    sleeping: None,
                 });
                 next += 1;
             }

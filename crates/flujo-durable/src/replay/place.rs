@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flujo_core::machine::{
-    CacheLead, CacheTicket, Call, Command, Event, Finish, LaneId, Machine, Pause, Time,
+    CacheLead, CacheTicket, Call, Command, Event, Finish, LaneId, Machine, Pause, PauseId, Time,
 };
 use flujo_core::plan::{NodeId, Plan};
+use flujo_core::store::WallTime;
 
-use crate::{Happened, Host, Once, Recorded};
+use crate::{Happened, Host, Once, Recorded, Sleeping};
 
 #[derive(Debug)]
 pub(super) struct Place<D: Recorded> {
@@ -28,6 +29,10 @@ pub(super) struct Place<D: Recorded> {
     /// What it asks somebody outside, while it stands still for that.
     pub(super) question: Option<Pause<D>>,
     pub(super) finish: Option<Box<Finish<D>>>,
+    /// What it sleeps through, as it was written down last.
+    sleeping: Option<Sleeping>,
+    /// When its question was asked, as far as that is known.
+    asked_at: Option<(PauseId, WallTime)>,
 }
 
 /// What a machine waits for, as far as it matters.
@@ -38,13 +43,18 @@ enum Asked<D: Recorded> {
     Look(D::Context),
 }
 
+/// The machine made again, as it goes on at `at`, having still to sleep for so long at most.
 pub(super) fn again<D: Recorded>(
     plan: &Arc<Plan<D::Callable>>,
     machine: &Machine<D>,
     host: Host,
     at: Time,
+    sleeps: Option<Time>,
 ) -> Machine<D> {
-    let (plan, state) = (Arc::clone(plan), machine.save(at));
+    let (plan, mut state) = (Arc::clone(plan), machine.save(at));
+    if let Some(left) = sleeps {
+        state.sleep_at_most(left);
+    }
     let again = match host {
         Host::Same => Machine::restore(plan, state, at),
         Host::Another => Machine::take_over(plan, state, at),
@@ -75,9 +85,32 @@ impl<D: Recorded> Place<D> {
             context,
             question: None,
             finish: None,
+            sleeping: None,
+            asked_at: None,
         };
         place.pump();
         place
+    }
+
+    /// What it sleeps through, if that was written down.
+    pub(super) fn sleeping(&self) -> Option<Sleeping> {
+        self.sleeping
+            .filter(|sleeping| self.machine.timer() == Some(sleeping.timer))
+    }
+
+    pub(super) fn sleeps(&mut self, sleeping: Option<Sleeping>) {
+        self.sleeping = sleeping;
+    }
+
+    /// When the question was asked that it waits with, if that was written down.
+    pub(super) fn asked_at(&self) -> Option<WallTime> {
+        let (pause, since) = self.asked_at?;
+        (self.machine.pause() == Some(pause)).then_some(since)
+    }
+
+    /// The question that it waits with was asked then.
+    pub(super) fn was_asked(&mut self, since: WallTime) {
+        self.asked_at = self.machine.pause().map(|pause| (pause, since));
     }
 
     /// Takes what the machine asks for, until it waits.
@@ -110,7 +143,7 @@ impl<D: Recorded> Place<D> {
         if self.finish.is_some() {
             return;
         }
-        self.machine = again(plan, &self.machine, host, at);
+        self.machine = again(plan, &self.machine, host, at, None);
         self.asked = Asked::Nothing;
         self.pump();
     }
@@ -128,6 +161,9 @@ impl<D: Recorded> Place<D> {
                 "it tells of {name} in step `{step}`, where the pipeline is at step `{here}` now"
             ));
         }
+        let Some(happened) = self.noted(here, happened) else {
+            return Ok(());
+        };
         let event = match happened {
             Happened::Answered {
                 call,
@@ -156,15 +192,6 @@ impl<D: Recorded> Place<D> {
                 }
                 _ => return Err(unasked()),
             },
-            Happened::Once { call, key, value } => {
-                // What was recorded when the call had ended belongs to nothing.
-                if let (Asked::Call(asked), Some(here)) = (&self.asked, here)
-                    && asked.call == call
-                {
-                    self.record_once(here, key, value);
-                }
-                return Ok(());
-            }
             Happened::Failed {
                 call,
                 failure,
@@ -207,7 +234,10 @@ impl<D: Recorded> Place<D> {
             Happened::Resumed { pause, answer, at } => Event::Resumed { pause, answer, at },
             Happened::Expired { pause, at } => Event::Expired { pause, at },
             Happened::Cancel { at } => Event::Cancel { at },
-            Happened::Began { .. }
+            Happened::Once { .. }
+            | Happened::Sleeps { .. }
+            | Happened::Asks { .. }
+            | Happened::Began { .. }
             | Happened::WentOn { .. }
             | Happened::TakenUp { .. }
             | Happened::LaneFinished { .. } => return Err(unasked()),
@@ -218,6 +248,26 @@ impl<D: Recorded> Place<D> {
         self.machine.handle(event);
         self.pump();
         Ok(())
+    }
+
+    /// Takes in what the machine itself isn't told of; gives back anything else.
+    fn noted(&mut self, here: Option<Arc<str>>, happened: Happened<D>) -> Option<Happened<D>> {
+        match happened {
+            Happened::Once { call, key, value } => {
+                // What was recorded when the call had ended belongs to nothing.
+                if let (Asked::Call(asked), Some(here)) = (&self.asked, here)
+                    && asked.call == call
+                {
+                    self.record_once(here, key, value);
+                }
+            }
+            Happened::Sleeps { timer, left, since } => {
+                self.sleeping = Some(Sleeping { timer, left, since });
+            }
+            Happened::Asks { pause, since } => self.asked_at = Some((pause, since)),
+            other => return Some(other),
+        }
+        None
     }
 
     fn record_once(&mut self, step: Arc<str>, key: Arc<str>, value: D::Object) {

@@ -159,6 +159,7 @@ pub(super) fn stands_still(
             parent,
             state,
             once: None,
+            sleeping: None,
         });
         if let Some(question) = &parked.question {
             let expires = question.question.bind(py).getattr(intern!(py, "expires_at"))?;
@@ -275,6 +276,7 @@ impl KeptRuns {
             purging: Arc::default(),
             migrate: None,
             defined: Arc::default(),
+            clock: runs::Clock::default(),
         };
         Ok(Self {
             keeping: Arc::new(Keeping { runs }),

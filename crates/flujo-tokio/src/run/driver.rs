@@ -184,10 +184,7 @@ impl Driver {
                     self.cancel_look(id);
                 }
             }
-            Command::Sleep { timer, until } => match self.shared.instant(until) {
-                Some(until) => self.timer = Some((timer, Box::pin(tokio::time::sleep_until(until)))),
-                None => self.timer = None, // further ahead than a clock can count
-            },
+            Command::Sleep { timer, until } => self.sleep(timer, until),
             Command::CancelSleep(_) => self.timer = None,
             Command::Spawn { lane, machine } => {
                 self.shared.runner.contexts.forked();
@@ -299,15 +296,16 @@ impl Driver {
     /// Keeps a question until it is answered. One that is asked again keeps the time it was first asked.
     fn ask(&mut self, pause: Pause<Tokio>) {
         let before = self.question.take().filter(|before| before.pause == pause.pause);
+        let since = before.map(|before| before.since).or_else(|| self.machine.asked());
+        if let (None, Some(recorder)) = (since, self.machine.recorder()) {
+            recorder.asks(pause.pause, self.shared.wall());
+        }
         let question = Question {
             pause: pause.pause,
             node: pause.node,
             asked: pause.question,
             timeout: pause.timeout,
-            since: before
-                .map(|before| before.since)
-                .or_else(|| self.machine.asked())
-                .unwrap_or_else(Instant::now),
+            since: since.unwrap_or_else(Instant::now),
             rejected: pause.rejected.map(|failure| failure.message.to_string()),
         };
         if self.shared.events.is_some() {

@@ -27,7 +27,7 @@ pub use reading::{EventStream, Events};
 use super::driver::{Driver, House};
 use super::event::{Event, EventKind};
 use super::once::Onces;
-use super::opening::{self, Opened, wall};
+use super::opening::{self, Opened};
 use super::outputs::Outputs;
 use super::paused::{Answers, Kept, PausedRun, ResumeError, Resumption};
 use super::recorder::Recorder;
@@ -380,7 +380,8 @@ impl Run {
         let mut parked = resumption.take()?;
         if let Some(journal) = &journal {
             parked.continue_log(journal);
-            journal.along(opening::goes_on(&parked.so_far()));
+            let now = self.runner.wall();
+            journal.along(opening::goes_on(&parked.so_far(), now));
         }
         let shared = self.share(meter, decided, base, journal);
         if let Some(telemetries) = &self.runner.telemetries {
@@ -418,7 +419,7 @@ impl Run {
             let keeping = self.runner.keeping.as_ref();
             let written = journal.zip(keeping).map(|(journal, keeping)| {
                 let pipeline = shared.plan.name();
-                keeping.runs.end(journal, pipeline, &finish, wall())
+                keeping.runs.end(journal, pipeline, &finish, shared.wall())
             });
             let kept = finish.kept.take();
             let stopped = kept.map(|kept| {
@@ -426,7 +427,7 @@ impl Run {
                     let claim = journal.claim();
                     (Arc::clone(&claim.run), journal.place(), Some(claim.token))
                 });
-                StoppedRun::new(&shared, &self.runner, finish.usage, log, kept)
+                StoppedRun::new(&shared, &self.runner, finish.usage, log, kept, shared.wall())
             });
             (finish, None, stopped, written)
         } else {
@@ -471,7 +472,7 @@ impl Run {
         let written = shared
             .journal
             .as_ref()
-            .map(|journal| parked.write(journal, &finish, stopped));
+            .map(|journal| parked.write(journal, &finish, stopped, shared.wall()));
         let journal = shared.journal.clone();
         (finish, Arc::clone(kept).park(parked, stopped, journal), written)
     }

@@ -97,7 +97,7 @@ impl KeptRun {
     }
 
     async fn post(&self, posted: &Posted) -> Result<MessageId, DurableError> {
-        Ok(self.keeping()?.runs.post(Arc::clone(&self.id), posted).await?)
+        self.keeping()?.runs.post(Arc::clone(&self.id), posted).await
     }
 
     fn keeping(&self) -> Result<&Keeping, DurableError> {

@@ -27,6 +27,7 @@ use flujo_core::context::Context;
 use flujo_core::machine::{LanePlace, Machine, Round, Time};
 use flujo_core::plan::{NodeId, Plan};
 use flujo_core::stats::Alert;
+use flujo_core::store::WallTime;
 use flujo_core::telemetry::SpanContext;
 use flujo_core::usage::UsageMeter;
 use flujo_durable::Journal;
@@ -39,7 +40,7 @@ pub use event::{Event, EventKind};
 pub use handle::{Canceller, Done, EventStream, Events, Run};
 pub use kept::KeptRun;
 pub(crate) use once::Onces;
-pub(crate) use opening::{Keeping, wall};
+pub(crate) use opening::Keeping;
 pub use parked::Pause;
 pub(crate) use paused::Answers;
 pub use paused::{PausedRun, ResumeError};
@@ -132,6 +133,11 @@ impl Shared {
         let elapsed = Instant::now().saturating_duration_since(self.origin);
         let elapsed = Time::try_from(elapsed.as_nanos()).unwrap_or(Time::MAX);
         self.base.saturating_add(elapsed)
+    }
+
+    /// The time on the wall.
+    pub(crate) fn wall(&self) -> WallTime {
+        self.runner.wall()
     }
 
     /// The context of a call of user code, isolated from the one around it.

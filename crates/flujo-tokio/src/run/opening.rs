@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use flujo_core::agent::BoxFuture;
 use flujo_core::context::{MergeRules, with_merge_rules};
@@ -10,7 +10,7 @@ use flujo_core::machine::{Finish, LaneId};
 use flujo_core::plan::Plan;
 use flujo_core::store::{Change, RunStatus, StoredRun, WallTime};
 use flujo_core::value::{TypeCodec, with_codecs};
-use flujo_durable::{Contents, DurableError, ForkPoint, Start};
+use flujo_durable::{Contents, DurableError, ForkPoint, Start, passed};
 use flujo_store::runs::{self, Opening};
 use tokio::time::Instant;
 
@@ -33,11 +33,6 @@ pub(crate) struct Keeping {
 pub(super) type Opened = runs::Opened<Tokio>;
 pub(super) type Found = runs::Found<Tokio>;
 
-pub(crate) fn wall() -> WallTime {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    WallTime::try_from(since.as_millis()).unwrap_or(WallTime::MAX)
-}
-
 /// Puts a run into the store, or finds the one of its name there.
 pub(super) async fn open(
     keeping: Arc<Keeping>,
@@ -45,7 +40,7 @@ pub(super) async fn open(
     plan: Arc<Plan<Handler>>,
     start: Option<Start<Tokio>>,
 ) -> Result<Opened, DurableError> {
-    let now = wall();
+    let now = keeping.runs.clock.now();
     let opening = Opening { id, plan, start, now };
     keeping.runs.open(opening, |stored| keeping.read(stored)).await
 }
@@ -61,7 +56,7 @@ pub(super) async fn fork(
         id: Arc::clone(&id),
         plan: Arc::clone(&plan),
         start: None,
-        now: wall(),
+        now: keeping.runs.clock.now(),
     };
     let read = |stored: &_| keeping.read(stored);
     keeping.runs.fork(from, &at, opening, read).await?;
@@ -69,8 +64,8 @@ pub(super) async fn fork(
 }
 
 /// Tells lists that a run goes on that stood still.
-pub(super) fn goes_on(so_far: &Finish<Tokio>) -> Change {
-    Change::Summary(runs::summary(RunStatus::Running, so_far, None, None, wall()))
+pub(super) fn goes_on(so_far: &Finish<Tokio>, now: WallTime) -> Change {
+    Change::Summary(runs::summary(RunStatus::Running, so_far, None, None, now))
 }
 
 /// Gives a run back that nobody waits for any more, once it has been taken.
@@ -95,7 +90,7 @@ impl Keeping {
 }
 
 /// A found run's machines, as if they had stood still here.
-pub(super) fn parked(found: &mut Found, onces: &Onces) -> Option<Parked> {
+pub(super) fn parked(found: &mut Found, onces: &Onces, wall: WallTime) -> Option<Parked> {
     let now = Instant::now();
     let asked: HashMap<u32, WallTime> = std::mem::take(&mut found.asked).into_iter().collect();
     let mut waiting: BTreeMap<u32, Waiting> = BTreeMap::new();
@@ -110,10 +105,9 @@ pub(super) fn parked(found: &mut Found, onces: &Onces) -> Option<Parked> {
         let mut outputs = around.unwrap_or_default();
         outputs.take_in(restored.machine.history(), restored.machine.plan());
         let mut recorder = Recorder::new(Arc::clone(&found.journal), restored.number);
-        recorder.asked = asked.get(&restored.number).and_then(|at| {
-            let ago = u64::try_from(wall().saturating_sub(*at)).unwrap_or_default();
-            now.checked_sub(Duration::from_millis(ago))
-        });
+        recorder.asked = asked
+            .get(&restored.number)
+            .and_then(|at| now.checked_sub(Duration::from_nanos(passed(*at, wall))));
         let mut machine = Observed::from(restored.machine);
         machine.record(recorder);
         let parked = Parked {

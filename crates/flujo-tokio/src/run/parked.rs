@@ -14,7 +14,6 @@ use flujo_store::runs;
 use tokio::time::Instant;
 
 use super::RunId;
-use super::opening::wall;
 use super::outputs::Outputs;
 use super::spans::Observed;
 use crate::domain::Tokio;
@@ -229,8 +228,9 @@ impl Parked {
         journal: &Journal<Tokio>,
         so_far: &Finish<Tokio>,
         at: Time,
+        now: WallTime,
     ) -> Result<Written, DurableError> {
-        let (now, mut machines, mut asked, mut due) = (wall(), Vec::new(), Vec::new(), None);
+        let (mut machines, mut asked, mut due) = (Vec::new(), Vec::new(), None);
         let mut waiting: VecDeque<(Option<(u32, LaneId)>, &Self)> = VecDeque::from([(None, self)]);
         while let Some((parent, parked)) = waiting.pop_front() {
             let machine = parked.machine.number();
@@ -239,6 +239,7 @@ impl Parked {
                 parent,
                 state: parked.machine.save(at),
                 once: None,
+                sleeping: None,
             });
             if let Some(question) = &parked.question {
                 let millis = |time: Duration| WallTime::try_from(time.as_millis()).unwrap_or(WallTime::MAX);
@@ -263,7 +264,7 @@ impl Parked {
             .first()
             .map(|open| Arc::from(format!("step `{}` asks", open.pause.step)));
         let changes = || {
-            let summary = runs::summary(RunStatus::Paused, so_far, message.clone(), due, wall());
+            let summary = runs::summary(RunStatus::Paused, so_far, message.clone(), due, now);
             [Change::Summary(summary), Change::Release]
         };
         match journal.snapshot(&snapshot, changes()) {

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use flujo_core::context::{Context, Writes};
 use flujo_core::machine::{
-    Answer, Call, CallId, Command, Event as Happened, Failure, FailureKind, LaneId, Machine, Role, Time,
+    Answer, Call, CallId, Command, Event as Happened, Failure, FailureKind, LaneId, Machine, PauseId, Role,
+    Time,
 };
+use flujo_core::store::WallTime;
 use flujo_core::usage::Usage;
 use flujo_core::value::Value;
-use flujo_durable::{DurableError, Journal, Recorded, instead};
+use flujo_durable::{DurableError, Journal, Recorded, Sleeping, instead};
 use tokio::time::Instant;
 
 use super::call;
@@ -94,6 +96,16 @@ impl Recorder {
         let handler = machine.plan().node(call.node).callable(call.role, call.index);
         self.inline = matches!(handler, Some(Handler::Inline(_))) && call.role != Role::Redirect;
         self.base = Some(call.context.clone());
+    }
+
+    /// The machine begins to sleep.
+    pub(super) fn sleeps(&self, sleeping: Sleeping) {
+        self.journal.sleeps(self.machine, sleeping);
+    }
+
+    /// The machine asks a question for the first time.
+    pub(super) fn asks(&self, pause: PauseId, since: WallTime) {
+        self.journal.asks(self.machine, pause, since);
     }
 
     /// The machine is about to be told something. What it is told in fact: when a value can't be written down, that.

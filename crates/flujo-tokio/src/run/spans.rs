@@ -167,6 +167,7 @@ impl Observed {
                 parent: None,
                 state: state.clone(),
                 once,
+                sleeping: None,
             }],
             next: journal.next_machine(),
             asked: Vec::new(),

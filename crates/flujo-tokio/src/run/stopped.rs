@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use flujo_core::config::Twins;
 use flujo_core::machine::{Kept, Time};
+use flujo_core::store::WallTime;
 use flujo_core::telemetry::SpanContext;
 use flujo_core::usage::{Usage, UsageLimits};
-use flujo_durable::LogPlace;
+use flujo_durable::{LogPlace, passed};
 
 use super::{ResumeError, RunId, Shared};
 use crate::analysis::Analysed;
@@ -37,6 +38,8 @@ pub(super) struct Stopped {
     pub(super) analysed: Arc<Analysed>,
     /// The run's own time when it stopped.
     pub(super) at: Time,
+    /// The time on the wall then.
+    since: WallTime,
     /// What it had used by then.
     pub(super) used: Usage,
     /// Where it is in a store: its name there, how far its log is, and the token it was written with.
@@ -54,7 +57,9 @@ pub(super) struct GoingOn {
 
 impl GoingOn {
     pub(super) fn take(mut self) -> Option<Kept<Tokio>> {
-        self.kept.take().map(|kept| *kept)
+        let mut kept = *self.kept.take()?;
+        kept.sleep_on(passed(self.stopped.since, self.stopped.runner.wall()));
+        Some(kept)
     }
 }
 
@@ -81,6 +86,7 @@ impl StoppedRun {
         used: Usage,
         log: Option<(Arc<str>, LogPlace, Option<u64>)>,
         kept: Box<Kept<Tokio>>,
+        since: WallTime,
     ) -> Self {
         Self(Arc::new(Stopped {
             id: shared.id.clone(),
@@ -89,6 +95,7 @@ impl StoppedRun {
             parent: shared.parent,
             analysed: Arc::clone(&shared.analysed),
             at: shared.now(),
+            since,
             used,
             log,
             kept: Mutex::new(Some(kept)),

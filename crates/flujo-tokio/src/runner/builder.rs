@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use flujo_core::analysis::Analyses;
 use flujo_core::config::{Drills, OptimizationConfig, Twin, Twins};
@@ -54,6 +54,7 @@ pub struct RunnerBuilder {
     migrate: Option<Arc<Migrate>>,
     lease: Lease,
     codecs: Vec<&'static TypeCodec>,
+    clock: runs::Clock,
 }
 
 impl RunnerBuilder {
@@ -80,6 +81,7 @@ impl RunnerBuilder {
             migrate: None,
             lease: Lease::default(),
             codecs: Vec::new(),
+            clock: runs::Clock::default(),
         }
     }
 
@@ -224,6 +226,14 @@ impl RunnerBuilder {
         self
     }
 
+    /// What tells the time on the wall, for due times of runs in the store and for how long nobody ran one that sleeps; the
+    /// system's clock without this.
+    #[must_use]
+    pub fn wall_clock(mut self, tell: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.clock = runs::Clock::new(tell);
+        self
+    }
+
     /// How objects of the types that pass between steps are read again from a store.
     #[must_use]
     pub fn codecs(mut self, codecs: impl IntoIterator<Item = &'static TypeCodec>) -> Self {
@@ -279,6 +289,7 @@ impl RunnerBuilder {
             memory: Memory::at_start(),
             telemetries,
             caches: Caches::new(self.cache, self.fingerprints),
+            clock: self.clock.clone(),
             keeping: self.store.map(|store| {
                 Arc::new(Keeping {
                     runs: runs::Keeping {
@@ -288,6 +299,7 @@ impl RunnerBuilder {
                         purging: Arc::new(Purging::new(self.retention)),
                         migrate: self.migrate,
                         defined: Arc::default(),
+                        clock: self.clock.clone(),
                     },
                     codecs: self.codecs,
                     rules: self.rules.clone(),

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::Runner;
 use crate::domain::{Tokio, durable_error};
-use crate::run::{Done, wall};
+use crate::run::Done;
 
 /// How often a worker looks for more.
 const LOOK: Duration = Duration::from_secs(1);
@@ -113,7 +113,11 @@ async fn waiting(
     let keeping = runner.0.keeping.as_ref().ok_or(DurableError::NoStore)?;
     let pipeline = Arc::clone(runner.plan().name());
     let limit = u32::try_from((room + known.len()).min(PAGE)).unwrap_or(u32::MAX);
-    let found = keeping.runs.worker.waiting(Some(pipeline), wall(), limit).await?;
+    let found = keeping
+        .runs
+        .worker
+        .waiting(Some(pipeline), keeping.runs.clock.now(), limit)
+        .await?;
     let new = found
         .into_iter()
         .map(|run| run.id)

@@ -10,14 +10,14 @@ use flujo_durable::{ForkPoint, Posted};
 use flujo_tokio::Runner;
 
 use super::Runs;
-use super::reading::{Reading, Steps};
+use super::reading::Reading;
 use crate::answers::Answers;
 use crate::arguments::{AnswerArguments, ForkArguments, ResumeArguments};
 use crate::command::session::{Session, Showing, Stopped};
 use crate::outcome::{Exit, Failure};
 use crate::result::plain;
 use crate::settings::Settings;
-use crate::terminal;
+use crate::{store, terminal};
 
 /// What runs are gone on with.
 pub(super) struct Program<'a> {
@@ -92,7 +92,10 @@ pub(super) fn answer(runs: Runs, arguments: &AnswerArguments, program: Program<'
     }
     let reading = Reading::of(&runs.load(&resume.id)?)?;
     let pause = match &reading.steps {
-        Ok(steps) => Some(question(&resume.id, steps, arguments.pause.as_deref())?),
+        Ok(steps) => {
+            let asked = steps.questions.addressed(arguments.pause.as_deref());
+            Some(asked.map_err(|error| store::failed(&error))?.id.clone())
+        }
         Err(_) => arguments.pause.clone(),
     };
     let file = blueprint(resume.file.as_deref(), &reading).filter(|_| !arguments.leave);
@@ -165,41 +168,6 @@ pub(super) fn needed(id: &str, named: Option<&Path>, reading: &Reading) -> Resul
             format!("run `{id}` doesn't say which file its pipeline is in"),
             "name the blueprint with `--pipeline FILE`; a pipeline of a program goes on where that program runs",
         )
-    })
-}
-
-/// The question that is answered: the one of this id or step, or the only one that waits.
-fn question(run: &str, steps: &Steps, named: Option<&str>) -> Result<String, Failure> {
-    let open = &steps.questions;
-    let step = |question: &flujo_durable::OpenQuestion<flujo_durable::Raw>| {
-        steps.plan.node(question.question.node).name.to_string()
-    };
-    let fits: Vec<_> = match named {
-        None => open.iter().collect(),
-        Some(named) => match open.iter().find(|question| question.id == named) {
-            Some(one) => vec![one],
-            None => open.iter().filter(|question| step(question) == named).collect(),
-        },
-    };
-    if let [one] = &fits[..] {
-        return Ok(one.id.clone());
-    }
-    let ids: Vec<_> = open
-        .iter()
-        .map(|question| format!("`{}` (step `{}`)", question.id, step(question)))
-        .collect();
-    let ids = ids.join(", ");
-    Err(match named {
-        Some(named) if fits.is_empty() => Failure::usage(
-            Rule::BadInput,
-            format!("run `{run}` asks no question `{named}`; open are {ids}"),
-            "name one of them with `--pause`",
-        ),
-        _ => Failure::usage(
-            Rule::BadInput,
-            format!("run `{run}` asks {} questions: {ids}", fits.len()),
-            "say which one is answered with `--pause`",
-        ),
     })
 }
 

@@ -163,8 +163,8 @@ fn text(info: &RunInfo, reading: &Reading, option: &str, paint: Paint) -> String
 /// What a run asks, and how it is answered.
 pub(super) fn questions(id: &str, steps: &Steps, option: &str, paint: Paint) -> String {
     let mut text = String::new();
-    let one = steps.questions.len() == 1;
-    for open in &steps.questions {
+    let one = steps.questions.open().len() == 1;
+    for open in steps.questions.open() {
         let lane = match open.lane.as_str() {
             "" => String::new(),
             lane => format!(" ({lane})"),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use flujo_core::machine::Finish;
 use flujo_core::plan::Plan;
 use flujo_core::store::{StoredRun, WallTime};
-use flujo_durable::{Contents, Definition, DurableError, OpenQuestion, Raw, Replay, Uncalled};
+use flujo_durable::{Contents, Definition, DurableError, Questions, Raw, Replay, Uncalled};
 
 use crate::outcome::Failure;
 use crate::store;
@@ -24,7 +24,7 @@ pub(super) struct Steps {
     /// How it ended, or what it has done so far.
     pub(super) finish: Finish<Raw>,
     /// The questions that wait for answers.
-    pub(super) questions: Vec<OpenQuestion<Raw>>,
+    pub(super) questions: Questions<Raw>,
     /// When they were asked, as far as that is known: by the numbers of their machines.
     pub(super) asked: BTreeMap<u32, WallTime>,
     /// Why the rest of the log can't be followed without the pipeline, when it can't.
@@ -44,19 +44,18 @@ impl Reading {
         let definition = Definition::of_stored(stored)?;
         let contents = Contents::<Raw>::of(stored)?;
         let steps = match definition.plan() {
-            Ok(plan) => steps(Arc::new(plan), contents),
+            Ok(plan) => steps(Arc::clone(&stored.info.id), Arc::new(plan), contents),
             Err(reason) => Err(reason),
         };
         Ok(Self { definition, steps })
     }
 }
 
-fn steps(plan: Arc<Plan<Uncalled>>, contents: Contents<Raw>) -> Result<Steps, String> {
-    let asked = contents.asked().into_iter().collect();
+fn steps(run: Arc<str>, plan: Arc<Plan<Uncalled>>, contents: Contents<Raw>) -> Result<Steps, String> {
     let mut replay = Replay::new(Arc::clone(&plan), contents.snapshot)?;
     let mut entries = contents.records.into_iter().flat_map(|(_, entries)| entries);
     let cut = entries.try_for_each(|entry| replay.feed(entry)).err();
-    let questions = replay.questions();
+    let (asked, questions) = (replay.asked(), Questions::of(run, &replay));
     let finish = match replay.so_far() {
         Some(so_far) => so_far,
         None => *replay.into_finish().ok_or("it has neither begun nor ended")?,
@@ -65,7 +64,7 @@ fn steps(plan: Arc<Plan<Uncalled>>, contents: Contents<Raw>) -> Result<Steps, St
         plan,
         finish,
         questions,
-        asked,
+        asked: asked.into_iter().collect(),
         cut,
     })
 }

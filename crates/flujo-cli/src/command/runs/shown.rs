@@ -85,7 +85,7 @@ pub(super) fn pauses(steps: &Steps) -> Vec<Json> {
             "expires": expires(steps, open).map(time),
         })
     };
-    steps.questions.iter().map(pause).collect()
+    steps.questions.open().iter().map(pause).collect()
 }
 
 /// When the time for an answer is up, where that is known.

@@ -32,7 +32,11 @@ impl Driver {
                 lanes.cancel(py, around, lane)?;
             }
             Command::Sleep { timer, until } => {
-                let wait = seconds(until.saturating_sub(self.shared.now(py)));
+                let left = until.saturating_sub(self.shared.now(py));
+                if let Some(recorder) = &self.recorder {
+                    recorder.sleeps(timer, left);
+                }
+                let wait = seconds(left);
                 let waker = Bound::new(
                     py,
                     Waker {

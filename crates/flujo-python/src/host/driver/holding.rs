@@ -77,6 +77,7 @@ impl Driver {
             parent: None,
             state: state.clone(),
             once: None,
+            sleeping: None,
         };
         let snapshot = Snapshot::Machines {
             machines: vec![saved],

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use flujo_core::machine::{CallId, LaneId, Role};
-use flujo_durable::{DurableError, Journal, instead};
+use flujo_core::machine::{CallId, LaneId, Role, Time, TimerId};
+use flujo_durable::{DurableError, Journal, Sleeping, instead};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use crate::host::context::Base;
 use crate::host::domain::{Call, Event, Machine, Python3};
-use crate::host::keeping::unsavable;
+use crate::host::keeping::{unsavable, wall};
 
 /// Writes down what one machine is told.
 pub(crate) struct Recorder {
@@ -38,6 +38,12 @@ impl Recorder {
     /// The one of a lane that begins.
     pub(super) fn lane(&self, lane: LaneId) -> Self {
         Self::new(&self.journal, self.journal.begin_lane(self.machine, lane))
+    }
+
+    /// The machine begins to sleep, for so many nanoseconds.
+    pub(super) fn sleeps(&self, timer: TimerId, left: Time) {
+        let since = wall();
+        self.journal.sleeps(self.machine, Sleeping { timer, left, since });
     }
 
     /// The machine asks for a call.

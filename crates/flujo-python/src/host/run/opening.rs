@@ -227,7 +227,7 @@ impl Opening {
                 Ok(under_way(run.begin(py)?))
             }
             Ok(Opened::Found(found)) => Ok(under_way(run.take_over(py, *found)?)),
-            Ok(Opened::Ended(finish, place)) => Err(run.ended(py, finish, place)?),
+            Ok(Opened::Ended(finish, place, _)) => Err(run.ended(py, finish, place)?),
             Err(error) => Err(keeping.error(py, &error)),
         }
     }

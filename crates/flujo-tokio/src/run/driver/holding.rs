@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::task::Context as Poller;
 
-use flujo_core::machine::{Answer, Call, CallId, Event as Happened, Role};
-use flujo_durable::{DurableError, Journal, Written};
+use flujo_core::machine::{Answer, Call, CallId, Event as Happened, Role, Time, TimerId};
+use flujo_durable::{DurableError, Journal, Sleeping, Written};
 
 use super::Driver;
 use crate::domain::Tokio;
@@ -47,6 +47,19 @@ impl Driver {
             None => self.call(call, poller),
             Some(written) => self.holding = Some(Box::new(Holding { call, written })),
         }
+    }
+
+    /// Sleeps until then, and writes that down.
+    #[cold]
+    pub(super) fn sleep(&mut self, timer: TimerId, until: Time) {
+        if let Some(recorder) = self.machine.recorder() {
+            let left = until.saturating_sub(self.shared.now());
+            let since = self.shared.wall();
+            recorder.sleeps(Sleeping { timer, left, since });
+        }
+        // `None`: further ahead than a clock can count.
+        let until = self.shared.instant(until);
+        self.timer = until.map(|until| (timer, Box::pin(tokio::time::sleep_until(until))));
     }
 
     /// Whether answers have been left for the run, which stands still with nobody told of it.

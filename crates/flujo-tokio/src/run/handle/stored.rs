@@ -8,7 +8,7 @@ use std::task::{Context as Poller, Poll};
 use flujo_core::config::RunTwins;
 use flujo_core::context::Context;
 use flujo_core::machine::{Finish, History, Outcome};
-use flujo_core::store::{Change, Claim};
+use flujo_core::store::{Change, Claim, WallTime};
 use flujo_core::usage::{Usage, run_meter};
 use flujo_core::value::Value;
 use flujo_durable::{DurableError, LogPlace, Start};
@@ -17,7 +17,7 @@ use flujo_store::runs::Opening;
 use super::{Done, Run, State, Then};
 use crate::domain::Tokio;
 use crate::run::driver::Driver;
-use crate::run::opening::{self, Found, Keeping, Opened, wall};
+use crate::run::opening::{self, Found, Keeping, Opened};
 use crate::run::recorder::unsavable;
 use crate::run::stopped::StoppedRun;
 use crate::run::{RunId, Shared};
@@ -53,7 +53,9 @@ impl Run {
                         State::Driving(self.start(input, &context, Some(journal)))
                     }
                     Poll::Ready(Ok(Opened::Found(found))) => State::Driving(Box::new(self.take_over(*found))),
-                    Poll::Ready(Ok(Opened::Ended(finish, place))) => self.ended_before(finish, place),
+                    Poll::Ready(Ok(Opened::Ended(finish, place, since))) => {
+                        self.ended_before(finish, place, since)
+                    }
                     Poll::Ready(Err(error)) => self.broke(&error),
                 },
                 State::Paused(resumption) => match (&self.runner.keeping, &resumption.journal) {
@@ -127,7 +129,7 @@ impl Run {
                 id: Arc::from(id.to_string()),
                 plan: Arc::clone(&self.runner.analysed.plan),
                 start: Some(self.begins(input, context)),
-                now: wall(),
+                now: keeping.runs.clock.now(),
             };
             keeping.runs.enqueue(opening).await?;
         }
@@ -154,7 +156,7 @@ impl Run {
     }
 
     /// A run that ended before it was looked up.
-    fn ended_before(&mut self, mut finish: Box<Finish<Tokio>>, place: LogPlace) -> State {
+    fn ended_before(&mut self, mut finish: Box<Finish<Tokio>>, place: LogPlace, since: WallTime) -> State {
         let twins = RunTwins::new(self.runner.twins());
         let analysed = Arc::clone(&self.runner.analysed);
         let shared = self.share(None, (twins, analysed), 0, None);
@@ -162,7 +164,7 @@ impl Run {
         let run: Arc<str> = Arc::from(self.id.to_string());
         let stopped = kept.map(|kept| {
             let log = Some((run, place, None));
-            StoppedRun::new(&shared, &self.runner, finish.usage, log, kept)
+            StoppedRun::new(&shared, &self.runner, finish.usage, log, kept, since)
         });
         State::Ended(Some(Done {
             id: self.id.clone(),
@@ -232,7 +234,7 @@ impl Run {
         if let Some(post) = &shared.post {
             found.posted.iter().for_each(|message| post.inbox.put(message));
         }
-        let mut parked = opening::parked(&mut found, &shared.onces)?;
+        let mut parked = opening::parked(&mut found, &shared.onces, shared.wall())?;
         if let Some(telemetries) = &self.runner.telemetries {
             parked.machine.observe(&shared, telemetries, true);
         }

@@ -2,6 +2,9 @@
 
 #![allow(clippy::expect_used, clippy::panic)] // also in what the tests share: a panic is how a test fails
 
+mod answers;
+mod waits;
+
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
