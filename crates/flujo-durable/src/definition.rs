@@ -29,6 +29,8 @@ pub struct Definition {
     plan: Option<Bytes>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     source: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
 }
 
 /// Bytes, written as such.
@@ -46,6 +48,7 @@ impl Definition {
             parts: BTreeMap::new(),
             plan: written.then(|| Bytes(bytes.into())),
             source: None,
+            version: None,
         }
     }
 
@@ -59,6 +62,18 @@ impl Definition {
     /// Where the pipeline came from, if it came from a file.
     pub fn source(&self) -> Option<&str> {
         self.source.as_deref()
+    }
+
+    /// The same with which version of the pipeline it is, where there are several of one name.
+    #[must_use]
+    pub fn of_version(mut self, version: impl Into<String>) -> Self {
+        self.version = Some(version.into());
+        self
+    }
+
+    /// Which version of the pipeline it is, if it was said.
+    pub fn version(&self) -> Option<&str> {
+        self.version.as_deref()
     }
 
     /// A digest of structure, names and configuration; see [`Plan::fingerprint`].

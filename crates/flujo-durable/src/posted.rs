@@ -94,10 +94,21 @@ impl Inbox {
         }
     }
 
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.lock().waiting.is_empty()
+    }
+
     /// Whether there are answers in it.
     pub fn has_answers(&self) -> bool {
         let state = self.lock();
         state.waiting.iter().any(|(_, posted)| *posted != Posted::Cancel)
+    }
+
+    /// Whether there is a request to stop in it.
+    pub fn has_cancel(&self) -> bool {
+        let state = self.lock();
+        state.waiting.iter().any(|(_, posted)| *posted == Posted::Cancel)
     }
 
     /// Takes a request to stop out, if there is one.

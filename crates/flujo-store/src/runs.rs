@@ -2,12 +2,13 @@
 //! every host.
 
 mod clock;
+mod defined;
 mod post;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use flujo_core::machine::{Finish, Outcome, Stop, Time};
-use flujo_core::plan::{Fingerprint, Plan};
+use flujo_core::plan::Plan;
 use flujo_core::store::{
     Change, Claim, Created, Message, NewRun, RunInfo, RunStatus, RunStore, StoreError, StoredRun, Summary,
     WallTime,
@@ -22,6 +23,8 @@ use flujo_durable::{
 use crate::WorkerHandle;
 
 pub use clock::Clock;
+pub use defined::Defined;
+use defined::Known;
 pub use post::Post;
 
 /// How runs are kept.
@@ -33,6 +36,8 @@ pub struct Keeping {
     pub durability: Durability,
     /// Where the pipeline comes from, such as the file of a blueprint: for whoever finds its runs.
     pub source: Option<Arc<str>>,
+    /// Which version of the pipeline it is, where there are several of one name.
+    pub version: Option<Arc<str>>,
     /// What becomes of those that have ended.
     pub purging: Arc<Purging>,
     /// What the runner knows of how its pipeline has changed since runs began.
@@ -42,13 +47,6 @@ pub struct Keeping {
     /// The clock on the wall.
     pub clock: Clock,
 }
-
-/// What a pipeline is, made once for all runs of one plan.
-#[derive(Default)]
-pub struct Defined(Mutex<Option<(Fingerprint, Known)>>);
-
-/// A definition, and the same as bytes.
-type Known = Arc<(Definition, Arc<[u8]>)>;
 
 /// How a run stands: also one that goes on after it was found standing still.
 pub fn status(info: &RunInfo) -> RunStatus {
@@ -149,25 +147,6 @@ impl Keeping {
             }
         }
         self.find(id, plan, &definition, now, read).await
-    }
-
-    fn definition<C>(&self, plan: &Plan<C>) -> Known {
-        let fingerprint = plan.fingerprint();
-        let mut last = self.defined.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, known)) = &*last
-            && *of == fingerprint
-        {
-            return Arc::clone(known);
-        }
-        let definition = Definition::of(plan);
-        let definition = match &self.source {
-            Some(source) => definition.from_source(&**source),
-            None => definition,
-        };
-        let bytes = definition.to_bytes();
-        let known = Arc::new((definition, bytes));
-        *last = Some((fingerprint, Arc::clone(&known)));
-        known
     }
 
     /// Puts a run into the store for whoever works on its pipeline; one that is there already stays as it is.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Generic
 from uuid import uuid4
 from weakref import WeakValueDictionary
@@ -51,8 +51,10 @@ class RunHandle(Generic[OutputT]):
             return self._runner._runs.status(self.id)
         from flujo.application._stored import details
 
-        status: str = (await details(kept.store, self.id))["status"]
-        return "running" if status == "queued" else status
+        run = await details(kept.store, self.id)
+        status: str = run["status"]
+        taken_up = status == "paused" and run["owner"] is not None
+        return "running" if taken_up or status == "queued" else status
 
     async def result(self) -> PipelineResult[Any, OutputT]:
         """The run's result, as soon as it has ended or waits for an answer.
@@ -64,7 +66,12 @@ class RunHandle(Generic[OutputT]):
         """
         told, kept = self._told, self._runner._kept
         if told is None or (kept is not None and not told.is_heard()):
-            return await self._runner.result(self.id)
+            from flujo.application._stored import result
+
+            if kept is None or self._runner._runs.is_under_way(self.id):
+                return await self._runner.result(self.id)
+            ended: PipelineResult[Any, OutputT] = await result(self._runner, self.id, raises=True)
+            return ended
         return await told.result()
 
     async def answer(
@@ -77,17 +84,35 @@ class RunHandle(Generic[OutputT]):
         """Have the run go on by itself, with answers to its questions or, if it was stopped, without.
 
         See `runner.resume_async` for what it takes and raises; what the run raises later is raised by `result`. What
-        happens is behind what `events` gave before.
+        happens is behind what `events` gave before. With a store the answer is there when this returns, and the process
+        that has the run goes on with it: this one, where it stands still.
         """
-        from flujo.application._resuming import going_on, look_up
+        from flujo.application._resuming import Left, going_on, take_up
 
         runner = self._runner
-        if runner._kept is not None:
-            ended = await look_up(runner, self.id)
-        else:
+        kept, started = runner._kept, runner._started
+
+        def go_on(of: PipelineResult[Any, Any] | str, told: Told | None) -> Told:
+            run = going_on(runner, of, human_input, answers, usage_limits)
+            return started.go_on(self.id, run, told)
+
+        if kept is None:
             ended = None if self._told is None else self._told.ended()
-        run = going_on(runner, self.id if ended is None else ended, human_input, answers, usage_limits)
-        self._told = runner._started.go_on(self.id, run, self._told)
+            self._told = go_on(self.id if ended is None else ended, self._told)
+            return
+        store = kept.store
+
+        async def begin(of: PipelineResult[Any, Any] | str) -> None:
+            told = go_on(of, None)
+            await told.until_gone_on()
+            self._told = told
+            await store.flush(event_loop=asyncio.get_running_loop())
+
+        came = await take_up(runner, self.id, human_input, answers, usage_limits, begin)
+        if isinstance(came, Left):
+            from flujo.application._left import see_to
+
+            started.see_to(see_to(runner, self.id, came.numbers))
 
     async def cancel(self) -> PipelineResult[Any, OutputT]:
         """End the run; see `runner.cancel`. One that has ended stays as it is."""
@@ -135,6 +160,7 @@ class Started:
     def __init__(self) -> None:
         self._told: WeakValueDictionary[str, Told] = WeakValueDictionary()
         self._tasks: dict[asyncio.Task[None], Run] = {}
+        self._seeing_to: set[asyncio.Task[None]] = set()
 
     async def start(
         self,
@@ -165,6 +191,12 @@ class Started:
         task.add_done_callback(self._tasks.pop)
         return told
 
+    def see_to(self, work: Coroutine[Any, Any, None]) -> None:
+        """Has something done in the background of the running loop."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._seeing_to.add(task)
+        task.add_done_callback(self._seeing_to.discard)
+
     def get(self, runner: Flujo[Any, OutputT], run_id: str) -> RunHandle[OutputT]:
         """A handle of a run, which may have been begun in any way."""
         return RunHandle(runner, run_id, self._told.get(run_id))
@@ -174,6 +206,8 @@ class Started:
         cancelled where there is none.
         """
         loop = asyncio.get_running_loop()
+        for seeing_to in [task for task in self._seeing_to if task.get_loop() is loop]:
+            seeing_to.cancel()
         tasks = [task for task in self._tasks if task.get_loop() is loop]
         if not tasks:
             return
@@ -226,6 +260,17 @@ class Told:
         if isinstance(self._error, StoreError) and all(
             event.kind.startswith("run_") for event in self._events
         ):
+            raise self._error
+
+    async def until_gone_on(self) -> None:
+        """Waits until the run has gone on.
+
+        Raises:
+            FlujoError: what kept it from that.
+        """
+        while not self._ended and not self._events:
+            await self._more(0)
+        if self._error is not None and all(event.kind == "run_finished" for event in self._events):
             raise self._error
 
     def status(self) -> str:

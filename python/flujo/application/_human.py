@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Generator, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from json import dumps as to_json
+from json import loads as from_json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flujo._native import Callable, PlanBuilder, Template
@@ -13,6 +15,8 @@ from flujo.application._invariants import HoldInvariants
 from flujo.domain.results import Pause
 
 if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
     from flujo.application._lowering import Around
 
 _OF_WORK = (
@@ -192,13 +196,50 @@ class AnswerSchema:
     Args:
         json: Its JSON schema, None where anything fits.
         check: Gives the answer as it is taken, or raises pydantic's ValidationError.
+        adapter: The type that it must be of, where it isn't told by a JSON schema.
     """
 
-    __slots__ = ("check", "json")
+    __slots__ = ("_adapter", "check", "json")
 
-    def __init__(self, json: dict[str, Any] | None, check: Any) -> None:
+    def __init__(
+        self, json: dict[str, Any] | None, check: Any, adapter: TypeAdapter[Any] | None = None
+    ) -> None:
         self.json = json
         self.check = check
+        self._adapter = adapter
+
+    def read(self, text: str) -> Any:
+        """An answer that is given as JSON, as it is taken.
+
+        Raises:
+            ValidationError: it doesn't fit.
+        """
+        return self.check(from_json(text)) if self._adapter is None else self._adapter.validate_json(text)
+
+    def write(self, value: Any) -> str:
+        """An answer as JSON, for another process to take.
+
+        Raises:
+            ValidationError: it doesn't fit.
+            UnsavableValueError: JSON can't hold it as it is.
+        """
+        checked = self.check(value)
+        try:
+            if self._adapter is not None:
+                return self._adapter.dump_json(checked).decode()
+            text = to_json(checked, allow_nan=False)
+            if from_json(text) == checked:
+                return text
+            why = "it would come back as something else"
+        except (TypeError, ValueError) as error:
+            why = str(error)
+        from flujo.exceptions import UnsavableValueError
+
+        raise UnsavableValueError(
+            f"an answer of type {type(value).__name__} can't be left for another process: {why}",
+            path="the answer",
+            suggestion="give it as what JSON knows, or give the step an input_schema",
+        )
 
 
 _ANYTHING = AnswerSchema(None, lambda value: value)
@@ -231,4 +272,4 @@ def answer_schema(schema: Any, where: str) -> AnswerSchema:
             f"{where} = {schema!r}: must be a pydantic model's class or another type that pydantic knows, a JSON "
             "schema as a mapping, or None"
         ) from error
-    return AnswerSchema(shown, adapter.validate_python)
+    return AnswerSchema(shown, adapter.validate_python, adapter)

@@ -25,6 +25,7 @@ def kept_runs(
     content: Content,
     key: bytes | None,
     context_model: type[BaseModel] | None,
+    version: str | None,
 ) -> KeptRuns | None:
     """What the engine keeps runs with; None where nothing is stored.
 
@@ -47,7 +48,7 @@ def kept_runs(
     seconds = checked_seconds("lease_s", lease_s)
     classes = [] if context_model is None else [context_model]
     store = _with_content(store_of(backend), content, key)
-    return KeptRuns(store, durability=durability, lease_s=seconds or 0.0, classes=classes)
+    return KeptRuns(store, durability=durability, lease_s=seconds or 0.0, classes=classes, version=version)
 
 
 def _with_content(store: Store, content: Content, key: bytes | None) -> Store:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flujo.application._checked import checked_limits, checked_traceparent
 from flujo.application._human import Answer, answer_schema
@@ -15,6 +15,7 @@ from flujo.exceptions import (
     AmbiguousAnswerError,
     PauseNotFoundError,
     ResumeError,
+    RunBusyError,
     UsageLimitExceededError,
 )
 
@@ -83,8 +84,68 @@ def going_on(
     return runner._engine.resume(paused, list(given.items()), expired, traceparent=parent)
 
 
+class Left(NamedTuple):
+    """Answers that were left for the process that has the run."""
+
+    numbers: set[int]
+
+
+async def take_up(
+    runner: Flujo[Any, Any],
+    of: PipelineResult[Any, Any] | str,
+    human_input: Any,
+    answers: Mapping[str, Any] | None,
+    usage_limits: UsageLimits | None,
+    begin: Callable[[PipelineResult[Any, Any] | str], Awaitable[Any]],
+) -> Any:
+    """Has `begin` go on with a run that stands still; else its result, or `Left`. See `Flujo.resume_async`."""
+    asks = human_input is not NO_ANSWER or answers is not None
+    while True:
+        try:
+            stored = await look_up(runner, of)
+            if stored is not None and not asks and stored.status not in STANDS_STILL:
+                return stored
+            return await begin(of if stored is None else stored)
+        except PauseNotFoundError:
+            if runner._kept is None or not isinstance(of, str) or answers is None:
+                raise
+            from flujo.application import _left
+
+            raise await _left.not_open(runner, of, answers) from None
+        except RunBusyError as error:
+            forget(runner, of)  # somebody else has gone on with it: the next one looks it up again
+            if not isinstance(of, str) or (
+                error.owner is not None and (not asks or usage_limits is not None)
+            ):
+                raise
+            if error.owner is None:
+                continue
+        from flujo.application import _left
+
+        if (numbers := await _left.answer(runner, of, human_input, answers)) is not None:
+            return Left(numbers)
+
+
 async def cancel(runner: Flujo[Any, Any], of: PipelineResult[Any, Any] | str) -> Any:
-    """End a paused run. See `Flujo.cancel`."""
+    """End a paused run, or one that is stored, whoever has it. See `Flujo.cancel`."""
+    if runner._kept is None:
+        return await _cancel_here(runner, of)
+    held: PausedRun | None = (
+        runner._engine.paused(of) if isinstance(of, str) else getattr(of, "__flujo_paused__", None)
+    )
+    if held is not None and held.status == "paused":
+        try:
+            return await _cancel_here(runner, of)
+        except RunBusyError:
+            forget(runner, of)  # somebody else has gone on with it
+    elif not isinstance(of, str):
+        return await _cancel_here(runner, of)
+    from flujo.application import _left
+
+    return await _left.cancel(runner, of if isinstance(of, str) else str(held and held.run_id))
+
+
+async def _cancel_here(runner: Flujo[Any, Any], of: PipelineResult[Any, Any] | str) -> Any:
     paused = find(runner, of)
     if paused.status != "paused":
         raise ResumeError(

@@ -122,6 +122,10 @@ class Runs:
             raise _not_found(run_id, "is not under way on this runner, and nobody holds its result")
         return ended
 
+    def is_under_way(self, run_id: str) -> bool:
+        """Whether a run is under way here."""
+        return self._find(run_id)[0] is not None
+
     def knows_end(self, run_id: str) -> bool:
         """Whether a run is under way here, or has ended for good and its result is held."""
         run, ended = self._find(run_id)

@@ -52,8 +52,10 @@ class StartsRuns(Generic[InputT, OutputT]):
     def worker(self, *, concurrency: int = 4, drain_s: float = 10.0) -> Worker:
         """What goes on with runs of this pipeline in the store that nobody runs: `async with runner.worker(): …`.
 
-        Those are runs that a process left half done when it ended, also such as a worker gave back, and those with a
-        question whose time is over.
+        Those are runs that a process left half done when it ended, also such as a worker gave back, those with a
+        question whose time is over, and those for which an answer or a request to stop was left. Where the runner has
+        a registry a run goes on with the version of the pipeline that it began with; one of a version that isn't
+        registered is left alone.
 
         Args:
             concurrency: How many runs it goes on with at the same time.

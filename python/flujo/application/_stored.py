@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from flujo.application._runs import cancelled_error
 from flujo.domain.events import Event, EventKind
 from flujo.exceptions import RunBusyError, RunNotFoundError, UsageLimitExceededError
 
@@ -30,21 +31,30 @@ async def details(store: Store, run_id: str) -> dict[str, Any]:
     return found
 
 
-async def result(runner: Flujo[Any, Any], run_id: str) -> Any:
-    """The result of a run, as soon as it has ended or waits for an answer; its process is left alone meanwhile."""
+async def result(runner: Flujo[Any, Any], run_id: str, *, raises: bool = False) -> Any:
+    """The result of a run, as soon as it has ended or waits for an answer; its process is left alone meanwhile.
+
+    Raises:
+        RunCancelled: somebody cancelled it meanwhile.
+        UsageLimitExceededError: a limit stopped it, and that `raises`.
+    """
     kept = runner._kept
     assert kept is not None
     pause = SOONEST
     while True:
         if (await details(kept.store, run_id))["status"] not in ("queued", "running"):
             try:
-                return await runner._engine.stored(run_id)
+                ended = await runner._engine.stored(run_id)
             except UsageLimitExceededError as error:
-                if error.result is not None:
-                    return error.result
-                raise
+                if raises or error.result is None:
+                    raise
+                return error.result
             except RunBusyError:
                 pass  # somebody has gone on with it since
+            else:
+                if ended.status == "cancelled" and pause > SOONEST:
+                    raise cancelled_error(run_id, ended)
+                return ended
         await asyncio.sleep(pause)
         pause = min(2 * pause, LATEST)
 

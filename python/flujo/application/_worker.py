@@ -13,6 +13,7 @@ from flujo.exceptions import (
     DefinitionChangedError,
     FlujoError,
     RunBusyError,
+    RunCancelled,
     StoreError,
     UsageLimitExceededError,
 )
@@ -47,8 +48,8 @@ class Recovered:
 
 
 class Worker:
-    """Goes on with runs of a runner's pipeline that nobody runs: those that a process left half done when it ended, and
-    those with a question whose time is over.
+    """Goes on with runs of a runner's pipeline that nobody runs: those that a process left half done when it ended,
+    those with a question whose time is over, and those for which an answer or a request to stop was left.
 
     `async with runner.worker(concurrency=4): …`. When it is left it takes no more, waits `drain_s` seconds for what it
     has and for what `runner.start` began, and gives back the rest, so that others go on at once.
@@ -139,7 +140,7 @@ def _note(report: Recovered, id: str, task: asyncio.Task[Any]) -> None:
     error = task.exception()
     if isinstance(error, StoreError):
         report.skipped[id] = error.message
-    elif isinstance(error, UsageLimitExceededError):
+    elif isinstance(error, RunCancelled | UsageLimitExceededError):
         report.resumed.append(id)
     elif error is not None:
         report.failed[id] = f"{type(error).__name__}: {error}"

@@ -27,6 +27,7 @@ from flujo.application._kept import Content, Durability, kept_runs
 from flujo.application._starting import StartsRuns
 from flujo.application._streaming import StreamsRuns
 from flujo.application._unanswered import NO_ANSWER
+from flujo.application._versions import versions_of
 from flujo.domain.dsl.pipeline import Pipeline
 from flujo.domain.dsl.step import Step
 
@@ -158,8 +159,11 @@ class Flujo(StreamsRuns[InputT, OutputT], StartsRuns[InputT, OutputT], Generic[I
 
             hooked = with_points([*self.hooks, *map(on_finish, self.pipeline.on_finish)])
         limits = self.usage_limits
+        # A pipeline that was given is no version of the registry's.
+        self._versions = None if pipeline is not None else versions_of(registry, self.pipeline_name)
+        version = None if self._versions is None else self._versions.version_of(self.pipeline)
         self._kept = kept_runs(
-            state_backend, durability, lease_s, store_content, store_key, self.context_model
+            state_backend, durability, lease_s, store_content, store_key, self.context_model, version
         )
         self._engine = Engine(
             self._compile,
@@ -180,6 +184,7 @@ class Flujo(StreamsRuns[InputT, OutputT], StartsRuns[InputT, OutputT], Generic[I
             telemetry=telemetry,
             on_alert=checked_on_alert(on_alert),
             keeping=self._kept,
+            versions=self._versions,
         )
 
     # --- running
@@ -293,22 +298,21 @@ class Flujo(StreamsRuns[InputT, OutputT], StartsRuns[InputT, OutputT], Generic[I
             AmbiguousAnswerError: several pauses wait, and `human_input` doesn't say which it is for.
             AlreadyAnsweredError: the pause has been answered.
             ResumeError: the run is neither paused nor stopped, isn't known, or has used more than it may.
-            RunBusyError: another process has gone on with the run meanwhile, or has it.
+            RunBusyError: another process has gone on with the run meanwhile, or has it. An answer to a run that is
+                named by its id is left for that process, and what comes of it is waited for.
             ValidationError: an answer doesn't fit `input_schema`; the run stays paused, no answer was taken.
         """
-        from flujo.application._resuming import STANDS_STILL, forget, going_on, look_up
-        from flujo.exceptions import RunBusyError
+        from flujo.application._resuming import Left, going_on, take_up
 
-        if (stored := await look_up(self, paused)) is not None:
-            if human_input is NO_ANSWER and answers is None and stored.status not in STANDS_STILL:
-                return cast("PipelineResult[Any, OutputT]", stored)
-            paused = stored
-        run = going_on(self, paused, human_input, answers, usage_limits, traceparent)
-        try:
-            return cast("PipelineResult[Any, OutputT]", await run)
-        except RunBusyError:
-            forget(self, paused)  # somebody else has gone on with it: the next one looks it up again
-            raise
+        def begin(of: PipelineResult[Any, Any] | str) -> Run:
+            return going_on(self, of, human_input, answers, usage_limits, traceparent)
+
+        result = await take_up(self, paused, human_input, answers, usage_limits, begin)
+        if isinstance(result, Left):
+            from flujo.application._left import follow
+
+            result = await follow(self, str(paused))
+        return cast("PipelineResult[Any, OutputT]", result)
 
     def resume_with_events(
         self,
@@ -353,7 +357,8 @@ class Flujo(StreamsRuns[InputT, OutputT], StartsRuns[InputT, OutputT], Generic[I
         """End a run: one under way, from any loop or thread, or a paused one; its result has status `cancelled`.
 
         The steps of a run under way get a `CancelledError` and `cancel_grace_s` seconds to end; whoever awaits the run
-        gets `RunCancelled`. A run that has ended stays as it is.
+        gets `RunCancelled`. A run that has ended stays as it is. With a store, one that another process has ends there
+        when that process looks, which it does three times in `lease_s`.
 
         Args:
             run: The run's id, which it was given or which `current_step()` tells inside it; or a paused result.
@@ -365,12 +370,8 @@ class Flujo(StreamsRuns[InputT, OutputT], StartsRuns[InputT, OutputT], Generic[I
             if ended.status != "paused":
                 return ended
             run = ended
-        from flujo.application._resuming import cancel, look_up
+        from flujo.application._resuming import cancel
 
-        if (stored := await look_up(self, run)) is not None:
-            if stored.status != "paused":
-                return cast("PipelineResult[Any, OutputT]", stored)
-            run = stored
         return cast("PipelineResult[Any, OutputT]", await cancel(self, run))
 
     async def result(self, run_id: str) -> PipelineResult[Any, OutputT]:

@@ -15,6 +15,7 @@ import pytest
 
 from flujo import Flujo, PipelineContext, Step, step
 from flujo.exceptions import (
+    AlreadyAnsweredError,
     ConfigurationError,
     DefinitionChangedError,
     RecordedError,
@@ -344,10 +345,14 @@ async def test_what_others_have_answered_since_isnt_answered_from_what_is_held_h
         return Flujo(pipeline, pipeline_name="asks", state_backend=SQLiteBackend(tmp_path / "runs.db"))
 
     here, there = runner(), runner()
-    assert (await here.run_async(1, run_id="one")).status == "paused"
+    held = await here.run_async(1, run_id="one")
+    assert held.status == "paused"
     assert (await there.resume_async("one", 5)).status == "paused"
-    with pytest.raises(RunBusyError, match="went on in another process"):
-        await here.resume_async("one", 7)
+    for _ in range(2):
+        with pytest.raises(RunBusyError, match="went on in another process"):
+            await here.resume_async(held, 7)
+    with pytest.raises(AlreadyAnsweredError, match=held.pauses[0].id):
+        await here.resume_async("one", answers={held.pauses[0].id: 7})
     done = await here.resume_async("one", 7)
     assert [result.output for result in done.step_history] == [5, 7, 14]
     with pytest.raises(ResumeError, match="completed"):

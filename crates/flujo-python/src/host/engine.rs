@@ -79,6 +79,8 @@ pub(crate) struct EngineInner {
     pub(super) cached: CachedCounts,
     /// Where its runs are kept.
     pub(super) keeping: Option<Arc<Keeping>>,
+    /// Compiles another version of the pipeline, for runs that began with it.
+    pub(super) versions: Option<Py<PyAny>>,
     /// Tells the runner apart from all others of the process.
     pub(super) number: u64,
 }
@@ -102,7 +104,7 @@ impl Engine {
     #[new]
     #[pyo3(signature = (compile, *, workers, runs, cancel_grace_s=5.0, make_context=None, resources=None, hooks=vec![], cost_limit=None,
         token_limit=None, request_limit=None, rate_limits=vec![], deadline_s=None, config=None, optimized=true, traces=true,
-        telemetry=None, on_alert=None, keeping=None))]
+        telemetry=None, on_alert=None, keeping=None, versions=None))]
     #[allow(clippy::too_many_arguments)] // named at the one place that calls it
     fn new(
         py: Python<'_>,
@@ -124,6 +126,7 @@ impl Engine {
         telemetry: Option<Bound<'_, OptimizedTelemetry>>,
         on_alert: Option<Py<PyAny>>,
         keeping: Option<Bound<'_, KeptRuns>>,
+        versions: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let cost = cost_limit.map(|cost| super::usage::money(&cost)).transpose()?;
         let config = config.map_or_else(OptimizationConfig::default, |config| {
@@ -165,6 +168,7 @@ impl Engine {
                 analyses: Analyses::new(|one, other| Arc::ptr_eq(&one.plan, &other.plan)),
                 cached: CachedCounts::default(),
                 keeping: keeping.map(|keeping| Arc::clone(&keeping.get().keeping)),
+                versions,
                 number: super::cached::next_identity(),
             }),
         })
@@ -179,9 +183,14 @@ impl Engine {
         visit.call(&self.inner.runs)?;
         self.inner.paused.tell(&visit)?;
         let inner = &self.inner;
-        for object in [&inner.make_context, &inner.resources, &inner.on_alert]
-            .into_iter()
-            .flatten()
+        for object in [
+            &inner.make_context,
+            &inner.resources,
+            &inner.on_alert,
+            &inner.versions,
+        ]
+        .into_iter()
+        .flatten()
         {
             visit.call(object)?;
         }
@@ -273,7 +282,7 @@ impl Engine {
 
     /// Lets go of one that somebody else has gone on with.
     fn forget(&self, paused: &Bound<'_, PausedRun>) -> PyResult<()> {
-        self.inner.paused.release(paused)
+        self.inner.paused.forget(paused)
     }
 
     /// Lets go of the paused runs that were kept for their ids.

@@ -27,6 +27,11 @@ impl Interrupt {
         drop(before);
     }
 
+    /// The run is to end as soon as its driver looks.
+    pub(crate) fn request(&self) {
+        self.requested.store(true, Ordering::Release);
+    }
+
     /// Whether `runner.cancel` has asked for the end of the run.
     #[inline]
     pub(crate) fn is_requested(&self) -> bool {
@@ -75,8 +80,13 @@ pub(crate) struct Switch {
 impl Switch {
     /// Asks the run to end. Nothing happens to one that has ended.
     fn cancel(&self, py: Python<'_>) -> PyResult<()> {
-        self.interrupt.requested.store(true, Ordering::Release);
+        self.interrupt.request();
         self.interrupt.wake(py)
+    }
+
+    /// The same, where a loop is told by another thread.
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        self.cancel(py)
     }
 }
 

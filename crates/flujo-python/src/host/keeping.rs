@@ -6,16 +6,21 @@ use std::task::Context;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use flujo_core::machine::{FailureKind, LaneId, Time};
-use flujo_core::store::{Change, Claim, Lease, RunInfo, RunStatus, StoreFuture, WallTime};
-use flujo_durable::{Contents, Durability, DurableError, Journal, LogPlace, Saved, Snapshot, Start, Written};
+use flujo_core::store::{
+    Change, Claim, Lease, Message, MessageId, RunStatus, StoreError, StoreFuture, WallTime,
+};
+use flujo_durable::{
+    Contents, Durability, DurableError, Journal, LogPlace, Posted, Saved, Snapshot, Start, Written,
+};
 use flujo_store::WorkerHandle;
-use flujo_store::runs::{self, Opening};
+use flujo_store::runs::{self, Opening, Post};
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyType};
 
 use super::domain::{Failure, Finish, Python3};
+use super::interrupt::{Interrupt, Switch};
 use super::parked::{Parked, ParkedLanes, Wake};
 use super::planning::PlanWithSteps;
 use super::relay::{Awaiting, Ring};
@@ -30,6 +35,13 @@ pub(super) type Found = runs::Found<Python3>;
 /// How a runner keeps its runs.
 pub(crate) struct Keeping {
     pub(super) runs: runs::Keeping,
+}
+
+/// A run that was taken again.
+pub(super) struct Claimed {
+    claim: Claim,
+    /// What was left for it and is done with.
+    done_with: Vec<MessageId>,
 }
 
 /// Where a run's log was when the run stood still here.
@@ -70,6 +82,19 @@ impl Keeping {
         durable_error(py, error, Some(self.runs.worker.lease().lasts))
     }
 
+    /// The same for another version of the pipeline.
+    pub(super) fn of_version(&self, version: Arc<str>) -> Self {
+        Self {
+            runs: self.runs.of_version(version),
+        }
+    }
+
+    /// Which version of the pipeline a run goes on with, if it is there and that is known.
+    pub(super) fn version_of(&self, run: Arc<str>) -> Awaiting<Result<Option<Arc<str>>, DurableError>> {
+        let runs = self.runs.clone();
+        Awaiting::new(async move { runs.version_of(run).await })
+    }
+
     /// Puts a run into the store, or finds the one of its id there.
     pub(super) fn open(
         self: &Arc<Self>,
@@ -86,25 +111,69 @@ impl Keeping {
         })
     }
 
-    /// Takes a run again that stood still here, if nobody else has gone on with it since.
-    pub(super) fn claim(&self, log: &LogOf) -> Awaiting<Result<Claim, DurableError>> {
+    /// Takes a run again that stood still here, if nobody else has gone on with it since, nor left anything for it that
+    /// goes before; of one that was stopped, requests to stop are done with.
+    pub(super) fn claim(&self, log: &LogOf, is_stopped: bool) -> Awaiting<Result<Claimed, DurableError>> {
         let claimed: StoreFuture<Claim> = self.runs.worker.claim(Arc::clone(&log.run));
         let (store, before) = (Arc::clone(self.runs.store()), log.token);
         Awaiting::new(async move {
             let claim = claimed.await?;
-            if before.is_some_and(|before| claim.token != before + 1) {
+            let left = store.messages(claim.worker).await.map(|left| {
+                let ours = left.into_iter().filter(|one| one.run == claim.run);
+                let read = ours.filter_map(|one| Some((one.id, Posted::from_bytes(&one.body).ok()?)));
+                read.collect::<Vec<_>>()
+            });
+            let refused = match &left {
+                Err(error) => Some(DurableError::from(error.clone())),
+                Ok(left) => {
+                    let is_ours = before.is_none_or(|before| claim.token == before + 1);
+                    let run = Arc::clone(&claim.run);
+                    (!is_ours || !is_stopped && !left.is_empty())
+                        .then_some(DurableError::WentOnElsewhere { run })
+                }
+            };
+            if let Some(error) = refused {
                 // It is free again for whoever looks it up.
                 store.write(&claim, vec![Change::Release]).await?;
-                return Err(DurableError::WentOnElsewhere { run: claim.run });
+                return Err(error);
             }
-            Ok(claim)
+            let cancels = left.into_iter().flatten();
+            let cancels = cancels.filter(|(_, posted)| *posted == Posted::Cancel);
+            let done_with = cancels.map(|(id, _)| id).collect();
+            Ok(Claimed { claim, done_with })
         })
     }
 
     /// The log of such a run.
-    pub(super) fn continued(&self, claim: Claim, log: &LogOf) -> Arc<Journal<Python3>> {
-        self.runs.journal(claim, log.place.clone())
+    pub(super) fn continued(&self, claimed: Claimed, log: &LogOf) -> Arc<Journal<Python3>> {
+        let journal = self.runs.journal(claimed.claim, log.place.clone());
+        let done_with = claimed.done_with.into_iter();
+        done_with.for_each(|message| journal.along(Change::Taken(message)));
+        journal
     }
+
+    /// Hears what others leave for a run that is driven on this loop: a request to stop reaches it there.
+    pub(super) fn hear(
+        &self,
+        run: &Arc<str>,
+        event_loop: &Bound<'_, PyAny>,
+        interrupt: &Arc<Interrupt>,
+    ) -> PyResult<Post> {
+        let interrupt = Arc::clone(interrupt);
+        let switch = Bound::new(event_loop.py(), Switch { interrupt })?;
+        let stops = Ring::waker(event_loop, switch.into_any());
+        let heard = move |posted: &Posted| {
+            if *posted == Posted::Cancel {
+                stops.wake_by_ref();
+            }
+        };
+        Ok(self.runs.hear(Arc::clone(run), heard))
+    }
+}
+
+/// Tells lists that a run goes on that stood still.
+pub(super) fn goes_on(so_far: &Finish) -> Change {
+    Change::Summary(runs::summary(RunStatus::Running, so_far, None, None, wall()))
 }
 
 /// A found run's machines, as if they had stood still here.
@@ -240,12 +309,13 @@ pub(crate) struct KeptRuns {
 #[pymethods]
 impl KeptRuns {
     #[new]
-    #[pyo3(signature = (store, *, durability="strict", lease_s=10.0, classes=vec![]))]
+    #[pyo3(signature = (store, *, durability="strict", lease_s=10.0, classes=vec![], version=None))]
     fn new(
         store: &Bound<'_, Store>,
         durability: &str,
         lease_s: f64,
         classes: Vec<Bound<'_, PyType>>,
+        version: Option<&str>,
     ) -> PyResult<Self> {
         let durability = match durability {
             "strict" => Durability::Strict,
@@ -273,6 +343,7 @@ impl KeptRuns {
             worker,
             durability,
             source,
+            version: version.map(Arc::from),
             purging: Arc::default(),
             migrate: None,
             defined: Arc::default(),
@@ -291,17 +362,57 @@ impl KeptRuns {
     }
 
     /// A future of the loop for runs of a pipeline that wait for somebody to go on with them, the oldest first: those that
-    /// were left half done, that have not begun, and those with a question whose time is over.
-    fn waiting(&self, event_loop: &Bound<'_, PyAny>, pipeline: String, limit: u32) -> PyResult<Py<PyAny>> {
-        let now = wall();
-        let waiting = self.keeping.runs.worker.waiting(None, now, limit);
+    /// were left half done, that have not begun, those with a question whose time is over, and those for which something was
+    /// left.
+    fn waiting(&self, event_loop: &Bound<'_, PyAny>, pipeline: &str, limit: u32) -> PyResult<Py<PyAny>> {
+        let worker = &self.keeping.runs.worker;
+        let waiting = worker.waiting(Some(Arc::from(pipeline)), wall(), limit);
         awaited(event_loop, waiting, move |py, runs| {
-            let goes_on = |run: &&RunInfo| {
-                let half_done = matches!(run.summary.status, RunStatus::Queued | RunStatus::Running);
-                *run.pipeline == *pipeline && (half_done || run.summary.due.is_some_and(|due| due <= now))
-            };
-            let ids: Vec<&str> = runs.iter().filter(goes_on).map(|run| &*run.id).collect();
+            let ids: Vec<&str> = runs.iter().map(|run| &*run.id).collect();
             Ok(PyList::new(py, ids)?.into_any())
+        })
+    }
+
+    /// A future of the loop for the number of what is left for a run, for whoever has it or will: an answer as JSON to one of
+    /// its questions, or a request to stop.
+    #[pyo3(signature = (event_loop, run_id, *, pause=None, answer=None))]
+    fn post(
+        &self,
+        event_loop: &Bound<'_, PyAny>,
+        run_id: &str,
+        pause: Option<String>,
+        answer: Option<&str>,
+    ) -> PyResult<Py<PyAny>> {
+        let posted = match answer.map(serde_json::from_str).transpose() {
+            Ok(Some(value)) => Posted::Answer { pause, value },
+            Ok(None) => Posted::Cancel,
+            Err(error) => return Err(PyValueError::new_err(format!("an answer isn't JSON: {error}"))),
+        };
+        let (runs, run) = (self.keeping.runs.clone(), Arc::from(run_id));
+        let post = async move { runs.post(run, &posted).await };
+        awaited(event_loop, post, |py, id| Ok(id.0.into_pyobject(py)?.into_any()))
+    }
+
+    /// A future of the loop for the answers that wait for the owner of a run: their numbers, and the questions they are for.
+    fn left(&self, event_loop: &Bound<'_, PyAny>, run_id: &str) -> PyResult<Py<PyAny>> {
+        let (store, run): (_, Arc<str>) = (Arc::clone(self.keeping.runs.store()), Arc::from(run_id));
+        let left = async move {
+            let info = store.info(Arc::clone(&run)).await?;
+            let Some(owner) = info.and_then(|info| info.owner) else {
+                return Ok(Vec::new());
+            };
+            let messages = store.messages(owner.worker).await?;
+            let ours = messages.into_iter().filter(|message| message.run == run);
+            Ok::<_, StoreError>(ours.collect())
+        };
+        awaited(event_loop, left, |py, left: Vec<Message>| {
+            let answers = left
+                .iter()
+                .filter_map(|message| match Posted::from_bytes(&message.body) {
+                    Ok(Posted::Answer { pause, .. }) => Some((message.id.0, pause)),
+                    _ => None,
+                });
+            Ok(PyList::new(py, answers.collect::<Vec<_>>())?.into_any())
         })
     }
 

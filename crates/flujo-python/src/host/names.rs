@@ -39,6 +39,7 @@ imported! {
     report_cut_off => "flujo.application._workers"."report_cut_off";
     report_uncached => "flujo.application._caching"."report_uncached";
     run_cancelled => "flujo.application._runs"."cancelled_error";
+    fitting => "flujo.application._left"."fitting";
     mark_paused => "flujo.application._human"."mark_paused";
     alert_raised => "flujo.application._alerts"."raised";
     place_variable => "flujo.application._place"."PLACE";

@@ -402,6 +402,18 @@ impl PausedRuns {
         }
     }
 
+    /// Lets go of a run that isn't what is held of it any more: whoever looks for it doesn't find this.
+    pub(crate) fn forget(&self, run: &Bound<'_, PausedRun>) -> PyResult<()> {
+        self.release(run)?;
+        let py = run.py();
+        let (_, seen) = self.maps(py)?;
+        let id = run.get().run_id.bind(py);
+        if seen.call_method1(intern!(py, "get"), (id,))?.is(run) {
+            seen.del_item(id)?;
+        }
+        Ok(())
+    }
+
     /// Lets go of all.
     pub(crate) fn clear(&self, py: Python<'_>) {
         if let Some((kept, _)) = self.maps.get() {

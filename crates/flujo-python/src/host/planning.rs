@@ -1,5 +1,6 @@
 //! From a definition to a plan: the compiler in Python walks the definition and describes each node here.
 
+mod compiled;
 mod words;
 
 use std::collections::HashMap;
@@ -19,6 +20,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyString};
 
+pub(crate) use compiled::CompiledPlan;
 use words::{lane_failure, rejection};
 
 use super::cached::{self, CachedNode, CachedResults};
@@ -68,36 +70,6 @@ impl PlanWithSteps {
     pub(crate) fn node_callable(&self, call: &Call) -> &Arc<CallableSpec> {
         let found = self.plan.node(call.node).callable(call.role, call.index);
         found.unwrap_or(&self.nothing)
-    }
-}
-
-/// A compiled pipeline.
-#[pyclass(module = "flujo._native", frozen)]
-pub(crate) struct CompiledPlan {
-    pub(crate) inner: Arc<PlanWithSteps>,
-}
-
-#[pymethods]
-impl CompiledPlan {
-    #[getter]
-    fn name(&self) -> &str {
-        self.inner.plan.name()
-    }
-
-    /// A digest of structure, names and configuration, in hexadecimal.
-    #[getter]
-    fn fingerprint(&self) -> String {
-        self.inner.plan.fingerprint().to_string()
-    }
-
-    fn __len__(&self) -> usize {
-        self.inner.plan.len()
-    }
-
-    /// The path of every node that has a name, in the order of their ids.
-    fn paths(&self) -> Vec<String> {
-        let named = self.inner.plan.nodes().filter(|(_, node)| !node.name.is_empty());
-        named.map(|(_, node)| node.path.to_string()).collect()
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod ends;
 mod opening;
+mod posted;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -34,11 +35,15 @@ pub(crate) struct Run {
 enum State {
     Fresh(Box<Start>),
     Resumed(Box<Resumption>),
+    /// Its version of the pipeline is looked up.
+    Choosing(Box<opening::Choosing>),
     /// On its way into the store, or out of it.
     Opening(Box<opening::Opening>),
     /// Being taken from the store again.
     Claiming(Box<opening::Claiming>),
     UnderWay(Box<UnderWay>),
+    /// It stands still; whether something was left for it is looked up.
+    Looking(Box<posted::Looking>),
     /// Its end, or that it stands still, is being written.
     Closing(Box<Closing>),
     /// Being driven right now, or over.
@@ -53,6 +58,18 @@ struct Start {
     initial_context_data: Option<Py<PyAny>>,
     listener: Option<Py<PyAny>>,
     traceparent: Option<Py<PyString>>,
+}
+
+impl Start {
+    fn tell(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let held = [
+            &self.input,
+            &self.run_id,
+            &self.listener,
+            &self.initial_context_data,
+        ];
+        held.into_iter().flatten().try_for_each(|held| visit.call(held))
+    }
 }
 
 /// A run whose last is being written.
@@ -103,6 +120,8 @@ struct UnderWay {
     counted: Option<(Time, Usage)>,
     /// Gives `flujo.current_step()` back to whoever is around this run.
     place_token: Py<PyAny>,
+    /// Whether it looks for what was left for it before it stands still.
+    looks: bool,
 }
 
 impl Run {
@@ -165,8 +184,15 @@ impl Run {
                 State::UnderWay(under_way) => self.drive(py, under_way, resume)?,
                 State::Fresh(start) => self.begun(opening::begin(py, *start, &resume))?,
                 State::Resumed(resumption) => self.begun(opening::go_on(py, *resumption, &resume))?,
+                State::Choosing(choosing) => self.begun(choosing.look(py, resume))?,
                 State::Opening(opening) => self.begun(opening.look(py, resume))?,
                 State::Claiming(claiming) => self.begun(claiming.look(py, resume))?,
+                State::Looking(looking) => match (*looking, resume) {
+                    ((found, under_way), Resume::Next) => posted::looked(py, found, under_way)?,
+                    ((_, under_way), thrown @ Resume::Throw(_)) => {
+                        self.drive(py, Box::new(under_way), thrown)?
+                    }
+                },
                 State::Closing(closing) => self.leave(py, closing, resume)?,
                 State::Gone(why) => {
                     *self.lock() = State::Gone(why);
@@ -186,6 +212,19 @@ impl Run {
         let shared = Arc::clone(&under_way.driver.shared);
         let leaves = match under_way.driver.resume(py, resume) {
             Ok(Turn::Yield(future)) => return Ok((State::UnderWay(under_way), Some(future))),
+            Ok(Turn::Park) if posted::is_there(&shared) => {
+                *self.lock() = State::Gone(OVER);
+                let going_on = posted::take_in(py, *under_way)?;
+                return Ok((State::UnderWay(Box::new(going_on)), None));
+            }
+            Ok(Turn::Park) if under_way.looks => {
+                // An answer that was left since the last look would find nobody who takes it.
+                under_way.looks = false;
+                if let Some(looking) = posted::look(&shared) {
+                    return Ok((State::Looking(Box::new((looking, *under_way))), None));
+                }
+                return Ok((State::UnderWay(under_way), None));
+            }
             Ok(Turn::End(finish)) => {
                 *self.lock() = State::Gone(OVER);
                 ends::end(py, *under_way, finish)?
@@ -252,6 +291,14 @@ type Step = (State, Option<Py<PyAny>>);
 const OVER: &str = "cannot reuse already awaited run";
 
 impl UnderWay {
+    fn tell(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.place_token)?;
+        if let Some((paused, _)) = &self.paused {
+            visit.call(paused)?;
+        }
+        self.driver.tell(visit)
+    }
+
     fn abandon(self, py: Python<'_>) {
         let shared = Arc::clone(&self.driver.shared);
         self.driver.abandon(py);
@@ -326,6 +373,7 @@ impl Run {
         let state = std::mem::replace(&mut *self.lock(), State::Gone("this run was closed"));
         match state {
             State::UnderWay(under_way) => under_way.abandon(py),
+            State::Looking(looking) => looking.1.abandon(py),
             State::Opening(opening) => opening.abandon(py),
             _ => {}
         }
@@ -374,25 +422,13 @@ impl Run {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self.state.try_lock().as_deref() {
-            Ok(State::Fresh(start)) => {
-                let held = [
-                    &start.input,
-                    &start.run_id,
-                    &start.listener,
-                    &start.initial_context_data,
-                ];
-                held.into_iter().flatten().try_for_each(|held| visit.call(held))
-            }
+            Ok(State::Fresh(start)) => start.tell(&visit),
+            Ok(State::Choosing(choosing)) => choosing.tell(&visit),
             Ok(State::Resumed(resumption)) => resumption.tell(&visit),
             Ok(State::Claiming(claiming)) => claiming.tell(&visit),
             Ok(State::Opening(opening)) => opening.tell(&visit),
-            Ok(State::UnderWay(under_way)) => {
-                visit.call(&under_way.place_token)?;
-                if let Some((paused, _)) = &under_way.paused {
-                    visit.call(paused)?;
-                }
-                under_way.driver.tell(&visit)
-            }
+            Ok(State::UnderWay(under_way)) => under_way.tell(&visit),
+            Ok(State::Looking(looking)) => looking.1.tell(&visit),
             _ => Ok(()),
         }
     }

@@ -11,6 +11,7 @@ use flujo_core::rate::StepRates;
 use flujo_core::stats::{RunFacts, StepFact, StepSlot};
 use flujo_core::usage::{Usage, UsageMeter, run_meter};
 use flujo_durable::{DurableError, Journal};
+use flujo_store::runs::Post;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -57,13 +58,16 @@ pub(crate) struct Shared {
     pub(crate) logged: bool,
     /// What happens is written down there, of a run that is kept.
     pub(crate) journal: Option<Arc<Journal<Python3>>>,
+    /// What others leave for it meanwhile.
+    pub(crate) post: Option<Post>,
 }
 
 impl Shared {
-    /// What a run that begins now on the running loop shares.
+    /// What a run that begins now on the running loop shares; of another version of the pipeline, on its plan.
     pub(crate) fn begin(
         py: Python<'_>,
         engine: &Arc<EngineInner>,
+        version: Option<Arc<PlanWithSteps>>,
         run_id: Option<Py<PyAny>>,
         listener: Option<Py<PyAny>>,
         traced: Traced,
@@ -76,7 +80,10 @@ impl Shared {
             None if told => Some(new_run_id(py)?),
             given => given,
         };
-        let (planned, twins) = engine.plan_for_run(py)?;
+        let (planned, twins) = match version {
+            None => engine.plan_for_run(py)?,
+            Some(plan) => engine.plan_of_version(py, plan)?,
+        };
         let Planned {
             plan, slots, rates, ..
         } = planned;
@@ -101,6 +108,7 @@ impl Shared {
             traced,
             logged: names::logs_steps(py)?.call0()?.is_truthy()?,
             journal: None,
+            post: None,
         }
         .announced(py)
     }
@@ -112,13 +120,23 @@ impl Shared {
         journal: Arc<Journal<Python3>>,
         before: Option<(Time, Usage)>,
     ) -> PyResult<()> {
-        self.journal = Some(journal);
+        self.recorded_in(py, journal)?;
         let Some((at, used)) = before else {
             return Ok(());
         };
         self.clock = Clock::going_on(py, self.event_loop.bind(py), at)?;
         let limits = self.engine.limits;
         self.meter = (!limits.is_unlimited()).then(|| run_meter(self.twins.now(), limits, used));
+        Ok(())
+    }
+
+    /// What happens is written down there from now on, and what others leave for the run is heard.
+    fn recorded_in(&mut self, py: Python<'_>, journal: Arc<Journal<Python3>>) -> PyResult<()> {
+        if let Some(keeping) = &self.engine.keeping {
+            let run = &journal.claim().run;
+            self.post = Some(keeping.hear(run, self.event_loop.bind(py), &self.interrupt)?);
+        }
+        self.journal = Some(journal);
         Ok(())
     }
 
@@ -137,7 +155,7 @@ impl Shared {
         let clock = Clock::going_on(py, &event_loop, stopped)?;
         let rates = rates::of_plan(py, &plan, &engine.rates)?;
         let rates = rates::of_run(py, &plan, &engine.rates, rates, &clock)?;
-        Self {
+        let mut shared = Self {
             engine: Arc::clone(engine),
             slots: engine.slots_of(&plan),
             twins: RunTwins::new(paused.twins),
@@ -153,9 +171,13 @@ impl Shared {
             listener,
             traced,
             logged: names::logs_steps(py)?.call0()?.is_truthy()?,
-            journal,
+            journal: None,
+            post: None,
+        };
+        if let Some(journal) = journal {
+            shared.recorded_in(py, journal)?;
         }
-        .announced(py)
+        shared.announced(py)
     }
 
     fn announced(self, py: Python<'_>) -> PyResult<Arc<Self>> {

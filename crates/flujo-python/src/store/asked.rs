@@ -4,10 +4,11 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use flujo_core::store::StoreFuture;
+use flujo_durable::DurableError;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-use super::errors::store_error;
+use super::errors::{durable_error, store_error};
 use crate::agents::{Reply, runtime};
 
 /// How often a thread that waits looks whether it was interrupted.
@@ -17,9 +18,9 @@ const SIGNALS: Duration = Duration::from_millis(100);
 /// was asked for is done whether or not anybody awaits it.
 ///
 /// Errors: the loop is closed, or the threads that wait for stores can't be started.
-pub(crate) fn awaited<T: Send + 'static>(
+pub(crate) fn awaited<T: Send + 'static, E: Into<DurableError> + Send + 'static>(
     event_loop: &Bound<'_, PyAny>,
-    asked: StoreFuture<T>,
+    asked: impl Future<Output = Result<T, E>> + Send + 'static,
     convert: impl for<'py> FnOnce(Python<'py>, T) -> PyResult<Bound<'py, PyAny>> + Send + 'static,
 ) -> PyResult<Py<PyAny>> {
     let runtime = runtime(event_loop.py())?;
@@ -28,7 +29,7 @@ pub(crate) fn awaited<T: Send + 'static>(
         let answer = asked.await;
         reply.send(|py| match answer {
             Ok(answer) => convert(py, answer),
-            Err(error) => Err(store_error(py, &error)),
+            Err(error) => Err(durable_error(py, &error.into(), None)),
         });
     });
     Ok(future)

@@ -180,6 +180,30 @@ impl Store {
         asked(py, event_loop, self.run_store().load(run_id.into()), steps::steps)
     }
 
+    /// The questions of a run that wait for answers: each one's id, and the path of its step.
+    #[pyo3(signature = (run_id, *, event_loop=None))]
+    fn questions(
+        &self,
+        py: Python<'_>,
+        run_id: &str,
+        event_loop: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let stored = self.run_store().load(run_id.into());
+        asked(py, event_loop, stored, steps::questions)
+    }
+
+    /// The version of the pipeline that a run goes on with; None where it isn't known.
+    #[pyo3(signature = (run_id, *, event_loop=None))]
+    fn version(
+        &self,
+        py: Python<'_>,
+        run_id: &str,
+        event_loop: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let stored = self.run_store().load(run_id.into());
+        asked(py, event_loop, stored, steps::version)
+    }
+
     /// Deletes runs, whole, and tells how many.
     #[pyo3(signature = (*, run_id=None, pipeline_name=None, statuses=None, updated_before=None, keep=None,
         event_loop=None))]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use flujo_core::machine::{Finish, Record, Status};
 use flujo_core::plan::Plan;
 use flujo_core::store::StoredRun;
-use flujo_durable::{Contents, Definition, DurableError, Raw, RawValue, Uncalled};
+use flujo_durable::{Contents, Definition, DurableError, Raw, RawValue, Replay, Uncalled};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
@@ -25,6 +25,16 @@ struct Done {
 /// # Errors
 /// [`DurableError::Corrupt`] when it can't be read.
 fn done(stored: &StoredRun) -> Result<Done, DurableError> {
+    let (plan, replay) = replayed(stored)?;
+    let so_far = replay.so_far().map(Box::new);
+    Ok(Done {
+        plan,
+        finish: so_far.or_else(|| replay.into_finish()),
+    })
+}
+
+/// A stored run on the plan that was stored with it.
+fn replayed(stored: &StoredRun) -> Result<(Arc<Plan<Uncalled>>, Replay<Raw>), DurableError> {
     let corrupt = |reason| DurableError::Corrupt {
         run: Arc::clone(&stored.info.id),
         location: "the definition".to_owned(),
@@ -33,11 +43,25 @@ fn done(stored: &StoredRun) -> Result<Done, DurableError> {
     let definition = Definition::of_stored(stored)?;
     let plan = Arc::new(definition.plan().map_err(corrupt)?);
     let replay = Contents::<Raw>::of(stored)?.replay(Arc::clone(&plan))?;
-    let so_far = replay.so_far().map(Box::new);
-    Ok(Done {
-        plan,
-        finish: so_far.or_else(|| replay.into_finish()),
-    })
+    Ok((plan, replay))
+}
+
+/// The version of the pipeline, where it is known.
+pub(super) fn version(py: Python<'_>, stored: StoredRun) -> PyResult<Bound<'_, PyAny>> {
+    let definition = Definition::of_stored(&stored).map_err(|error| durable_error(py, &error, None))?;
+    Ok(definition.version().into_pyobject(py)?.into_any())
+}
+
+/// The questions that wait for answers: each one's id, and the path of its step.
+pub(super) fn questions(py: Python<'_>, stored: StoredRun) -> PyResult<Bound<'_, PyAny>> {
+    let read = py.detach(|| {
+        let (plan, replay) = replayed(&stored)?;
+        let asked = replay.questions().into_iter();
+        let named = asked.map(|open| (open.id, plan.node(open.question.node).path.to_string()));
+        Ok(named.collect::<Vec<_>>())
+    });
+    let open = read.map_err(|error: DurableError| durable_error(py, &error, None))?;
+    Ok(PyList::new(py, open)?.into_any())
 }
 
 /// The steps, those in lanes behind the step that the lanes belong to.

@@ -296,6 +296,7 @@ impl RunnerBuilder {
                         worker: WorkerHandle::new(store, self.lease),
                         durability: self.durability,
                         source: self.source,
+                        version: None,
                         purging: Arc::new(Purging::new(self.retention)),
                         migrate: self.migrate,
                         defined: Arc::default(),

@@ -132,11 +132,12 @@ class StateBackend:
         if details is None:
             return None
         steps = await self.list_run_steps(run_id)
+        version = await self._opened().version(run_id, event_loop=asyncio.get_running_loop())
         ended = [step for step in steps if step["parent_index"] is None and step["status"] == "completed"]
         return {
             **{name: details[name] for name in ("run_id", "pipeline_id", "pipeline_name", "status")},
             **{name: details[name] for name in ("created_at", "updated_at")},
-            "pipeline_version": "latest",
+            "pipeline_version": version or "latest",
             "current_step_index": len(ended),
             "pipeline_context": None,
             "last_step_output": ended[-1]["output"] if ended else None,

@@ -27,6 +27,21 @@ impl EngineInner {
         Ok((planned, twins))
     }
 
+    /// The plan and the twin of each part, for a run of another version of the pipeline that goes on now.
+    pub(in crate::host) fn plan_of_version(
+        &self,
+        py: Python<'_>,
+        plan: Arc<PlanWithSteps>,
+    ) -> PyResult<(Planned, Twins)> {
+        let twins = self.twins_for(&plan);
+        let planned = Planned {
+            slots: self.slots_of(&plan),
+            rates: rates::of_plan(py, &plan, &self.rates)?,
+            plan,
+        };
+        Ok((planned, twins))
+    }
+
     /// The plan, made anew when a definition has changed since the last look, or when nothing is kept between runs.
     pub(in crate::host) fn current_plan(&self, py: Python<'_>) -> PyResult<Planned> {
         let known = self.analyses.known();

@@ -8,7 +8,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use super::{Leaves, UnderWay};
+use super::{Leaves, UnderWay, posted};
 use crate::host::context::ContextCell;
 use crate::host::domain::Finish;
 use crate::host::engine::was_cancelled;
@@ -19,7 +19,7 @@ use crate::host::usage::limit_error;
 use crate::host::{names, parked, record};
 use crate::vectorcall;
 
-fn reset_place(py: Python<'_>, token: Py<PyAny>) -> PyResult<()> {
+pub(super) fn reset_place(py: Python<'_>, token: Py<PyAny>) -> PyResult<()> {
     // A run that was handed from one context to another keeps the variable where it was set.
     let _ = names::place_variable(py)?.call_method1(intern!(py, "reset"), (token,));
     Ok(())
@@ -96,12 +96,14 @@ pub(super) fn end(py: Python<'_>, under_way: UnderWay, mut finish: Box<Finish>) 
         paused,
         counted,
         place_token,
+        ..
     } = under_way;
     let shared = &driver.shared;
     reset_place(py, place_token)?;
     let now = shared.now(py);
     shared.record(&finish, (began, now), counted);
     shared.measure_memory(py)?;
+    posted::take_cancels(shared);
     let kept = shared.journal.as_ref().zip(shared.engine.keeping.as_ref());
     let written = kept.map(|(journal, keeping)| {
         let pipeline = shared.plan.plan.name();

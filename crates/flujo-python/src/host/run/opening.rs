@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use flujo_core::config::Part;
 use flujo_core::machine::{Machine, Time};
-use flujo_core::store::{Change, Claim};
+use flujo_core::store::Change;
 use flujo_core::usage::{Usage, UsageLimits, run_meter};
 use flujo_durable::{DurableError, Journal, LogPlace, Start as Beginning};
 use pyo3::PyTraverseError;
@@ -20,11 +20,12 @@ use crate::host::domain::{Finish, Python3};
 use crate::host::driver::Driver;
 use crate::host::engine::EngineInner;
 use crate::host::events;
-use crate::host::keeping::{self, Found, Keeping, LogOf, Opened};
+use crate::host::keeping::{self, Claimed, Found, Keeping, LogOf, Opened};
 use crate::host::parked::{Parked, ParkedLanes, Wake};
 use crate::host::paused::PausedRun;
+use crate::host::planning::{CompiledPlan, PlanWithSteps};
 use crate::host::relay::Awaiting;
-use crate::host::shared::Shared;
+use crate::host::shared::{Shared, running_loop};
 use crate::host::steps::Outputs;
 use crate::host::trace::{Trace, Traced};
 
@@ -45,9 +46,18 @@ struct Begins {
     named: bool,
 }
 
+/// A run of which it is looked up with which version of the pipeline it began, if it has.
+pub(super) struct Choosing {
+    version: Awaiting<Result<Option<Arc<str>>, DurableError>>,
+    event_loop: Py<PyAny>,
+    start: Start,
+    /// A cancellation that came meanwhile.
+    thrown: Option<PyErr>,
+}
+
 /// A run that stood still here and is taken from the store again.
 pub(super) struct Claiming {
-    claimed: Awaiting<Result<Claim, DurableError>>,
+    claimed: Awaiting<Result<Claimed, DurableError>>,
     keeping: Arc<Keeping>,
     log: LogOf,
     resumption: Box<Resumption>,
@@ -64,6 +74,25 @@ pub(super) fn begin(py: Python<'_>, start: Start, resume: &Resume) -> PyResult<S
         // Cancelled before it began: nothing has happened, and nothing will.
         return Err(error.clone_ref(py));
     }
+    let engine = &start.engine;
+    if let (Some(keeping), Some(_), Some(run_id)) = (&engine.keeping, &engine.versions, &start.run_id) {
+        // It may be there, and have begun with another version.
+        let run = Arc::from(run_id.bind(py).cast::<PyString>()?.to_str()?);
+        let choosing = Choosing {
+            version: keeping.version_of(run),
+            event_loop: running_loop(py)?.unbind(),
+            start,
+            thrown: None,
+        };
+        return Ok((State::Choosing(Box::new(choosing)), None));
+    }
+    begin_with(py, start, None)
+}
+
+/// A version of the pipeline, and its name.
+type Version = (Arc<str>, Arc<PlanWithSteps>);
+
+fn begin_with(py: Python<'_>, start: Start, version: Option<Version>) -> PyResult<Step> {
     let Start {
         engine,
         input,
@@ -74,7 +103,8 @@ pub(super) fn begin(py: Python<'_>, start: Start, resume: &Resume) -> PyResult<S
     } = start;
     let named = run_id.is_some();
     let traced = Traced::now(py, &engine, traceparent)?;
-    let shared = Shared::begin(py, &engine, run_id, listener, traced)?;
+    let (version, plan) = version.unzip();
+    let shared = Shared::begin(py, &engine, plan, run_id, listener, traced)?;
     let given = match input {
         Some(input) => {
             events::started(py, &shared)?;
@@ -87,17 +117,56 @@ pub(super) fn begin(py: Python<'_>, start: Start, resume: &Resume) -> PyResult<S
     match &engine.keeping {
         None => Ok(under_way(run.begin(py)?)),
         Some(keeping) => {
+            let keeping = match version {
+                Some(version) => Arc::new(keeping.of_version(version)),
+                None => Arc::clone(keeping),
+            };
             let id = run.shared.run_id(py)?;
             let id: Arc<str> = Arc::from(id.cast::<PyString>()?.to_str()?);
             let start = run.start(py);
             let opening = Opening {
                 opened: keeping.open(id, &run.shared.plan, start),
-                keeping: Arc::clone(keeping),
+                keeping,
                 run,
                 thrown: None,
             };
             Ok((State::Opening(Box::new(opening)), None))
         }
+    }
+}
+
+impl Choosing {
+    pub(super) fn look(mut self: Box<Self>, py: Python<'_>, resume: Resume) -> PyResult<Step> {
+        if let Resume::Throw(error) = resume {
+            self.thrown.get_or_insert(error);
+        }
+        let version = match self.version.look(self.event_loop.bind(py))? {
+            Err(future) => return Ok((State::Choosing(self), Some(future))),
+            Ok(version) => version,
+        };
+        if let Some(error) = self.thrown {
+            return Err(error);
+        }
+        let engine = &self.start.engine;
+        let (Some(keeping), Some(versions)) = (&engine.keeping, &engine.versions) else {
+            return begin_with(py, self.start, None);
+        };
+        let version = version.map_err(|error| keeping.error(py, &error))?;
+        let other = version.filter(|version| Some(version) != keeping.runs.version.as_ref());
+        let version = match other {
+            None => None,
+            Some(other) => {
+                let compiled = versions.bind(py).call1((&*other,))?;
+                let plan = Arc::clone(&compiled.cast_into::<CompiledPlan>()?.get().inner);
+                Some((other, plan))
+            }
+        };
+        begin_with(py, self.start, version)
+    }
+
+    pub(super) fn tell(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.event_loop)?;
+        self.start.tell(visit)
     }
 }
 
@@ -143,6 +212,7 @@ impl Begins {
             paused: None,
             counted: None,
             place_token,
+            looks: true,
         })
     }
 
@@ -166,6 +236,13 @@ impl Begins {
         let before = (found.at, found.used);
         self.keep(py, Arc::clone(&found.journal), Some(before))?;
         let shared = self.shared;
+        if let Some(post) = &shared.post {
+            found.posted.iter().for_each(|message| post.inbox.put(message));
+            if post.inbox.has_cancel() {
+                // Before anything of it is begun again.
+                shared.interrupt.request();
+            }
+        }
         let parked = keeping::parked(py, &mut found, &shared.plan)?;
         let Some(parked) = parked else {
             return Err(PyRuntimeError::new_err(
@@ -182,6 +259,7 @@ impl Begins {
             paused: None,
             counted: Some(before),
             place_token,
+            looks: true,
         })
     }
 
@@ -273,10 +351,10 @@ pub(super) fn go_on(py: Python<'_>, resumption: Resumption, resume: &Resume) -> 
         (Some(keeping), Some(log)) => {
             let keeping = Arc::clone(keeping);
             let claiming = Claiming {
-                claimed: keeping.claim(&log),
+                claimed: keeping.claim(&log, resumption.limits.is_some()),
                 keeping,
                 log,
-                event_loop: crate::host::shared::running_loop(py)?.unbind(),
+                event_loop: running_loop(py)?.unbind(),
                 resumption: Box::new(resumption),
                 thrown: None,
             };
@@ -302,14 +380,17 @@ impl Claiming {
             thrown,
             ..
         } = *self;
-        let journal = claimed.map(|claim| keeping.continued(claim, &log));
+        let journal = claimed.map(|claimed| keeping.continued(claimed, &log));
         let journal = journal.map_err(|error| keeping.error(py, &error))?;
         let paused = resumption.paused.clone_ref(py);
         let resumed = match thrown {
             Some(error) => Err(error),
             None => resumed(py, *resumption, Some(Arc::clone(&journal))),
         };
-        if resumed.is_err() {
+        if resumed.is_ok() {
+            // Others see at once what it goes on with; the next step waits for that.
+            drop(journal.write([]));
+        } else {
             paused.get().set_log(LogOf::of(&journal));
             drop(journal.write([Change::Release]));
         }
@@ -343,6 +424,9 @@ fn resumed(
     let shared = Shared::resume(py, &engine, paused.get(), before, journal, listener, traced)?;
     let answered = answers.wakes.iter().map(|(id, _)| id.clone()).collect();
     let parked = paused.get().take(py, answers)?;
+    if let Some(journal) = &shared.journal {
+        journal.along(keeping::goes_on(&parked.so_far()));
+    }
     let trace = Trace::of_run(py, &shared, &parked.machine, parked.before.as_ref())?;
     let mut driver = Driver::revive(py, *parked, shared, trace)?;
     let place_token = set_place(py, &mut driver)?;
@@ -353,6 +437,7 @@ fn resumed(
         counted: paused.get().counted(),
         paused: Some((paused, answered)),
         place_token,
+        looks: true,
     })
 }
 
@@ -387,6 +472,9 @@ fn take_up(
         wake: Wake::default(),
         before: None,
     };
+    if let Some(journal) = &shared.journal {
+        journal.along(keeping::goes_on(&parked.so_far()));
+    }
     let trace = Trace::of_run(py, &shared, &parked.machine, None)?;
     let mut driver = Driver::revive(py, parked, shared, trace)?;
     let place_token = set_place(py, &mut driver)?;
@@ -397,5 +485,6 @@ fn take_up(
         counted: Some((stopped, used)),
         paused: Some((paused, Vec::new())),
         place_token,
+        looks: true,
     })
 }

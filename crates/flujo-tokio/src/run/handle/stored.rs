@@ -245,10 +245,10 @@ impl Run {
 impl Shared {
     /// What asked the run to stop is dealt with, once that is written.
     pub(super) fn take_cancel(&self) {
-        if let (Some(post), Some(journal)) = (&self.post, &self.journal)
-            && let Some(message) = post.inbox.take_cancel()
-        {
-            journal.along(Change::Taken(message));
+        if let (Some(post), Some(journal)) = (&self.post, &self.journal) {
+            while let Some(message) = post.inbox.take_cancel() {
+                journal.along(Change::Taken(message));
+            }
         }
     }
 }
