@@ -1,14 +1,16 @@
 """The native module: the engine and its asyncio host. Its names are private; import from `flujo`."""
 
 from asyncio import Future
-from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Generator, Iterator, Mapping, Sequence
 from collections.abc import Callable as AnyCallable
 from decimal import Decimal
 from os import PathLike
 from types import TracebackType
-from typing import Any, Literal, Self, final
+from typing import Any, Literal, Self, TypeVar, final, overload
 
 from flujo.domain.usage import UsageLimits
+
+_T = TypeVar("_T")
 
 @final
 class OptimizationConfig:
@@ -578,6 +580,21 @@ class Place:
     def traceparent(self) -> str | None: ...
     @property
     def idempotency_key(self) -> str: ...
+    @property
+    def parts(self) -> StepParts: ...
+    @overload
+    def once(self, key: str, work: AnyCallable[[], Awaitable[_T]]) -> Coroutine[Any, Any, _T]: ...
+    @overload
+    def once(self, key: str, work: AnyCallable[[], _T]) -> Coroutine[Any, Any, _T]: ...
+
+@final
+class StepParts:
+    """What a step does once, as long as one of its calls is under way."""
+
+    @property
+    def by_name(self) -> dict[str, Any]: ...
+    def record(self, name: str, value: Any) -> None: ...
+    def written(self, event_loop: Any) -> Future[None] | None: ...
 
 @final
 class PausedRun:

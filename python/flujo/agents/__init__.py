@@ -10,6 +10,7 @@ loop; cancelling a call ends the work before the caller goes on.
 """
 
 from flujo.agents._chat import Chat, Price, Tool
+from flujo.agents._durable import DurableAgent
 from flujo.agents._outcomes import AgentFailed, AgentFailedPermanently, AgentResult, AgentUsage
 from flujo.agents._shipped import ChatStream, ShippedAgent
 from flujo.agents._work import (
@@ -33,6 +34,7 @@ __all__ = [
     "Chat",
     "ChatStream",
     "Command",
+    "DurableAgent",
     "ExtractJson",
     "ExtractRegex",
     "GlobFiles",

@@ -132,6 +132,7 @@ impl Driver {
     pub(crate) fn recorded(mut self, machine: u32) -> Self {
         let journal = self.shared.journal.as_ref();
         self.recorder = journal.map(|journal| Box::new(Recorder::new(journal, machine)));
+        self.place.is_machine(machine);
         self
     }
 
@@ -147,6 +148,9 @@ impl Driver {
         }
         let mut driver = Self::new(parked.machine, shared, parked.outputs, trace).recorded(parked.number);
         driver.machine.listen(driver.shared.is_told());
+        if let Some(once) = parked.once {
+            driver.place.did_once(py, once)?;
+        }
         let at = driver.shared.now(py);
         let pause = parked.question.as_ref().map(|question| question.pause);
         for lane in parked.lanes.awake() {
@@ -176,6 +180,7 @@ impl Driver {
             question: self.question,
             lanes: self.lanes.parked,
             outputs: std::mem::take(&mut *self.place.outputs()),
+            once: None,
             wake: Wake::default(),
             before,
         }))
@@ -321,7 +326,7 @@ impl Driver {
     }
 
     fn call(&mut self, py: Python<'_>, call: Call) -> PyResult<Option<Turn>> {
-        self.place.at(&self.machine, call.node, call.attempt);
+        self.place.at(&self.machine, &call);
         self.take_in_outputs(py)?;
         if let Some(trace) = &mut self.trace {
             trace.enter(py, &self.machine, &self.place, &call)?;

@@ -192,6 +192,7 @@ pub(super) fn parked(py: Python<'_>, found: &mut Found, plan: &PlanWithSteps) ->
             question: None,
             lanes: ParkedLanes::default(),
             outputs,
+            once: restored.once,
             wake: Wake::Below,
             before: None,
         };

@@ -26,6 +26,7 @@ mod keeping;
 mod lane;
 mod leaf;
 mod names;
+mod once;
 mod parked;
 mod paused;
 mod payload;
@@ -56,6 +57,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<planning::CompiledPlan>()?;
     module.add_class::<engine::Engine>()?;
     module.add_class::<place::Place>()?;
+    module.add_class::<once::StepParts>()?;
     module.add_class::<run::Run>()?;
     module.add_class::<lane::Lane>()?;
     module.add_class::<paused::PausedRun>()?;

@@ -42,6 +42,7 @@ imported! {
     fitting => "flujo.application._left"."fitting";
     mark_paused => "flujo.application._human"."mark_paused";
     alert_raised => "flujo.application._alerts"."raised";
+    once => "flujo.application._once"."once";
     place_variable => "flujo.application._place"."PLACE";
     trace_tree => "flujo.domain.trace"."tree";
     logs_steps => "flujo.application._logging"."tells_steps";

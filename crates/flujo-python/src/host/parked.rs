@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flujo_core::machine::{self, LaneId, PauseId};
+use flujo_durable::Once;
 use pyo3::PyTraverseError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -15,6 +16,7 @@ use super::domain::{Event, Finish, Machine, Python3};
 use super::planning::PlanWithSteps;
 use super::steps::Outputs;
 use super::trace::Before;
+use crate::object::Object;
 
 pub(crate) type Question = machine::Pause<Python3>;
 
@@ -28,6 +30,8 @@ pub(crate) struct Parked {
     pub(crate) lanes: ParkedLanes,
     /// What it knows of earlier steps' outputs.
     pub(crate) outputs: Outputs,
+    /// What its step had done once when its process ended.
+    pub(crate) once: Option<Once<Object>>,
     pub(crate) wake: Wake,
     /// What is known of the span that ended when it stopped.
     pub(crate) before: Option<Before>,
@@ -192,6 +196,9 @@ impl Parked {
             }
             if let Some(before) = &parked.before {
                 before.visit(visit)?;
+            }
+            for (_, value) in parked.once.iter().flat_map(|once| &once.values) {
+                visit.call(&**value)?;
             }
             parked.wake.tell(visit)?;
             waiting.extend(parked.lanes.0.values().map(|below| &**below));

@@ -4,17 +4,22 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use flujo_core::machine::{LanePlace, Round};
+use flujo_core::machine::{CallId, LanePlace, Round};
 use flujo_core::plan::{Kind, NodeId};
 use flujo_core::telemetry::{SpanContext, SpanId, SpanIds};
+use flujo_durable::Once;
 use pyo3::PyTraverseError;
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
 use pyo3::types::PyDict;
 
-use super::domain::{Machine, Plan};
+use super::domain::{Call, Machine, Plan};
+use super::names;
+use super::once::{Parts, StepParts};
 use super::shared::Shared;
 use super::steps::Outputs;
+use crate::object::Object;
 
 /// The step a run or lane is at. Kept up to date by its driver; read by user code.
 pub(crate) struct PlaceState {
@@ -22,11 +27,16 @@ pub(crate) struct PlaceState {
     lane: Option<Arc<LanePlace>>,
     node: AtomicU32,
     attempt: AtomicU32,
+    /// The call that is under way, and the number of its machine in the log of a run that is kept.
+    call: AtomicU64,
+    machine: AtomicU32,
     /// The iterations of loops and visits of states around it.
     round: Mutex<Option<Arc<Round>>>,
     /// Whether there are any: a lock costs as much as the rest of what is noted for a step.
     in_round: AtomicBool,
     outputs: Mutex<Outputs>,
+    /// What the step does once.
+    parts: Mutex<Option<Parts>>,
     /// Derives the ids of spans, where a runner's exporter gets them.
     ids: OnceLock<SpanIds>,
     /// The current span; 0 before there is one.
@@ -40,9 +50,12 @@ impl PlaceState {
             lane: lane.cloned(),
             node: AtomicU32::new(0),
             attempt: AtomicU32::new(0),
+            call: AtomicU64::new(0),
+            machine: AtomicU32::new(0),
             round: Mutex::default(),
             in_round: AtomicBool::new(false),
             outputs: Mutex::new(outputs),
+            parts: Mutex::default(),
             ids: OnceLock::new(),
             span: AtomicU64::new(0),
         }
@@ -63,18 +76,74 @@ impl PlaceState {
 
     /// Tells the garbage collector of the outputs, on behalf of the driver, whose they are.
     pub(super) fn tell(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let Ok(outputs) = self.outputs.try_lock() else {
-            return Ok(());
-        };
-        match outputs.by_name() {
-            Some(by_name) => visit.call(by_name),
-            None => Ok(()),
+        if let Ok(outputs) = self.outputs.try_lock()
+            && let Some(by_name) = outputs.by_name()
+        {
+            visit.call(by_name)?;
         }
+        match self.parts.try_lock().as_deref() {
+            Ok(Some(parts)) => parts.tell(visit),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the runs and lanes of one run share.
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The number of its machine in the log of a run that is kept.
+    pub(super) fn machine(&self) -> u32 {
+        self.machine.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_machine(&self, number: u32) {
+        self.machine.store(number, Ordering::Relaxed);
+    }
+
+    /// Takes in what a step did once before this process.
+    pub(super) fn did_once(&self, py: Python<'_>, once: Once<Object>) -> PyResult<()> {
+        let parts = Parts::recorded(py, once)?;
+        let before = self.parts().replace(parts);
+        drop(before);
+        Ok(())
+    }
+
+    /// What the step at this path, where the machine is now, has done once.
+    pub(super) fn once(&self, py: Python<'_>, machine: &Machine, step: &str) -> Option<Once<Object>> {
+        let parts = self.parts().as_ref().map(|parts| parts.clone_ref(py))?;
+        let iterations = machine.round().map(|round| round.indices()).unwrap_or_default();
+        parts.are_of(step, &iterations).then(|| parts.to_once(py))
+    }
+
+    fn parts(&self) -> MutexGuard<'_, Option<Parts>> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the step that is under way does once; what another one did is forgotten.
+    fn step_parts(self: &Arc<Self>, py: Python<'_>) -> StepParts {
+        let call = CallId(self.call.load(Ordering::Relaxed));
+        let step = &self.shared.plan.plan.node(self.node()).path;
+        let iterations = self.rounds();
+        let fresh = Parts::new(py, Arc::clone(step), iterations.clone());
+        let mut parts = self.parts();
+        let (mine, gone) = match &*parts {
+            Some(known) if known.are_of(step, &iterations) => {
+                (StepParts::of(py, self, call, known), Some(fresh))
+            }
+            _ => (StepParts::of(py, self, call, &fresh), parts.replace(fresh)),
+        };
+        drop(parts);
+        // Values may run code when they go.
+        drop(gone);
+        mine
     }
 
     /// The run or lane is over: nobody reads outputs here any more.
     pub(super) fn forget_outputs(&self) {
         *self.outputs() = Outputs::default();
+        let parts = self.parts().take();
+        drop(parts);
     }
 
     /// Spans are recorded, with ids of these.
@@ -102,9 +171,10 @@ impl PlaceState {
     }
 
     #[inline]
-    pub(crate) fn at(&self, machine: &Machine, node: NodeId, attempt: u32) {
-        self.node.store(node.0, Ordering::Relaxed);
-        self.attempt.store(attempt, Ordering::Relaxed);
+    pub(crate) fn at(&self, machine: &Machine, call: &Call) {
+        self.node.store(call.node.0, Ordering::Relaxed);
+        self.attempt.store(call.attempt, Ordering::Relaxed);
+        self.call.store(call.call.0, Ordering::Relaxed);
         let round = machine.round();
         if round.is_some() || self.in_round.load(Ordering::Relaxed) {
             self.in_round.store(round.is_some(), Ordering::Relaxed);
@@ -155,7 +225,7 @@ pub(crate) fn branch_name(plan: &Plan, lane: &LanePlace) -> String {
 }
 
 /// The step that is being worked on, as seen from inside it.
-#[pyclass(module = "flujo._native", frozen)]
+#[pyclass(module = "flujo._native", frozen, weakref)]
 pub(crate) struct Place {
     pub(crate) state: Arc<PlaceState>,
 }
@@ -204,6 +274,23 @@ impl Place {
     #[getter]
     fn traceparent(&self, py: Python<'_>) -> PyResult<Option<String>> {
         self.state.traceparent(py)
+    }
+
+    /// A part of the step's work under a name, as a coroutine: it is done unless the step has done it before.
+    fn once<'py>(&self, py: Python<'py>, key: &str, work: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        if !work.is_callable() {
+            return Err(PyTypeError::new_err(format!(
+                "once takes a function, not {}: give it the function itself, without calling it",
+                work.get_type().name()?
+            )));
+        }
+        names::once(py)?.call1((self.parts(py), key, work))
+    }
+
+    /// What the step does once, by name.
+    #[getter]
+    fn parts(&self, py: Python<'_>) -> StepParts {
+        self.state.step_parts(py)
     }
 
     /// Whoever listens to the run; None where nobody does.

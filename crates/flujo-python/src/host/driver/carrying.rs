@@ -24,6 +24,9 @@ impl Driver {
                     trace.reopen(py, around.shared, &machine)?;
                 }
                 let mut driver = Self::new(machine, Arc::clone(around.shared), outputs, trace);
+                if let Some(recorder) = &recorder {
+                    driver.place.is_machine(recorder.machine);
+                }
                 driver.recorder = recorder;
                 lanes.spawn(py, around.inbox, lane, driver)?;
             }

@@ -48,7 +48,7 @@ impl Driver {
             && self.admitting.is_none()
             && self.leads.are_none();
         if alone && journal.wants_snapshot() {
-            match self.begin_anew(py, journal) {
+            match self.begin_anew(py, &call, journal) {
                 // The call is asked for again.
                 Ok(()) => return Ok(None),
                 Err(error) => {
@@ -69,14 +69,21 @@ impl Driver {
     }
 
     /// Has a snapshot stand for what was written so far, and goes on behind it: what is under way is asked for again.
-    fn begin_anew(&mut self, py: Python<'_>, journal: &Journal<Python3>) -> Result<(), DurableError> {
+    fn begin_anew(
+        &mut self,
+        py: Python<'_>,
+        call: &Call,
+        journal: &Journal<Python3>,
+    ) -> Result<(), DurableError> {
         let at = self.shared.now(py);
         let state = self.machine.save(at);
         let saved = Saved {
             machine: 0,
             parent: None,
             state: state.clone(),
-            once: None,
+            once: self
+                .place
+                .once(py, &self.machine, &self.machine.plan().node(call.node).path),
             sleeping: None,
         };
         let snapshot = Snapshot::Machines {

@@ -469,6 +469,7 @@ fn take_up(
         question: None,
         lanes: ParkedLanes::default(),
         outputs: Outputs::default(),
+        once: None,
         wake: Wake::default(),
         before: None,
     };
