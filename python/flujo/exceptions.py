@@ -40,6 +40,7 @@ __all__ = [
     "ExecutionError",
     "FeatureDisabled",
     "FlujoError",
+    "ForkError",
     "HitlPolicyError",
     "ImproperStepInvocationError",
     "InfiniteFallbackError",
@@ -344,12 +345,15 @@ class RunBusyError(StoreError):
         **text: Unpack[_Text],
     ) -> None:
         super().__init__(message, **text)
-        self.owner = owner
-        self.expires_at = expires_at
+        self.owner, self.expires_at = owner, expires_at
 
 
 class RunExistsError(StoreError):
     """A run with this id exists already."""
+
+
+class ForkError(StoreError):
+    """A stored run can't be forked there: the step is unknown, ambiguous, never began, or isn't kept."""
 
 
 class DefinitionChangedError(StoreError):
@@ -382,8 +386,7 @@ class CorruptRunError(StoreError):
         self, message: str, *, run_id: str | None = None, where: str | None = None, **text: Unpack[_Text]
     ) -> None:
         super().__init__(message, **text)
-        self.run_id = run_id
-        self.where = where
+        self.run_id, self.where = run_id, where
 
 
 class StoreBusyError(StoreError):
@@ -470,9 +473,7 @@ class ContextMergeError(ContextError):
                 "Annotated[..., flujo.merge.Sum()] on the field",
             )
         super().__init__(message, **text)
-        self.path = path
-        self.branches = list(branches)
-        self.values = list(values)
+        self.path, self.branches, self.values = path, list(branches), list(values)
 
 
 class ContextIsolationError(ContextError):

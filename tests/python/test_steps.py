@@ -260,7 +260,7 @@ async def test_a_pipeline_s_on_finish_gets_the_result_of_each_run() -> None:
 
 
 async def test_what_is_not_there_yet_is_refused_not_ignored() -> None:
-    with pytest.raises(ConfigurationError, match=r"(?s)background.*runner\.start.*durable runs"):
+    with pytest.raises(ConfigurationError, match=r"(?s)background.*await runner\.start"):
         await Flujo(Step("s", StubAgent(["x"]), execution_mode="background")).run_async(1)
 
 

@@ -22,6 +22,7 @@ pub struct Migration {
     before: Definition,
     differences: Vec<String>,
     renamed: BTreeMap<Arc<str>, Arc<str>>,
+    refused: Option<String>,
 }
 
 impl Migration {
@@ -45,6 +46,11 @@ impl Migration {
                     .insert(Arc::clone(&node.path), format!("{to}{rest}").into());
             }
         }
+    }
+
+    /// The run can't go on with the pipeline as it is now, whatever else fits.
+    pub fn refuse(&mut self, reason: impl Into<String>) {
+        self.refused = Some(reason.into());
     }
 
     fn now(&self, path: &Arc<str>) -> Arc<str> {
@@ -93,9 +99,18 @@ impl Drift {
             before,
             differences,
             renamed: BTreeMap::new(),
+            refused: None,
         };
         if let Some(migrate) = migrate {
             migrate(&mut migration);
+        }
+        if let Some(reason) = migration.refused {
+            let mut differences = migration.differences;
+            differences.push(format!("and the runner refuses to go on with it: {reason}"));
+            return Err(DurableError::DefinitionChanged {
+                run: Arc::clone(run),
+                differences,
+            });
         }
         Ok(Some(Self {
             run: Arc::clone(run),

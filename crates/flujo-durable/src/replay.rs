@@ -236,6 +236,13 @@ impl<D: Recorded> Replay<D> {
         self.machines.first()?.as_ref().map(|place| &place.machine)
     }
 
+    /// A machine that has not ended, by its number, with the path of the step that it asked something for last.
+    pub fn step_of(&self, machine: u32) -> Option<(&Machine<D>, &Arc<str>)> {
+        let place = self.machines.get(machine as usize)?.as_ref()?;
+        let step = place.machine.plan().node(place.step?);
+        Some((&place.machine, &step.path))
+    }
+
     /// What the run has done so far, lanes under way included; see [`Machine::so_far`]. `None` once it has ended.
     pub fn so_far(&self) -> Option<Finish<D>> {
         // Lanes have higher numbers than what is around them.

@@ -107,6 +107,13 @@ def checked_on_alert(callback: Any) -> object:
     return teller_for(callback)
 
 
+def checked_callable(name: str, value: Any) -> Any:
+    """A function, or None."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be a function, not {type(value).__name__}")
+    return value
+
+
 def checked_grace(value: Any) -> float:
     """Seconds, 0 or more, that a cancelled run waits."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):

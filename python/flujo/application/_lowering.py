@@ -139,9 +139,8 @@ def _leaf(builder: PlanBuilder, step: Any, around: Around, fallback: int | None 
         from flujo.exceptions import ConfigurationError
 
         raise ConfigurationError(
-            f"step {step.name!r} has execution_mode='background', which this version can't do yet",
-            suggestion="`runner.start`, which runs in the background, comes with durable runs; until then give the "
-            "step to a runner of its own and start that: asyncio.create_task(runner.run_async(x))",
+            f"step {step.name!r} has execution_mode='background', which this version doesn't have",
+            suggestion="give the step to a runner of its own and start that: await runner.start(x)",
         )
     facts = _facts(step)
     if facts is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,6 +22,7 @@ from flujo.exceptions import (
 if TYPE_CHECKING:
     from flujo._native import PausedRun, Run
     from flujo.application.runner import Flujo
+    from flujo.domain.events import Event
     from flujo.domain.usage import UsageLimits
 
 
@@ -124,6 +125,31 @@ async def take_up(
 
         if (numbers := await _left.answer(runner, of, human_input, answers)) is not None:
             return Left(numbers)
+
+
+async def resumed_events(
+    runner: Flujo[Any, Any],
+    of: PipelineResult[Any, Any] | str,
+    human_input: Any,
+    answers: Mapping[str, Any] | None,
+    usage_limits: UsageLimits | None,
+    traceparent: str | None,
+) -> AsyncGenerator[Event]:
+    """What happens in a paused run that goes on, or in one that was stopped. See `Flujo.resume_with_events`."""
+    from contextlib import aclosing
+
+    from flujo.application._stream import events
+
+    if (stored := await look_up(runner, of)) is not None:
+        of = stored
+    happening = events(lambda: going_on(runner, of, human_input, answers, usage_limits, traceparent))
+    async with aclosing(happening):
+        try:
+            async for event in happening:
+                yield event
+        except RunBusyError:
+            forget(runner, of)
+            raise
 
 
 async def cancel(runner: Flujo[Any, Any], of: PipelineResult[Any, Any] | str) -> Any:

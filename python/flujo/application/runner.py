@@ -10,6 +10,7 @@ from typing_extensions import TypeVar
 
 from flujo._native import CompiledPlan, Engine, Run, definition_epoch
 from flujo.application._checked import (
+    checked_callable,
     checked_config,
     checked_data,
     checked_grace,
@@ -23,6 +24,7 @@ from flujo.application._checked import (
     hooks_of_tracer,
     pipeline_of,
 )
+from flujo.application._keeping import LooksBack
 from flujo.application._kept import Content, Durability, kept_runs
 from flujo.application._starting import StartsRuns
 from flujo.application._streaming import StreamsRuns
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from flujo._native import OptimizationConfig
+    from flujo._native import Migration, OptimizationConfig
     from flujo.domain.alerts import Alert
     from flujo.domain.events import Event
     from flujo.domain.rate_limit import RateLimit
@@ -57,7 +59,12 @@ OutputT = TypeVar("OutputT", covariant=True, default=Any)
 Coroutine.register(Run)  # pyright: ignore[reportAttributeAccessIssue] - an ABC, which its stub doesn't say
 
 
-class Flujo(StreamsRuns[InputT, OutputT], StartsRuns[InputT, OutputT], Generic[InputT, OutputT]):
+class Flujo(
+    StreamsRuns[InputT, OutputT],
+    StartsRuns[InputT, OutputT],
+    LooksBack[InputT, OutputT],
+    Generic[InputT, OutputT],
+):
     """Runs a pipeline.
 
     Args:
@@ -93,6 +100,8 @@ class Flujo(StreamsRuns[InputT, OutputT], StartsRuns[InputT, OutputT], Generic[I
             that time.
         store_content: What of a run is in the store: all, all of it encrypted, or only that it ran.
         store_key: 32 bytes to encrypt with; those in `FLUJO_STORE_KEY` (64 hexadecimal digits) by default.
+        migrate: Is asked about each stored run that began with another pipeline, before it is decided whether it can go
+            on: `run.rename("old/path", "new/path")` tells of steps that are elsewhere now. What it raises refuses it.
 
     Raises:
         TypeError: an argument has a wrong type.
@@ -130,6 +139,7 @@ class Flujo(StreamsRuns[InputT, OutputT], StartsRuns[InputT, OutputT], Generic[I
         lease_s: float = 10.0,
         store_content: Content = "full",
         store_key: bytes | None = None,
+        migrate: Callable[[Migration], object] | None = None,
     ) -> None:
         from flujo.application._runs import Runs
         from flujo.application._workers import workers_for
@@ -165,10 +175,8 @@ class Flujo(StreamsRuns[InputT, OutputT], StartsRuns[InputT, OutputT], Generic[I
         self._kept = kept_runs(
             state_backend, durability, lease_s, store_content, store_key, self.context_model, version
         )
-        self._engine = Engine(
-            self._compile,
+        self._made_of: dict[str, Any] = dict(
             workers=workers_for(sync_workers, executor),
-            runs=self._runs,
             cancel_grace_s=checked_grace(cancel_grace_s),
             make_context=make_context,
             resources=resources,
@@ -183,9 +191,10 @@ class Flujo(StreamsRuns[InputT, OutputT], StartsRuns[InputT, OutputT], Generic[I
             traces=enable_tracing,
             telemetry=telemetry,
             on_alert=checked_on_alert(on_alert),
-            keeping=self._kept,
             versions=self._versions,
+            migrate=checked_callable("migrate", migrate),
         )
+        self._engine = Engine(self._compile, runs=self._runs, keeping=self._kept, **self._made_of)
 
     # --- running
 
@@ -327,10 +336,9 @@ class Flujo(StreamsRuns[InputT, OutputT], StartsRuns[InputT, OutputT], Generic[I
 
         See `resume_async` for what it takes and raises, and `run_with_events` for what it yields.
         """
-        from flujo.application._resuming import going_on
-        from flujo.application._stream import events
+        from flujo.application._resuming import resumed_events
 
-        return events(lambda: going_on(self, paused, human_input, answers, usage_limits, traceparent))
+        return resumed_events(self, paused, human_input, answers, usage_limits, traceparent)
 
     def resume(
         self,

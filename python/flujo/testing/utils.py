@@ -10,6 +10,7 @@ from flujo.domain.results import PipelineResult
 from flujo.testing.agents import DummyPlugin, FailingStreamAgent, ReplayAgent, StubAgent
 from flujo.testing.assertions import assert_context_updated, assert_pipeline_result, assert_validator_failed
 from flujo.testing.backends import DummyRemoteBackend
+from flujo.testing.replays import replay_test
 
 __all__ = [
     "DummyPlugin",
@@ -24,6 +25,7 @@ __all__ = [
     "gather_result",
     "override_agent",
     "override_agent_direct",
+    "replay_test",
 ]
 
 

@@ -94,6 +94,11 @@ impl Pending {
 
 /// Begins a call. `Err` is only what ends everything.
 pub(crate) fn begin(py: Python<'_>, shared: &Arc<Shared>, machine: &Machine, call: Call) -> PyResult<Begun> {
+    if let Some(player) = &shared.engine.player
+        && let Some(played) = player.call(py, shared, machine, &call)?
+    {
+        return Ok(played);
+    }
     let plan = &shared.plan;
     let id = call.call;
     let outcome = match call.role {

@@ -269,7 +269,9 @@ impl Driver {
                     }
                 }
                 Some(Command::CacheGet(get)) => {
-                    let begun = {
+                    let begun = if let Some(player) = &self.shared.engine.player {
+                        Begun::Ended(player.look(py, &self.shared, &self.machine, &get))
+                    } else {
                         let lane = self.machine.lane();
                         cached::begin(py, &self.shared, &mut self.leads, lane, get)?
                     };

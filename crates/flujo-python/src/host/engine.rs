@@ -2,6 +2,7 @@
 
 mod planned;
 
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use flujo_core::stats::{PartStatistics, Statistics, StepSlot};
 use flujo_core::usage::UsageLimits;
 use flujo_tokio::Memory;
 use pyo3::PyTraverseError;
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
@@ -29,10 +30,13 @@ use super::keeping::{Keeping, KeptRuns};
 use super::parked::Wake;
 use super::paused::{Answers, PausedRun, PausedRuns};
 use super::planning::{CompiledPlan, PlanWithSteps};
+use super::player::Player;
+use super::recorded::RecordedRun;
 use super::run::{Resumption, Run};
 use crate::config::PyOptimizationConfig;
 use crate::rates::PyRateLimit;
 use crate::statistics::{ReadTimes, statistics_to_dict};
+use crate::store::awaited_as;
 use crate::telemetry::{Exporting, OptimizedTelemetry};
 
 const NOT_POOLED: &str = "this host pools nothing: what its steps allocate are Python's objects, which have an allocator of \
@@ -81,6 +85,10 @@ pub(crate) struct EngineInner {
     pub(super) keeping: Option<Arc<Keeping>>,
     /// Compiles another version of the pipeline, for runs that began with it.
     pub(super) versions: Option<Py<PyAny>>,
+    /// Is told of runs that began with another pipeline.
+    pub(super) migrate: Option<Py<PyAny>>,
+    /// What its run plays again, in place of calls.
+    pub(super) player: Option<Arc<Player>>,
     /// Tells the runner apart from all others of the process.
     pub(super) number: u64,
 }
@@ -104,7 +112,7 @@ impl Engine {
     #[new]
     #[pyo3(signature = (compile, *, workers, runs, cancel_grace_s=5.0, make_context=None, resources=None, hooks=vec![], cost_limit=None,
         token_limit=None, request_limit=None, rate_limits=vec![], deadline_s=None, config=None, optimized=true, traces=true,
-        telemetry=None, on_alert=None, keeping=None, versions=None))]
+        telemetry=None, on_alert=None, keeping=None, versions=None, migrate=None, player=None))]
     #[allow(clippy::too_many_arguments)] // named at the one place that calls it
     fn new(
         py: Python<'_>,
@@ -127,6 +135,8 @@ impl Engine {
         on_alert: Option<Py<PyAny>>,
         keeping: Option<Bound<'_, KeptRuns>>,
         versions: Option<Py<PyAny>>,
+        migrate: Option<Py<PyAny>>,
+        player: Option<Bound<'_, RecordedRun>>,
     ) -> PyResult<Self> {
         let cost = cost_limit.map(|cost| super::usage::money(&cost)).transpose()?;
         let config = config.map_or_else(OptimizationConfig::default, |config| {
@@ -169,6 +179,8 @@ impl Engine {
                 cached: CachedCounts::default(),
                 keeping: keeping.map(|keeping| Arc::clone(&keeping.get().keeping)),
                 versions,
+                migrate,
+                player: player.map(|recorded| Arc::clone(&recorded.get().player)),
                 number: super::cached::next_identity(),
             }),
         })
@@ -188,6 +200,7 @@ impl Engine {
             &inner.resources,
             &inner.on_alert,
             &inner.versions,
+            &inner.migrate,
         ]
         .into_iter()
         .flatten()
@@ -217,6 +230,39 @@ impl Engine {
     #[pyo3(signature = (run_id, traceparent=None))]
     fn stored(&self, run_id: Py<PyString>, traceparent: Option<Py<PyString>>) -> Run {
         Run::stored(Arc::clone(&self.inner), run_id, traceparent)
+    }
+
+    /// A future of the loop: when it is done another run is in the store, which begins with what a run was when one of its
+    /// steps began.
+    #[pyo3(signature = (run_id, step, iteration, new_id, *, event_loop))]
+    fn fork(
+        &self,
+        run_id: &str,
+        step: &str,
+        iteration: Option<u32>,
+        new_id: &str,
+        event_loop: &Bound<'_, PyAny>,
+    ) -> PyResult<Py<PyAny>> {
+        let py = event_loop.py();
+        let Some(keeping) = &self.inner.keeping else {
+            return Err(PyRuntimeError::new_err("the runner keeps no runs"));
+        };
+        let plan = self.inner.current_plan(py)?.plan;
+        let migrate = self.inner.migrate.as_ref().map(|hook| hook.clone_ref(py));
+        let forked = keeping.fork(
+            (run_id.into(), step.into(), iteration),
+            new_id.into(),
+            &plan,
+            migrate,
+        );
+        let mut forked = Box::pin(forked);
+        // What the run is made of is Python's.
+        let forked = poll_fn(move |poller| Python::attach(|_| forked.as_mut().poll(poller)));
+        let keeping = Arc::clone(keeping);
+        awaited_as(event_loop, forked, move |py, forked| match forked {
+            Ok(()) => Ok(py.None().into_bound(py)),
+            Err(error) => Err(keeping.error(py, &error)),
+        })
     }
 
     /// A paused run going on, as a coroutine: with answers by pause, and with the pauses that nobody answered in time.

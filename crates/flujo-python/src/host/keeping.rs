@@ -10,7 +10,7 @@ use flujo_core::store::{
     Change, Claim, Lease, Message, MessageId, RunStatus, StoreError, StoreFuture, WallTime,
 };
 use flujo_durable::{
-    Contents, Durability, DurableError, Journal, LogPlace, Posted, Saved, Snapshot, Start, Written,
+    Contents, Durability, DurableError, ForkPoint, Journal, LogPlace, Posted, Saved, Snapshot, Start, Written,
 };
 use flujo_store::WorkerHandle;
 use flujo_store::runs::{self, Opening, Post};
@@ -21,8 +21,11 @@ use pyo3::types::{PyList, PyType};
 
 use super::domain::{Failure, Finish, Python3};
 use super::interrupt::{Interrupt, Switch};
+use super::migrating::migrating;
 use super::parked::{Parked, ParkedLanes, Wake};
 use super::planning::PlanWithSteps;
+use super::player::Played;
+use super::recorded::{RecordedRun, unplayable};
 use super::relay::{Awaiting, Ring};
 use super::steps::Outputs;
 use crate::cache::register_class;
@@ -101,14 +104,45 @@ impl Keeping {
         id: Arc<str>,
         plan: &Arc<PlanWithSteps>,
         start: Option<Start<Python3>>,
+        migrate: Option<Py<PyAny>>,
     ) -> Awaiting<Result<Opened, DurableError>> {
-        let keeping = Arc::clone(self);
+        let runs = self.migrating(migrate);
         let plan = Arc::clone(&plan.plan);
         let now = wall();
         Awaiting::new(async move {
             let opening = Opening { id, plan, start, now };
-            keeping.runs.open(opening, Contents::<Python3>::of).await
+            runs.open(opening, Contents::<Python3>::of).await
         })
+    }
+
+    /// The same for runs that began with another pipeline.
+    fn migrating(&self, migrate: Option<Py<PyAny>>) -> runs::Keeping {
+        let mut runs = self.runs.clone();
+        runs.migrate = migrate.map(migrating);
+        runs
+    }
+
+    /// Puts another run into the store, which begins with what one was when a step of it began.
+    pub(super) fn fork(
+        &self,
+        (from, step, iteration): (Arc<str>, Arc<str>, Option<u32>),
+        id: Arc<str>,
+        plan: &Arc<PlanWithSteps>,
+        migrate: Option<Py<PyAny>>,
+    ) -> impl Future<Output = Result<(), DurableError>> + Send + 'static {
+        let runs = self.migrating(migrate);
+        let plan = Arc::clone(&plan.plan);
+        let now = wall();
+        async move {
+            let opening = Opening {
+                id,
+                plan,
+                start: None,
+                now,
+            };
+            let at = ForkPoint { step, iteration };
+            runs.fork(from, &at, opening, Contents::<Python3>::of).await
+        }
     }
 
     /// Takes a run again that stood still here, if nobody else has gone on with it since, nor left anything for it that
@@ -261,6 +295,10 @@ pub(super) fn stands_still(
         let summary = runs::summary(RunStatus::Paused, so_far, asks.clone(), due, wall());
         [Change::Summary(summary), Change::Release]
     };
+    // A log that isn't long stays, so that the run can be forked and played again.
+    if journal.durability() != Durability::Exit && !journal.wants_snapshot() {
+        return Ok(Ok(journal.write(changes())));
+    }
     Ok(match journal.snapshot(&snapshot, changes()) {
         Err(_) if journal.durability() != Durability::Exit => Ok(journal.write(changes())),
         written => written,
@@ -371,6 +409,16 @@ impl KeptRuns {
         awaited(event_loop, waiting, move |py, runs| {
             let ids: Vec<&str> = runs.iter().map(|run| &*run.id).collect();
             Ok(PyList::new(py, ids)?.into_any())
+        })
+    }
+
+    /// A future of the loop for a run that has ended, to be played again.
+    fn recorded(&self, run_id: &str, event_loop: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let loaded = self.keeping.runs.store().load(run_id.into());
+        let id = run_id.to_owned();
+        awaited(event_loop, loaded, move |py, stored| match Played::of(&stored) {
+            Ok(played) => Ok(Bound::new(py, RecordedRun::new(played))?.into_any()),
+            Err(why) => Err(unplayable(py, &id, &why)),
         })
     }
 

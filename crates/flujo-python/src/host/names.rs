@@ -43,6 +43,8 @@ imported! {
     mark_paused => "flujo.application._human"."mark_paused";
     alert_raised => "flujo.application._alerts"."raised";
     once => "flujo.application._once"."once";
+    until_cancelled => "flujo.application._replaying"."until_cancelled";
+    replay_error => "flujo.exceptions"."ReplayError";
     place_variable => "flujo.application._place"."PLACE";
     trace_tree => "flujo.domain.trace"."tree";
     logs_steps => "flujo.application._logging"."tells_steps";

@@ -23,14 +23,25 @@ pub(crate) fn awaited<T: Send + 'static, E: Into<DurableError> + Send + 'static>
     asked: impl Future<Output = Result<T, E>> + Send + 'static,
     convert: impl for<'py> FnOnce(Python<'py>, T) -> PyResult<Bound<'py, PyAny>> + Send + 'static,
 ) -> PyResult<Py<PyAny>> {
+    awaited_as(event_loop, asked, |py, answer| match answer {
+        Ok(answer) => convert(py, answer),
+        Err(error) => Err(durable_error(py, &error.into(), None)),
+    })
+}
+
+/// The same for anything that is done on the threads that wait for stores.
+///
+/// Errors: the loop is closed, or these threads can't be started.
+pub(crate) fn awaited_as<T: Send + 'static>(
+    event_loop: &Bound<'_, PyAny>,
+    asked: impl Future<Output = T> + Send + 'static,
+    convert: impl for<'py> FnOnce(Python<'py>, T) -> PyResult<Bound<'py, PyAny>> + Send + 'static,
+) -> PyResult<Py<PyAny>> {
     let runtime = runtime(event_loop.py())?;
     let (future, reply) = Reply::new(event_loop)?;
     runtime.spawn(async move {
         let answer = asked.await;
-        reply.send(|py| match answer {
-            Ok(answer) => convert(py, answer),
-            Err(error) => Err(durable_error(py, &error.into(), None)),
-        });
+        reply.send(|py| convert(py, answer));
     });
     Ok(future)
 }

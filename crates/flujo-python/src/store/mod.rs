@@ -13,7 +13,7 @@ mod steps;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-pub(crate) use asked::{awaited, blocking};
+pub(crate) use asked::{awaited, awaited_as, blocking};
 pub(crate) use handle::Store;
 
 /// Closes the connections to files: a child must not believe that it holds its parent's locks.

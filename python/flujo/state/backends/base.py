@@ -87,7 +87,7 @@ class StateBackend:
             found += runs
             if after is None:
                 break
-        return [_details(run) for run in found[offset:]]
+        return [run_details(run) for run in found[offset:]]
 
     async def list_workflows(
         self,
@@ -106,7 +106,7 @@ class StateBackend:
             StoreError: the store can't be read.
         """
         found = await self._opened().info(run_id, event_loop=asyncio.get_running_loop())
-        return None if found is None else _details(found)
+        return None if found is None else run_details(found)
 
     async def list_run_steps(self, run_id: str) -> list[StepDetails]:
         """The steps of a run, those that are under way included, and those of branches behind the step they belong to.
@@ -295,7 +295,7 @@ def _time(milliseconds: int | None) -> datetime | None:
     return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
-def _details(run: dict[str, Any]) -> RunDetails:
+def run_details(run: dict[str, Any]) -> RunDetails:
     status, updated = run["status"], _time(run["updated_at"])
     return cast(
         "RunDetails",

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use super::Driver;
 use crate::host::clock::seconds;
-use crate::host::domain::Command;
+use crate::host::domain::{Command, Event};
 use crate::host::events;
 use crate::host::inbox::Waker;
 
@@ -33,6 +33,10 @@ impl Driver {
             Command::CancelLane(lane) => {
                 let (lanes, around) = self.lanes();
                 lanes.cancel(py, around, lane)?;
+            }
+            Command::Sleep { timer, .. } if self.shared.engine.player.is_some() => {
+                let at = self.shared.now(py);
+                self.take_event(py, Event::Woke { timer, at });
             }
             Command::Sleep { timer, until } => {
                 let left = until.saturating_sub(self.shared.now(py));

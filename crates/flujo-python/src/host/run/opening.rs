@@ -105,13 +105,14 @@ fn begin_with(py: Python<'_>, start: Start, version: Option<Version>) -> PyResul
     let traced = Traced::now(py, &engine, traceparent)?;
     let (version, plan) = version.unzip();
     let shared = Shared::begin(py, &engine, plan, run_id, listener, traced)?;
-    let given = match input {
-        Some(input) => {
+    let given = match (input, &engine.player) {
+        (_, Some(player)) => Some(player.start(py)),
+        (Some(input), None) => {
             events::started(py, &shared)?;
             let context = shared.context(py, &input, initial_context_data)?;
             Some((input, context))
         }
-        None => None,
+        (None, None) => None,
     };
     let run = Begins { shared, given, named };
     match &engine.keeping {
@@ -125,7 +126,12 @@ fn begin_with(py: Python<'_>, start: Start, version: Option<Version>) -> PyResul
             let id: Arc<str> = Arc::from(id.cast::<PyString>()?.to_str()?);
             let start = run.start(py);
             let opening = Opening {
-                opened: keeping.open(id, &run.shared.plan, start),
+                opened: keeping.open(
+                    id,
+                    &run.shared.plan,
+                    start,
+                    engine.migrate.as_ref().map(|hook| hook.clone_ref(py)),
+                ),
                 keeping,
                 run,
                 thrown: None,

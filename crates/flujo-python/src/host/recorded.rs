@@ -1,0 +1,103 @@
+//! A stored run that can be played again, as Python sees it.
+
+use std::sync::Arc;
+
+use flujo_durable::RawValue;
+use pyo3::prelude::*;
+
+use super::names;
+use super::player::{self, Answers, Played, Player, Unplayable};
+use crate::store::errors::durable_error;
+
+/// A stored run, read to be played again once.
+#[pyclass(module = "flujo._native", frozen)]
+pub(crate) struct RecordedRun {
+    pub(super) player: Arc<Player>,
+    answers: Answers,
+    cancelled: usize,
+    status: &'static str,
+    output: Option<RawValue>,
+}
+
+impl RecordedRun {
+    pub(super) fn new(played: Played) -> Self {
+        Self {
+            player: Arc::new(played.player),
+            answers: played.answers,
+            cancelled: played.cancelled,
+            status: played.status,
+            output: played.output,
+        }
+    }
+}
+
+/// The exception for a run that can't be played again.
+pub(super) fn unplayable(py: Python<'_>, run: &str, why: &Unplayable) -> PyErr {
+    let made = match why {
+        Unplayable::Durable(error) => return durable_error(py, error, None),
+        Unplayable::Reason(reason) => names::replay_error(py).and_then(|class| {
+            class.call1((format!(
+                "run `{run}` can't be replayed: {reason}. A run that has ended can, whose log is short enough to be kept"
+            ),))
+        }),
+    };
+    made.map_or_else(|error| error, PyErr::from_value)
+}
+
+#[pymethods]
+impl RecordedRun {
+    /// How the run ended.
+    #[getter]
+    fn status(&self) -> &'static str {
+        self.status
+    }
+
+    /// How many of its calls were cancelled.
+    #[getter]
+    fn cancelled_calls(&self) -> usize {
+        self.cancelled
+    }
+
+    /// The answers that were given, in order: the question, its step's path, and the answer; None where none came in time.
+    #[getter]
+    fn answers(&self, py: Python<'_>) -> Vec<(String, String, Option<Py<PyAny>>)> {
+        let answers = self.answers.iter().map(|(question, path, answer)| {
+            let answer = answer.as_ref().map(|answer| answer.clone_ref(py));
+            (question.clone(), path.clone(), answer)
+        });
+        answers.collect()
+    }
+
+    /// What the run gave; None of one that didn't complete.
+    #[getter]
+    fn output<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        match &self.output {
+            Some(RawValue::Bytes(bytes)) => player::value(py, bytes),
+            _ => None,
+        }
+    }
+
+    /// Whether it gave this.
+    fn gave(&self, py: Python<'_>, output: &Bound<'_, PyAny>) -> bool {
+        match &self.output {
+            Some(RawValue::Bytes(bytes)) => player::differing(py, bytes, output).is_none(),
+            Some(RawValue::Other(_)) | None => output.is_none(),
+        }
+    }
+
+    /// What was asked otherwise than it had been, and what wasn't asked any more: path, lane, attempt, what, then, now.
+    #[allow(clippy::type_complexity)]
+    fn differences(
+        &self,
+        py: Python<'_>,
+    ) -> Vec<(
+        String,
+        String,
+        u32,
+        &'static str,
+        Option<Py<PyAny>>,
+        Option<Py<PyAny>>,
+    )> {
+        self.player.differences(py)
+    }
+}
