@@ -25,18 +25,31 @@ class _Playing:
     """A run that is being played."""
 
     def __init__(self, recorded: RecordedRun) -> None:
-        self.recorded = recorded
+        self._stops = recorded.stops
         self.task: asyncio.Task[Any] | None = None
-        self.held = 0
+        self._held = 0
         self.called_off = False
+
+    @property
+    def is_cancelled_next(self) -> bool:
+        """Whether the run was cancelled where it stopped next."""
+        return self._stops[0][0]
 
     def hold(self) -> None:
         """A call is under way that was cancelled then. The last of them has the run cancelled, if it was."""
-        self.held += 1
-        if self.recorded.status == "cancelled" and self.held == self.recorded.cancelled_calls:
+        self._held += 1
+        if self._stops[0] == (True, self._held):
             assert self.task is not None
             self.called_off = True
             self.task.cancel()
+
+    def goes_on(self) -> bool:
+        """Whether the run went on after it had stopped here."""
+        if len(self._stops) == 1:
+            return False
+        del self._stops[0]
+        self.called_off = False
+        return True
 
 
 _PLAYING: ContextVar[_Playing] = ContextVar("flujo_playing")
@@ -91,18 +104,23 @@ async def _played(player: Engine, recorded: RecordedRun, run_id: str) -> Pipelin
     _PLAYING.set(playing)
     answers = _Answers(recorded.answers)
     result = await _ended(player.stored(run_id), playing)
-    while result.status == "paused":
-        paused: PausedRun = result.__flujo_paused__
+    while True:
+        stopped: PausedRun | None = getattr(result, "__flujo_paused__", None)
+        if stopped is None:
+            return result
         known = [(pause.id, *found) for pause in result.pauses if (found := answers.to(pause)) is not None]
-        if known:
+        if result.status != "paused":
+            if not playing.goes_on():
+                return result
+            run = player.resume_stopped(stopped, (None, None, None))  # with whatever limits it went on
+        elif known:
             given = [(id, answer) for id, answer in known if answer is not None]
-            run = player.resume(paused, given, [id for id, answer in known if answer is None])
-        elif recorded.status == "cancelled":
-            run = player.resume(paused, [], [], cancel=True)
+            run = player.resume(stopped, given, [id for id, answer in known if answer is None])
+        elif playing.is_cancelled_next:
+            run = player.resume(stopped, [], [], cancel=True)
         else:
-            break
+            return result
         result = await _ended(run, playing)
-    return result
 
 
 class _Answers:

@@ -247,6 +247,82 @@ async def test_runs_that_failed_were_stopped_or_cancelled_are_played_again_alike
         assert replayed.result.status == status
 
 
+async def test_a_call_that_nobody_cancels_any_more_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    from flujo import BranchFailureStrategy
+    from flujo.application import _replaying
+
+    async def failing(x: Any) -> Any:
+        raise ValueError("no")
+
+    async def lasting(x: Any) -> Any:
+        await asyncio.Event().wait()
+
+    backend = InMemoryBackend()
+    branches: dict[str, Any] = {"bad": Step("bad", failing), "slow": Step("slow", lasting)}
+    then = Flujo(Step.parallel("fan", branches), state_backend=backend, pipeline_name="p")
+    assert (await then.run_async(1, run_id="one")).status == "failed"
+    tolerant = Step.parallel("fan", branches, on_branch_failure=BranchFailureStrategy.IGNORE)
+    now = Flujo(tolerant, state_backend=backend, pipeline_name="p")
+    monkeypatch.setattr(_replaying, "_STUCK_S", 0.01)
+    replayed = await now.replay("one")
+    assert "fan/slow/slow in fan.slow, attempt 2: call is new" in str(replayed)
+
+
+async def test_runs_that_went_on_after_a_stop_or_in_another_process_are_played_again_alike(
+    tmp_path: Path,
+) -> None:
+    from flujo.agents import AgentResult, AgentUsage
+
+    begun: list[str] = []
+    waits = asyncio.Event()
+
+    def paying(name: str, lasts: bool = False) -> Step[Any, Any]:
+        async def pay(x: Any) -> Any:
+            begun.append(name)
+            if lasts and begun.count(name) < 3:
+                waits.set()
+                await asyncio.Event().wait()
+            return AgentResult(x + 1, usage=AgentUsage(cost_usd=1.0))
+
+        return Step(name, pay)
+
+    pipeline = paying("one") >> paying("two") >> paying("three", lasts=True)
+    runner = Flujo(
+        pipeline,
+        state_backend=SQLiteBackend(tmp_path / "runs.db"),
+        usage_limits=UsageLimits(total_cost_usd_limit=1.5),
+    )
+    with pytest.raises(UsageLimitExceededError):
+        await runner.run_async(1, run_id="one")
+    run = asyncio.ensure_future(runner.resume_async("one", usage_limits=UsageLimits(total_cost_usd_limit=9)))
+    await waits.wait()
+    run.cancel()
+    await asyncio.wait([run])
+    waits.clear()
+    more = UsageLimits(total_cost_usd_limit=9)
+    run = asyncio.ensure_future(runner.resume_async("one", usage_limits=more))
+    await waits.wait()
+    await asyncio.sleep(0)
+    run.cancel()
+    await asyncio.wait([run])
+    done = await runner.resume_async("one", usage_limits=more)
+    assert (done.output, begun) == (4, ["one", "two", "three", "three", "three"])
+    replayed = await runner.replay("one")
+    assert replayed.equal, str(replayed)
+    assert (replayed.result.output, replayed.result.total_cost_usd) == (4, done.total_cost_usd)
+
+    waits.clear()
+    begun.clear()
+    other = Flujo(pipeline, state_backend=SQLiteBackend(tmp_path / "runs.db"), pipeline_name="other")
+    await other.start(1, run_id="two")
+    await waits.wait()
+    await other.aclose()
+    begun.append("three")
+    assert (await other.run_async(1, run_id="two")).output == 4
+    replayed = await other.replay("two")
+    assert replayed.equal, str(replayed)
+
+
 async def test_retries_with_backoff_and_cached_results_are_played_without_a_wait_or_a_look() -> None:
     from flujo import Backoff, StepConfig
 

@@ -8,7 +8,7 @@ use flujo_core::machine::{
     Answer, Call as AnyCall, Domain, FailureKind, HookPoint, Input, Machine as AnyMachine,
 };
 use flujo_core::machine::{LanePlace, Role};
-use flujo_core::store::StoredRun;
+use flujo_core::store::{RunStatus, StoredRun};
 use flujo_core::usage::Usage;
 use flujo_durable::{Contents, Definition, DurableError, Entry, Happened, Raw, RawValue, Replay, Snapshot};
 use pyo3::prelude::*;
@@ -104,8 +104,8 @@ pub(super) type Answers = Vec<(String, String, Option<Object>)>;
 pub(crate) struct Played {
     pub(super) player: Player,
     pub(super) answers: Answers,
-    /// How many calls were under way that were cancelled.
-    pub(super) cancelled: usize,
+    /// The times it stopped, its end included: whether it was cancelled, and how many calls had been cancelled by then.
+    pub(super) stops: Vec<(bool, usize)>,
     pub(super) status: &'static str,
     pub(super) output: Option<RawValue>,
 }
@@ -125,7 +125,7 @@ impl Played {
         let raw = Contents::<Raw>::of(stored)?;
         let mut replay = Replay::new(Arc::new(plan), raw.snapshot).map_err(Unplayable::Reason)?;
         let mut record: HashMap<Key, VecDeque<Recorded>> = HashMap::new();
-        let (mut answers, mut cancelled) = (Vec::new(), 0);
+        let (mut answers, mut stops, mut cancelled) = (Vec::new(), Vec::new(), 0);
         // Machines that have been cancelled: what was under way in them ends by that.
         let mut cancelling = HashSet::new();
         let entries = contents.records.into_iter().flat_map(|(_, entries)| entries);
@@ -135,8 +135,13 @@ impl Played {
             .flat_map(|(_, entries)| entries)
             .zip(entries)
         {
-            if matches!(entry.happened, Happened::Cancel { .. }) {
-                cancelling.insert(entry.machine);
+            match entry.happened {
+                Happened::Cancel { .. } => drop(cancelling.insert(entry.machine)),
+                Happened::TakenUp { .. } => {
+                    stops.push((cancelling.contains(&0), cancelled));
+                    cancelling.clear();
+                }
+                _ => {}
             }
             let ends_cancelled = cancelling.contains(&entry.machine);
             if let Some((key, mut recorded)) = take_in(&replay, entry, &mut answers) {
@@ -166,7 +171,10 @@ impl Played {
                 differences: Mutex::default(),
             },
             answers,
-            cancelled,
+            stops: {
+                stops.push((stored.info.summary.status == RunStatus::Cancelled, cancelled));
+                stops
+            },
             status: stored.info.summary.status.as_str(),
             output: match finish.outcome {
                 flujo_core::machine::Outcome::Completed(output) => Some(output),

@@ -14,7 +14,7 @@ use crate::store::errors::durable_error;
 pub(crate) struct RecordedRun {
     pub(super) player: Arc<Player>,
     answers: Answers,
-    cancelled: usize,
+    stops: Vec<(bool, usize)>,
     status: &'static str,
     output: Option<RawValue>,
 }
@@ -24,7 +24,7 @@ impl RecordedRun {
         Self {
             player: Arc::new(played.player),
             answers: played.answers,
-            cancelled: played.cancelled,
+            stops: played.stops,
             status: played.status,
             output: played.output,
         }
@@ -52,10 +52,10 @@ impl RecordedRun {
         self.status
     }
 
-    /// How many of its calls were cancelled.
+    /// The times it stopped, its end included: whether it was cancelled, and how many calls had been cancelled by then.
     #[getter]
-    fn cancelled_calls(&self) -> usize {
-        self.cancelled
+    fn stops(&self) -> Vec<(bool, usize)> {
+        self.stops.clone()
     }
 
     /// The answers that were given, in order: the question, its step's path, and the answer; None where none came in time.
