@@ -283,10 +283,6 @@ impl<D: Recorded> Happened<D> {
                 answer: Answer::Redirect { .. },
                 ..
             } => "a plugin's request for another agent",
-            Self::Answered {
-                answer: Answer::Cursor(_),
-                ..
-            } => "a collection that is read item by item",
             Self::Answered { .. } | Self::Again { .. } => "an answer to a call",
             Self::Once { .. } => "what a step does once",
             Self::Failed { .. } => "the failure of a call",

@@ -66,7 +66,7 @@ pub(crate) fn result(call: &Call<Simulated>, node: &Node<Callable>, act: &Act, n
         Does::Exit(done) => Answer::Decision(*done),
         Does::ExitAt(least) => Answer::Decision(input.as_int().is_some_and(|number| number >= *least)),
         Does::Items(items) => Answer::Items(items.clone()),
-        Does::Cursor(items) => Answer::Cursor(Object::Int(i64::from(*items))),
+        Does::Cursor(items) => Answer::Cursor(Some(Object::Int(i64::from(*items)))),
         Does::Abort => Answer::Abort(Arc::from("as written")),
         Does::Fatal => Answer::Fatal(Box::new(Failure::new(
             FailureKind::Host,
@@ -87,6 +87,7 @@ fn scripted_error(nth: usize) -> Failure<Simulated> {
 fn value(input: &Input<Simulated>) -> Object {
     match input {
         Input::Value(value) | Input::Iteration { value, .. } => value.clone(),
+        Input::Items { items, .. } => items.clone(),
         Input::State { output, .. } => output.clone().unwrap_or_default(),
         Input::Route { failure, .. } => Object::from(&*failure.step),
         Input::Redirect { agent, input } => Object::List(vec![agent.clone(), input.clone()]),
@@ -157,10 +158,16 @@ fn natural(
             other => return Err(format!("{other} is not a list")),
         },
         Role::NextItem => {
-            let (nth, items) = (
-                i64::try_from(nth).unwrap_or(i64::MAX),
-                input.as_int().unwrap_or(0),
-            );
+            // What it is read with isn't saved: how many there are is written in the script too.
+            let items = match &node.kind {
+                Kind::Map(map) => map.items.acts.first().map(|act| &act.does),
+                _ => None,
+            };
+            let items = match (items, input.as_int()) {
+                (Some(Does::Cursor(items)), _) => i64::from(*items),
+                (_, items) => items.unwrap_or(0),
+            };
+            let nth = i64::try_from(nth).unwrap_or(i64::MAX);
             Answer::Item((nth < items).then_some(Object::Int(nth)))
         }
         Role::Merge => {

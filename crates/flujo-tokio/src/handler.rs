@@ -71,6 +71,7 @@ impl<'a> Decision<'a> {
         match self.input {
             Input::Value(value)
             | Input::Redirect { input: value, .. }
+            | Input::Items { items: value, .. }
             | Input::Iteration { value, .. }
             | Input::State {
                 output: Some(value), ..
@@ -173,6 +174,19 @@ impl Handler {
     /// An agent.
     pub fn agent(agent: impl Agent) -> Self {
         Self::Agent(Arc::new(agent))
+    }
+
+    /// Whether it is the very same.
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Plain(one), Self::Plain(other)) => Arc::ptr_eq(one, other),
+            (Self::Scoped(one), Self::Scoped(other)) => Arc::ptr_eq(one, other),
+            (Self::Agent(one), Self::Agent(other)) => Arc::ptr_eq(one, other),
+            (Self::Inline(one), Self::Inline(other)) | (Self::Informed(one), Self::Informed(other)) => {
+                Arc::ptr_eq(one, other)
+            }
+            _ => false,
+        }
     }
 
     /// How often it may be called, wherever that is.

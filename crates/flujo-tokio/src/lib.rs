@@ -3,6 +3,7 @@
 //! A sequential step costs no spawn, no channel and no thread hop: the user's future is polled in place. Dropping a run
 //! cancels everything it started. The typed API stands on this crate (`flujo`); blueprints build [`Pipeline`]s directly.
 
+mod agents;
 mod alarm;
 mod analysis;
 mod build;

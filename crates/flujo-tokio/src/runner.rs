@@ -25,6 +25,7 @@ use flujo_core::value::Value;
 use flujo_store::runs::Clock;
 pub use worker::{Recovered, Worker};
 
+use crate::agents::Agents;
 use crate::alarm::{Alarm, now};
 use crate::analysis::Analysed;
 use crate::cache::Caches;
@@ -94,6 +95,8 @@ pub(crate) struct Running {
     pub(crate) telemetries: Option<Telemetries>,
     pub(crate) caches: Caches,
     clock: Clock,
+    /// What plugins may ask for beside the agents of steps.
+    pub(crate) agents: Agents,
     /// When runs are kept in a store.
     pub(crate) keeping: Option<Arc<Keeping>>,
 }

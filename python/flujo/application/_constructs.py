@@ -206,6 +206,19 @@ def _map(builder: PlanBuilder, step: Any, around: Around) -> Lowering:
     )
 
 
+async def next_past(items: Any, past: int) -> Any:
+    """The next item of an asynchronous iterator past so many, which had been taken from the collection before."""
+    for taken in range(past):
+        try:
+            await anext(items)
+        except StopAsyncIteration:
+            raise ValueError(
+                f"the collection gave {taken} items where {past} had been taken from it before: one that is read "
+                "item by item must give the same items when it is read again"
+            ) from None
+    return await anext(items)
+
+
 def _items(step: Any) -> Callable:
     name = f"step {step.name!r}"
     source = step.iterable_input

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Domain, Failure, Finish, LaneRecord, LimitBreach, Machine, Notice, Time};
+use super::{Domain, Failure, Finish, Input, LimitBreach, Machine, Notice, Time};
 use crate::cache::Uncached;
 use crate::plan::NodeId;
 use crate::usage::Usage;
@@ -107,60 +107,6 @@ pub enum HookPoint {
     PauseRequested,
     /// After the run.
     PostRun,
-}
-
-/// What a callable works on.
-#[derive(Debug, Clone)]
-pub enum Input<D: Domain> {
-    /// One value.
-    Value(D::Object),
-    /// One value, for the agent that a plugin asked for.
-    Redirect {
-        /// The agent.
-        agent: D::Object,
-        /// Its input.
-        input: D::Object,
-    },
-    /// Lanes that have ended, in declared order.
-    Lanes(Arc<Vec<LaneRecord<D>>>),
-    /// A step's record in the history, with the input the step began with.
-    Record {
-        /// The record; `None` before there is one.
-        record: Option<u32>,
-        /// The step's or run's input.
-        input: Option<D::Object>,
-    },
-    /// An iteration of a loop.
-    Iteration {
-        /// What the callable works on: the loop's input at first, then the body's output or its judge's.
-        value: D::Object,
-        /// What the loop was given.
-        start: D::Object,
-        /// The iterations begun so far.
-        index: u32,
-    },
-    /// How a state ended.
-    State {
-        /// The state's place.
-        state: u32,
-        /// Its output, when it succeeded.
-        output: Option<D::Object>,
-        /// Why it failed, when it did.
-        failure: Option<Arc<Failure<D>>>,
-    },
-    /// A failure that is to be persisted, or that a handler is to deal with.
-    Route {
-        /// The failure.
-        failure: Arc<Failure<D>>,
-        /// What the step or part that failed had been given.
-        input: D::Object,
-        /// Where its records begin in the history.
-        first: u32,
-    },
-    /// A question that is about to be asked.
-    Pause(Box<Pause<D>>),
-    /// How the run ended.
-    Outcome(Box<super::Outcome<D>>),
 }
 
 /// One callable to be called.
@@ -480,8 +426,9 @@ pub enum Answer<D: Domain> {
     Decision(bool),
     /// All items of a map.
     Items(Vec<D::Object>),
-    /// A collection that is read item by item.
-    Cursor(D::Object),
+    /// A collection that is read item by item: what it is read with, which lives in its process and isn't saved. In another
+    /// one the collection is asked for anew, and gives the same items again.
+    Cursor(#[serde(skip)] Option<D::Object>),
     /// The next item, `None` at the end.
     Item(Option<D::Object>),
     /// The run is to end here.

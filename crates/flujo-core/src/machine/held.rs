@@ -62,6 +62,7 @@ fn visit_command<D: Domain>(command: &Command<D>, visit: Visitor<'_, D>) {
             visit(Held::Context(&call.context));
             match &call.input {
                 Input::Value(value) => visit(Held::Object(value)),
+                Input::Items { items, .. } => visit(Held::Object(items)),
                 Input::Redirect { agent, input } => {
                     visit(Held::Object(agent));
                     visit(Held::Object(input));

@@ -162,6 +162,7 @@ impl<D: Domain> Machine<D> {
         state.tell_from = options.tell_from.unwrap_or(Time::MAX);
         state.shift_time(now);
         state.forget_leads();
+        state.read_anew();
         Self {
             plan,
             state,

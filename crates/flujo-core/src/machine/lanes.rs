@@ -99,6 +99,11 @@ impl<D: Domain> Lanes<D> {
         }
     }
 
+    /// How many there are, ended ones included.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     pub(super) fn push(&mut self, input: D::Object) {
         self.slots.push(Slot::Waiting(input));
     }

@@ -12,7 +12,7 @@ use super::lanes::{Joined, Lanes};
 use super::parallel::{JoinStage, lane_failure};
 use super::{
     Answer, Command, Completion, Domain, Failure, FailureKind, Held, Input, LaneRecord, Outcome, Pending,
-    Role,
+    Role, State,
 };
 use crate::plan::NodeId;
 
@@ -34,7 +34,13 @@ pub(super) struct MapFrame<D: Domain> {
 impl<D: Domain> MapFrame<D> {
     pub(super) fn visit(&self, visit: &mut dyn FnMut(Held<'_, D>)) {
         match &self.source {
-            Source::Input(object) | Source::Cursor(object) => visit(Held::Object(object)),
+            Source::Input(object) | Source::Anew(object) => visit(Held::Object(object)),
+            Source::Cursor { from, items, .. } => {
+                visit(Held::Object(from));
+                if let Some(items) = items {
+                    visit(Held::Object(items));
+                }
+            }
             Source::Dry => {}
         }
         self.lanes.visit(visit);
@@ -51,7 +57,17 @@ enum Source<D: Domain> {
     /// The input, from which they are yet to be had.
     Input(D::Object),
     /// A collection read item by item, as room comes free.
-    Cursor(D::Object),
+    Cursor {
+        /// What it was had from.
+        from: D::Object,
+        /// What it is read with; nothing in a run that is made again.
+        #[serde(skip)]
+        items: Option<D::Object>,
+        /// How many of its items are to be passed over.
+        past: u32,
+    },
+    /// The same, to be had anew from there: what it was read with was in another process, or is used up.
+    Anew(D::Object),
     /// All have been read.
     Dry,
 }
@@ -60,6 +76,37 @@ impl<D: Domain> MapFrame<D> {
     /// Whether every item has been read and has begun.
     pub(super) fn all_started(&self) -> bool {
         self.gave_up_reading() && self.lanes.all_started()
+    }
+
+    /// Whether there may be more items to be read.
+    fn reads(&self) -> bool {
+        matches!(self.source, Source::Cursor { .. } | Source::Anew(_))
+    }
+
+    /// A collection that is read item by item is asked for anew.
+    pub(super) fn read_anew(&mut self) {
+        self.source = match std::mem::replace(&mut self.source, Source::Dry) {
+            Source::Cursor { from, .. } => Source::Anew(from),
+            source => source,
+        };
+    }
+
+    /// Its items have been given, all of them or those to be read one by one; those that were taken before are passed over.
+    fn have(&mut self, answer: Answer<D>) {
+        let taken = self.lanes.len();
+        let source = std::mem::replace(&mut self.source, Source::Dry);
+        match (source, answer) {
+            (Source::Input(_), Answer::Items(items)) => self.lanes = Lanes::new(self.opened.node, items),
+            (_, Answer::Items(items)) => items
+                .into_iter()
+                .skip(taken)
+                .for_each(|item| self.lanes.push(item)),
+            (Source::Input(from) | Source::Anew(from), Answer::Cursor(items)) => {
+                let past = u32::try_from(taken).unwrap_or(u32::MAX);
+                self.source = Source::Cursor { from, items, past };
+            }
+            (source, _) => self.source = source,
+        }
     }
 
     /// Whether an item that is still being read is no longer wanted.
@@ -87,8 +134,13 @@ pub(super) fn ask<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     let (frame, _) = top!(cursor, Map);
     let (role, input) = match (frame.stage, &frame.source) {
         (JoinStage::Route, _) => return Next::Wait,
-        (JoinStage::Run, Source::Input(input)) => (Role::Items, Input::Value(input.clone())),
-        (JoinStage::Run, Source::Cursor(items)) => (Role::NextItem, Input::Value(items.clone())),
+        (JoinStage::Run, Source::Input(input) | Source::Anew(input)) => {
+            (Role::Items, Input::Value(input.clone()))
+        }
+        (JoinStage::Run, Source::Cursor { from, items, past }) => {
+            let (items, past) = (items.as_ref().unwrap_or(from).clone(), *past);
+            (Role::NextItem, Input::Items { items, past })
+        }
         (JoinStage::Run, Source::Dry) => return go_on(cursor),
         (JoinStage::Merge, _) => (Role::Merge, Input::Lanes(frame.ended.clone().unwrap_or_default())),
         (JoinStage::Collect, _) => (
@@ -119,13 +171,13 @@ fn go_on<D: Domain>(cursor: &mut Cursor<'_, D>) -> Next<D> {
     let pending = cursor.state.pending != Pending::Nothing;
     let (frame, _) = top!(cursor, Map);
     frame.lanes = lanes;
-    if halted && matches!(frame.source, Source::Cursor(_)) {
+    if halted && frame.reads() {
         frame.source = Source::Dry;
         if let Pending::Call(reading) = cursor.state.pending {
             cursor.commands.push_back(Command::CancelCall(reading));
         }
     }
-    if matches!(frame.source, Source::Cursor(_)) && reads_on && !pending {
+    if frame.reads() && reads_on && !pending {
         return ask(cursor);
     }
     if running || pending {
@@ -241,16 +293,14 @@ fn answered<D: Domain>(cursor: &mut Cursor<'_, D>, answer: Answer<D>, view: Opti
     let (frame, _) = top!(cursor, Map);
     let record = frame.opened.record;
     match (frame.stage, answer) {
-        (JoinStage::Run, Answer::Items(items)) => {
-            frame.source = Source::Dry;
-            frame.lanes = Lanes::new(frame.opened.node, items);
-            go_on(cursor)
-        }
-        (JoinStage::Run, Answer::Cursor(items)) => {
-            frame.source = Source::Cursor(items);
+        (JoinStage::Run, answer @ (Answer::Items(_) | Answer::Cursor(_))) => {
+            frame.have(answer);
             go_on(cursor)
         }
         (JoinStage::Run, Answer::Item(Some(item))) => {
+            if let Source::Cursor { past, .. } = &mut frame.source {
+                *past = 0;
+            }
             frame.lanes.push(item);
             go_on(cursor)
         }
@@ -284,4 +334,16 @@ fn broken<D: Domain>(cursor: &mut Cursor<'_, D>, failure: Failure<D>) -> Next<D>
     let (frame, _) = top!(cursor, Map);
     frame.broken.get_or_insert(failure);
     go_on(cursor)
+}
+
+impl<D: Domain> State<D> {
+    /// Collections that are read item by item are asked for anew: it goes on elsewhere, or what they were read with may be
+    /// used up.
+    pub(super) fn read_anew(&mut self) {
+        for frame in &mut self.stack {
+            if let Frame::Map(map) = frame {
+                map.read_anew();
+            }
+        }
+    }
 }

@@ -19,6 +19,7 @@ mod guard;
 mod held;
 mod history;
 mod human;
+mod input;
 mod kept;
 mod lanes;
 mod limits;
@@ -45,7 +46,7 @@ use serde::{Deserialize, Serialize};
 
 pub use command::{
     Answer, CacheGet, CacheLead, CachePut, CacheTicket, Call, CallId, Chosen, Command, Event, HookPoint,
-    Input, LaneId, Pause, PauseId, Role, TimerId,
+    LaneId, Pause, PauseId, Role, TimerId,
 };
 pub use domain::Domain;
 pub use failure::{Failure, FailureKind, LimitBreach, LimitKind, RetryAdvice};
@@ -53,6 +54,7 @@ pub use failure::{Failure, FailureKind, LimitBreach, LimitKind, RetryAdvice};
 pub use fault::{Fault, plant};
 pub use held::Held;
 pub use history::{Details, ExitReason, History, LaneRecord, LoopEnd, Mark, Record, Status};
+pub use input::Input;
 pub use kept::Kept;
 pub use notices::{Notice, NoticeKind};
 pub use outcome::{Finish, Outcome, Stop};
@@ -359,6 +361,7 @@ impl<D: Domain> Machine<D> {
     /// was being called begins anew, under its own number.
     pub fn take_over(plan: Arc<Plan<D::Callable>>, state: State<D>, now: Time) -> Self {
         let mut machine = Self::again(plan, state, now);
+        machine.state.read_anew();
         machine.cursor().take_up();
         machine
     }

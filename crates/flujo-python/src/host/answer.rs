@@ -276,9 +276,9 @@ fn of_items(items: &Bound<'_, PyAny>, name: &str) -> PyResult<Answer> {
         return Ok(Answer::Items(tuple.iter().map(Object::from).collect()));
     }
     if items.hasattr(intern!(py, "__aiter__"))? {
-        return Ok(Answer::Cursor(
+        return Ok(Answer::Cursor(Some(
             items.call_method0(intern!(py, "__aiter__"))?.into(),
-        ));
+        )));
     }
     let Ok(iterator) = items.try_iter() else {
         return Err(PyTypeError::new_err(format!(
@@ -290,7 +290,7 @@ fn of_items(items: &Bound<'_, PyAny>, name: &str) -> PyResult<Answer> {
         let all: PyResult<Vec<Object>> = iterator.map(|item| Ok(item?.into())).collect();
         return Ok(Answer::Items(all?));
     }
-    Ok(Answer::Cursor(iterator.into()))
+    Ok(Answer::Cursor(Some(iterator.into())))
 }
 
 /// Refuses usage that a wrapper reports as something that can't be counted.

@@ -24,7 +24,7 @@ use super::callable::{Argument, CallableSpec, Given, Place, Protocol};
 use super::context::ContextCell;
 use super::domain::{Call, Event, Machine};
 use super::shared::Shared;
-use super::{collected, construct, failure, hooks, names, planning, usage};
+use super::{agents, collected, construct, failure, hooks, names, planning, usage};
 use crate::prices::Tariff;
 use crate::vectorcall::{self, Sent};
 
@@ -377,7 +377,8 @@ fn redirect(py: Python<'_>, shared: &Arc<Shared>, call: Call) -> PyResult<Begun>
     let Input::Redirect { agent, input } = &call.input else {
         return Err(answer::refuse("a redirect without an agent"));
     };
-    let spec = planning::describe_agent(py, agent.bind(py))?;
+    let agent = agents::asked(&shared.plan.plan, agent.bind(py))?;
+    let spec = planning::describe_agent(py, &agent)?;
     let (context, own) = context_for(py, shared, &spec, &call)?;
     let given = Given {
         input: Some(input.bind(py).clone()),

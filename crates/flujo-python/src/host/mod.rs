@@ -3,6 +3,7 @@
 //!
 //! State is moved out before any call into Python, since user code may call back.
 
+mod agents;
 mod alarm;
 mod answer;
 mod aside;

@@ -7,6 +7,7 @@ use flujo_core::rate::{Bucket, RateLimit, RateLimitError, StepRates};
 use pyo3::intern;
 use pyo3::prelude::*;
 
+use super::agents;
 use super::clock::Clock;
 use super::names;
 use super::planning::PlanWithSteps;
@@ -52,7 +53,8 @@ pub(super) fn of_call(
 ) -> PyResult<Arc<[Arc<Bucket>]>> {
     let rates = shared.rates.as_ref();
     let step = rates.map_or_else(|| Arc::from([]), |rates| rates.step(node));
-    let own = agent.map(|agent| of_agent(agent.bind(py))).transpose()?;
+    let own = agent.map(|agent| of_agent(&agents::asked(&shared.plan.plan, agent.bind(py))?));
+    let own = own.transpose()?;
     let Some(own) = own.flatten() else {
         return Ok(step);
     };

@@ -25,6 +25,7 @@ use super::event::{Event, EventKind};
 use super::outputs::Outputs;
 use super::spans::{Note, Observed};
 use crate::Handler;
+use crate::agents::{Agents, unknown};
 use crate::domain::{Raised, Tokio, failure, panicked};
 use crate::handler::{Decision, Inline, Reply};
 use crate::scope::{Place, Scope};
@@ -43,14 +44,6 @@ enum Work {
     Agent(BoxFuture<'static, Result<AgentOutput, AgentError>>),
 }
 
-/// The agent that a plugin asked for.
-pub(super) fn redirected(agent: &Value) -> Option<&Handler> {
-    match agent {
-        Value::Opaque(agent) => agent.downcast_ref(),
-        _ => None,
-    }
-}
-
 /// Begins a call and goes on with it as far as it gets without waiting. Gives the call when it waits for something, else
 /// tells the machine how it ended. User code that panics has failed.
 #[inline]
@@ -65,7 +58,7 @@ pub(super) fn begin(
 ) -> Option<Active> {
     let (id, node, attempt, deadline) = (call.call, call.node, call.attempt, call.deadline);
     let redirect = match &call.input {
-        Input::Redirect { agent, .. } => redirected(agent).cloned(),
+        Input::Redirect { agent, .. } => shared.runner.agents.asked(agent, &shared.plan).cloned(),
         _ => None,
     };
     let Some(handler) = redirect
@@ -202,7 +195,13 @@ impl Work {
 
 fn missing(shared: &Shared, call: &Call<Tokio>) -> Happened<Tokio> {
     let path = &shared.plan.node(call.node).path;
-    let message = format!("the plan has no handler for {:?} of `{path}`", call.role);
+    let message = match &call.input {
+        Input::Redirect {
+            agent: Value::Str(name),
+            ..
+        } => unknown(name),
+        _ => format!("the plan has no handler for {:?} of `{path}`", call.role),
+    };
     Happened::Failed {
         call: call.call,
         failure: Box::new(Failure::new(FailureKind::Host, "MissingHandler", message).permanent()),
@@ -277,7 +276,9 @@ fn decide_now(
     call: &Call<Tokio>,
     steps: Value,
 ) -> Happened<Tokio> {
-    let decided = decide_in(machine, decide, call, steps, || shared.now());
+    let decided = decide_in(machine, &shared.runner.agents, decide, call, steps, || {
+        shared.now()
+    });
     if call.role == Role::Merge {
         let merged = matches!(decided, Happened::Answered { .. });
         shared.runner.contexts.merged(merged);
@@ -292,11 +293,12 @@ pub(super) fn decide_again(
     call: &Call<Tokio>,
     at: Time,
 ) -> Happened<Tokio> {
-    decide_in(machine, decide, call, Value::Null, || at)
+    decide_in(machine, &Agents::default(), decide, call, Value::Null, || at)
 }
 
 fn decide_in(
     machine: &Machine<Tokio>,
+    agents: &Agents,
     decide: &Inline,
     call: &Call<Tokio>,
     steps: Value,
@@ -313,26 +315,17 @@ fn decide_in(
         })
     }));
     let (call, written, at) = (call.call, !context.same(&call.context), now());
+    let decided = decided.map(|decided| {
+        let mut answer = decided?;
+        agents.complete(&mut answer, machine.plan()).map(|()| answer)
+    });
     match decided {
-        Ok(Ok(mut answer)) => {
-            if let Answer::Redirect {
-                agent,
-                unpriced,
-                rated,
-                ..
-            } = &mut answer
-                && let Some(agent) = redirected(agent)
-            {
-                *unpriced |= agent.is_unpriced();
-                *rated |= agent.rate_limit().is_some();
-            }
-            Happened::Answered {
-                call,
-                answer,
-                context: written.then_some(context),
-                at,
-            }
-        }
+        Ok(Ok(answer)) => Happened::Answered {
+            call,
+            answer,
+            context: written.then_some(context),
+            at,
+        },
         Ok(Err(raised)) => failed(call, raised, Usage::ZERO, at),
         Err(panic) => Happened::Failed {
             call,

@@ -14,7 +14,6 @@ use flujo_core::value::Value;
 use tokio::time::Sleep;
 
 use super::Shared;
-use super::call::redirected;
 use crate::domain::Tokio;
 use crate::handler::Handler;
 use crate::rates;
@@ -27,7 +26,8 @@ pub(super) type Limits = Result<Arc<[Arc<Bucket>]>, Failure<Tokio>>;
 pub(super) fn limits(shared: &Shared, node: NodeId, agent: Option<&Value>) -> Limits {
     let rates = shared.runner.rates.as_ref();
     let step = rates.map_or_else(|| Arc::from([]), |rates| rates.step(node));
-    match agent.and_then(redirected).and_then(Handler::rate_limit) {
+    let asked = |agent| shared.runner.agents.asked(agent, &shared.plan);
+    match agent.and_then(asked).and_then(Handler::rate_limit) {
         None => Ok(step),
         Some(own) => StepRates::with_own(&rates::REGISTRY, &step, &own, rates::now()).map_err(|error| {
             Failure::new(FailureKind::Agent, "RateLimitError", error.to_string()).permanent()

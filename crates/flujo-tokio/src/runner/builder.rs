@@ -20,6 +20,7 @@ use flujo_durable::{Durability, Migrate, Migration, Purging, Retention};
 use flujo_store::{WorkerHandle, runs};
 
 use super::{BuildError, Runner, Running, VERSION};
+use crate::agents::Agents;
 use crate::alarm::{Alarm, OnAlert};
 use crate::analysis::Analysed;
 use crate::cache::{Cache, Caches};
@@ -55,6 +56,7 @@ pub struct RunnerBuilder {
     lease: Lease,
     codecs: Vec<&'static TypeCodec>,
     clock: runs::Clock,
+    agents: Agents,
 }
 
 impl RunnerBuilder {
@@ -82,6 +84,7 @@ impl RunnerBuilder {
             lease: Lease::default(),
             codecs: Vec::new(),
             clock: runs::Clock::default(),
+            agents: Agents::default(),
         }
     }
 
@@ -234,6 +237,14 @@ impl RunnerBuilder {
         self
     }
 
+    /// An agent that plugins ask for by this name, beside those of the steps, which they ask for by the steps' paths. A run
+    /// in a store that was redirected goes on with the agent of that name, in any process.
+    #[must_use]
+    pub fn agent(mut self, name: impl Into<Arc<str>>, agent: Handler) -> Self {
+        self.agents.insert(name.into(), agent);
+        self
+    }
+
     /// How objects of the types that pass between steps are read again from a store.
     #[must_use]
     pub fn codecs(mut self, codecs: impl IntoIterator<Item = &'static TypeCodec>) -> Self {
@@ -290,6 +301,7 @@ impl RunnerBuilder {
             telemetries,
             caches: Caches::new(self.cache, self.fingerprints),
             clock: self.clock.clone(),
+            agents: self.agents,
             keeping: self.store.map(|store| {
                 Arc::new(Keeping {
                     runs: runs::Keeping {

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic)] // also in what the tests share: a panic is how a test fails
 
 mod answers;
+mod redirects;
 mod waits;
 
 use std::future::Future;
@@ -27,7 +28,8 @@ struct World(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     begun: Mutex<Vec<&'static str>>,
-    hangs: Mutex<bool>,
+    /// What hangs: all, where it is empty.
+    hangs: Mutex<Option<&'static str>>,
     hanging: Notify,
 }
 
@@ -37,20 +39,29 @@ impl World {
         let work = Handler::function(move |input: Value| {
             let world = world.clone();
             async move {
-                world.0.begun.lock().expect("begun").push(name);
-                let hangs = *world.0.hangs.lock().expect("hangs");
-                if hangs {
-                    world.0.hanging.notify_one();
-                    std::future::pending::<()>().await;
-                }
+                world.begin(name).await;
                 Ok(Value::from(input.as_int().unwrap_or(0) + 1))
             }
         });
         Step::new(name, work)
     }
 
+    /// What has this name begins, and hangs where it is to.
+    async fn begin(&self, name: &'static str) {
+        self.0.begun.lock().expect("begun").push(name);
+        let hangs = *self.0.hangs.lock().expect("hangs");
+        if matches!(hangs, Some(at) if at.is_empty() || at == name) {
+            self.0.hanging.notify_one();
+            std::future::pending::<()>().await;
+        }
+    }
+
     fn hang(&self, hangs: bool) {
-        *self.0.hangs.lock().expect("hangs") = hangs;
+        *self.0.hangs.lock().expect("hangs") = hangs.then_some("");
+    }
+
+    fn hang_in(&self, name: &'static str) {
+        *self.0.hangs.lock().expect("hangs") = Some(name);
     }
 
     fn begun(&self) -> Vec<&'static str> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use flujo_core::machine::{CallId, Input};
-use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
+use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 
@@ -14,11 +14,23 @@ use crate::host::shared::Shared;
 
 /// The next item of a collection that is read as room comes free.
 pub(super) fn next_item(py: Python<'_>, shared: &Arc<Shared>, call: &Call) -> PyResult<Begun> {
-    let Input::Value(items) = &call.input else {
+    let Input::Items { items, past } = &call.input else {
         return Err(answer::refuse("a map without items"));
     };
     let items = items.bind(py);
     if !items.hasattr(intern!(py, "__anext__"))? {
+        for taken in 0..*past {
+            match items.call_method0(intern!(py, "__next__")) {
+                Ok(_) => py.check_signals()?,
+                Err(error) if error.is_instance_of::<PyStopIteration>(py) => {
+                    return Err(PyValueError::new_err(format!(
+                        "the collection gave {taken} items where {past} had been taken from it before: one that is read \
+                         item by item must give the same items when it is read again"
+                    )));
+                }
+                Err(error) => return Err(error),
+            }
+        }
         let item = match items.call_method0(intern!(py, "__next__")) {
             Ok(item) => Some(item.into()),
             Err(error) if error.is_instance_of::<PyStopIteration>(py) => None,
@@ -32,7 +44,13 @@ pub(super) fn next_item(py: Python<'_>, shared: &Arc<Shared>, call: &Call) -> Py
             at,
         }));
     }
-    let next = items.call_method0(intern!(py, "__anext__"))?;
+    let next = match past {
+        0 => items.call_method0(intern!(py, "__anext__"))?,
+        past => {
+            let reading = py.import(intern!(py, "flujo.application._constructs"))?;
+            reading.call_method1(intern!(py, "next_past"), (items, *past))?
+        }
+    };
     match awaitable(&next)? {
         Some(coroutine) => {
             let pending = Pending::new(call.call, call.deadline, Reader::NextItem, coroutine.unbind());

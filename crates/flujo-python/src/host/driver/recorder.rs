@@ -7,9 +7,14 @@ use flujo_durable::{DurableError, Journal, Sleeping, instead};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
+use crate::host::agents::{self, Place};
 use crate::host::context::Base;
-use crate::host::domain::{Call, Event, Machine, Python3};
+use crate::host::domain::{Answer, Call, Event, Machine, Python3};
 use crate::host::keeping::{unsavable, wall};
+
+/// Why a request for another agent can't be saved.
+const UNFOUND: &str = "an agent that a plugin asks for must be found again by another process: let it be the agent of a step \
+                       of the pipeline, or one that its module or the plugin's has by a name";
 
 /// Writes down what one machine is told.
 pub(crate) struct Recorder {
@@ -20,6 +25,8 @@ pub(crate) struct Recorder {
     base: Option<Base>,
     /// The call that it asked for last, and the path of its step.
     call: Option<(CallId, Arc<str>)>,
+    /// The callable of that call.
+    callable: Option<Place>,
     /// Whether that call merges lanes into that very context.
     merges: bool,
 }
@@ -31,6 +38,7 @@ impl Recorder {
             machine,
             base: None,
             call: None,
+            callable: None,
             merges: false,
         }
     }
@@ -49,6 +57,7 @@ impl Recorder {
     /// The machine asks for a call.
     pub(super) fn asked(&mut self, py: Python<'_>, machine: &Machine, call: &Call) -> PyResult<()> {
         self.call = Some((call.call, Arc::clone(&machine.plan().node(call.node).path)));
+        self.callable = Some((call.node, call.role, call.index));
         let spec = machine.plan().node(call.node).callable(call.role, call.index);
         let by_strategy = |target: &Py<PyAny>| target.bind(py).is_instance_of::<PyString>();
         self.merges = call.role == Role::Merge && spec.is_some_and(|spec| by_strategy(&spec.target));
@@ -61,10 +70,21 @@ impl Recorder {
         if !machine.expects(&event) {
             return event;
         }
+        let event = self.named(py, machine, event);
+        let asks = matches!(
+            &event,
+            Event::Answered {
+                answer: Answer::Redirect { .. },
+                ..
+            }
+        );
         let (event, recorded) = self.record(event);
         let Err(mut error) = recorded else {
             return event;
         };
+        if let (DurableError::Unsavable { reason, .. }, true) = (&mut error, asks) {
+            *reason = UNFOUND.to_owned();
+        }
         if let (DurableError::Unsavable { what, .. }, Some(step)) =
             (&mut error, self.call.as_ref().map(|(_, step)| step))
         {
@@ -73,6 +93,17 @@ impl Recorder {
         let event = instead(event, unsavable(py, &error));
         // A failure and a cancellation hold nothing that can't be written.
         let _ = self.journal.record(self.machine, self.step(&event), &event, None);
+        event
+    }
+
+    /// A request for another agent, by its name if it has one.
+    fn named(&self, py: Python<'_>, machine: &Machine, mut event: Event) -> Event {
+        if let (Event::Answered { answer, .. }, Some(plugin)) = (&mut event, self.callable)
+            && let Err(error) = agents::name(py, machine.plan(), plugin, answer)
+        {
+            // It has no name then.
+            error.write_unraisable(py, None);
+        }
         event
     }
 
