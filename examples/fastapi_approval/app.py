@@ -2,8 +2,9 @@
 
 FLUJO_STATE_URI=sqlite:///articles.db uvicorn app:app --port 8000
 
-A run belongs to one process at a time. When that one dies another one goes on with it, and whichever process gets the
-editor's answer goes on from there.
+A run belongs to one process at a time. When that one dies another one goes on with it. Whichever process gets the
+editor's answer, or is asked to stop an article, sees to it that the one that has the run hears of it; what waits goes
+on where it is answered.
 """
 
 from __future__ import annotations
@@ -77,20 +78,26 @@ async def begin(article: NewArticle) -> dict[str, str]:
 @app.get("/articles/{id}")
 async def look(id: str) -> dict[str, Any]:
     """How it stands."""
-    handle = runner.get(id)
-    status = await handle.status()
+    status = await runner.get(id).status()
     if status == "running":
         return {"id": id, "status": status}
-    result = await handle.result()
+    result = await runner.result(id)
     questions = [pause.message for pause in result.pauses]
     return {"id": id, "status": result.status, "output": result.output, "questions": questions}
 
 
 @app.post("/articles/{id}/answer", status_code=202)
 async def answer(id: str, approval: Approval) -> dict[str, str]:
-    """Takes the editor's answer; the run goes on in this process."""
+    """Takes the editor's answer: it is in the store when this answers."""
     await runner.get(id).answer(approval.model_dump())
     return {"id": id}
+
+
+@app.delete("/articles/{id}")
+async def stop(id: str) -> dict[str, str]:
+    """Stops an article, whichever process has it."""
+    stopped = await runner.cancel(id)
+    return {"id": id, "status": stopped.status}
 
 
 @app.get("/articles/{id}/events")

@@ -129,7 +129,8 @@ class RunHandle(Generic[OutputT]):
         and a pause is an end.
 
         Args:
-            after: So many events are left out: as many as somebody has seen who looks again.
+            after: So many events are left out: as many as somebody has seen who looks again. A run that was stopped,
+                and goes on, is told without its stop: who has seen that begins with 0.
 
         Raises:
             RunNotFoundError: the run wasn't started here by `runner.start`.

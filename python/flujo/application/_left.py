@@ -94,7 +94,8 @@ async def answer(
     given = _addressed(run_id, open_, human_input, answers)
     if any(id not in open_ for id in given):
         raise await not_open(runner, run_id, given)
-    plan, texts = await _plan(runner, run_id), {}
+    plan = await _plan(runner, run_id)
+    texts: dict[str, str] = {}
     for id, value in given.items():
         step = plan.step_at(open_[id])
         schema = answer_schema(getattr(step, "input_schema", None), f"step {open_[id]!r}")
@@ -204,6 +205,10 @@ async def follow(runner: Flujo[Any, Any], run_id: str) -> Any:
     """The result of a run that another process has, as soon as it stands still; it goes on here when nobody has it."""
     pause_s = SOONEST
     while True:
+        if runner._runs.is_under_way(run_id):
+            ended = await runner._runs.result(run_id)
+            if ended.status != "paused":
+                return ended
         try:
             return await runner._engine.stored(run_id)
         except RunBusyError:

@@ -103,6 +103,12 @@ async def take_up(
     asks = human_input is not NO_ANSWER or answers is not None
     while True:
         try:
+            if isinstance(of, str) and runner._kept is not None and runner._runs.is_under_way(of):
+                raise RunBusyError(
+                    f"the run {of!r} is under way here",
+                    owner="this process",
+                    suggestion="await runner.result(…) for what comes of it",
+                )
             stored = await look_up(runner, of)
             if stored is not None and not asks and stored.status not in STANDS_STILL:
                 return stored

@@ -51,6 +51,10 @@ class UnderWay:
         """It has ended; `cancelled` by `cancel`."""
         self._come_to((result, cancelled))
 
+    def has_ended(self) -> bool:
+        """Whether it has ended, or was let go."""
+        return self._end is not None
+
     def let_go(self) -> None:
         """Nobody goes on with the run: whoever waits for it is told."""
         if self._end is None:
@@ -80,6 +84,8 @@ class Runs:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self.are_kept = False
+        """Whether there is one of an id at a time: another one of that id is refused, or goes on after it."""
         self._under_way: WeakValueDictionary[str, UnderWay] = WeakValueDictionary()
         # Nothing is stored unless a store is asked for: a result is found as long as somebody holds it.
         self._ended: WeakValueDictionary[str, PipelineResult[Any, Any]] = WeakValueDictionary()
@@ -88,7 +94,9 @@ class Runs:
         """A run has got an id."""
         run = UnderWay(str(run_id), loop, switch)
         with self._lock:
-            self._under_way[run.run_id] = run
+            known = self._under_way.get(run.run_id) if self.are_kept else None
+            if known is None or known.has_ended():
+                self._under_way[run.run_id] = run
         return run
 
     def ended(self, run: UnderWay, result: Any, cancelled: bool) -> None:

@@ -175,6 +175,7 @@ class Flujo(
         self._kept = kept_runs(
             state_backend, durability, lease_s, store_content, store_key, self.context_model, version
         )
+        self._runs.are_kept = self._kept is not None
         self._made_of: dict[str, Any] = dict(
             workers=workers_for(sync_workers, executor),
             cancel_grace_s=checked_grace(cancel_grace_s),

@@ -146,6 +146,31 @@ async def test_a_run_that_was_asked_to_stop_twice_can_go_on_afterwards(tmp_path:
     assert again.status == "paused"
 
 
+async def test_a_run_that_is_under_way_here_is_known_by_its_id_whatever_else_was_tried_with_it(
+    tmp_path: Path,
+) -> None:
+    gate = Gate()
+    here = half_asking(tmp_path / "runs.db", gate)
+    handle = await here.start(1, run_id="one")
+    await gate.entered.wait()
+    for refused in (here.run_async(1, run_id="one"), here.resume_async("one"), handle.answer()):
+        with pytest.raises(RunBusyError):
+            await refused
+    await until_asked(here, tmp_path / "runs.db", "one")
+    await handle.answer(5)
+    with pytest.raises(AlreadyAnsweredError):
+        await here.resume_async("one", 6)
+    gate.open.set()
+    assert (await handle.result()).output == {"asks": 5, "works": 2}
+    gate.entered.clear()
+    gate.open.clear()
+    again = await here.start(1, run_id="two")
+    with pytest.raises(RunBusyError):
+        await here.run_async(1, run_id="two")
+    await gate.entered.wait()
+    assert (await again.cancel()).status == gate.ended == "cancelled"
+
+
 # --- answers
 
 
@@ -291,6 +316,64 @@ async def test_the_answer_is_in_the_store_when_its_handle_says_so(tmp_path: Path
     assert (await here.get("one").result()).output == 5
 
 
+ANSWERS = """
+import asyncio, sys
+from flujo import Flujo, Step
+from flujo.exceptions import ResumeError
+from flujo.state import SQLiteBackend
+
+async def double(x):
+    return x * 2
+
+async def main(path, value):
+    ask = Step.human_in_the_loop("ask", "How many?", int)
+    pipeline = Step("double", double) >> ask >> Step("again", double)
+    runner = Flujo(pipeline, pipeline_name="asked", state_backend=SQLiteBackend(path), lease_s=0.3)
+    for number in range(10):
+        handle = runner.get(str(number))
+        print("ready", flush=True)
+        sys.stdin.readline()
+        try:
+            await handle.answer(value)
+            print("won", flush=True)
+        except ResumeError:
+            print("refused", flush=True)
+        assert (await handle.result()).status == "completed"
+
+asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+"""
+
+
+async def test_of_two_processes_that_answer_at_once_one_wins_and_the_other_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    ask = Step.human_in_the_loop("ask", "How many?", int)
+    pipeline = Step("double", lambda x: x * 2) >> ask >> Step("again", lambda x: x * 2)
+    here: Flujo[Any, Any] = Flujo(pipeline, pipeline_name="asked", state_backend=store(path))
+    for number in range(10):
+        assert (await here.run_async(1, run_id=str(number))).status == "paused"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", ANSWERS, str(path), value], text=True, **pipes)
+        for value in ("3", "4")
+    ]
+    for number in range(10):
+        assert [await says(process) for process in processes] == ["ready", "ready"]
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        told = [await says(process) for process in processes]
+        assert sorted(told) == ["refused", "won"]
+        assert (await here.result(str(number))).output == (6 if told[0] == "won" else 8)
+    for process in processes:
+        assert await asyncio.to_thread(process.communicate) == ("", None)
+        assert process.returncode == 0
+
+
+async def says(process: subprocess.Popen[str]) -> str:
+    return (await asyncio.to_thread(process.stdout.readline)).strip() if process.stdout else ""
+
+
 # --- from the command line
 
 CHILD = """
@@ -348,8 +431,9 @@ def test_the_command_line_stops_a_run_of_a_python_process(tmp_path: Path) -> Non
 
 async def test_a_process_answers_and_stops_the_runs_of_another_one(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
-    here = half_asking(path)
-    here = Flujo(here.pipeline.steps[1], pipeline_name="half", state_backend=store(path))
+    here: Flujo[Any, Any] = Flujo(
+        half_asking(path).pipeline.steps[1], pipeline_name="half", state_backend=store(path)
+    )
     with child(str(path)) as process:
         await until_asked(here, path, "one")
         await here.get("one").answer(5)

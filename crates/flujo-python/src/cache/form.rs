@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use pyo3::exceptions::PyBaseException;
+use pyo3::exceptions::{PyBaseException, PyImportError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -202,7 +202,8 @@ fn lock() -> std::sync::MutexGuard<'static, HashMap<usize, Arc<Known>>> {
     CLASSES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The class that is known by a module and a qualified name, of a module that is imported: reading a value imports none.
+/// The class that is known by a module and a qualified name, of a module that is imported: reading a value imports none but
+/// those of Flujo, which imports its own when they are first needed.
 pub(crate) fn resolve<'py>(
     py: Python<'py>,
     module: &str,
@@ -212,8 +213,14 @@ pub(crate) fn resolve<'py>(
         .import(intern!(py, "sys"))?
         .getattr(intern!(py, "modules"))?
         .cast_into::<PyDict>()?;
-    let Some(mut found) = modules.get_item(module)? else {
-        return Ok(None);
+    let mut found = match modules.get_item(module)? {
+        Some(found) => found,
+        None if module.starts_with("flujo.") => match py.import(module) {
+            Ok(found) => found.into_any(),
+            Err(error) if error.is_instance_of::<PyImportError>(py) => return Ok(None),
+            Err(error) => return Err(error),
+        },
+        None => return Ok(None),
     };
     for part in qualified.split('.') {
         match found.getattr_opt(part)? {
