@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use flujo_core::machine::{CallId, Event, LaneId, Options, PauseId, Time};
 use flujo_core::store::{Change, Claim, Record, RunStore, StoreFuture, WallTime};
@@ -61,6 +61,8 @@ struct Log {
     along: Vec<Change>,
     /// What is on its way.
     under_way: VecDeque<Written>,
+    /// Whether somebody is going to be woken to go on writing.
+    watched: bool,
 }
 
 /// How far a log is.
@@ -280,20 +282,38 @@ impl<D: Recorded> Journal<D> {
         if self.durability != Durability::Async {
             return;
         }
+        let mut unheard = Context::from_waker(Waker::noop());
         let mut log = self.lock();
+        log.watched = false;
         loop {
-            match log.under_way.front_mut().map(|first| first.poll_unpin(poller)) {
-                Some(Poll::Ready(Ok(()))) => drop(log.under_way.pop_front()),
-                Some(_) => return,
-                None => {
-                    let changes = log.batch();
-                    if changes.is_empty() {
-                        return;
-                    }
-                    let _kept = self.submit(&mut log, changes);
+            let Some(first) = log.under_way.front_mut() else {
+                let changes = log.batch();
+                if changes.is_empty() {
+                    return;
                 }
+                let _kept = self.submit(&mut log, changes);
+                continue;
+            };
+            // Whoever is told by something shared that it is there would be told once more when it takes it.
+            match first.poll_unpin(&mut unheard) {
+                Poll::Pending if first.poll_unpin(poller).is_pending() => {
+                    log.watched = true;
+                    return;
+                }
+                Poll::Ready(Err(_)) => return,
+                Poll::Ready(Ok(())) => drop(log.under_way.pop_front()),
+                Poll::Pending => {} // just now
             }
         }
+    }
+
+    /// Whether something is on its way behind the run, and nobody is going to be woken for it yet.
+    pub fn needs_watching(&self) -> bool {
+        if self.durability != Durability::Async {
+            return false;
+        }
+        let log = self.lock();
+        !log.watched && !log.under_way.is_empty()
     }
 
     /// Whether the log has outgrown the snapshot before it, so that another one is to be written where that is possible.

@@ -19,10 +19,11 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
 
+use super::bell::Ring;
 use super::cached::Leads;
 use super::call::{self, Begun, Pending};
 use super::domain::{Call, Command, Event, Finish, Machine, Notice};
-use super::inbox::{Delivery, Inbox};
+use super::inbox::{Delivery, Inbox, Waker};
 use super::interrupt::Interrupt;
 use super::lane::{Around, Lanes};
 use super::parked::{Parked, Question, Wake};
@@ -80,6 +81,8 @@ pub(crate) struct Driver {
     recorder: Option<Box<Recorder>>,
     /// A call that waits until what was before it is in the store.
     holding: Option<Box<holding::Holding>>,
+    /// Has the driver look again, from any thread.
+    waker: Option<std::task::Waker>,
     begun: bool,
 }
 
@@ -124,6 +127,7 @@ impl Driver {
             trace,
             recorder: None,
             holding: None,
+            waker: None,
             begun: false,
         }
     }
@@ -305,6 +309,19 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Has the driver look again whether a call that waits may begin.
+    fn waker(&mut self, py: Python<'_>) -> PyResult<std::task::Waker> {
+        if let Some(waker) = &self.waker {
+            return Ok(waker.clone());
+        }
+        let knock = Waker {
+            inbox: Arc::clone(&self.inbox),
+            timer: None,
+        };
+        let waker = Ring::waker(self.shared.event_loop(py), Bound::new(py, knock)?.into_any())?;
+        Ok(self.waker.insert(waker).clone())
     }
 
     /// The lanes, and what they are started with.

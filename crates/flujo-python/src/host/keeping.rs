@@ -19,6 +19,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyType};
 
+use super::bell::{Awaiting, Ring};
 use super::domain::{Failure, Finish, Python3};
 use super::interrupt::{Interrupt, Switch};
 use super::migrating::migrating;
@@ -26,7 +27,6 @@ use super::parked::{Parked, ParkedLanes, Wake};
 use super::planning::PlanWithSteps;
 use super::player::Played;
 use super::recorded::{RecordedRun, unplayable};
-use super::relay::{Awaiting, Ring};
 use super::steps::Outputs;
 use crate::cache::register_class;
 use crate::store::errors::durable_error;
@@ -318,14 +318,18 @@ impl WriteOn {
         journal: &Arc<Journal<Python3>>,
         event_loop: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        if journal.durability() != Durability::Async {
-            return Ok(());
+        if journal.needs_watching() {
+            Self::go_on(py, journal, event_loop)?;
         }
+        Ok(())
+    }
+
+    fn go_on(py: Python<'_>, journal: &Arc<Journal<Python3>>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
         let write_on = Self {
             journal: Arc::clone(journal),
             event_loop: event_loop.clone().unbind(),
         };
-        let waker = Ring::waker(event_loop, Bound::new(py, write_on)?.into_any());
+        let waker = Ring::waker(event_loop, Bound::new(py, write_on)?.into_any())?;
         journal.go_on_writing(&mut Context::from_waker(&waker));
         Ok(())
     }
@@ -334,7 +338,7 @@ impl WriteOn {
 #[pymethods]
 impl WriteOn {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
-        Self::begin(py, &self.journal, self.event_loop.bind(py))
+        Self::go_on(py, &self.journal, self.event_loop.bind(py))
     }
 }
 

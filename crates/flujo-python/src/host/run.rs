@@ -17,12 +17,12 @@ use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
 use pyo3::types::PyString;
 
+use super::bell::Awaiting;
 use super::driver::{Driver, Resume, Turn};
 use super::engine::EngineInner;
 use super::names;
 use super::paused::{Answers, PausedRun};
 use super::place::Place;
-use super::relay::Awaiting;
 use super::shared::Shared;
 use crate::vectorcall;
 

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context as Poller, Poll};
+use std::task::{Context as Poller, Poll, Waker};
 
 use flujo_core::machine::{CallId, Role};
 use flujo_durable::{DurableError, Journal, Saved, Snapshot, Written};
@@ -10,9 +10,7 @@ use pyo3::prelude::*;
 
 use super::{Driver, Turn};
 use crate::host::domain::{Answer, Call, Event, Machine, Python3};
-use crate::host::inbox::Waker;
 use crate::host::keeping::{WriteOn, unsavable};
-use crate::host::relay::Ring;
 
 pub(super) struct Holding {
     call: Call,
@@ -101,12 +99,12 @@ impl Driver {
         let Some(mut holding) = self.holding.take() else {
             return Ok(None);
         };
-        let knock = Waker {
-            inbox: Arc::clone(&self.inbox),
-            timer: None,
-        };
-        let waker = Ring::waker(self.shared.event_loop(py), Bound::new(py, knock)?.into_any());
-        match Pin::new(&mut holding.written).poll(&mut Poller::from_waker(&waker)) {
+        let waker = self.waker(py)?;
+        // Whoever is told by something shared that it is there would be told once more when it takes it.
+        let mut written = Pin::new(&mut holding.written);
+        let unheard = written.as_mut().poll(&mut Poller::from_waker(Waker::noop()));
+        let heard = || written.poll(&mut Poller::from_waker(&waker));
+        match if unheard.is_pending() { heard() } else { unheard } {
             Poll::Pending => {
                 self.holding = Some(holding);
                 Ok(None)

@@ -2,7 +2,7 @@
 //! waits.
 
 use std::sync::Arc;
-use std::task::{Wake, Waker as Waking};
+use std::task::Waker as Waking;
 
 use flujo_core::config::Part;
 use flujo_core::machine::{CallId, Time};
@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use super::Driver;
 use crate::host::clock::seconds;
 use crate::host::domain::{Answer, Event};
-use crate::host::inbox::{Inbox, Waker};
+use crate::host::inbox::Waker;
 use crate::host::{failure, rates};
 use crate::object::Object;
 
@@ -27,29 +27,6 @@ pub(super) struct Admitting {
     waking: Waking,
     /// The timer of the next look.
     pub(super) alarm: Option<Py<PyAny>>,
-}
-
-/// Has the driver look again, from any thread: at once, as most wakes come from the loop's own thread.
-struct Knock {
-    inbox: Arc<Inbox>,
-    event_loop: Py<PyAny>,
-}
-
-impl Wake for Knock {
-    fn wake(self: Arc<Self>) {
-        Python::attach(|py| {
-            let waker = Waker {
-                inbox: Arc::clone(&self.inbox),
-                timer: None,
-            };
-            // A loop that was closed has nobody who waits.
-            let _ = Bound::new(py, waker).and_then(|waker| {
-                self.event_loop
-                    .bind(py)
-                    .call_method1(intern!(py, "call_soon_threadsafe"), (waker,))
-            });
-        });
-    }
 }
 
 impl Driver {
@@ -104,14 +81,11 @@ impl Driver {
                 return Ok(());
             }
         };
-        let knock = Knock {
-            inbox: Arc::clone(&self.inbox),
-            event_loop: self.shared.event_loop(py).clone().unbind(),
-        };
+        let waking = self.waker(py)?;
         self.admitting = Some(Box::new(Admitting {
             admission: Admission::new(limits, tokens),
             waiting: Some((call, deadline)),
-            waking: Waking::from(Arc::new(knock)),
+            waking,
             alarm: None,
         }));
         self.look_for_turn(py)

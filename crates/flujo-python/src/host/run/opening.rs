@@ -15,6 +15,7 @@ use pyo3::types::PyString;
 
 use super::{Resume, Resumption, Start, State, Step, UnderWay, ends, set_place};
 use crate::agents::runtime;
+use crate::host::bell::Awaiting;
 use crate::host::context::ContextCell;
 use crate::host::domain::{Finish, Python3};
 use crate::host::driver::Driver;
@@ -24,7 +25,6 @@ use crate::host::keeping::{self, Claimed, Found, Keeping, LogOf, Opened};
 use crate::host::parked::{Parked, ParkedLanes, Wake};
 use crate::host::paused::PausedRun;
 use crate::host::planning::{CompiledPlan, PlanWithSteps};
-use crate::host::relay::Awaiting;
 use crate::host::shared::{Shared, running_loop};
 use crate::host::steps::Outputs;
 use crate::host::trace::{Trace, Traced};

@@ -1,0 +1,229 @@
+//! Telling event loops that something has happened on another thread. Each loop that is told anything reads from a socket of
+//! its own, so that whoever tells it waits neither for the interpreter's lock nor for the loop. What has gathered meanwhile is
+//! told in one go.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, ThreadId};
+
+use flujo_core::agent::BoxFuture;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+#[cfg(unix)]
+type Socket = std::os::unix::net::UnixStream;
+#[cfg(not(unix))]
+type Socket = std::net::TcpStream;
+
+/// Has a loop call something, on its own thread, each time it is woken.
+pub(super) struct Ring {
+    /// `None`: the loop can't read from a socket.
+    bell: Option<Arc<Bell>>,
+    /// The loop's.
+    thread: ThreadId,
+    event_loop: Py<PyAny>,
+    callback: Py<PyAny>,
+}
+
+impl Ring {
+    /// Asked for on the loop's thread.
+    pub(super) fn waker(event_loop: &Bound<'_, PyAny>, callback: Bound<'_, PyAny>) -> PyResult<Waker> {
+        let ring = Self {
+            bell: bell(event_loop)?,
+            thread: thread::current().id(),
+            event_loop: event_loop.clone().unbind(),
+            callback: callback.unbind(),
+        };
+        Ok(Waker::from(Arc::new(ring)))
+    }
+}
+
+impl Wake for Ring {
+    fn wake(self: Arc<Self>) {
+        match &self.bell {
+            Some(bell) if thread::current().id() != self.thread => Arc::clone(bell).ring(self),
+            // The loop's own thread tells it at once. Where the interpreter ends, or the loop was closed, nobody waits.
+            _ => drop(Python::try_attach(|py| {
+                let (event_loop, callback) = (self.event_loop.bind(py), &self.callback);
+                event_loop
+                    .call_method1(intern!(py, "call_soon_threadsafe"), (callback,))
+                    .map(drop)
+            })),
+        }
+    }
+}
+
+/// The socket that a loop reads from, and what it is to call.
+struct Bell {
+    socket: Socket,
+    rung: Mutex<Rung>,
+}
+
+#[derive(Default)]
+struct Rung {
+    rings: Vec<Arc<Ring>>,
+    /// The loop is closed: it calls nothing any more.
+    closed: bool,
+}
+
+impl Bell {
+    fn lock(&self) -> MutexGuard<'_, Rung> {
+        self.rung.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ring(&self, ring: Arc<Ring>) {
+        let mut rung = self.lock();
+        if rung.closed {
+            return;
+        }
+        let first = rung.rings.is_empty();
+        rung.rings.push(ring);
+        drop(rung);
+        if first {
+            use std::io::Write;
+            // It is never full: one byte is on its way at most for each time the loop has looked.
+            let _ = (&self.socket).write(&[0]);
+        }
+    }
+}
+
+/// The loop's end of a bell; it is the loop's own, and goes when that is closed.
+#[pyclass(module = "flujo._native", frozen)]
+struct Listening {
+    bell: Arc<Bell>,
+    socket: Socket,
+}
+
+#[pymethods]
+impl Listening {
+    fn __call__(&self, py: Python<'_>) {
+        use std::io::Read;
+        // What is rung from here on writes another byte.
+        let _ = (&self.socket).read(&mut [0; 64]);
+        let rings = std::mem::take(&mut self.bell.lock().rings);
+        for ring in rings {
+            let callback = ring.callback.bind(py);
+            if let Err(error) = callback.call0() {
+                error.write_unraisable(py, Some(callback));
+            }
+        }
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        let mut rung = self.bell.lock();
+        rung.closed = true;
+        let rings = std::mem::take(&mut rung.rings);
+        // What they hold may be the last of something that rings.
+        drop(rung);
+        drop(rings);
+    }
+}
+
+/// The bell that a loop has.
+#[pyclass(module = "flujo._native", frozen)]
+struct Hung(Option<Arc<Bell>>);
+
+fn bell(event_loop: &Bound<'_, PyAny>) -> PyResult<Option<Arc<Bell>>> {
+    static OF_LOOPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = event_loop.py();
+    let of_loops = OF_LOOPS.get_or_try_init(py, || {
+        let class = py.import("weakref")?.getattr("WeakKeyDictionary")?;
+        Ok::<_, PyErr>(class.call0()?.unbind())
+    })?;
+    let of_loops = of_loops.bind(py);
+    let known = of_loops.call_method1(intern!(py, "get"), (event_loop,))?;
+    if let Ok(hung) = known.cast::<Hung>() {
+        return Ok(hung.get().0.clone());
+    }
+    // Not every kind of loop can read from sockets.
+    let bell = hang(event_loop).ok();
+    of_loops.set_item(event_loop, Bound::new(py, Hung(bell.clone()))?)?;
+    Ok(bell)
+}
+
+#[cfg(unix)]
+fn hang(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<Bell>> {
+    use std::os::fd::AsRawFd;
+    let py = event_loop.py();
+    let (inside, outside) = Socket::pair()?;
+    inside.set_nonblocking(true)?;
+    outside.set_nonblocking(true)?;
+    let bell = Arc::new(Bell {
+        socket: outside,
+        rung: Mutex::default(),
+    });
+    let file = inside.as_raw_fd();
+    let listening = Listening {
+        bell: Arc::clone(&bell),
+        socket: inside,
+    };
+    // The context variables of whoever is the first here aren't the loop's.
+    let context = py.import("contextvars")?.getattr("Context")?.call0()?;
+    let add = event_loop.getattr(intern!(py, "add_reader"))?;
+    context.call_method1(intern!(py, "run"), (add, file, Bound::new(py, listening)?))?;
+    Ok(bell)
+}
+
+#[cfg(not(unix))]
+fn hang(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<Bell>> {
+    let _ = event_loop;
+    Err(pyo3::exceptions::PyNotImplementedError::new_err(
+        "loops read from sockets by another way here",
+    ))
+}
+
+/// Something that is on its way, as whoever is driven by an asyncio loop waits for it.
+pub(super) struct Awaiting<T>(BoxFuture<'static, T>);
+
+impl<T> Awaiting<T> {
+    pub(super) fn new(on_its_way: impl Future<Output = T> + Send + 'static) -> Self {
+        Self(Box::pin(on_its_way))
+    }
+
+    pub(super) fn into_inner(self) -> BoxFuture<'static, T> {
+        self.0
+    }
+
+    /// What it has come to; or else the future of the loop to wait for, and come back.
+    pub(super) fn look(&mut self, event_loop: &Bound<'_, PyAny>) -> PyResult<Result<T, Py<PyAny>>> {
+        let py = event_loop.py();
+        // Whoever is told by something shared that it is there is told once more when it takes it.
+        let mut unheard = Context::from_waker(Waker::noop());
+        if let Poll::Ready(come) = self.0.as_mut().poll(&mut unheard) {
+            return Ok(Ok(come));
+        }
+        let future = event_loop.call_method0(intern!(py, "create_future"))?;
+        let done = Done {
+            future: future.clone().unbind(),
+        };
+        let waker = Ring::waker(event_loop, Bound::new(py, done)?.into_any())?;
+        match self.0.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(come) => Ok(Ok(come)),
+            Poll::Pending => {
+                // What a future's own iterator does when it is awaited.
+                future.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
+                Ok(Err(future.unbind()))
+            }
+        }
+    }
+}
+
+/// Ends a future of a loop, on the loop.
+#[pyclass(module = "flujo._native", frozen)]
+struct Done {
+    future: Py<PyAny>,
+}
+
+#[pymethods]
+impl Done {
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        let future = self.future.bind(py);
+        if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
+            future.call_method1(intern!(py, "set_result"), (py.None(),))?;
+        }
+        Ok(())
+    }
+}
