@@ -10,6 +10,9 @@ use flujo_core::agent::BoxFuture;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use tokio::runtime::Handle;
+
+use crate::agents::runtime;
 
 #[cfg(unix)]
 type Socket = std::os::unix::net::UnixStream;
@@ -18,38 +21,49 @@ type Socket = std::net::TcpStream;
 
 /// Has a loop call something, on its own thread, each time it is woken.
 pub(super) struct Ring {
-    /// `None`: the loop can't read from a socket.
-    bell: Option<Arc<Bell>>,
+    line: Line,
     /// The loop's.
     thread: ThreadId,
     event_loop: Py<PyAny>,
     callback: Py<PyAny>,
 }
 
+/// How a loop is reached from other threads.
+#[derive(Clone)]
+enum Line {
+    Bell(Arc<Bell>),
+    /// It can't read from sockets of others: one of these threads waits for the interpreter's lock. Whoever wakes may hold what
+    /// the thread wants that has it.
+    Threads(Handle),
+}
+
 impl Ring {
     /// Asked for on the loop's thread.
     pub(super) fn waker(event_loop: &Bound<'_, PyAny>, callback: Bound<'_, PyAny>) -> PyResult<Waker> {
         let ring = Self {
-            bell: bell(event_loop)?,
+            line: line(event_loop)?,
             thread: thread::current().id(),
             event_loop: event_loop.clone().unbind(),
             callback: callback.unbind(),
         };
         Ok(Waker::from(Arc::new(ring)))
     }
+
+    fn tell(&self) {
+        // Where the interpreter ends, or the loop was closed, nobody waits any more.
+        Python::try_attach(|py| {
+            let (event_loop, callback) = (self.event_loop.bind(py), &self.callback);
+            let _ = event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (callback,));
+        });
+    }
 }
 
 impl Wake for Ring {
     fn wake(self: Arc<Self>) {
-        match &self.bell {
-            Some(bell) if thread::current().id() != self.thread => Arc::clone(bell).ring(self),
-            // The loop's own thread tells it at once. Where the interpreter ends, or the loop was closed, nobody waits.
-            _ => drop(Python::try_attach(|py| {
-                let (event_loop, callback) = (self.event_loop.bind(py), &self.callback);
-                event_loop
-                    .call_method1(intern!(py, "call_soon_threadsafe"), (callback,))
-                    .map(drop)
-            })),
+        match &self.line {
+            _ if thread::current().id() == self.thread => self.tell(),
+            Line::Bell(bell) => Arc::clone(bell).ring(self),
+            Line::Threads(threads) => drop(threads.clone().spawn_blocking(move || self.tell())),
         }
     }
 }
@@ -122,11 +136,11 @@ impl Drop for Listening {
     }
 }
 
-/// The bell that a loop has.
+/// The line that a loop has.
 #[pyclass(module = "flujo._native", frozen)]
-struct Hung(Option<Arc<Bell>>);
+struct Known(Line);
 
-fn bell(event_loop: &Bound<'_, PyAny>) -> PyResult<Option<Arc<Bell>>> {
+fn line(event_loop: &Bound<'_, PyAny>) -> PyResult<Line> {
     static OF_LOOPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = event_loop.py();
     let of_loops = OF_LOOPS.get_or_try_init(py, || {
@@ -135,13 +149,15 @@ fn bell(event_loop: &Bound<'_, PyAny>) -> PyResult<Option<Arc<Bell>>> {
     })?;
     let of_loops = of_loops.bind(py);
     let known = of_loops.call_method1(intern!(py, "get"), (event_loop,))?;
-    if let Ok(hung) = known.cast::<Hung>() {
-        return Ok(hung.get().0.clone());
+    if let Ok(known) = known.cast::<Known>() {
+        return Ok(known.get().0.clone());
     }
-    // Not every kind of loop can read from sockets.
-    let bell = hang(event_loop).ok();
-    of_loops.set_item(event_loop, Bound::new(py, Hung(bell.clone()))?)?;
-    Ok(bell)
+    let line = match hang(event_loop) {
+        Ok(bell) => Line::Bell(bell),
+        Err(_) => Line::Threads(runtime(py)?),
+    };
+    of_loops.set_item(event_loop, Bound::new(py, Known(line.clone()))?)?;
+    Ok(line)
 }
 
 #[cfg(unix)]

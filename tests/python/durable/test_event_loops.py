@@ -1,0 +1,98 @@
+"""Kept runs on event loops of different kinds, and what they leave behind on them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flujo import Flujo, Step
+from flujo.state import SQLiteBackend
+
+
+async def double(value: int) -> int:
+    return value * 2
+
+
+def _runner(backend: SQLiteBackend, durability: Any = "strict") -> Flujo[Any, Any]:
+    return Flujo(
+        Step("first", double) >> Step("second", double), state_backend=backend, durability=durability
+    )
+
+
+class NoReaders(asyncio.SelectorEventLoop):
+    """Like the loops of Windows that can't wait for sockets of others."""
+
+    def add_reader(self, fd: Any, callback: Any, *args: Any) -> Any:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("durability", ["strict", "async", "exit"])
+def test_a_loop_that_reads_from_no_sockets(tmp_path: Path, durability: str) -> None:
+    backend = SQLiteBackend(tmp_path / "runs.db")
+    loop = NoReaders()
+    try:
+        result = loop.run_until_complete(_runner(backend, durability).run_async(1, run_id="here"))
+    finally:
+        loop.close()
+    assert result.success
+    found = asyncio.run(_runner(backend, durability).run_async(1, run_id="here"))
+    assert found.step_history[-1].output == 4
+    backend.close()
+
+
+def test_each_loop_leaves_no_file_open(tmp_path: Path) -> None:
+    backend = SQLiteBackend(tmp_path / "runs.db")
+    runner = _runner(backend)
+    asyncio.run(runner.run_async(1))
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        assert asyncio.run(runner.run_async(1)).success
+    assert len(os.listdir("/proc/self/fd")) <= before
+    backend.close()
+
+
+def test_a_loop_that_is_closed_in_the_middle_of_a_write_is_told_nothing(tmp_path: Path) -> None:
+    backend = SQLiteBackend(tmp_path / "runs.db")
+    runner = _runner(backend)
+    for number in range(20):
+        loop = asyncio.SelectorEventLoop()
+        task = loop.create_task(runner.run_async(1, run_id=f"run {number}"))
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        assert not task.done()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            loop.run_until_complete(task)
+        loop.close()
+    assert asyncio.run(runner.run_async(3)).success
+    backend.close()
+
+
+def test_context_variables_of_the_first_run_are_not_kept_by_its_loop(tmp_path: Path) -> None:
+    import contextvars
+    import gc
+    import weakref
+
+    class Request:
+        pass
+
+    backend = SQLiteBackend(tmp_path / "runs.db")
+    variable: contextvars.ContextVar[Request] = contextvars.ContextVar("request")
+
+    async def one() -> weakref.ref[Request]:
+        request = Request()
+        variable.set(request)
+        assert (await _runner(backend).run_async(1)).success
+        return weakref.ref(request)
+
+    async def main() -> None:
+        request = await asyncio.create_task(one())
+        gc.collect()
+        assert request() is None
+
+    asyncio.run(main())
+    backend.close()
