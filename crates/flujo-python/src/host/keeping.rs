@@ -195,7 +195,7 @@ impl Keeping {
     ) -> PyResult<Post> {
         let interrupt = Arc::clone(interrupt);
         let switch = Bound::new(event_loop.py(), Switch { interrupt })?;
-        let stops = Ring::waker(event_loop, switch.into_any());
+        let stops = Ring::waker(event_loop, switch.into_any())?;
         let heard = move |posted: &Posted| {
             if *posted == Posted::Cancel {
                 stops.wake_by_ref();

@@ -7,11 +7,11 @@ use flujo_core::store::{Change, Message, StoreError};
 use pyo3::prelude::*;
 
 use super::{State, Step, UnderWay, ends, set_place};
+use crate::host::bell::Awaiting;
 use crate::host::driver::Driver;
 use crate::host::names;
 use crate::host::parked::{self, Parked, Wake};
 use crate::host::record::definition_of;
-use crate::host::relay::Awaiting;
 use crate::host::shared::Shared;
 use crate::host::trace::Trace;
 
