@@ -68,9 +68,13 @@ lint-python: $(VENV)/.flujo
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/python -m mypy.stubtest flujo._native
 
+# Compiled once for all: the few faults that tests plant are in the machine, and asleep. Examples are compiled by clippy and
+# run by the tests as they are; one of them is a program that a test starts.
+FAULTS := --features flujo-simulation/planted-faults
+
 test-rust: $(VENV)/.tools services
-	cargo test --workspace --locked
-	cargo test -p flujo-simulation --locked --features planted-faults --test planted_faults
+	cargo test --workspace --locked --lib --bins --tests --example shared_rates $(FAULTS)
+	cargo test --workspace --locked --doc $(FAULTS)
 
 test-python: $(VENV)/.flujo services
 	$(BIN)/python -m pytest

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tomllib
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,3 +88,25 @@ def test_every_make_target_named_in_the_documents_exists() -> None:
     for path in tracked("*.md"):
         for target in re.findall(r"`make ([a-z-]+)`", path.read_text(encoding="utf-8")):
             assert target in targets, f"{name(path)} names `make {target}`"
+
+
+def manifests() -> list[tuple[Path, dict[str, Any]]]:
+    """The folder of each crate, and what its manifest says."""
+    return [(p.parent, tomllib.loads(p.read_text(encoding="utf-8"))) for p in tracked("crates/*/Cargo.toml")]
+
+
+def test_no_rust_test_is_left_out() -> None:
+    left_out = []
+    for folder, manifest in manifests():
+        if not manifest["package"].get("autotests", True):
+            programs = [folder / t.get("path", f"tests/{t['name']}.rs") for t in manifest["test"]]
+            modules = "".join(p.read_text(encoding="utf-8") for p in programs)
+            files = {*folder.glob("tests/*.rs"), *folder.glob("tests/*/main.rs")} - set(programs)
+            for file in files:
+                module = file.stem if file.stem != "main" else file.parent.name
+                if not re.search(rf"^mod {module};", modules, re.MULTILINE):
+                    left_out.append(name(file))
+        if not manifest.get("lib", {}).get("test", True):
+            sources = folder.glob("src/**/*.rs")
+            left_out += [name(p) for p in sources if "#[test]" in p.read_text(encoding="utf-8")]
+    assert left_out == []

@@ -1,18 +1,16 @@
 //! What the chat agent promises, against a real server with every fault.
 #![allow(clippy::unwrap_used, clippy::panic)] // a test fails by panicking, also in what several tests share
 
-mod loopback;
-
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::loopback::{Reply, Server, nowhere, reply, run};
 use flujo_agents::Pricing;
 use flujo_agents::chat::{AgentTool, Chat, ChatBuilder, FunctionTool, Price};
 use flujo_core::agent::{Agent, AgentError, AgentRequest, BoxFuture, ChunkSink, Retry};
 use flujo_core::usage::Cost;
 use flujo_core::value::Value;
-use loopback::{Reply, Server, nowhere, reply, run};
 
 const PRICE: Price = Price {
     prompt_per_million: 1.0,

@@ -1,14 +1,12 @@
 //! What the HTTP agent promises, against a real server with every fault.
 #![allow(clippy::unwrap_used, clippy::panic)] // a test fails by panicking, also in what several tests share
 
-mod loopback;
-
 use std::time::Duration;
 
+use crate::loopback::{Reply, Server, nowhere, reply, run};
 use flujo_agents::http::{Format, HttpConfig};
 use flujo_core::agent::Retry;
 use flujo_core::value::Value;
-use loopback::{Reply, Server, nowhere, reply, run};
 
 fn config(url: &str) -> HttpConfig {
     HttpConfig::get(format!("{url}/items"))

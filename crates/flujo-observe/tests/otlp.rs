@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // also in what the tests share
 
-mod collector;
-
 use std::collections::HashMap;
 use std::process::Command;
 use std::sync::Arc;
@@ -20,7 +18,7 @@ use hyper::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode as Code;
 
-use collector::{Collector, attribute};
+use crate::collector::{Collector, attribute};
 
 const SOON: Duration = Duration::from_secs(20);
 const CANARY: &str = "canary-7f3a9";
@@ -362,7 +360,7 @@ fn what_is_not_said_is_taken_from_the_environment_and_what_is_said_wins() {
         return;
     }
     let child = |said: &str, environment: &[(&str, String)]| {
-        let name = "what_is_not_said_is_taken_from_the_environment_and_what_is_said_wins";
+        let name = "otlp::what_is_not_said_is_taken_from_the_environment_and_what_is_said_wins";
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args([name, "--exact", "--nocapture"]).env(CHILD, said);
         command.envs(environment.iter().map(|(name, value)| (name, value)));

@@ -1,12 +1,11 @@
 //! A Redis server that dies while a run uses it: the run goes on, one alert says so, and nothing is made twice.
 #![allow(clippy::expect_used, clippy::unwrap_used)] // a test fails by panicking
 
-mod support;
-
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support::redis_server::RedisProcess;
 use flujo_core::cache::CachePolicy;
 use flujo_core::config::{Part, Twin};
 use flujo_core::context::Context;
@@ -15,7 +14,6 @@ use flujo_core::value::Value;
 use flujo_shared::cache::{RedisStore, Tier};
 use flujo_shared::server::ServerOptions;
 use flujo_tokio::{Cache, Handler, Pipeline, Runner, Step};
-use support::redis_server::RedisProcess;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_dies_within_a_run_is_told_of_and_nothing_is_made_twice() {

@@ -1,8 +1,6 @@
 //! Rate limits that processes share by a real Redis server.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)] // a test fails by panicking
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -12,10 +10,10 @@ use std::sync::{Arc, Mutex};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use crate::support::redis_server::RedisProcess;
 use flujo_core::rate::{Admission, Bucket, CallEnd, RateLimit, SharedCount, Turn, Verdict};
 use flujo_shared::rates::RedisRates;
 use flujo_shared::server::ServerOptions;
-use support::redis_server::RedisProcess;
 
 /// The machine may be busy with other tests.
 fn patient() -> ServerOptions {

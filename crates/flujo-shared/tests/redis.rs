@@ -1,17 +1,15 @@
 //! Results on a real Redis server.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)] // a test fails by panicking
 
-mod support;
-
 use std::net::TcpListener;
 use std::time::Duration;
 
+use crate::support::redis_server::RedisProcess;
+use crate::support::{HOUR, bytes_of, conforms};
 use flujo_core::cache::CacheKey;
 use flujo_shared::cache::{RedisStore, ResultStore, StoreError};
 use flujo_shared::server::{ServerError, ServerOptions};
 use redis::{Client, Connection, cmd};
-use support::redis_server::RedisProcess;
-use support::{HOUR, bytes_of, conforms};
 
 const KEY: CacheKey = CacheKey(1);
 

@@ -1,8 +1,6 @@
 //! Results in a file.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)] // a test fails by panicking
 
-mod support;
-
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,11 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::support::{HOUR, bytes_of, conforms};
 use flujo_core::cache::CacheKey;
 use flujo_shared::cache::{ResultStore, SqliteOptions, SqliteStore, StoreError};
 use proptest::prelude::*;
 use rusqlite::Connection;
-use support::{HOUR, bytes_of, conforms};
 
 const KEY: CacheKey = CacheKey(1);
 
@@ -169,7 +167,7 @@ fn many_processes_write_one_file() {
     let (_folder, path) = file();
     let writer = || {
         Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "many_processes_write_one_file"])
+            .args(["--exact", "sqlite::many_processes_write_one_file"])
             .env(WRITER, &path)
             .spawn()
             .unwrap()

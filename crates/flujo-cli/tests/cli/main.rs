@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod context;
+mod control_flow;
 mod examples;
 #[cfg(unix)]
 mod interrupt;

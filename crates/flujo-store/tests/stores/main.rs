@@ -3,6 +3,8 @@
 
 mod child;
 mod damage;
+#[cfg(unix)]
+mod killed;
 mod kills;
 mod locks;
 mod postgres;
@@ -12,6 +14,8 @@ mod runs;
 mod seal;
 mod served;
 mod server;
+#[cfg(unix)]
+mod taken_over;
 mod versions;
 mod worker;
 

@@ -12,7 +12,7 @@ use flujo_tokio::{
 };
 use tokio::task::Id;
 
-use crate::scripted::{Log, Scripted, outcome, pipeline, scripted, value_of};
+use super::scripted::{Log, Scripted, outcome, pipeline, scripted, value_of};
 
 impl Scripted {
     /// What a call makes of a value; nothing else.

@@ -22,7 +22,7 @@ use flujo_tokio::{
 };
 use tokio::task::Id;
 
-use crate::flow;
+use super::flow;
 
 /// What the simulation calls and tokio does not have.
 pub(crate) const HOOKS: [&str; 6] = [

@@ -13,8 +13,8 @@ use flujo_simulation::differential::{View, end, plain};
 use flujo_simulation::{Case, Object, Spec, Write};
 use flujo_tokio::{Run, Runner};
 
-use crate::flow;
-use crate::scripted::{self, Log};
+use super::flow;
+use super::scripted::{self, Log};
 
 /// Which twins the runner of a case uses: in turn all optimised, all plain, and each part alone plain. No step takes so
 /// long that an alert would come between the events.

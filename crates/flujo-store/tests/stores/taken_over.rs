@@ -1,6 +1,5 @@
 //! A worker that is killed in the middle of its runs, and the worker of another process that ends them.
 
-#![cfg(unix)]
 #![allow(clippy::expect_used, clippy::panic)] // also in what the tests share: a panic is how a test fails
 
 use std::collections::BTreeMap;
@@ -98,7 +97,12 @@ fn child_process() {
 fn begin(folder: &Path, stands_still: bool) -> (Child, impl Iterator<Item = String>) {
     let mut command = Command::new(env::current_exe().expect("this program"));
     command
-        .args(["--exact", "child_process", "--nocapture", "--test-threads=1"])
+        .args([
+            "--exact",
+            "taken_over::child_process",
+            "--nocapture",
+            "--test-threads=1",
+        ])
         .env(FOLDER, folder)
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit());

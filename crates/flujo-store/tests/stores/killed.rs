@@ -1,7 +1,6 @@
 //! A process that is killed in the middle of a run, and another one that goes on with it from the file. `FLUJO_KILLS` says
 //! how often; 20 times without it.
 
-#![cfg(unix)]
 #![allow(clippy::expect_used, clippy::panic)] // also in what the tests share: a panic is how a test fails
 
 use std::collections::{BTreeSet, HashMap};
@@ -148,7 +147,12 @@ fn child_process() {
 fn run(folder: &Path, kill: Option<(usize, Duration)>) -> bool {
     let program = env::current_exe().expect("this program");
     let mut child = Command::new(program)
-        .args(["--exact", "child_process", "--nocapture", "--test-threads=1"])
+        .args([
+            "--exact",
+            "killed::child_process",
+            "--nocapture",
+            "--test-threads=1",
+        ])
         .env(FOLDER, folder)
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())

@@ -1,0 +1,10 @@
+//! Agents that ship.
+
+mod chat;
+mod command;
+mod config;
+mod extract;
+mod files;
+mod http;
+mod loopback;
+mod template;

@@ -1,0 +1,5 @@
+//! What is read from YAML, and what is said of it.
+
+mod explanations;
+mod problems;
+mod runs;

@@ -1,0 +1,5 @@
+//! Where spans and metrics go.
+
+mod collector;
+mod otlp;
+mod prometheus;
