@@ -68,13 +68,11 @@ lint-python: $(VENV)/.flujo
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/python -m mypy.stubtest flujo._native
 
-# Compiled once for all: the few faults that tests plant are in the machine, and asleep. Examples are compiled by clippy and
-# run by the tests as they are; one of them is a program that a test starts.
-FAULTS := --features flujo-simulation/planted-faults
-
+# Examples are checked by clippy, and run by the tests as modules of theirs; these two are programs that others start.
 test-rust: $(VENV)/.tools services
-	cargo test --workspace --locked --lib --bins --tests --example shared_rates $(FAULTS)
-	cargo test --workspace --locked --doc $(FAULTS)
+	cargo build --workspace --locked --example shared_rates --example repo_review
+	cargo test --workspace --locked --tests
+	cargo test --workspace --locked --doc
 
 test-python: $(VENV)/.flujo services
 	$(BIN)/python -m pytest
@@ -114,9 +112,10 @@ stress: $(VENV)/.flujo
 	FLUJO_STRESS=full $(BIN)/python -m pytest tests/stress
 	FLUJO_STRESS=full cargo test --release --locked -p flujo --test stress
 
-# The same tests with a hundred times the generated cases.
-soak: $(VENV)/.flujo
-	PROPTEST_CASES=25600 FLUJO_DIFFERENTIAL_CASES=200000 FLUJO_KILLS=200 cargo test --workspace --locked --release
+# The same tests with a hundred times the generated cases, spoiled files and kills.
+soak: $(VENV)/.flujo services
+	cargo build --workspace --locked --profile soak --example shared_rates
+	PROPTEST_CASES=25600 FLUJO_DIFFERENTIAL_CASES=200000 FLUJO_KILLS=200 cargo test --workspace --locked --profile soak --tests
 	FLUJO_DIFFERENTIAL_CASES=50000 $(BIN)/python -m pytest --hypothesis-profile=soak
 
 advisories: $(VENV)/.tools

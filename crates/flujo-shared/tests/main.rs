@@ -1,4 +1,5 @@
 //! What processes share: caches and rates.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // a test fails by panicking
 
 #[cfg(feature = "redis")]
 mod degraded;

@@ -13,7 +13,9 @@ mod durable;
 mod events;
 mod going_on;
 mod informed;
+#[path = "kept_runs/main.rs"]
 mod kept_runs;
+mod mutated_state;
 mod once;
 mod optimization;
 mod pauses;

@@ -276,6 +276,57 @@ fn a_damaged_file_is_told_and_left_as_it_is() {
 }
 
 #[test]
+fn a_run_with_a_damaged_page_is_told_and_the_others_are_shown() {
+    const PAGE: usize = 4096;
+    let context = context();
+    context.file(
+        "say.yaml",
+        "steps: [{name: say, agent: {type: template, template: '{{ input }}'}}]",
+    );
+    // Long enough to fill pages with nothing but it.
+    for id in ["a", "b"] {
+        let input = id.repeat(3 * PAGE);
+        let said = context.run(&format!(
+            "run say.yaml --store kept/runs.db --run-id {id} --input {input}"
+        ));
+        assert_eq!(said.code, Some(0), "{}", said.stderr);
+    }
+    let whole = std::fs::read(context.path("kept/runs.db")).unwrap();
+    let mut told = 0;
+    for (number, page) in whole.chunks(PAGE).enumerate() {
+        // But for where it goes on.
+        if !page[4..].iter().all(|byte| *byte == b'a') {
+            continue;
+        }
+        let mut damaged = whole.clone();
+        damaged[number * PAGE..][..PAGE].fill(0xff);
+        context.file("damaged.db", &damaged);
+        let said = context.run("runs show a --store damaged.db");
+        if said.code != Some(0) {
+            assert_eq!(said.code, Some(1), "{}", said.whole());
+            for part in ["FLU-0705", "run `a`", "damaged.db"] {
+                assert!(said.stderr.contains(part), "{part}: {}", said.stderr);
+            }
+            assert!(said.has_no_traceback(), "{}", said.stderr);
+            told += 1;
+        }
+        let list = json(&context.run("runs list --json --store damaged.db"));
+        assert_eq!(list["runs"].as_array().unwrap().len(), 2);
+        let said = context.run("runs show b --store damaged.db");
+        assert!(
+            said.code == Some(0) && said.stdout.contains("bbbb"),
+            "{}",
+            said.whole()
+        );
+        assert!(
+            std::fs::read(context.path("damaged.db")).unwrap() == damaged,
+            "it was changed"
+        );
+    }
+    assert!(told > 0, "no page of the run is damaged");
+}
+
+#[test]
 fn a_place_that_can_not_be_written_to_is_told_before_anything_runs() {
     let context = context();
     context.file("go", "");

@@ -21,6 +21,11 @@ fn on_cancel() -> impl Strategy<Value = OnCancel> {
 }
 
 pub(super) fn act(does: impl Strategy<Value = Does> + 'static) -> BoxedStrategy<Act> {
+    act_of(does.boxed())
+}
+
+/// Compiled once, whatever it does: what surrounds it takes long to compile.
+fn act_of(does: BoxedStrategy<Does>) -> BoxedStrategy<Act> {
     (
         takes(),
         does,
@@ -88,7 +93,11 @@ pub(super) fn agent() -> BoxedStrategy<Script> {
 
 /// A callable beside the agent; it takes no tokens.
 pub(super) fn aside(does: impl Strategy<Value = Does> + 'static) -> BoxedStrategy<Script> {
-    prop::collection::vec((act(does), prop::bool::weighted(0.5)), 1..3)
+    aside_of(does.boxed())
+}
+
+fn aside_of(does: BoxedStrategy<Does>) -> BoxedStrategy<Script> {
+    prop::collection::vec((act_of(does), prop::bool::weighted(0.5)), 1..3)
         .prop_map(|acts| Script {
             acts: acts
                 .into_iter()

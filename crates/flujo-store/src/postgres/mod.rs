@@ -9,6 +9,8 @@ mod failure;
 mod list;
 mod read;
 mod session;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use std::fmt;

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use flujo_core::store::{Change, RunStore, StoreError};
+use flujo_core::store::{Change, PurgeQuery, RunStore, StoreError};
 use flujo_store::{Sqlite, WorkerHandle};
 
 use super::runs::{append, have, wait, write};
@@ -78,6 +78,7 @@ fn plays_its_part() {
         "writes for ever" => writes_for_ever(&file, &run),
         "writes short runs" => writes_short_runs(&file, &run),
         "writes until it fails" => writes_until_it_fails(&file, &run),
+        "purges" => purges(&file),
         "works" => works(&file, &run),
         part => panic!("no such part: {part}"),
     }
@@ -133,6 +134,16 @@ fn writes_until_it_fails(file: &str, run: &str) {
             });
             return;
         }
+    }
+}
+
+/// Says when it begins, and how many it has purged; then it lives until it is killed.
+fn purges(file: &str) {
+    let store = Sqlite::open(file).unwrap();
+    say("begins");
+    say(wait(store.purge(PurgeQuery::default())).unwrap());
+    loop {
+        std::thread::park();
     }
 }
 

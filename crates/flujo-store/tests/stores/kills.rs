@@ -1,6 +1,6 @@
 //! Processes that are killed, and many of them at once.
 
-use flujo_core::store::{Lease, RunStore};
+use flujo_core::store::{Lease, RunStatus, RunStore};
 use flujo_store::{Sqlite, SqliteOptions, WorkerHandle};
 use std::sync::Arc;
 
@@ -39,6 +39,77 @@ fn a_process_that_is_killed_loses_nothing_it_was_told_of() {
         write(&*store, &claim, written + 1, 300).unwrap();
         assert_eq!(whole(&*store, &run, 300), written + 1);
         wait(worker.stop()).unwrap();
+    }
+}
+
+#[test]
+fn a_purge_that_is_killed_at_any_moment_has_taken_all_or_nothing() {
+    const ENDED: i64 = 5_000;
+    let folder = tempfile::tempdir().unwrap();
+    let (before, file) = (folder.path().join("before.db"), folder.path().join("runs.db"));
+    let store = Sqlite::open(&before).unwrap();
+    for number in 0..ENDED {
+        let mut run = super::runs::new(&format!("ended {number}"));
+        run.status = RunStatus::Completed;
+        run.snapshot = vec![7; 500].into();
+        drop(store.create(run, None));
+    }
+    let under_way = have(&store, "under way", enlist(&store));
+    write(&store, &under_way, 1, 300).unwrap();
+    store.close();
+    let log = || std::fs::metadata(folder.path().join("runs.db-wal")).map_or(0, |log| log.len());
+    let left = || {
+        let connection = rusqlite::Connection::open(&file).unwrap();
+        let whole: String = connection
+            .query_row("PRAGMA integrity_check", (), |row| row.get(0))
+            .unwrap();
+        assert_eq!(whole, "ok");
+        let count = |table: &str| -> i64 {
+            let sql = format!("SELECT count(*) FROM {table}");
+            connection.query_row(&sql, (), |row| row.get(0)).unwrap()
+        };
+        assert_eq!(count("snapshots"), count("runs"));
+        count("runs") - 1
+    };
+    let begin = || {
+        for name in ["runs.db", "runs.db-wal", "runs.db-shm"] {
+            drop(std::fs::remove_file(folder.path().join(name)));
+        }
+        std::fs::copy(&before, &file).unwrap();
+        let mut purger = Player::start(command("purges", &file, ""));
+        assert_eq!(purger.says().as_deref(), Some("begins"));
+        purger
+    };
+    // One that nobody kills shows how much is written.
+    let mut purger = begin();
+    assert_eq!(purger.says().unwrap(), ENDED.to_string());
+    let written = log();
+    drop(purger);
+    assert_eq!(left(), 0);
+    let rounds = u64::from(kills().div_ceil(4));
+    let (mut round, mut broken_off) = (0, 0);
+    while round < rounds || broken_off == 0 {
+        let mut purger = begin();
+        // At another moment each time, by how much has been written.
+        let until = written * (round % rounds) / rounds;
+        while log() < until {
+            std::thread::yield_now();
+        }
+        purger.process.kill().unwrap();
+        let told = purger.says();
+        purger.process.wait().unwrap();
+        match left() {
+            0 => {}
+            ENDED => {
+                assert_eq!(told, None);
+                broken_off += 1;
+            }
+            some => panic!("{some} of {ENDED} are left"),
+        }
+        let store = Sqlite::open(&file).unwrap();
+        assert_eq!(whole(&store, "under way", 300), 1);
+        store.close();
+        round += 1;
     }
 }
 

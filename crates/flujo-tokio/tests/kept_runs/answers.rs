@@ -68,7 +68,7 @@ async fn an_answer_is_addressed_by_the_question_s_id_or_by_the_path_or_name_of_i
     let [one, other] = paused.pauses() else {
         panic!("{paused:?}");
     };
-    for answer in [one.id.to_string(), other.path.to_string()] {
+    for answer in [one.id.clone(), other.path.to_string()] {
         run.answer(Some(answer), serde_json::json!(5))
             .await
             .expect("it is left");

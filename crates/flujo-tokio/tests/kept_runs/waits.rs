@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::{builder, memory};
 
-const BACKOFF: Duration = Duration::from_secs(60);
+const BACKOFF: Duration = Duration::from_mins(1);
 
 /// A clock on the wall that goes with virtual time, and can be set.
 #[derive(Clone)]
