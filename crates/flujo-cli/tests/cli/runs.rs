@@ -431,3 +431,23 @@ fn a_run_is_replayed_without_its_agents_and_what_differs_is_told() {
     );
     assert_eq!(context.read("log"), "first\nsecond\n", "no agent was called");
 }
+
+#[test]
+fn a_run_is_replayed_through_what_people_answered() {
+    let context = context();
+    let agent =
+        |name: &str| format!("{{type: command, args: [sh, -c, 'echo {name} >> log; printf {name}']}}");
+    let (first, last) = (agent("first"), agent("last"));
+    let ask = "  - {name: ask, kind: hitl, message: 'Go on?'}\n";
+    let steps = format!("  - {{name: first, agent: {first}}}\n{ask}  - {{name: last, agent: {last}}}\n");
+    context.file("asks.yaml", format!("name: asks\nsteps:\n{steps}"));
+    let said = context.run("run asks.yaml --store --run-id 7 --input x");
+    assert_eq!(said.code, Some(3), "{}", said.whole());
+    let said = context.run("runs answer 7 yes");
+    assert_eq!(said.code, Some(0), "{}", said.whole());
+
+    let said = context.run("runs replay 7 --json");
+    let same = serde_json::json!({"run": "7", "equal": true, "differences": []});
+    assert_eq!(json(&said), same, "{}", said.whole());
+    assert_eq!(context.read("log"), "first\nlast\n", "no agent was called");
+}

@@ -252,19 +252,22 @@ pub(super) fn stands_still(
     so_far: &Finish,
     at: Time,
 ) -> PyResult<Result<Written, DurableError>> {
+    // A log that isn't long stays, so that the run can be forked and played again.
+    let anew = journal.durability() == Durability::Exit || journal.wants_snapshot();
     let mut machines = Vec::new();
     let mut due: Option<WallTime> = None;
     let mut waiting = VecDeque::from([(None, parked)]);
     while let Some((parent, parked)) = waiting.pop_front() {
         let machine = parked.number;
-        let state = parked.machine.save(at);
-        machines.push(Saved {
-            machine,
-            parent,
-            state,
-            once: None,
-            sleeping: None,
-        });
+        if anew {
+            machines.push(Saved {
+                machine,
+                parent,
+                state: parked.machine.save(at),
+                once: None,
+                sleeping: None,
+            });
+        }
         if let Some(question) = &parked.question {
             let expires = question.question.bind(py).getattr(intern!(py, "expires_at"))?;
             if !expires.is_none() {
@@ -281,12 +284,6 @@ pub(super) fn stands_still(
                 .map(|(lane, below)| (Some((machine, lane)), below)),
         );
     }
-    machines.sort_by_key(|saved| saved.machine);
-    let snapshot = Snapshot::Machines {
-        machines,
-        next: journal.next_machine(),
-        asked: Vec::new(),
-    };
     let asks = parked.open().first().map(|open| {
         let node = parked.machine.plan().node(open.question.node);
         Arc::from(format!("step `{}` asks", node.name))
@@ -295,10 +292,15 @@ pub(super) fn stands_still(
         let summary = runs::summary(RunStatus::Paused, so_far, asks.clone(), due, wall());
         [Change::Summary(summary), Change::Release]
     };
-    // A log that isn't long stays, so that the run can be forked and played again.
-    if journal.durability() != Durability::Exit && !journal.wants_snapshot() {
+    if !anew {
         return Ok(Ok(journal.write(changes())));
     }
+    machines.sort_by_key(|saved| saved.machine);
+    let snapshot = Snapshot::Machines {
+        machines,
+        next: journal.next_machine(),
+        asked: Vec::new(),
+    };
     Ok(match journal.snapshot(&snapshot, changes()) {
         Err(_) if journal.durability() != Durability::Exit => Ok(journal.write(changes())),
         written => written,

@@ -230,17 +230,21 @@ impl Parked {
         at: Time,
         now: WallTime,
     ) -> Result<Written, DurableError> {
+        // A log that isn't long stays, so that the run can be forked and replayed.
+        let anew = journal.durability() == Durability::Exit || journal.wants_snapshot();
         let (mut machines, mut asked, mut due) = (Vec::new(), Vec::new(), None);
         let mut waiting: VecDeque<(Option<(u32, LaneId)>, &Self)> = VecDeque::from([(None, self)]);
         while let Some((parent, parked)) = waiting.pop_front() {
             let machine = parked.machine.number();
-            machines.push(Saved {
-                machine,
-                parent,
-                state: parked.machine.save(at),
-                once: None,
-                sleeping: None,
-            });
+            if anew {
+                machines.push(Saved {
+                    machine,
+                    parent,
+                    state: parked.machine.save(at),
+                    once: None,
+                    sleeping: None,
+                });
+            }
             if let Some(question) = &parked.question {
                 let millis = |time: Duration| WallTime::try_from(time.as_millis()).unwrap_or(WallTime::MAX);
                 let since = now.saturating_sub(millis(question.since.elapsed()));
@@ -253,12 +257,6 @@ impl Parked {
             let lanes = parked.lanes.0.iter();
             waiting.extend(lanes.map(|(lane, below)| (Some((machine, *lane)), &**below)));
         }
-        machines.sort_by_key(|saved| saved.machine);
-        let snapshot = Snapshot::Machines {
-            machines,
-            next: journal.next_machine(),
-            asked,
-        };
         let message = self
             .open()
             .first()
@@ -266,6 +264,15 @@ impl Parked {
         let changes = || {
             let summary = runs::summary(RunStatus::Paused, so_far, message.clone(), due, now);
             [Change::Summary(summary), Change::Release]
+        };
+        if !anew {
+            return Ok(journal.write(changes()));
+        }
+        machines.sort_by_key(|saved| saved.machine);
+        let snapshot = Snapshot::Machines {
+            machines,
+            next: journal.next_machine(),
+            asked,
         };
         match journal.snapshot(&snapshot, changes()) {
             Err(_) if journal.durability() != Durability::Exit => Ok(journal.write(changes())),

@@ -294,6 +294,31 @@ async fn a_fork_begins_where_a_step_began_and_what_had_ended_is_part_of_it() {
 }
 
 #[tokio::test]
+async fn a_fork_begins_before_a_question_that_another_process_has_answered() {
+    let (world, store) = (World::default(), memory());
+    let pipeline = || {
+        Pipeline::from(world.step("first"))
+            .then(Human::new("ask"))
+            .then(world.step("last"))
+    };
+    process(pipeline(), &store)
+        .run_named("the run", Value::from(0), Context::new())
+        .await;
+    let other = process(pipeline(), &store);
+    let paused = other.stored("the run").await.paused.expect("it asks");
+    let done = other.resume(&paused, Value::from(5)).expect("it goes on").await;
+    assert_eq!(
+        (done.output(), world.begun()),
+        (Some(&Value::from(6)), vec!["first", "last"])
+    );
+
+    let fork = other.fork("the run", ForkPoint::first("first"), "before").await;
+    assert_eq!((fork.status(), world.begun()), ("paused", vec!["first"]));
+    let fork = other.fork("the run", ForkPoint::first("last"), "behind").await;
+    assert_eq!((fork.output(), world.begun()), (done.output(), vec!["last"]));
+}
+
+#[tokio::test]
 async fn a_fork_where_no_step_began_says_why() {
     let (world, store) = (World::default(), memory());
     let left = Pipeline::from(world.step("one"))

@@ -83,7 +83,7 @@ impl Recorder {
             return event;
         };
         if let (DurableError::Unsavable { reason, .. }, true) = (&mut error, asks) {
-            *reason = UNFOUND.to_owned();
+            UNFOUND.clone_into(reason);
         }
         if let (DurableError::Unsavable { what, .. }, Some(step)) =
             (&mut error, self.call.as_ref().map(|(_, step)| step))
