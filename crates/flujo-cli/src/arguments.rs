@@ -37,7 +37,7 @@ pub(crate) enum Command {
     Validate(ValidateArguments),
     /// Draw a blueprint.
     Graph(GraphArguments),
-    /// Show the statistics that `flujo run --stats-out` wrote.
+    /// Show the statistics that `flujo run --stats-out` wrote, or those of the runs in a store.
     Stats(StatsArguments),
     /// Measure on this machine what Flujo promises.
     Bench(BenchArguments),
@@ -113,8 +113,18 @@ pub(crate) enum GraphFormat {
 
 #[derive(Debug, Args)]
 pub(crate) struct StatsArguments {
-    /// The file; without it the one that the setting `stats_out` names.
+    /// The file; without it and without `--store` the one that the setting `stats_out` names.
+    #[arg(conflicts_with = "state_uri")]
     pub(crate) file: Option<PathBuf>,
+    /// With `--store`: only runs of the pipeline of this name.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) pipeline: Option<String>,
+    /// With `--store`: only runs that began within this time, such as `30min`, `12h` or `7days`.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) newer_than: Option<std::time::Duration>,
+    /// With `--store`: how many at most, the newest.
+    #[arg(long, value_name = "COUNT", default_value_t = 1000)]
+    pub(crate) limit: u64,
     /// Print the statistics as JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -201,6 +211,10 @@ pub(crate) fn command() -> clap::Command {
     };
     Arguments::command()
         .mut_subcommand("run", all)
+        .mut_subcommand("stats", |stats| {
+            let store = SETTINGS.iter().filter(everywhere);
+            stats.args(store.map(Setting::argument))
+        })
         .mut_subcommand("runs", |runs| {
             let store = SETTINGS.iter().filter(everywhere);
             runs.args(store.map(|setting| setting.argument().global(true)))

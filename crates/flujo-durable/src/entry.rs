@@ -1,5 +1,6 @@
 //! One thing that happened to one machine of a run, as it is written down.
 
+use std::io::Write;
 use std::sync::Arc;
 
 use flujo_core::machine::{
@@ -316,6 +317,12 @@ impl<D: Recorded> Entry<D> {
     /// # Errors
     /// [`DurableError::Unsavable`] for a value that can't be written down; `bytes` is as it was.
     pub fn write(&self, bytes: &mut Vec<u8>) -> Result<(), DurableError> {
+        let before = bytes.len();
+        self.put(bytes).inspect_err(|_| bytes.truncate(before))
+    }
+
+    /// The same; after an error a part of it may have been put there.
+    pub(crate) fn put(&self, bytes: &mut impl Write) -> Result<(), DurableError> {
         write(self, self.happened.name(), bytes)
     }
 
@@ -333,16 +340,13 @@ impl<D: Recorded> Entry<D> {
 }
 
 /// Puts something behind `bytes`.
-pub(crate) fn write<T: Serialize>(what: &T, name: &str, bytes: &mut Vec<u8>) -> Result<(), DurableError> {
-    let before = bytes.len();
-    let mut serializer = rmp_serde::Serializer::new(&mut *bytes).with_struct_map();
-    what.serialize(&mut serializer).map_err(|error| {
-        bytes.truncate(before);
-        DurableError::Unsavable {
+pub(crate) fn write<T: Serialize>(what: &T, name: &str, bytes: &mut impl Write) -> Result<(), DurableError> {
+    let mut serializer = rmp_serde::Serializer::new(bytes).with_struct_map();
+    what.serialize(&mut serializer)
+        .map_err(|error| DurableError::Unsavable {
             what: name.to_owned(),
             reason: error.to_string(),
-        }
-    })
+        })
 }
 
 /// What a machine is told in place of something that can't be written down: that it failed, where it can be told so.

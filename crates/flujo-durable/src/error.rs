@@ -24,6 +24,16 @@ pub enum DurableError {
         /// Where in it, and why.
         reason: String,
     },
+    /// A value, or all of what is written at once, is larger than stores take.
+    #[error("{what} can't be saved: it takes {} MB, and {} can be written at once", bytes >> 20, at_most >> 20)]
+    TooLarge {
+        /// What it is.
+        what: String,
+        /// How large it is.
+        bytes: u64,
+        /// How large it may be.
+        at_most: u64,
+    },
     /// The run went on elsewhere since it stood still here.
     #[error("run `{run}` went on in another process since: look it up in the store again")]
     WentOnElsewhere {
@@ -119,7 +129,7 @@ impl DurableError {
             Self::NotPaused { .. } => "ResumeError",
             Self::UnknownPause { .. } => "PauseNotFoundError",
             Self::AmbiguousAnswer { .. } => "AmbiguousAnswerError",
-            Self::Unsavable { .. } => "UnsavableValueError",
+            Self::Unsavable { .. } | Self::TooLarge { .. } => "UnsavableValueError",
             Self::Diverged { .. } | Self::DefinitionChanged { .. } => "DefinitionChangedError",
         }
     }

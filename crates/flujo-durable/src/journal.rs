@@ -1,16 +1,17 @@
 //! The log of one run: entries are gathered, and written together.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use flujo_core::machine::{CallId, Event, LaneId, Options, PauseId, Time};
-use flujo_core::store::{Change, Claim, Record, RunStore, StoreFuture, WallTime};
+use flujo_core::store::{Blob, BlobId, Change, Claim, Record, RunStore, StoreFuture, WallTime};
 use futures_util::FutureExt;
 use futures_util::future::Shared;
 
-use crate::snapshot::{Snapshot, with_definition};
+use crate::blobs::Parted;
+use crate::snapshot::Snapshot;
 use crate::{DurableError, Entry, Happened, Recorded, Sleeping};
 
 /// More than this isn't written at once: stores can't hold it.
@@ -51,7 +52,9 @@ pub struct Journal<D> {
 #[derive(Debug, Default)]
 struct Log {
     /// Entries that wait to be written.
-    waiting: Vec<u8>,
+    waiting: Parted,
+    /// The blobs of the run that are in the store.
+    blobs: BTreeSet<BlobId>,
     last_record: u64,
     next_machine: u32,
     /// Bytes written since the last snapshot, and those of that snapshot.
@@ -76,6 +79,8 @@ pub struct LogPlace {
     pub snapshot: u64,
     /// What the pipeline is, when it isn't what the run began with: it stands with each snapshot.
     pub definition: Option<Arc<[u8]>>,
+    /// The blobs that the run has in the store.
+    pub blobs: BTreeSet<BlobId>,
 }
 
 impl<D: Recorded> Journal<D> {
@@ -90,6 +95,7 @@ impl<D: Recorded> Journal<D> {
                 last_record: place.last_record,
                 next_machine: place.next_machine,
                 snapshot: place.snapshot,
+                blobs: place.blobs,
                 ..Log::default()
             }),
             domain: PhantomData,
@@ -104,6 +110,7 @@ impl<D: Recorded> Journal<D> {
             next_machine: log.next_machine,
             snapshot: log.snapshot,
             definition: self.definition.clone(),
+            blobs: log.blobs.clone(),
         }
     }
 
@@ -154,7 +161,7 @@ impl<D: Recorded> Journal<D> {
                 happened: Happened::Again { call, at },
             };
             // Numbers can always be written.
-            let _ = entry.write(&mut self.lock().waiting);
+            let _ = entry.write(self.lock().waiting.small());
         }
     }
 
@@ -198,7 +205,7 @@ impl<D: Recorded> Journal<D> {
     /// Takes in what holds numbers alone, which can always be written.
     fn note(&self, machine: u32, happened: Happened<D>) {
         if self.durability != Durability::Exit {
-            let _ = Entry::of(machine, happened).write(&mut self.lock().waiting);
+            let _ = Entry::of(machine, happened).write(self.lock().waiting.small());
         }
     }
 
@@ -212,22 +219,13 @@ impl<D: Recorded> Journal<D> {
     /// # Errors
     /// [`DurableError::Unsavable`], and nothing was taken in.
     pub fn append(&self, entries: &[Entry<D>]) -> Result<(), DurableError> {
-        let mut bytes = Vec::new();
+        let mut bytes = Parted::default();
         for entry in entries {
-            entry.write(&mut bytes)?;
+            entry.put(&mut bytes)?;
         }
         let mut log = self.lock();
-        if log.waiting.len() + bytes.len() > LARGEST {
-            return Err(DurableError::Unsavable {
-                what: "what happened".to_owned(),
-                reason: format!(
-                    "it takes {} MB; {} can be written at once",
-                    bytes.len() >> 20,
-                    LARGEST >> 20
-                ),
-            });
-        }
-        log.waiting.extend_from_slice(&bytes);
+        fits("what happened", log.waiting.len() + bytes.len())?;
+        log.waiting.append(bytes);
         Ok(())
     }
 
@@ -239,7 +237,7 @@ impl<D: Recorded> Journal<D> {
         if self.durability != Durability::Exit {
             let began: Entry<D> = Entry::of(machine, Happened::Began { parent, lane });
             // Numbers can always be written.
-            let _ = began.write(&mut log.waiting);
+            let _ = began.write(log.waiting.small());
         }
         machine
     }
@@ -251,7 +249,7 @@ impl<D: Recorded> Journal<D> {
         if self.durability != Durability::Exit {
             let taken_up: Entry<D> = Entry::of(0, Happened::TakenUp { options, at });
             // Numbers can always be written.
-            let _ = taken_up.write(&mut log.waiting);
+            let _ = taken_up.write(log.waiting.small());
         }
     }
 
@@ -334,19 +332,22 @@ impl<D: Recorded> Journal<D> {
         snapshot: &Snapshot<D>,
         more: impl IntoIterator<Item = Change>,
     ) -> Result<Written, DurableError> {
-        let bytes = snapshot.to_bytes()?;
-        let bytes = fitting(match &self.definition {
-            Some(definition) => with_definition(definition, &bytes),
-            None => bytes,
-        })?;
+        let parted = snapshot.parted(self.definition.as_deref())?;
+        fits(STATE, parted.len())?;
         let mut log = self.lock();
-        let size = bytes.len() as u64;
+        let size = parted.len() as u64;
         // What waits to be written is in the snapshot.
         log.waiting.clear();
-        let mut changes = vec![Change::Snapshot {
-            through: log.last_record,
-            body: bytes.into(),
-        }];
+        let (body, blobs) = parted.into_body();
+        let through = log.last_record;
+        let mut changes = vec![Change::Snapshot { through, body }];
+        if !blobs.is_empty() || !log.blobs.is_empty() {
+            // What it doesn't refer to is freed first, which makes room.
+            let kept: BTreeSet<_> = blobs.iter().map(|blob| blob.id).collect();
+            log.blobs.retain(|blob| kept.contains(blob));
+            changes.push(Change::Keep(log.blobs.iter().copied().collect()));
+            changes.extend(log.new_blobs(blobs));
+        }
         changes.append(&mut log.along);
         changes.extend(more);
         (log.snapshot, log.since_snapshot) = (size, 0);
@@ -375,14 +376,22 @@ impl Log {
         if self.waiting.is_empty() {
             return Vec::new();
         }
-        let bytes = std::mem::take(&mut self.waiting);
-        self.since_snapshot += bytes.len() as u64;
+        let parted = std::mem::take(&mut self.waiting);
+        self.since_snapshot += parted.len() as u64;
         self.last_record += 1;
         let number = self.last_record;
-        let body = bytes.into();
+        let (body, blobs) = parted.into_body();
         let mut changes = vec![Change::Append(vec![Record { number, body }])];
+        changes.extend(self.new_blobs(blobs));
         changes.append(&mut self.along);
         changes
+    }
+
+    /// Those that are not in the store yet, to be put there.
+    fn new_blobs(&mut self, blobs: Vec<Blob>) -> impl Iterator<Item = Change> {
+        let known = &mut self.blobs;
+        let new = blobs.into_iter().filter(|blob| known.insert(blob.id));
+        new.map(Change::Blob)
     }
 
     /// Forgets what has arrived, up to the first that hasn't, or that failed.
@@ -398,25 +407,42 @@ impl Log {
     }
 }
 
-/// Bytes that a store can hold.
-fn fitting(bytes: Vec<u8>) -> Result<Vec<u8>, DurableError> {
-    if bytes.len() > LARGEST {
-        return Err(DurableError::Unsavable {
-            what: "the state of the run".to_owned(),
-            reason: format!(
-                "it takes {} MB; {} can be written at once",
-                bytes.len() >> 20,
-                LARGEST >> 20
-            ),
+/// What is too large for a store, in messages.
+const STATE: &str = "the state of the run";
+
+/// Whether a store can hold so many bytes.
+fn fits(what: &str, bytes: usize) -> Result<(), DurableError> {
+    if bytes > LARGEST {
+        return Err(DurableError::TooLarge {
+            what: what.to_owned(),
+            bytes: bytes as u64,
+            at_most: LARGEST as u64,
         });
     }
-    Ok(bytes)
+    Ok(())
 }
 
-/// A snapshot as bytes to begin a run with.
-///
-/// # Errors
-/// [`DurableError::Unsavable`] for a value in it that can't be written down.
-pub fn first_snapshot<D: Recorded>(snapshot: &Snapshot<D>) -> Result<Arc<[u8]>, DurableError> {
-    Ok(fitting(snapshot.to_bytes()?)?.into())
+/// What a run begins with, on its way into a store.
+#[derive(Debug)]
+pub struct FirstSnapshot {
+    /// The snapshot.
+    pub body: Arc<[u8]>,
+    /// The blobs that it refers to.
+    pub blobs: Vec<Blob>,
+    /// How many bytes they are together.
+    pub size: u64,
+}
+
+impl FirstSnapshot {
+    /// A snapshot to begin a run with.
+    ///
+    /// # Errors
+    /// [`DurableError::Unsavable`] for a value in it that can't be written down, [`DurableError::TooLarge`].
+    pub fn of<D: Recorded>(snapshot: &Snapshot<D>) -> Result<Self, DurableError> {
+        let parted = snapshot.parted(None)?;
+        fits(STATE, parted.len())?;
+        let size = parted.len() as u64;
+        let (body, blobs) = parted.into_body();
+        Ok(Self { body, blobs, size })
+    }
 }

@@ -7,6 +7,7 @@
 //!
 //! Nothing here waits, reads a clock or knows a runtime: hosts do.
 
+mod blobs;
 mod contents;
 mod definition;
 mod drift;
@@ -23,12 +24,13 @@ mod retention;
 mod sleeping;
 mod snapshot;
 
+pub use blobs::{LARGE, load, loaded};
 pub use contents::Contents;
 pub use definition::Definition;
 pub use drift::{Drift, Migrate, Migration};
 pub use entry::{Entry, Happened, Host, instead};
 pub use error::DurableError;
-pub use journal::{Durability, Journal, LogPlace, Written, first_snapshot};
+pub use journal::{Durability, FirstSnapshot, Journal, LogPlace, Written};
 pub use once::Once;
 pub use posted::{Inbox, Posted};
 pub use question::Questions;

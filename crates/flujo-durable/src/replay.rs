@@ -231,11 +231,6 @@ impl<D: Recorded> Replay<D> {
         places.map(|place| place.machine.now()).max().unwrap_or_default()
     }
 
-    /// The machine of the run, with its history so far; `None` once it has ended.
-    pub fn machine(&self) -> Option<&Machine<D>> {
-        self.machines.first()?.as_ref().map(|place| &place.machine)
-    }
-
     /// A machine that has not ended, by its number, with the path of the step that it asked something for last.
     pub fn step_of(&self, machine: u32) -> Option<(&Machine<D>, &Arc<str>)> {
         let place = self.machines.get(machine as usize)?.as_ref()?;
@@ -262,7 +257,8 @@ impl<D: Recorded> Replay<D> {
             }
         }
         let mut below = lanes.into_iter().next()?;
-        Some(self.machine()?.so_far(|lane| below.remove(&lane)))
+        let run = &self.machines.first()?.as_ref()?.machine;
+        Some(run.so_far(|lane| below.remove(&lane)))
     }
 
     /// A machine that waits for a call to be answered, with that call.

@@ -1,9 +1,12 @@
 //! What a run is at one moment: it stands for all records up to there.
 
+use std::io::Write;
+
 use flujo_core::machine::{Finish, LaneId, Options, State, Time};
 use flujo_core::store::WallTime;
 use serde::{Deserialize, Serialize};
 
+use crate::blobs::Parted;
 use crate::entry::write;
 use crate::{DurableError, Once, Recorded, Sleeping};
 
@@ -73,13 +76,33 @@ impl<D: Recorded> Snapshot<D> {
     /// [`DurableError::Unsavable`] for a value in it that can't be written down.
     pub fn to_bytes(&self) -> Result<Vec<u8>, DurableError> {
         let mut bytes = vec![FORMAT];
+        self.put(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The snapshot on its way into a store: as bytes, behind the definition of its pipeline if that is given.
+    pub(crate) fn parted(&self, definition: Option<&[u8]>) -> Result<Parted, DurableError> {
+        let mut parted = Parted::default();
+        let begin = parted.small();
+        match definition {
+            None => begin.push(FORMAT),
+            Some(definition) => {
+                begin.push(REDEFINED);
+                begin.extend_from_slice(&u32::try_from(definition.len()).unwrap_or(u32::MAX).to_le_bytes());
+                begin.extend_from_slice(definition);
+            }
+        }
+        self.put(&mut parted)?;
+        Ok(parted)
+    }
+
+    fn put(&self, bytes: &mut impl Write) -> Result<(), DurableError> {
         let name = match self {
             Self::Start(_) => "what the run begins with",
             Self::Machines { .. } => "the state of the run",
             Self::Ended(_) => "the result of the run",
         };
-        D::writing(|| write(self, name, &mut bytes))?;
-        Ok(bytes)
+        D::writing(|| write(self, name, bytes))
     }
 
     /// The snapshot that was written.
@@ -103,17 +126,6 @@ impl<D: Recorded> Snapshot<D> {
             None => Err("it is empty".to_owned()),
         }
     }
-}
-
-/// A snapshot behind the definition of the pipeline that it is of.
-pub(crate) fn with_definition(definition: &[u8], snapshot: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(definition.len()).unwrap_or(u32::MAX);
-    let mut bytes = Vec::with_capacity(definition.len() + snapshot.len() + 5);
-    bytes.push(REDEFINED);
-    bytes.extend_from_slice(&length.to_le_bytes());
-    bytes.extend_from_slice(definition);
-    bytes.extend_from_slice(snapshot.get(1..).unwrap_or_default());
-    bytes
 }
 
 /// The definition that a snapshot stands behind, if it stands behind one.

@@ -71,6 +71,7 @@ enum Part {
     Append { count: u64, gap: bool },
     Snapshot { back: u64 },
     Blob(u8),
+    Keep(Vec<u8>),
     Summary { status: usize, due: Option<i64> },
     Taken(usize),
     Release,
@@ -82,6 +83,7 @@ fn part() -> impl Strategy<Value = Part> {
         8 => (0..4_u64, prop::bool::weighted(0.05)).prop_map(|(count, gap)| Part::Append { count, gap }),
         3 => (0..5_u64).prop_map(|back| Part::Snapshot { back }),
         2 => (0..3_u8).prop_map(Part::Blob),
+        1 => prop::collection::vec(0..3_u8, 0..3).prop_map(Part::Keep),
         3 => (0..7_usize, prop::option::of(0..5_i64)).prop_map(|(status, due)| Part::Summary { status, due }),
         1 => (0..9_usize).prop_map(Part::Taken),
         1 => Just(Part::Release),
@@ -328,6 +330,7 @@ impl<'p> Side<'p> {
                     body: format!("snapshot {last} {back}").into_bytes().into(),
                 },
                 Part::Blob(body) => Change::Blob(blob(&[*body; 5])),
+                Part::Keep(bodies) => Change::Keep(bodies.iter().map(|body| blob(&[*body; 5]).id).collect()),
                 Part::Summary { status, due } => Change::Summary(Summary {
                     status: RunStatus::ALL[*status],
                     updated: 3,

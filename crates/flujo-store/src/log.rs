@@ -37,7 +37,7 @@ impl Log {
                     self.through = *through;
                 }
                 Change::Release | Change::Delete => claimed = false,
-                Change::Blob(_) | Change::Summary(_) | Change::Taken(_) => {}
+                Change::Blob(_) | Change::Keep(_) | Change::Summary(_) | Change::Taken(_) => {}
             }
         }
         Ok(self)

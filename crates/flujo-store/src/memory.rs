@@ -90,6 +90,7 @@ impl Run {
             Change::Blob(Blob { id, body }) => {
                 self.blobs.entry(id).or_insert(body);
             }
+            Change::Keep(kept) => self.blobs.retain(|id, _| kept.contains(id)),
             Change::Summary(summary) => self.summary = summary,
             Change::Release => self.worker = None,
             Change::Taken(_) | Change::Delete => {}

@@ -3,6 +3,7 @@
 
 mod clock;
 mod defined;
+mod events;
 mod post;
 
 use std::sync::Arc;
@@ -15,9 +16,9 @@ use flujo_core::store::{
 };
 use flujo_core::usage::Usage;
 use flujo_durable::{
-    Contents, Definition, Drift, Durability, DurableError, ForkPoint, GoingOn, Host, Journal, LogPlace,
-    Migrate, Posted, Purging, Questions, Recorded, Replay, Restored, Snapshot, Start, Written,
-    first_snapshot,
+    Contents, Definition, Drift, Durability, DurableError, FirstSnapshot, ForkPoint, GoingOn, Host, Journal,
+    LogPlace, Migrate, Posted, Purging, Questions, Recorded, Replay, Restored, Snapshot, Start, Written,
+    load, loaded,
 };
 
 use crate::WorkerHandle;
@@ -25,6 +26,7 @@ use crate::WorkerHandle;
 pub use clock::Clock;
 pub use defined::Defined;
 use defined::Known;
+pub use events::{KeptEvent, KeptEventKind, events};
 pub use post::Post;
 
 /// How runs are kept.
@@ -128,9 +130,9 @@ impl Keeping {
         let Opening { id, plan, start, now } = opening;
         let definition = self.definition(&plan);
         if let Some(start) = start {
-            let snapshot = first_snapshot(&Snapshot::Start(start))?;
+            let snapshot = FirstSnapshot::of(&Snapshot::Start(start))?;
             let worker = self.worker.id().await?;
-            let size = snapshot.len() as u64;
+            let (size, blobs) = (snapshot.size, snapshot.blobs.iter().map(|blob| blob.id).collect());
             let run = NewRun {
                 status: RunStatus::Running,
                 ..queued(Arc::clone(&id), &plan, &definition, snapshot, now)
@@ -142,6 +144,7 @@ impl Keeping {
                     next_machine: 1,
                     snapshot: size,
                     definition: None,
+                    blobs,
                 };
                 return Ok(Opened::Begun(self.journal(claim, place)));
             }
@@ -156,7 +159,7 @@ impl Keeping {
     pub async fn enqueue<D: Recorded>(&self, opening: Opening<D>) -> Result<(), DurableError> {
         let Opening { id, plan, start, now } = opening;
         let Some(start) = start else { return Ok(()) };
-        let snapshot = first_snapshot(&Snapshot::Start(start))?;
+        let snapshot = FirstSnapshot::of(&Snapshot::Start(start))?;
         let run = queued(id, &plan, &self.definition(&plan), snapshot, now);
         self.store().create(run, None).await?;
         Ok(())
@@ -175,7 +178,7 @@ impl Keeping {
         read: impl FnOnce(&StoredRun) -> Result<Contents<D>, DurableError> + Send,
     ) -> Result<(), DurableError> {
         let Opening { id, plan, now, .. } = opening;
-        let stored = self.store().load(Arc::clone(&from)).await?;
+        let stored = load(Arc::clone(self.store()), Arc::clone(&from)).await?;
         let definition = self.definition(&plan);
         let drift = Drift::of(&stored, &plan, &definition.0, self.migrate.as_deref())?;
         let snapshot = match &drift {
@@ -193,7 +196,7 @@ impl Keeping {
                 Arc::clone(&id),
                 &plan,
                 &definition,
-                first_snapshot(&snapshot)?,
+                FirstSnapshot::of(&snapshot)?,
                 now,
             )
         };
@@ -259,13 +262,14 @@ impl Keeping {
         now: WallTime,
         read: impl FnOnce(&StoredRun) -> Result<Contents<D>, DurableError> + Send,
     ) -> Result<Opened<D>, DurableError> {
-        let stored = self.store().load(Arc::clone(id)).await?;
+        let (stored, blobs) = loaded(&**self.store(), Arc::clone(id)).await?;
         let drift = Drift::of(&stored, &plan, &definition.0, self.migrate.as_deref())?;
         let mut place = LogPlace {
             last_record: stored.info.last_record,
             next_machine: 1,
             snapshot: stored.snapshot.len() as u64,
             definition: Definition::redefined(&stored),
+            blobs,
         };
         let contents = match &drift {
             None => read(&stored)?,
@@ -360,7 +364,13 @@ impl Keeping {
 }
 
 /// A run that waits for somebody to begin it.
-fn queued<C>(id: Arc<str>, plan: &Plan<C>, definition: &Known, snapshot: Arc<[u8]>, now: WallTime) -> NewRun {
+fn queued<C>(
+    id: Arc<str>,
+    plan: &Plan<C>,
+    definition: &Known,
+    first: FirstSnapshot,
+    now: WallTime,
+) -> NewRun {
     NewRun {
         id,
         pipeline: Arc::clone(plan.name()),
@@ -368,8 +378,8 @@ fn queued<C>(id: Arc<str>, plan: &Plan<C>, definition: &Known, snapshot: Arc<[u8
         created: now,
         forked_from: None,
         status: RunStatus::Queued,
-        snapshot,
-        blobs: Vec::new(),
+        snapshot: first.body,
+        blobs: first.blobs,
     }
 }
 

@@ -169,6 +169,14 @@ impl Content {
         })
     }
 
+    /// The name under which a blob is kept.
+    fn name(&self, blob: &BlobId) -> BlobId {
+        match self {
+            Content::Encrypted(cipher) => cipher.name(blob),
+            Content::None => *blob,
+        }
+    }
+
     fn changes(&self, run: &str, changes: Vec<Change>) -> Result<Vec<Change>, StoreError> {
         let change = |change| match change {
             Change::Append(records) => {
@@ -187,6 +195,9 @@ impl Content {
                 Ok(Some(Change::Snapshot { through, body }))
             }
             Change::Blob(blob) => Ok(self.blob(run, &blob)?.map(Change::Blob)),
+            Change::Keep(kept) => Ok(Some(Change::Keep(
+                kept.iter().map(|blob| self.name(blob)).collect(),
+            ))),
             Change::Summary(summary) => self
                 .summary(run, summary)
                 .map(|summary| Some(Change::Summary(summary))),
@@ -339,10 +350,7 @@ impl RunStore for Sealed {
 
     fn blob(&self, run: Arc<str>, blob: BlobId) -> StoreFuture<Arc<[u8]>> {
         let (content, place) = (self.content.clone(), self.place());
-        let name = match &content {
-            Content::Encrypted(cipher) => cipher.name(&blob),
-            Content::None => blob,
-        };
+        let name = content.name(&blob);
         then(self.inner.blob(run.clone(), name), move |body| {
             content.opened(&run, &place, Part::Blob(&name), &body)
         })

@@ -30,11 +30,12 @@ pub use flujo_core::cache::{CachePolicy, CacheScope, StepIdentity};
 pub use flujo_core::plan::IterationFailure;
 pub use flujo_core::rate::{RateLimit, RateLimitError};
 pub use flujo_core::stats::Alert;
+pub use flujo_store::runs::{KeptEvent, KeptEventKind};
 pub use handler::{Decision, Handler, Iteration, Reply};
 pub use memory::{Memory, Sampled};
 pub use run::{
-    Canceller, Done, Event, EventKind, EventStream, Events, KeptRun, Pause, PausedRun, ResumeError, Run,
-    RunId, StoppedRun,
+    Canceller, Done, Event, EventKind, EventStream, Events, KeptEvents, KeptRun, Pause, PausedRun,
+    ResumeError, Run, RunId, StoppedRun,
 };
 pub use runner::{BuildError, Recovered, Runner, RunnerBuilder, Worker};
 pub use scope::{Place, Resources, Scope};

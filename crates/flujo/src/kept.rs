@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use flujo_core::store::{RunInfo, RunStatus};
 use flujo_durable::{DurableError, ForkPoint, Retention};
-use flujo_tokio::{KeptRun as Untyped, Recovered, RunId, Worker};
+use flujo_tokio::{KeptEvents, KeptRun as Untyped, Recovered, RunId, Worker};
 use serde::Serialize;
 
 use crate::payload::wrap;
@@ -63,6 +63,30 @@ impl<O: Payload, C: Context> KeptRun<O, C> {
     /// As a run that is awaited here.
     pub async fn result(&self) -> Result<Run<O, C>, RunError> {
         result(self.untyped.result().await)
+    }
+
+    /// What happened in it and what happens, up to its end: the beginnings and ends of steps as its store knows them, with
+    /// the same numbers in every process, whoever runs it. Those up to number `after` are left out: as many as somebody has
+    /// seen who looks again.
+    ///
+    /// ```
+    /// use flujo::store::Memory;
+    /// use flujo::{BoxError, Flujo, step};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), BoxError> {
+    /// let double = step("double", |n: u32| async move { Ok::<_, BoxError>(2 * n) }).durable();
+    /// let flujo = Flujo::builder(double).store(Memory::new()).build()?;
+    /// flujo.start_named("the run", 4).await?;
+    /// let mut events = flujo.get("the run")?.events(1); // but for the first, that it began
+    /// let mut told = Vec::new();
+    /// while let Some(event) = events.next().await? {
+    ///     told.push(event.kind.name());
+    /// }
+    /// assert_eq!(told, ["step_started", "step_finished", "run_finished"]);
+    /// # Ok(()) }
+    /// ```
+    pub fn events(&self, after: u64) -> KeptEvents {
+        self.untyped.events(after)
     }
 
     /// Asks it to end: at once where this runner runs it, within three seconds where another process does, and when nobody

@@ -108,8 +108,8 @@ pub use flujo_observe as observe;
 pub use flujo_store as store;
 pub use flujo_tokio as untyped;
 pub use flujo_tokio::{
-    BoxError, BuildError, Cache, Canceller, Event, EventKind, Events, Pause, PausedRun, Place, Recovered,
-    ResumeError, RunId, StoppedRun, Worker,
+    BoxError, BuildError, Cache, Canceller, Event, EventKind, Events, KeptEvent, KeptEventKind, KeptEvents,
+    Pause, PausedRun, Place, Recovered, ResumeError, RunId, StoppedRun, Worker,
 };
 
 pub use agent::agent_step;

@@ -12,8 +12,9 @@ use flujo_core::value::Value;
 use flujo_durable::Durability;
 use flujo_tokio::{Done, PausedRun, ResumeError, Run, Runner};
 
+use self::end::End;
+pub(in crate::command) use self::end::of_the_store;
 pub(super) use self::end::word;
-use self::end::{End, of_the_store};
 use super::telemetry::{self, Telemetry};
 use super::write_whole;
 use crate::answers::{Answers, Next};

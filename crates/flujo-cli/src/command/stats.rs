@@ -1,20 +1,34 @@
 //! `flujo stats`: the statistics of earlier runs, for people.
 
+mod kept;
+
 use std::fmt::Write;
 use std::path::PathBuf;
 
+use clap::ArgMatches;
 use flujo_blueprint::Rule;
 use flujo_core::stats::{PerformanceStatistics, TimeStats};
 use serde_json::Value;
 
 use crate::arguments::StatsArguments;
 use crate::outcome::{Exit, Failure};
-use crate::settings::Settings;
+use crate::settings::{Origin, Settings};
 use crate::summary::duration;
 use crate::terminal;
 
-pub(crate) fn stats(arguments: &StatsArguments) -> Result<Exit, Failure> {
-    let path = named(arguments)?;
+pub(crate) fn stats(arguments: &StatsArguments, matches: &ArgMatches) -> Result<Exit, Failure> {
+    let settings = Settings::resolve(Some(matches), &super::folder())?;
+    let store = settings.resolved("state_uri");
+    if store.is_some_and(|store| matches!(store.origin, Origin::Argument(_))) {
+        let statistics = kept::statistics(arguments, &settings)?;
+        if arguments.json {
+            terminal::data_line(&serde_json::to_string_pretty(&statistics).unwrap_or_default());
+        } else {
+            terminal::data_line(&times(&statistics));
+        }
+        return Ok(Exit::Done);
+    }
+    let path = named(arguments, &settings)?;
     let refuse = |reason: String| {
         Failure::usage(
             Rule::BadInput,
@@ -34,21 +48,21 @@ pub(crate) fn stats(arguments: &StatsArguments) -> Result<Exit, Failure> {
 }
 
 /// The file that is asked for, else the one that runs write to.
-fn named(arguments: &StatsArguments) -> Result<PathBuf, Failure> {
+fn named(arguments: &StatsArguments, settings: &Settings) -> Result<PathBuf, Failure> {
     if let Some(path) = &arguments.file {
         return Ok(path.clone());
     }
-    let settings = Settings::resolve(None, &super::folder())?;
     settings.value("stats_out").map(PathBuf::from).ok_or_else(|| {
         Failure::usage(
             Rule::BadInput,
             "no statistics file is named",
-            "write one with `flujo run --stats-out FILE`, then `flujo stats FILE`",
+            "write one with `flujo run --stats-out FILE`, then `flujo stats FILE`; `flujo stats --store` reads kept runs",
         )
     })
 }
 
-fn table(statistics: &PerformanceStatistics) -> String {
+/// How many runs there were, what they used, and how long their steps took.
+fn times(statistics: &PerformanceStatistics) -> String {
     let mut text = String::new();
     let used = &statistics.usage_stats.committed;
     // Writing to a string cannot fail.
@@ -73,6 +87,11 @@ fn table(statistics: &PerformanceStatistics) -> String {
     for (name, times) in times.by_step.iter() {
         row(&mut text, wide, name, &times);
     }
+    text
+}
+
+fn table(statistics: &PerformanceStatistics) -> String {
+    let mut text = times(statistics);
     text.push('\n');
     groups(&mut text, statistics);
     if !statistics.alerts.is_empty() {

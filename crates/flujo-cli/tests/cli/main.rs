@@ -10,6 +10,8 @@ mod interrupt;
 #[cfg(unix)]
 mod kept;
 mod model_faults;
+#[cfg(unix)]
+mod replayed;
 mod review;
 mod run;
 #[cfg(unix)]

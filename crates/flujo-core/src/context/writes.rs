@@ -14,13 +14,6 @@ pub struct Writes {
     set: Vec<(Arc<str>, Patch)>,
 }
 
-impl Writes {
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.gone.is_empty() && self.set.is_empty()
-    }
-}
-
 impl Context {
     /// What was written to `fork` since it was this context.
     pub fn writes(&self, fork: &Self) -> Writes {

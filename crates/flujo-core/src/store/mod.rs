@@ -174,6 +174,8 @@ pub enum Change {
     },
     /// Bytes that records or snapshots refer to; written once for a run, however often they are asked for.
     Blob(Blob),
+    /// Of the run's blobs only these stay, and what is written behind it: nothing refers to the others any more.
+    Keep(Vec<BlobId>),
     /// How it stands, for lists.
     Summary(Summary),
     /// A message has been dealt with.

@@ -420,7 +420,7 @@ impl KeptRuns {
 
     /// A future of the loop for a run that has ended, to be played again.
     fn recorded(&self, run_id: &str, event_loop: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        let loaded = self.keeping.runs.store().load(run_id.into());
+        let loaded = flujo_durable::load(Arc::clone(self.keeping.runs.store()), run_id.into());
         let id = run_id.to_owned();
         awaited(event_loop, loaded, move |py, stored| match Played::of(&stored) {
             Ok(played) => Ok(Bound::new(py, RecordedRun::new(played))?.into_any()),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flujo_core::store::{Order, PurgeQuery, RunQuery, RunStatus, RunStore, StoreFuture, WallTime};
+use flujo_core::store::{Order, PurgeQuery, RunQuery, RunStatus, RunStore, StoreFuture, StoredRun, WallTime};
 use flujo_store::{Key, Memory, Postgres, PostgresOptions, Sealed, Sqlite, SqliteOptions};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -31,6 +31,11 @@ impl Store {
     /// Where runs are kept.
     pub(crate) fn run_store(&self) -> &Arc<dyn RunStore> {
         &self.store
+    }
+
+    /// A run with its contents.
+    fn load(&self, run_id: &str) -> StoreFuture<StoredRun> {
+        flujo_durable::load(Arc::clone(&self.store), run_id.into())
     }
 }
 
@@ -177,7 +182,7 @@ impl Store {
         run_id: &str,
         event_loop: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        asked(py, event_loop, self.run_store().load(run_id.into()), steps::steps)
+        asked(py, event_loop, self.load(run_id), steps::steps)
     }
 
     /// The questions of a run that wait for answers: each one's id, and the path of its step.
@@ -188,7 +193,7 @@ impl Store {
         run_id: &str,
         event_loop: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        let stored = self.run_store().load(run_id.into());
+        let stored = self.load(run_id);
         asked(py, event_loop, stored, steps::questions)
     }
 
@@ -200,7 +205,7 @@ impl Store {
         run_id: &str,
         event_loop: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        let stored = self.run_store().load(run_id.into());
+        let stored = self.load(run_id);
         asked(py, event_loop, stored, steps::version)
     }
 

@@ -23,6 +23,7 @@ pub const PROMISES: &[Promise] = promises! {
         any_text_is_an_id,
         what_is_not_there_is_told,
         a_blob_comes_back_as_it_was,
+        blobs_that_nothing_refers_to_are_freed,
         a_large_body_and_an_empty_one_come_back,
         a_summary_is_told_as_it_was_written,
         bytes_are_counted,

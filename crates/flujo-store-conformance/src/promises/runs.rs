@@ -111,6 +111,56 @@ pub(super) fn a_blob_comes_back_as_it_was(place: &dyn Place) -> Result<(), Broke
     Ok(())
 }
 
+pub(super) fn blobs_that_nothing_refers_to_are_freed(place: &dyn Place) -> Result<(), Broken> {
+    let asked = Asked::open(place)?;
+    let (a, b) = (asked.begin("a")?, asked.begin("b")?);
+    let [old, kept, new] = [b"an old one", b"that stays", b"a new one."].map(|body| blob(body));
+    let before = vec![
+        append(1..=2),
+        Change::Blob(old.clone()),
+        Change::Blob(kept.clone()),
+    ];
+    asked.write(&a, before.clone())?;
+    asked.write(&b, before)?;
+    let body = bytes(b"first");
+    let changes = vec![
+        Change::Snapshot { through: 0, body },
+        Change::Keep(vec![kept.id]),
+        Change::Blob(new.clone()),
+    ];
+    asked.write(&a, changes)?;
+    fits!(
+        wait(asked.store.blob("a".into(), old.id)),
+        Err(StoreError::Corrupt { .. })
+    );
+    for blob in [&kept, &new] {
+        equal!(wait(asked.store.blob("a".into(), blob.id))?, blob.body);
+    }
+    // Those of other runs stay.
+    equal!(wait(asked.store.blob("b".into(), old.id))?, old.body);
+    // One that is freed and written again is there.
+    let again = vec![Change::Keep(Vec::new()), Change::Blob(old.clone())];
+    asked.write(&a, again)?;
+    equal!(wait(asked.store.blob("a".into(), old.id))?, old.body);
+    // With a write that is refused none is freed.
+    fits!(
+        asked.write(&a, vec![Change::Keep(Vec::new()), append([9])]),
+        Err(StoreError::OutOfOrder { .. })
+    );
+    let seen = Seen::Owned {
+        worker: asked.worker,
+        beats: 0,
+    };
+    let a = wait(asked.store.claim("a".into(), asked.worker, seen))?;
+    equal!(wait(asked.store.blob("a".into(), old.id))?, old.body);
+    asked.write(&a, vec![Change::Keep(Vec::new())])?;
+    fits!(
+        wait(asked.store.blob("a".into(), old.id)),
+        Err(StoreError::Corrupt { .. })
+    );
+    Ok(())
+}
+
 pub(super) fn a_large_body_and_an_empty_one_come_back(place: &dyn Place) -> Result<(), Broken> {
     let asked = Asked::open(place)?;
     let large: Vec<u8> = (0..3_000_000_u32).flat_map(|at| [at.to_le_bytes()[0]]).collect();
@@ -168,6 +218,8 @@ pub(super) fn bytes_are_counted(place: &dyn Place) -> Result<(), Broken> {
     let body = bytes(b"second snapshot");
     asked.write(&claim, vec![Change::Snapshot { through: 2, body }])?;
     equal!(count()?, Some(new - 5 + 15 + 8 + 8));
+    asked.write(&claim, vec![Change::Keep(Vec::new())])?;
+    equal!(count()?, Some(new - 5 + 15 + 8));
     Ok(())
 }
 

@@ -24,6 +24,10 @@ const ENLIST: &str = "INSERT INTO workers (host, boot, pid, began) VALUES ($1, $
 const BEAT: &str = "UPDATE workers SET beats = beats + 1 WHERE worker = $1 RETURNING worker";
 const DISMISS: &str = "SELECT dismiss_worker($1, $2)";
 
+const KEEP: &str = "WITH gone AS (DELETE FROM blobs WHERE run = (SELECT run FROM runs WHERE id = $1) AND id <> ALL($2) \
+         RETURNING octet_length(body) AS size) \
+     UPDATE runs SET bytes = bytes - (SELECT coalesce(sum(size), 0)::BIGINT FROM gone) WHERE id = $1 RETURNING run";
+
 const ENTER: &str = "WITH old AS (DELETE FROM lanes WHERE used < now() - INTERVAL '30 days') \
      INSERT INTO lanes DEFAULT VALUES RETURNING lane";
 const ADVANCE: &str = "UPDATE lanes SET number = $2, used = now() WHERE lane = $1 RETURNING lane";
@@ -39,6 +43,7 @@ pub(super) const ALL: &[&str] = &[
     ENLIST,
     BEAT,
     DISMISS,
+    KEEP,
     ENTER,
     ADVANCE,
     REACHED,
@@ -164,6 +169,8 @@ struct Effect<'c> {
     low: Option<i64>,
     snapshot: Option<(u64, &'c [u8])>,
     blobs: Vec<&'c Blob>,
+    /// The blobs that stay, if others are freed.
+    kept: Option<Vec<&'c [u8]>>,
     summary: Option<&'c Summary>,
     taken: Vec<i64>,
     release: bool,
@@ -190,7 +197,14 @@ impl<'c> Effect<'c> {
                     effect.low.get_or_insert(through.cast_signed());
                     effect.snapshot = Some((*through, body));
                 }
-                Change::Blob(blob) => effect.blobs.push(blob),
+                Change::Blob(blob) => {
+                    effect.blobs.push(blob);
+                    effect.kept.iter_mut().for_each(|kept| kept.push(&blob.id.0));
+                }
+                Change::Keep(kept) => {
+                    effect.blobs.retain(|blob| kept.contains(&blob.id));
+                    effect.kept = Some(kept.iter().map(|blob| &blob.0[..]).collect());
+                }
                 Change::Summary(summary) => effect.summary = Some(summary),
                 Change::Taken(message) => effect.taken.push(message.0),
                 Change::Release => effect.release = true,
@@ -280,7 +294,10 @@ pub(super) async fn write(session: &Session, claim: &Claim, changes: &[Change]) 
         )
         .await?;
     match code(&answer)?.as_str() {
-        "done" => Ok(()),
+        "done" => match effect.kept.filter(|_| !effect.delete) {
+            Some(kept) => session.one(KEEP, &[&&**run, &kept]).await.map(drop),
+            None => Ok(()),
+        },
         "unknown run" => Err(Failure::Unknown(run.clone())),
         "fenced" => Err(StoreError::Fenced { run: run.clone() }.into()),
         "out of order" => {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use flujo_core::plan::{Fingerprint, Plan};
-use flujo_durable::{Definition, DurableError};
+use flujo_durable::{Definition, DurableError, load};
 
 use super::Keeping;
 
@@ -34,7 +34,7 @@ impl Keeping {
         if store.info(Arc::clone(&run)).await?.is_none() {
             return Ok(None);
         }
-        let definition = Definition::of_stored(&store.load(run).await?)?;
+        let definition = Definition::of_stored(&load(Arc::clone(store), run).await?)?;
         Ok(definition.version().map(Arc::from))
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use flujo_core::store::{MessageId, RunInfo, RunStatus, StoreError, StoredRun};
-use flujo_durable::{Contents, Definition, DurableError, Inbox, Posted, Questions, Raw, Replay};
+use flujo_durable::{Contents, Definition, DurableError, Inbox, Posted, Questions, Raw, Replay, load};
 
 use super::Keeping;
 use crate::Listening;
@@ -35,7 +35,7 @@ impl Keeping {
         let stands_still = |info: &RunInfo| info.owner.is_none() && info.summary.status == RunStatus::Paused;
         let addressed = match posted {
             Posted::Answer { pause, value } if info.as_ref().is_some_and(stands_still) => {
-                let stored = store.load(Arc::clone(&run)).await?;
+                let stored = load(Arc::clone(store), Arc::clone(&run)).await?;
                 let id = addressed(&stored, pause.as_deref())?;
                 let pause = id.or_else(|| pause.clone());
                 let value = value.clone();

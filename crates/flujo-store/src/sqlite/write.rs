@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use flujo_core::store::{
-    Blob, Change, Claim, Created, MessageId, NewRun, Process, PurgeQuery, Record, RunStatus, Seen,
+    Blob, BlobId, Change, Claim, Created, MessageId, NewRun, Process, PurgeQuery, Record, RunStatus, Seen,
     StoreError, Summary, WorkerId,
 };
 use rusqlite::types::Value;
@@ -179,6 +179,7 @@ pub(super) fn write(connection: &Connection, claim: &Claim, changes: &[Change]) 
                 bytes += size(body);
             }
             Change::Blob(blob) => bytes += insert_blob(connection, row.run, &claim.run, blob)?,
+            Change::Keep(kept) => bytes -= free_blobs(connection, row.run, kept)?,
             Change::Summary(summary) => last = Some(summary),
             Change::Taken(message) => {
                 connection
@@ -256,6 +257,22 @@ fn insert_blob(connection: &Connection, run: i64, id: &str, blob: &Blob) -> Resu
             sum::of(Kind::Blob, id, &blob.id.0, &blob.body)
         ])?;
     Ok(if came == 0 { 0 } else { size(&blob.body) })
+}
+
+/// Deletes the blobs of a run but for these, and tells their bytes.
+fn free_blobs(connection: &Connection, run: i64, kept: &[BlobId]) -> Result<i64, Failure> {
+    let mut all = connection.prepare_cached("SELECT blob, id, length(body) FROM blobs WHERE run = ?1")?;
+    let all = all.query_map((run,), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let all = all.collect::<Result<Vec<(i64, [u8; 32], i64)>, _>>()?;
+    let mut delete = connection.prepare_cached("DELETE FROM blobs WHERE blob = ?1")?;
+    let mut freed = 0;
+    for (blob, id, size) in all {
+        if !kept.contains(&BlobId(id)) {
+            delete.execute((blob,))?;
+            freed += size;
+        }
+    }
+    Ok(freed)
 }
 
 fn summarise(

@@ -1,11 +1,15 @@
 //! A run in a store, whoever runs it.
 
+mod events;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use flujo_core::store::{MessageId, RunInfo, RunStatus, StoreError};
 use flujo_durable::{DurableError, Posted};
 use flujo_store::runs;
+
+pub use events::KeptEvents;
 
 use super::handle::{Done, Run};
 use super::opening::Keeping;
@@ -76,6 +80,13 @@ impl KeptRun {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LOOKS.1);
         }
+    }
+
+    /// What happened in it, in order and from its beginning, and what happens, up to its end: the beginnings and ends of steps
+    /// as its store knows them, with the same numbers in every process, whoever runs it. Those up to number `after` are left
+    /// out: as many as somebody has seen who looks again.
+    pub fn events(&self, after: u64) -> KeptEvents {
+        KeptEvents::new(self.clone(), after)
     }
 
     /// Asks it to end: at once where this runner runs it, elsewhere when its worker next shows that it lives (3 seconds), and

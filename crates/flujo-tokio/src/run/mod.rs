@@ -38,7 +38,7 @@ use tokio::time::Instant;
 pub(crate) use driver::House;
 pub use event::{Event, EventKind};
 pub use handle::{Canceller, Done, EventStream, Events, Run};
-pub use kept::KeptRun;
+pub use kept::{KeptEvents, KeptRun};
 pub(crate) use once::Onces;
 pub(crate) use opening::Keeping;
 pub use parked::Pause;

@@ -3,6 +3,8 @@
 #![allow(clippy::expect_used, clippy::panic)] // also in what the tests share: a panic is how a test fails
 
 mod answers;
+mod blobs;
+mod events;
 mod redirects;
 mod waits;
 

@@ -24,7 +24,7 @@ pub(super) fn list(runs: &Runs, arguments: &ListArguments) -> Result<Exit, Failu
         limit: arguments.limit,
         ..RunQuery::default()
     };
-    let page = runs.ask(runs.store.runs().list(query))?;
+    let page = runs.list(query)?;
     let next = page.next.as_ref().map(|(created, id)| format!("{created}:{id}"));
     if arguments.json {
         let list: Vec<_> = page.runs.iter().map(shown::info).collect();

@@ -15,8 +15,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::ArgMatches;
 use flujo_blueprint::Functions;
-use flujo_core::store::{RunInfo, StoreError, StoreFuture, StoredRun, WallTime};
-use flujo_durable::DurableError;
+use flujo_core::store::{Page, RunInfo, RunQuery, StoreError, StoreFuture, StoredRun, WallTime};
+use flujo_durable::{DurableError, load};
 use tokio::runtime::Runtime;
 
 use super::{folder, session};
@@ -24,6 +24,8 @@ use crate::arguments::{RunsArguments, RunsCommand};
 use crate::outcome::{Exit, Failure};
 use crate::settings::Settings;
 use crate::store::{self, Store};
+
+pub(super) use reading::Reading;
 
 /// The JSON schema of what `list` and `show` print.
 pub(crate) const SCHEMA: &str = include_str!("runs.schema.json");
@@ -56,13 +58,13 @@ pub(crate) fn runs(
 }
 
 /// A store, and somebody who waits for its answers.
-struct Runs {
+pub(super) struct Runs {
     store: Store,
     runtime: Runtime,
 }
 
 impl Runs {
-    fn open(settings: &Settings) -> Result<Self, Failure> {
+    pub(super) fn open(settings: &Settings) -> Result<Self, Failure> {
         let runtime = session::runtime()?;
         let store = Store::to_read(settings)?;
         Ok(Self { store, runtime })
@@ -85,8 +87,13 @@ impl Runs {
         })
     }
 
-    fn load(&self, id: &str) -> Result<StoredRun, Failure> {
-        self.ask(self.store.runs().load(Arc::from(id)))
+    /// A page of runs.
+    pub(super) fn list(&self, query: RunQuery) -> Result<Page, Failure> {
+        self.ask(self.store.runs().list(query))
+    }
+
+    pub(super) fn load(&self, id: &str) -> Result<StoredRun, Failure> {
+        self.ask(load(Arc::clone(self.store.runs()), Arc::from(id)))
     }
 }
 
@@ -97,6 +104,6 @@ fn now() -> WallTime {
 }
 
 /// So long before now.
-fn ago(time: std::time::Duration) -> WallTime {
+pub(super) fn ago(time: std::time::Duration) -> WallTime {
     now().saturating_sub(WallTime::try_from(time.as_millis()).unwrap_or(WallTime::MAX))
 }

@@ -12,17 +12,17 @@ use crate::outcome::Failure;
 use crate::store;
 
 /// What can be read of a stored run.
-pub(super) struct Reading {
-    pub(super) definition: Definition,
+pub(in crate::command) struct Reading {
+    pub(in crate::command) definition: Definition,
     /// What happened in it; why that can't be read, when it can't.
-    pub(super) steps: Result<Steps, String>,
+    pub(in crate::command) steps: Result<Steps, String>,
 }
 
 /// What happened in a run.
-pub(super) struct Steps {
-    pub(super) plan: Arc<Plan<Uncalled>>,
+pub(in crate::command) struct Steps {
+    pub(in crate::command) plan: Arc<Plan<Uncalled>>,
     /// How it ended, or what it has done so far.
-    pub(super) finish: Finish<Raw>,
+    pub(in crate::command) finish: Finish<Raw>,
     /// The questions that wait for answers.
     pub(super) questions: Questions<Raw>,
     /// When they were asked, as far as that is known: by the numbers of their machines.
@@ -36,7 +36,7 @@ impl Reading {
     ///
     /// # Errors
     /// Damage, with its place.
-    pub(super) fn of(stored: &StoredRun) -> Result<Self, Failure> {
+    pub(in crate::command) fn of(stored: &StoredRun) -> Result<Self, Failure> {
         Self::read(stored).map_err(|error| store::failed(&error))
     }
 

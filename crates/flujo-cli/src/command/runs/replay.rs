@@ -1,18 +1,20 @@
 //! `flujo runs replay`: what agents answered in a stored run, fed to its pipeline as it is now.
 
-use std::collections::BTreeMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use flujo_blueprint::{Blueprint, Rule};
 use flujo_core::agent::Agent;
 use flujo_core::context::Context;
 use flujo_core::machine::{Finish, Outcome};
-use flujo_core::store::StoredRun;
+use flujo_core::store::{NewRun, RunStatus, RunStore, StoredRun};
 use flujo_core::value::Value;
 use flujo_durable::{Contents, Definition, Happened, Raw, Replay, Snapshot};
+use flujo_store::Memory;
 use flujo_tokio::{Done, ResumeError, Run, Runner};
 use serde_json::{Value as Json, json};
 
+use super::super::session::of_the_store;
 use super::Runs;
 use super::goes_on::{Program, needed};
 use super::player::{Made, Player, Record, Recorded, exact};
@@ -24,13 +26,16 @@ use crate::{store, terminal};
 
 /// What a run was, as far as replaying it needs.
 struct Before {
-    input: Value,
-    context: Context,
+    /// Its input and context; `None` when its log begins behind a snapshot.
+    start: Option<(Value, Context)>,
     record: Record,
-    /// By the ids of questions.
-    answers: BTreeMap<String, Value>,
+    answers: Answers,
     finish: Box<Finish<Raw>>,
 }
+
+/// What became of each question, by the path of its step and the lane around it, in the order in which that happened: its
+/// answer, or that its time was up.
+type Answers = HashMap<(Arc<str>, String), VecDeque<Option<Value>>>;
 
 pub(super) fn replay(
     runs: &Runs,
@@ -42,7 +47,7 @@ pub(super) fn replay(
         Failure::usage(
             Rule::WrongStatus,
             format!("run `{id}` can't be replayed: {reason}"),
-            "a run that has ended, and of which the whole log is kept, can",
+            "a run that has ended, and whose log is kept, can",
         )
     };
     runs.info(id)?;
@@ -62,54 +67,104 @@ pub(super) fn replay(
     let pipeline = blueprint.pipeline_played(program.functions, &agent)?;
     let runner = Runner::builder(pipeline)
         .name(blueprint.name().clone())
-        .usage_limits(blueprint.usage_limits())
+        .usage_limits(blueprint.usage_limits());
+    let from = if before.start.is_some() {
+        "beginning"
+    } else {
+        "snapshot"
+    };
+    // Time is that of the log: it goes on by itself as soon as everybody waits.
+    let clock = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .map_err(|error| refuse(format!("its clock can't be made: {error}")))?;
+    let copy: Arc<dyn RunStore> = Arc::new(Memory::new());
+    let runner = match &before.start {
+        Some(_) => runner,
+        None => runner.store(Arc::clone(&copy)),
+    };
+    let runner = runner
         .build()
         .map_err(|error| refuse(format!("the pipeline can't run: {error}")))?;
-    let run = runner.run_named(id.as_str(), before.input, before.context);
-    let done = runs.runtime.block_on(to_end(&runner, run, &before.answers));
-    let done = done.map_err(|error| refuse(error.to_string()))?;
+    let done = clock.block_on(async {
+        let run = if let Some((input, context)) = before.start {
+            runner.run_named(id.as_str(), input, context)
+        } else {
+            let put = copy.create(behind_snapshot(&stored), None).await;
+            put.map_err(|error| store::failed(&error.into()))?;
+            runner.stored(id.as_str())
+        };
+        let done = to_end(&runner, run, before.answers).await;
+        done.map_err(|error| refuse(error.to_string()))
+    })?;
+    if let Some(error) = of_the_store(&done) {
+        return Err(store::failed(error));
+    }
 
     let (made, left) = player.end();
     let differences = differences(&made, &left, &before.finish, &done);
     let equal = differences.is_empty();
     if arguments.json {
-        let report = json!({"run": id, "equal": equal, "differences": differences});
+        let report = json!({"run": id, "from": from, "equal": equal, "differences": differences});
         terminal::data_line(&format!("{report:#}"));
     } else {
-        terminal::data_line(&text(id, &differences));
+        terminal::data_line(&text(id, from, &differences));
     }
     Ok(if equal { Exit::Done } else { Exit::Failed })
 }
 
-/// Follows the log of a run from its beginning.
+/// A run as it was when its last snapshot was written.
+fn behind_snapshot(stored: &StoredRun) -> NewRun {
+    NewRun {
+        id: Arc::clone(&stored.info.id),
+        pipeline: Arc::clone(&stored.info.pipeline),
+        definition: Arc::clone(&stored.definition),
+        created: stored.info.created,
+        forked_from: None,
+        status: RunStatus::Running,
+        snapshot: Arc::clone(&stored.snapshot),
+        blobs: Vec::new(),
+    }
+}
+
+/// Follows the log of a run from its beginning on, or from its last snapshot on.
 fn before(stored: &StoredRun, definition: &Definition, contents: Contents<Raw>) -> Result<Before, String> {
-    let Snapshot::Start(start) = &contents.snapshot else {
-        return Err("its log isn't kept from the beginning on".to_owned());
-    };
-    let input = exact(&start.input);
-    let context = match exact(&start.context) {
-        Value::Map(fields) => fields.iter().cloned().collect(),
-        _ => Context::new(),
+    let start = match &contents.snapshot {
+        Snapshot::Start(start) => Some((
+            exact(&start.input),
+            match exact(&start.context) {
+                Value::Map(fields) => fields.iter().cloned().collect(),
+                _ => Context::new(),
+            },
+        )),
+        Snapshot::Machines { .. } => None,
+        Snapshot::Ended(_) => return Err("only its result is kept, and not its log".to_owned()),
     };
     let plan = Arc::new(definition.plan()?);
     let mut replay = Replay::new(plan, contents.snapshot)?;
-    let (mut record, mut answers) = (Record::default(), BTreeMap::new());
+    let (mut record, mut answers) = (Record::default(), Answers::new());
     for entry in contents.records.into_iter().flat_map(|(_, entries)| entries) {
         if let Some((machine, call)) = replay.call(entry.machine) {
             record.take_in(&stored.info.id, machine, call, &entry.happened);
         }
-        if let Happened::Resumed { answer, .. } = &entry.happened {
+        let answer = match &entry.happened {
+            Happened::Resumed { answer, .. } => Some(Some(exact(answer))),
+            Happened::Expired { .. } => Some(None),
+            _ => None,
+        };
+        if let Some(answer) = answer {
             let mut open = replay.questions().into_iter();
-            if let Some(question) = open.find(|open| open.machine == entry.machine) {
-                answers.insert(question.id, exact(answer));
+            if let Some(open) = open.find(|open| open.machine == entry.machine) {
+                let path = Arc::clone(&replay.plan().node(open.question.node).path);
+                answers.entry((path, open.lane)).or_default().push_back(answer);
             }
         }
         replay.feed(entry)?;
     }
     let finish = replay.into_finish().ok_or("it hasn't ended")?;
     Ok(Before {
-        input,
-        context,
+        start,
         record,
         answers,
         finish,
@@ -117,16 +172,22 @@ fn before(stored: &StoredRun, definition: &Definition, contents: Contents<Raw>) 
 }
 
 /// Drives a run through the questions that were answered.
-async fn to_end(runner: &Runner, run: Run, answers: &BTreeMap<String, Value>) -> Result<Done, ResumeError> {
+async fn to_end(runner: &Runner, run: Run, mut answers: Answers) -> Result<Done, ResumeError> {
     let mut done = run.await;
     while let Some(paused) = &done.paused {
-        let known = paused.pauses().iter().filter_map(|pause| {
-            let answer = answers.get(&pause.id).filter(|_| pause.rejected.is_none())?;
-            Some((pause.id.clone(), answer.clone()))
-        });
-        let known: Vec<_> = known.collect();
-        if known.is_empty() {
-            break;
+        let (mut known, mut over) = (Vec::new(), None);
+        for pause in paused.pauses() {
+            let recorded = answers.get_mut(&(Arc::clone(&pause.path), pause.lane.clone()));
+            match recorded.and_then(VecDeque::pop_front) {
+                Some(Some(answer)) => known.push((pause.id.clone(), answer)),
+                Some(None) => over = over.max(pause.expires),
+                None => {}
+            }
+        }
+        match over {
+            Some(over) => tokio::time::sleep_until(over).await,
+            None if known.is_empty() => break,
+            None => {}
         }
         done = runner.resume_with(paused, known)?.await;
     }
@@ -170,9 +231,9 @@ fn differences(made: &[Made], left: &[Recorded], before: &Finish<Raw>, done: &Do
     found
 }
 
-fn text(id: &str, differences: &[Json]) -> String {
+fn text(id: &str, from: &str, differences: &[Json]) -> String {
     if differences.is_empty() {
-        return format!("run {}: the same", terminal::one_line(id));
+        return format!("run {}: the same from its {from} on", terminal::one_line(id));
     }
     let line = |difference: &Json| {
         let path = difference["path"].as_str().filter(|path| !path.is_empty());

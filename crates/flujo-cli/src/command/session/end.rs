@@ -144,7 +144,7 @@ pub(in crate::command) fn word(argument: &str) -> String {
 }
 
 /// What a store could not do, where that is how the run ended.
-pub(super) fn of_the_store(done: &Done) -> Option<&DurableError> {
+pub(in crate::command) fn of_the_store(done: &Done) -> Option<&DurableError> {
     match &done.finish.outcome {
         Outcome::Failed(failure) if failure.kind == FailureKind::Host && failure.step.is_empty() => {
             user_error(failure)?.downcast_ref()

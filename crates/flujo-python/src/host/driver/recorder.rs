@@ -85,7 +85,7 @@ impl Recorder {
         if let (DurableError::Unsavable { reason, .. }, true) = (&mut error, asks) {
             UNFOUND.clone_into(reason);
         }
-        if let (DurableError::Unsavable { what, .. }, Some(step)) =
+        if let (DurableError::Unsavable { what, .. } | DurableError::TooLarge { what, .. }, Some(step)) =
             (&mut error, self.call.as_ref().map(|(_, step)| step))
         {
             *what = format!("what step `{step}` gave");

@@ -1,0 +1,245 @@
+//! What happened in a run, as its store knows it: read without its pipeline, and the same in every process.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flujo_core::machine::{Finish, Record, Status, Time};
+use flujo_core::store::{RunInfo, RunStatus, StoredRun};
+use flujo_core::usage::Usage;
+use flujo_durable::{Contents, Definition, DurableError, Raw, Uncalled};
+
+type Plan = flujo_core::plan::Plan<Uncalled>;
+
+/// Something that happened in a run that is kept. Shown as one line of text without inputs or outputs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeptEvent {
+    /// Its place among all of the run: 1 for the first.
+    pub number: u64,
+    /// The step's name; empty for the run as a whole.
+    pub step: Arc<str>,
+    /// The step's path; empty for the run as a whole.
+    pub path: Arc<str>,
+    /// The branch or item around it, such as `split.left` or `each.3`; empty outside of them.
+    pub lane: Arc<str>,
+    /// When, as the run's active time.
+    pub at: Duration,
+    /// What.
+    pub kind: KeptEventKind,
+}
+
+/// What happened. `usage` is what a step has used, failed attempts and everything inside it included.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum KeptEventKind {
+    /// The run began.
+    RunStarted,
+    /// A step began.
+    StepStarted,
+    /// A step succeeded.
+    StepFinished {
+        /// What it has used.
+        usage: Usage,
+        /// How many attempts were made; 0 for constructs.
+        attempts: u32,
+    },
+    /// A step failed, or was stopped.
+    StepFailed {
+        /// Why: the type of the error and its text; `None` for one that was stopped.
+        error: Option<Arc<str>>,
+        /// What it has used.
+        usage: Usage,
+        /// How many attempts were made; 0 for constructs.
+        attempts: u32,
+    },
+    /// The run ended; nothing follows, unless somebody goes on with a run that was stopped.
+    RunFinished {
+        /// How.
+        status: RunStatus,
+        /// What all steps and attempts have used.
+        usage: Usage,
+    },
+}
+
+impl fmt::Display for KeptEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.at.as_secs_f64();
+        write!(f, "{} {seconds:.3}s {}", self.number, self.kind.name())?;
+        if !self.path.is_empty() {
+            write!(f, " {}", self.path)?;
+        }
+        if !self.lane.is_empty() {
+            write!(f, " in {}", self.lane)?;
+        }
+        match &self.kind {
+            KeptEventKind::RunFinished { status, .. } => write!(f, ": {status}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl KeptEventKind {
+    /// Its name: `run_started`, `step_started`, `step_finished`, `step_failed`, `run_finished`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::RunStarted => "run_started",
+            Self::StepStarted => "step_started",
+            Self::StepFinished { .. } => "step_finished",
+            Self::StepFailed { .. } => "step_failed",
+            Self::RunFinished { .. } => "run_finished",
+        }
+    }
+}
+
+/// All that is known to have happened in a run, in the order of its own time: what was told before comes first again,
+/// however much has happened since.
+///
+/// # Errors
+/// [`DurableError::Corrupt`] when it can't be read.
+pub fn events(stored: &StoredRun) -> Result<Vec<KeptEvent>, DurableError> {
+    let definition = Definition::of_stored(stored)?;
+    let plan = definition.plan().map_err(|reason| DurableError::Corrupt {
+        run: Arc::clone(&stored.info.id),
+        location: "the definition".to_owned(),
+        reason,
+    })?;
+    let plan = Arc::new(plan);
+    let replay = Contents::<Raw>::of(stored)?.replay(Arc::clone(&plan))?;
+    let now = Duration::from_nanos(replay.now());
+    let finish = match replay.so_far() {
+        Some(so_far) => Some(Box::new(so_far)),
+        None => replay.into_finish(),
+    };
+    let mut told = Vec::new();
+    if let Some(finish) = finish {
+        tell(&plan, Arc::from(finish), &mut told);
+    }
+    // Stable: what happened at one time stays in this order.
+    told.sort_by_key(|event| event.at);
+    let whole = |at, kind| KeptEvent {
+        number: 1,
+        step: Arc::from(""),
+        path: Arc::from(""),
+        lane: Arc::from(""),
+        at,
+        kind,
+    };
+    let mut events = vec![whole(Duration::ZERO, KeptEventKind::RunStarted)];
+    events.extend(told);
+    let RunInfo { summary, owner, .. } = &stored.info;
+    if summary.status.has_ended() && owner.is_none() {
+        let (status, usage) = (summary.status, summary.usage);
+        let last = events.last().map_or(now, |event| event.at);
+        events.push(whole(last, KeptEventKind::RunFinished { status, usage }));
+    }
+    for (number, event) in (1..).zip(&mut events) {
+        event.number = number;
+    }
+    Ok(events)
+}
+
+/// A history on the way through it, from the beginning of each step to its end.
+struct Tour {
+    /// The branch or item that it is of.
+    lane: Arc<str>,
+    finish: Arc<Finish<Raw>>,
+    /// The next record, and those that have begun and not ended, by their places.
+    next: usize,
+    open: Vec<usize>,
+}
+
+impl Tour {
+    fn of(lane: Arc<str>, finish: Arc<Finish<Raw>>) -> Self {
+        let (next, open) = (0, Vec::new());
+        Self {
+            lane,
+            finish,
+            next,
+            open,
+        }
+    }
+}
+
+/// What happened, in the order in which steps are in one another and behind one another.
+fn tell(plan: &Plan, finish: Arc<Finish<Raw>>, told: &mut Vec<KeptEvent>) {
+    let mut tours = vec![Tour::of(Arc::from(""), finish)];
+    while let Some(tour) = tours.last_mut() {
+        let finish = Arc::clone(&tour.finish);
+        let records = &finish.history.records;
+        let record = records.get(tour.next);
+        let around = record
+            .and_then(|record| record.parent)
+            .map(|parent| parent as usize);
+        while let Some(open) = tour.open.pop() {
+            if around == Some(open) {
+                tour.open.push(open);
+                break;
+            }
+            if let Some(record) = records.get(open) {
+                told.extend(event(plan, &tour.lane, record, ended(record)));
+            }
+        }
+        let Some(record) = record else {
+            tours.pop();
+            continue;
+        };
+        told.extend(event(
+            plan,
+            &tour.lane,
+            record,
+            Some((record.started, KeptEventKind::StepStarted)),
+        ));
+        tour.open.push(tour.next);
+        tour.next += 1;
+        let (lane, name) = (Arc::clone(&tour.lane), &plan.node(record.node).name);
+        for inside in record.lanes().iter().rev() {
+            if let Some(finish) = &inside.finish {
+                let inside = format!("{name}.{}", inside.name);
+                let lane = if lane.is_empty() {
+                    inside
+                } else {
+                    format!("{lane}/{inside}")
+                };
+                tours.push(Tour::of(lane.into(), Arc::clone(finish)));
+            }
+        }
+    }
+}
+
+/// How a step has ended, and when, if it has.
+fn ended(record: &Record<Raw>) -> Option<(Time, KeptEventKind)> {
+    let (usage, attempts) = (record.usage, record.attempts);
+    let kind = match record.status {
+        Status::Running => return None,
+        Status::Succeeded => KeptEventKind::StepFinished { usage, attempts },
+        Status::Failed | Status::Cancelled | Status::LimitExceeded => {
+            let failure = record.failure.as_ref();
+            let error = failure.map(|failure| format!("{}: {}", failure.error_type, failure.message).into());
+            KeptEventKind::StepFailed {
+                error,
+                usage,
+                attempts,
+            }
+        }
+    };
+    Some((record.ended, kind))
+}
+
+/// What is told of a step; of what is the work of a step nothing is: the step stands for it.
+fn event(
+    plan: &Plan,
+    lane: &Arc<str>,
+    record: &Record<Raw>,
+    happened: Option<(Time, KeptEventKind)>,
+) -> Option<KeptEvent> {
+    let (at, kind) = happened?;
+    let node = plan.node(record.node);
+    (!node.inner).then(|| KeptEvent {
+        number: 0,
+        step: Arc::clone(&node.name),
+        path: Arc::clone(&node.path),
+        lane: Arc::clone(lane),
+        at: Duration::from_nanos(at),
+        kind,
+    })
+}

@@ -1,0 +1,76 @@
+//! What happens in a run that is kept, read from its store.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use flujo_core::store::RunInfo;
+use flujo_durable::{DurableError, load};
+use flujo_store::runs::{KeptEvent, KeptEventKind, events};
+
+use super::{KeptRun, LOOKS};
+
+/// What happens in a run, whoever runs it, from a place on. Its store is looked at again and again, once a second in the end.
+#[derive(Debug)]
+pub struct KeptEvents {
+    run: KeptRun,
+    after: u64,
+    waiting: VecDeque<KeptEvent>,
+    /// How the run stood when it was looked at last.
+    seen: Option<RunInfo>,
+    pause: Duration,
+    ended: bool,
+}
+
+impl KeptEvents {
+    pub(super) fn new(run: KeptRun, after: u64) -> Self {
+        Self {
+            run,
+            after,
+            waiting: VecDeque::new(),
+            seen: None,
+            pause: LOOKS.0,
+            ended: false,
+        }
+    }
+
+    /// The next one; `None` behind [`KeptEventKind::RunFinished`]. Nothing is lost when it is dropped before it is ready.
+    ///
+    /// # Errors
+    /// There is no such run, it can't be read, or the store can't be used. It may be asked for again.
+    pub async fn next(&mut self) -> Result<Option<KeptEvent>, DurableError> {
+        loop {
+            if let Some(event) = self.waiting.pop_front() {
+                self.after = event.number;
+                return Ok(Some(event));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            if self.look().await? {
+                continue;
+            }
+            tokio::time::sleep(self.pause).await;
+            self.pause = (self.pause * 2).min(LOOKS.1);
+        }
+    }
+
+    /// Looks at the run; whether something has come of it.
+    async fn look(&mut self) -> Result<bool, DurableError> {
+        let info = self.run.info().await?;
+        let unmoved = |seen: &RunInfo| {
+            let stands = |info: &RunInfo| (info.last_record, info.summary.clone(), info.owner.is_some());
+            stands(seen) == stands(&info)
+        };
+        if self.seen.as_ref().is_some_and(unmoved) {
+            return Ok(false);
+        }
+        let store = self.run.keeping()?.runs.store().clone();
+        let told = events(&load(store, self.run.id.clone()).await?)?;
+        let finished = |event: &KeptEvent| matches!(event.kind, KeptEventKind::RunFinished { .. });
+        self.ended = told.last().is_some_and(finished);
+        let new = told.into_iter().filter(|event| event.number > self.after);
+        self.waiting.extend(new);
+        (self.seen, self.pause) = (Some(info), LOOKS.0);
+        Ok(true)
+    }
+}
