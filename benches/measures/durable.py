@@ -21,6 +21,8 @@ from .row import Row, added_cost, cost_ratio
 from .sampling import Effort, Estimate, compare
 
 STEPS = 50
+LONG = 1000
+"""Steps of a run beside which its beginning and its end count for little."""
 AT_ONCE = 100
 SHORT = 10
 TURNS = 2000
@@ -58,11 +60,12 @@ def rows(effort: Effort) -> Iterator[Row]:
 def _times(folder: Path, effort: Effort) -> Iterator[Row]:
     numbers = count()
     backend = SQLiteBackend(folder / "runs.db")
-    long, short = _pipeline(STEPS), _pipeline(SHORT)
-    strict = Flujo(long, state_backend=backend)
-    strict_short = Flujo(short, state_backend=backend)
+    strict = Flujo(_pipeline(STEPS), state_backend=backend)
+    strict_short = Flujo(_pipeline(SHORT), state_backend=backend)
+    long, one = _pipeline(LONG), _pipeline(1)
     behind = Flujo(long, state_backend=backend, durability="async")
-    plain = Flujo(long)
+    behind_short = Flujo(one, state_backend=backend, durability="async")
+    plain, plain_short = Flujo(long), Flujo(one)
 
     inserts = sqlite3.connect(folder / "inserts.db", isolation_level=None)
     inserts.execute("PRAGMA journal_mode=WAL")
@@ -102,9 +105,16 @@ def _times(folder: Path, effort: Effort) -> Iterator[Row]:
     )
     yield added_cost(
         "durable, async: CPU time of all threads for a step",
-        compare(lambda: run(behind), lambda: plain.run_async(0), units=STEPS, effort=effort),
+        compare(lambda: run(behind), lambda: plain.run_async(0), units=LONG, effort=effort),
         at_most=10,
+        against="the same run of 1,000 steps without a store",
+    )
+    yield added_cost(
+        "durable, async: CPU time of all threads for a run of one step",
+        compare(lambda: run(behind_short), lambda: plain_short.run_async(0), units=1, effort=effort),
+        at_most=None,
         against="the same run without a store",
+        unit="µs/run",
     )
     inserts.close()
     backend.close()
