@@ -8,7 +8,7 @@ use super::*;
 fn what_is_small_is_written_as_it_is() {
     let mut parted = Parted::default();
     parted.write_all(b"one").unwrap();
-    parted.write_all(&[7; LARGE - 1]).unwrap();
+    parted.write_all(&vec![7; LARGE - 1]).unwrap();
     let size = parted.len();
     let (body, blobs) = parted.into_body();
     assert_eq!((body.len(), size), (LARGE + 2, LARGE + 2));
@@ -20,9 +20,9 @@ fn what_is_small_is_written_as_it_is() {
 fn what_is_large_is_apart_and_has_its_place() {
     let mut parted = Parted::default();
     parted.write_all(b"one ").unwrap();
-    parted.write_all(&[1; LARGE]).unwrap();
+    parted.write_all(&vec![1; LARGE]).unwrap();
     let mut more = Parted::default();
-    more.write_all(&[2; LARGE]).unwrap();
+    more.write_all(&vec![2; LARGE]).unwrap();
     more.write_all(b" two").unwrap();
     parted.append(more);
     assert_eq!(parted.len(), 2 * LARGE + 8);
@@ -38,7 +38,7 @@ fn what_is_large_is_apart_and_has_its_place() {
 #[test]
 fn a_body_that_is_cut_short_or_refers_beyond_its_end_is_none_of_ours() {
     let mut parted = Parted::default();
-    parted.write_all(&[1; LARGE]).unwrap();
+    parted.write_all(&vec![1; LARGE]).unwrap();
     let (body, _) = parted.into_body();
     for length in 0..body.len() {
         assert!(referring(&body[..length]).is_none(), "{length}");
