@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from flujo import Flujo, Step
 from flujo.state import SQLiteBackend
@@ -47,13 +48,14 @@ def test_a_loop_that_reads_from_no_sockets(tmp_path: Path, durability: str) -> N
     backend.close()
 
 
-def test_each_loop_leaves_no_file_open(tmp_path: Path) -> None:
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_each_loop_leaves_no_file_open(tmp_path: Path, run: Any) -> None:
     backend = SQLiteBackend(tmp_path / "runs.db")
     runner = _runner(backend)
-    asyncio.run(runner.run_async(1))
+    run(runner.run_async(1))
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(20):
-        assert asyncio.run(runner.run_async(1)).success
+        assert run(runner.run_async(1)).success
     assert len(os.listdir("/proc/self/fd")) <= before
     backend.close()
 
