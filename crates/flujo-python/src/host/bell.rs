@@ -2,7 +2,10 @@
 //! its own, so that whoever tells it waits neither for the interpreter's lock nor for the loop. What has gathered meanwhile is
 //! told in one go.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+#[cfg(unix)]
+mod socket;
+
+use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, ThreadId};
 
@@ -13,11 +16,6 @@ use pyo3::sync::PyOnceLock;
 use tokio::runtime::Handle;
 
 use crate::agents::runtime;
-
-#[cfg(unix)]
-type Socket = std::os::unix::net::UnixStream;
-#[cfg(not(unix))]
-type Socket = std::net::TcpStream;
 
 /// Has a loop call something, on its own thread, each time it is woken.
 pub(super) struct Ring {
@@ -31,7 +29,8 @@ pub(super) struct Ring {
 /// How a loop is reached from other threads.
 #[derive(Clone)]
 enum Line {
-    Bell(Arc<Bell>),
+    #[cfg(unix)]
+    Bell(Arc<socket::Bell>),
     /// It can't read from sockets of others: one of these threads waits for the interpreter's lock. Whoever wakes may hold what
     /// the thread wants that has it.
     Threads(Handle),
@@ -62,77 +61,10 @@ impl Wake for Ring {
     fn wake(self: Arc<Self>) {
         match &self.line {
             _ if thread::current().id() == self.thread => self.tell(),
+            #[cfg(unix)]
             Line::Bell(bell) => Arc::clone(bell).ring(self),
             Line::Threads(threads) => drop(threads.clone().spawn_blocking(move || self.tell())),
         }
-    }
-}
-
-/// The socket that a loop reads from, and what it is to call.
-struct Bell {
-    socket: Socket,
-    rung: Mutex<Rung>,
-}
-
-#[derive(Default)]
-struct Rung {
-    rings: Vec<Arc<Ring>>,
-    /// The loop is closed: it calls nothing any more.
-    closed: bool,
-}
-
-impl Bell {
-    fn lock(&self) -> MutexGuard<'_, Rung> {
-        self.rung.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn ring(&self, ring: Arc<Ring>) {
-        let mut rung = self.lock();
-        if rung.closed {
-            return;
-        }
-        let first = rung.rings.is_empty();
-        rung.rings.push(ring);
-        drop(rung);
-        if first {
-            use std::io::Write;
-            // It is never full: one byte is on its way at most for each time the loop has looked.
-            let _ = (&self.socket).write(&[0]);
-        }
-    }
-}
-
-/// The loop's end of a bell; it is the loop's own, and goes when that is closed.
-#[pyclass(module = "flujo._native", frozen)]
-struct Listening {
-    bell: Arc<Bell>,
-    socket: Socket,
-}
-
-#[pymethods]
-impl Listening {
-    fn __call__(&self, py: Python<'_>) {
-        use std::io::Read;
-        // What is rung from here on writes another byte.
-        let _ = (&self.socket).read(&mut [0; 64]);
-        let rings = std::mem::take(&mut self.bell.lock().rings);
-        for ring in rings {
-            let callback = ring.callback.bind(py);
-            if let Err(error) = callback.call0() {
-                error.write_unraisable(py, Some(callback));
-            }
-        }
-    }
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        let mut rung = self.bell.lock();
-        rung.closed = true;
-        let rings = std::mem::take(&mut rung.rings);
-        // What they hold may be the last of something that rings.
-        drop(rung);
-        drop(rings);
     }
 }
 
@@ -152,43 +84,23 @@ fn line(event_loop: &Bound<'_, PyAny>) -> PyResult<Line> {
     if let Ok(known) = known.cast::<Known>() {
         return Ok(known.get().0.clone());
     }
-    let line = match hang(event_loop) {
-        Ok(bell) => Line::Bell(bell),
-        Err(_) => Line::Threads(runtime(py)?),
+    let line = match bell(event_loop) {
+        Some(line) => line,
+        None => Line::Threads(runtime(py)?),
     };
     of_loops.set_item(event_loop, Bound::new(py, Known(line.clone()))?)?;
     Ok(line)
 }
 
+/// A bell for a loop that can read from a socket.
 #[cfg(unix)]
-fn hang(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<Bell>> {
-    use std::os::fd::AsRawFd;
-    let py = event_loop.py();
-    let (inside, outside) = Socket::pair()?;
-    inside.set_nonblocking(true)?;
-    outside.set_nonblocking(true)?;
-    let bell = Arc::new(Bell {
-        socket: outside,
-        rung: Mutex::default(),
-    });
-    let file = inside.as_raw_fd();
-    let listening = Listening {
-        bell: Arc::clone(&bell),
-        socket: inside,
-    };
-    // The context variables of whoever is the first here aren't the loop's.
-    let context = py.import("contextvars")?.getattr("Context")?.call0()?;
-    let add = event_loop.getattr(intern!(py, "add_reader"))?;
-    context.call_method1(intern!(py, "run"), (add, file, Bound::new(py, listening)?))?;
-    Ok(bell)
+fn bell(event_loop: &Bound<'_, PyAny>) -> Option<Line> {
+    socket::Bell::hang(event_loop).ok().map(Line::Bell)
 }
 
 #[cfg(not(unix))]
-fn hang(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<Bell>> {
-    let _ = event_loop;
-    Err(pyo3::exceptions::PyNotImplementedError::new_err(
-        "loops read from sockets by another way here",
-    ))
+fn bell(_event_loop: &Bound<'_, PyAny>) -> Option<Line> {
+    None
 }
 
 /// Something that is on its way, as whoever is driven by an asyncio loop waits for it.

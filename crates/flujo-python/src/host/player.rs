@@ -355,18 +355,7 @@ impl Player {
     }
 
     /// In what the run differed that was played: what was asked otherwise, then what wasn't asked any more.
-    #[allow(clippy::type_complexity)]
-    pub(super) fn differences(
-        &self,
-        py: Python<'_>,
-    ) -> Vec<(
-        String,
-        String,
-        u32,
-        &'static str,
-        Option<Py<PyAny>>,
-        Option<Py<PyAny>>,
-    )> {
+    pub(super) fn differences(&self, py: Python<'_>) -> Vec<Told> {
         let mut differences = std::mem::take(&mut *lock(&self.differences));
         let mut left: Vec<_> = std::mem::take(&mut *lock(&self.record))
             .into_iter()
@@ -404,6 +393,16 @@ impl Player {
         told.collect()
     }
 }
+
+/// A difference as Python is told of it: path, lane, attempt, what, then, now.
+pub(super) type Told = (
+    String,
+    String,
+    u32,
+    &'static str,
+    Option<Py<PyAny>>,
+    Option<Py<PyAny>>,
+);
 
 /// What was recorded, where that isn't what there is now.
 pub(super) fn differing<'py>(

@@ -6,7 +6,7 @@ use flujo_durable::RawValue;
 use pyo3::prelude::*;
 
 use super::names;
-use super::player::{self, Answers, Played, Player, Unplayable};
+use super::player::{self, Answers, Played, Player, Told, Unplayable};
 use crate::store::errors::durable_error;
 
 /// A stored run, read to be played again once.
@@ -85,19 +85,8 @@ impl RecordedRun {
         }
     }
 
-    /// What was asked otherwise than it had been, and what wasn't asked any more: path, lane, attempt, what, then, now.
-    #[allow(clippy::type_complexity)]
-    fn differences(
-        &self,
-        py: Python<'_>,
-    ) -> Vec<(
-        String,
-        String,
-        u32,
-        &'static str,
-        Option<Py<PyAny>>,
-        Option<Py<PyAny>>,
-    )> {
+    /// What was asked otherwise than it had been, and what wasn't asked any more.
+    fn differences(&self, py: Python<'_>) -> Vec<Told> {
         self.player.differences(py)
     }
 }

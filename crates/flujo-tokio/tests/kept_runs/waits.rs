@@ -10,7 +10,7 @@ use flujo_core::store::RunStore;
 use flujo_core::value::Value;
 use flujo_tokio::{Handler, Human, Parallel, Pipeline, Raised, Runner, Step};
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, advance};
 
 use super::{builder, memory};
 
@@ -93,7 +93,7 @@ async fn dies_after(
         done = run => panic!("it ended as {}", done.status()),
         () = async {
             flaky.failed.notified().await;
-            tokio::time::sleep(wait).await;
+            advance(wait).await;
         } => {}
     }
 }
@@ -127,7 +127,7 @@ async fn a_backoff_that_is_over_isn_t_waited_for() {
     let (flaky, store, wall) = (Flaky::default(), memory(), Wall::new());
     let pipeline = || Pipeline::from(flaky.step());
     dies_after(Duration::from_secs(5), &flaky, pipeline(), &wall, &store).await;
-    tokio::time::sleep(Duration::from_hours(3)).await;
+    advance(Duration::from_hours(3)).await;
     about(waits_then(pipeline(), &wall, &store).await, 0);
 }
 
@@ -166,11 +166,11 @@ async fn the_backoff_of_a_cancelled_run_goes_on_until_somebody_goes_on_with_it()
     let cancel = run.canceller();
     let (done, ()) = tokio::join!(run, async {
         flaky.failed.notified().await;
-        tokio::time::sleep(Duration::from_secs(20)).await;
+        advance(Duration::from_secs(20)).await;
         cancel.cancel();
     });
     assert_eq!(done.status(), "cancelled");
-    tokio::time::sleep(Duration::from_secs(30)).await;
+    advance(Duration::from_secs(30)).await;
     let elsewhere = wall.runner(pipeline(), &store);
     let stopped = elsewhere.stored("the run").await.stopped.expect("it can go on");
     let begun = Instant::now();

@@ -54,18 +54,9 @@ pub(super) fn looked(py: Python<'_>, mut found: Found, under_way: UnderWay) -> P
 
 /// The run stands still, and goes on with what was left for it. What fits nothing is told of in the log of the program.
 pub(super) fn take_in(py: Python<'_>, under_way: UnderWay) -> PyResult<UnderWay> {
-    let UnderWay {
-        driver,
-        began,
-        named,
-        paused,
-        counted,
-        place_token,
-        ..
-    } = under_way;
-    ends::reset_place(py, place_token)?;
-    let shared = Arc::clone(&driver.shared);
-    let mut parked = driver.park(py)?;
+    ends::reset_place(py, under_way.place_token)?;
+    let shared = Arc::clone(&under_way.driver.shared);
+    let mut parked = under_way.driver.park(py)?;
     let cancelled = take_cancels(&shared);
     if cancelled {
         parked.wake = Wake::Cancel;
@@ -78,12 +69,9 @@ pub(super) fn take_in(py: Python<'_>, under_way: UnderWay) -> PyResult<UnderWay>
     let place_token = set_place(py, &mut driver)?;
     Ok(UnderWay {
         driver,
-        began,
-        named,
-        paused,
-        counted,
         place_token,
         looks: true,
+        ..under_way
     })
 }
 
