@@ -17,7 +17,6 @@ DEMO := target/demo
 # `cargo deny` is found in the environment; PyO3 is built for its interpreter; the lock file is never changed by a test.
 export PATH := $(abspath $(BIN)):$(PATH)
 export PYO3_PYTHON := $(abspath $(BIN)/python)
-export MATURIN_PEP517_ARGS := --locked
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # What the installed package is made of: it is built again when one of these changes.
@@ -41,12 +40,20 @@ $(VENV)/.tools: requirements-dev.txt
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	@touch $@
 
-# Installed the way a user does it, into an environment that has the build tool already.
+# Installed the way a user does it, into an environment that has the build tool already: for tests and the demo
+# compiled quickly, for measures and for use compiled well. Whichever came last is the one that is there.
+INSTALL := $(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --force-reinstall .
+
 $(VENV)/.flujo: $(VENV)/.tools $(SOURCES)
-	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --force-reinstall .
+	MATURIN_PEP517_ARGS='--locked --profile quick' $(INSTALL)
+	@rm -f $(VENV)/.release
 	@touch $@
 
-install: $(VENV)/.flujo
+$(VENV)/.release: $(VENV)/.tools $(SOURCES)
+	MATURIN_PEP517_ARGS=--locked $(INSTALL)
+	@touch $@ $(VENV)/.flujo
+
+install: $(VENV)/.release
 
 # The programs that tests start.
 services:
@@ -99,16 +106,16 @@ demo-model: $(VENV)/.flujo $(VENV)/.model
 NEWER ?= $(shell v=$$($(PYTHON) -c 'import sys; print(sys.version_info[1])'); for p in python3.14 python3.13 python3.12; do \
 	$$p -c "import sys; sys.exit(sys.version_info[1] <= $$v)" 2>/dev/null && echo $$p && break; done)
 
-$(VENV)/newer/.flujo: $(VENV)/.flujo
+$(VENV)/newer/.flujo: $(VENV)/.release
 	$(NEWER) -m venv $(VENV)/newer
-	PYO3_PYTHON=$(abspath $(VENV)/newer/bin/python) $(VENV)/newer/bin/python -m pip install --quiet .
+	MATURIN_PEP517_ARGS=--locked PYO3_PYTHON=$(abspath $(VENV)/newer/bin/python) $(VENV)/newer/bin/python -m pip install --quiet .
 	@touch $@
 
-bench: $(VENV)/.flujo stress $(if $(NEWER),$(VENV)/newer/.flujo)
+bench: $(VENV)/.release stress $(if $(NEWER),$(VENV)/newer/.flujo)
 	$(BIN)/python benches/report.py --out bench-report.json $(if $(NEWER),--also $(VENV)/newer/bin/python)
 
 # Many runs, little memory, busy processors, slow networks, with their whole load.
-stress: $(VENV)/.flujo
+stress: $(VENV)/.release
 	FLUJO_STRESS=full $(BIN)/python -m pytest tests/stress
 	FLUJO_STRESS=full cargo test --release --locked -p flujo --test stress
 
