@@ -2,6 +2,10 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Less than a disk takes.
+const MOMENT: Duration = Duration::from_micros(100);
 
 /// A queue that several threads may take from. Closing it lets them finish what is in it.
 #[derive(Debug)]
@@ -13,6 +17,8 @@ pub(crate) struct Queue<T> {
 #[derive(Debug)]
 struct State<T> {
     waiting: VecDeque<T>,
+    /// How many threads wait for something: without any, waking them costs nothing.
+    idle: usize,
     closed: bool,
 }
 
@@ -21,6 +27,7 @@ impl<T> Default for Queue<T> {
         Self {
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
+                idle: 0,
                 closed: false,
             }),
             changed: Condvar::new(),
@@ -36,19 +43,38 @@ impl<T> Queue<T> {
             return Err(item);
         }
         state.waiting.push_back(item);
+        let idle = state.idle > 0;
         drop(state);
-        self.changed.notify_one();
+        if idle {
+            self.changed.notify_one();
+        }
         Ok(())
     }
 
     /// Waits for something and takes up to `most` of it, in order. `None` when the queue is closed and empty.
     pub(crate) fn take(&self, most: usize) -> Option<Vec<T>> {
+        self.gather(most, 1)
+    }
+
+    /// The same, but lets others run for a moment while fewer than `expected` wait: it pays where what is done with all of
+    /// them together takes longer than that.
+    pub(crate) fn gather(&self, most: usize, expected: usize) -> Option<Vec<T>> {
         let mut state = self.lock();
         while state.waiting.is_empty() {
             if state.closed {
                 return None;
             }
+            state.idle += 1;
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.idle -= 1;
+        }
+        if state.waiting.len() < expected {
+            let begin = Instant::now();
+            while state.waiting.len() < expected && begin.elapsed() < MOMENT {
+                drop(state);
+                std::thread::yield_now();
+                state = self.lock();
+            }
         }
         let count = state.waiting.len().min(most);
         Some(state.waiting.drain(..count).collect())

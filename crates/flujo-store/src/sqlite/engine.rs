@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::failure::{Failure, named};
 use super::file::{self, Use};
+use super::known::Known;
 use super::slot::Slot;
 use super::{SqliteOptions, wal};
 use crate::failed::Failed;
@@ -47,7 +48,7 @@ pub(super) struct Write {
     done: Box<dyn FnOnce(Result<(), StoreError>) + Send>,
 }
 
-type Act = Box<dyn FnMut(&Connection) -> Result<(), Failure> + Send>;
+type Act = Box<dyn FnMut(&Connection, &mut Known) -> Result<(), Failure> + Send>;
 
 /// Something to read; then it tells whoever asked, once the connection is free.
 type Read = Box<dyn FnOnce(Result<&Connection, StoreError>) -> Tell + Send>;
@@ -78,7 +79,7 @@ impl Engine {
         of: Of,
         run: Option<Arc<str>>,
         token: Option<u64>,
-        mut act: impl FnMut(&Connection) -> Result<T, Failure> + Send + 'static,
+        mut act: impl FnMut(&Connection, &mut Known) -> Result<T, Failure> + Send + 'static,
     ) -> StoreFuture<T> {
         let (answer, answered) = oneshot::channel();
         let outcome = Arc::new(Mutex::new(None));
@@ -92,8 +93,8 @@ impl Engine {
         let write = Write {
             run,
             token,
-            act: Box::new(move |connection| {
-                let outcome = act(connection)?;
+            act: Box::new(move |connection, known| {
+                let outcome = act(connection, known)?;
                 *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
                 Ok(())
             }),
@@ -240,6 +241,7 @@ struct Writer {
     place: Arc<Place>,
     slot: Arc<Slot>,
     failed: Failed,
+    known: Known,
     log: wal::Watch,
 }
 
@@ -248,13 +250,17 @@ impl Writer {
         Self {
             slot: Slot::new(),
             failed: Failed::default(),
+            known: Known::default(),
             log: wal::Watch::new(&place),
             place,
         }
     }
 
     fn work(mut self, queue: &Queue<Write>) {
-        while let Some(mut writes) = queue.take(GROUP) {
+        // Those who were told together come again together.
+        let mut expected = 1;
+        while let Some(mut writes) = queue.gather(GROUP, expected) {
+            expected = writes.len();
             let mut told: Vec<Option<Result<(), StoreError>>> = vec![None; writes.len()];
             let slot = self.slot.clone();
             let mut connection = slot.lock();
@@ -277,6 +283,9 @@ impl Writer {
         told: &mut [Option<Result<(), StoreError>>],
     ) {
         file::be_patient(self.place.options.busy_timeout);
+        if slot.is_none() {
+            self.known.forget();
+        }
         let connection = match connected(slot, &self.place, Use::Writing) {
             Ok(connection) => connection,
             Err(error) => return told.fill(Some(Err(error))),
@@ -308,7 +317,9 @@ impl Writer {
         told: &mut [Option<Result<(), StoreError>>],
     ) -> bool {
         let alone = writes.len() == 1;
-        if let Err(failure) = execute(connection, "BEGIN IMMEDIATE") {
+        let begun = execute(connection, "BEGIN IMMEDIATE").and_then(|()| self.known.begin(connection));
+        if let Err(failure) = begun {
+            self.lose(connection);
             let error = self.place.told(failure, None);
             for (write, told) in writes.iter().zip(told) {
                 *told = Some(Err(self.fails(write, error.clone())));
@@ -318,15 +329,12 @@ impl Writer {
         let before = self.failed.clone();
         for (write, told) in writes.iter_mut().zip(told.iter_mut()) {
             let passes = self.failed.passes(write.run.as_ref(), write.token);
-            let done = match passes.map(|()| (write.act)(connection)) {
+            let done = match passes.map(|()| (write.act)(connection, &mut self.known)) {
                 Ok(Ok(())) => Ok(()),
                 // Refused before it wrote anything.
                 Ok(Err(failure)) if failure.is_refusal() => Err(self.place.told(failure, write.run.as_ref())),
                 Ok(Err(failure)) => {
-                    // Some failures take the transaction back by themselves.
-                    if !connection.is_autocommit() {
-                        drop(execute(connection, "ROLLBACK"));
-                    }
+                    self.lose(connection);
                     if !alone {
                         self.failed = before;
                         return false;
@@ -342,9 +350,7 @@ impl Writer {
         let Err(failure) = execute(connection, "COMMIT") else {
             return true;
         };
-        if !connection.is_autocommit() {
-            drop(execute(connection, "ROLLBACK"));
-        }
+        self.lose(connection);
         if let ([write], [told]) = (&*writes, told) {
             if !matches!(told, Some(Err(_))) {
                 let error = self.place.told(failure, write.run.as_ref());
@@ -354,6 +360,15 @@ impl Writer {
         }
         self.failed = before;
         false
+    }
+
+    /// Takes back what a transaction has done, if it isn't taken back yet.
+    fn lose(&mut self, connection: &Connection) {
+        self.known.forget();
+        // Some failures take the transaction back by themselves.
+        if !connection.is_autocommit() {
+            drop(execute(connection, "ROLLBACK"));
+        }
     }
 
     /// Notes that a write failed, so that those behind it do.

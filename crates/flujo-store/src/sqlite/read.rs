@@ -11,12 +11,11 @@ use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::failure::Failure;
-use super::write::{RECORDS, record_key};
 use crate::sum::{self, Kind};
 
 /// What is known of a run, as `info_of` reads it.
 const INFO: &str = "SELECT runs.run, id, pipeline, created, forked_from, status, updated, due, steps, cost, tokens, \
-     requests, unpriced, message, last, bytes, workers.worker, host, pid, beats, through \
+     requests, unpriced, message, last, bytes, workers.worker, host, pid, beats, through, tail \
      FROM runs LEFT JOIN workers ON workers.worker = runs.worker";
 
 fn info_of(row: &Row<'_>) -> rusqlite::Result<RunInfo> {
@@ -102,9 +101,14 @@ fn with_sum(row: &Row<'_>) -> rusqlite::Result<(Vec<u8>, i64)> {
 pub(super) fn load(connection: &Connection, id: &Arc<str>) -> Result<StoredRun, Failure> {
     let mut statement = connection.prepare_cached(&format!("{INFO} WHERE id = ?1"))?;
     let found = statement.query_row((&**id,), |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(20)?, info_of(row)?))
+        Ok((
+            row.get::<_, i64>(0)?,
+            row.get::<_, i64>(20)?,
+            row.get(21)?,
+            info_of(row)?,
+        ))
     });
-    let (run, through, info) = found.optional()?.ok_or_else(|| Failure::Unknown(id.clone()))?;
+    let (run, through, tail, info) = found.optional()?.ok_or_else(|| Failure::Unknown(id.clone()))?;
     let through = through.cast_unsigned();
     let one = |sql| -> Result<_, Failure> {
         Ok(connection
@@ -122,7 +126,7 @@ pub(super) fn load(connection: &Connection, id: &Arc<str>) -> Result<StoredRun, 
         || "its snapshot".to_owned(),
         |body| sum::numbered(Kind::Snapshot, id, through, body),
     )?;
-    let records = records(connection, id, run, through, info.last_record)?;
+    let records = records(connection, (id, run), through, info.last_record, tail)?;
     Ok(StoredRun {
         info,
         definition,
@@ -132,34 +136,28 @@ pub(super) fn load(connection: &Connection, id: &Arc<str>) -> Result<StoredRun, 
     })
 }
 
+/// The records behind a snapshot, found from the last to the first.
 fn records(
     connection: &Connection,
-    id: &str,
-    run: i64,
+    (id, run): (&str, i64),
     through: u64,
     last: u64,
+    mut tail: Option<i64>,
 ) -> Result<Vec<Record>, Failure> {
-    if through == last {
-        return Ok(Vec::new());
-    }
-    let mut statement = connection.prepare_cached(
-        "SELECT body, sum, record FROM records WHERE record > ?1 AND record <= ?2 ORDER BY record",
-    )?;
-    let mut rows = statement.query((record_key(run, through)?, record_key(run, last)?))?;
+    let mut statement = connection
+        .prepare_cached("SELECT body, sum, previous FROM records WHERE record = ?1 AND run = ?2")?;
     let mut records = Vec::new();
-    for number in through + 1..=last {
-        let found = match rows.next()? {
-            Some(row) if row.get::<_, i64>(2)? == run * RECORDS + number.cast_signed() => {
-                Some(with_sum(row)?)
-            }
-            _ => None,
-        };
+    for number in (through + 1..=last).rev() {
+        let found = statement.query_row((tail, run), |row| Ok((with_sum(row)?, row.get(2)?)));
+        let (found, previous) = found.optional()?.unzip();
         let location = || format!("record {number}");
         let body = body(found, location, |body| {
             sum::numbered(Kind::Record, id, number, body)
         })?;
         records.push(Record { number, body });
+        tail = previous.flatten();
     }
+    records.reverse();
     Ok(records)
 }
 

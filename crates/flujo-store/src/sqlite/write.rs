@@ -10,33 +10,15 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
 use super::failure::Failure;
+use super::known::{Known, Row};
 use super::read;
 use crate::log::Log;
 use crate::sum::{self, Kind};
 
-/// A run's records are numbered within this.
-pub(super) const RECORDS: i64 = 1 << 32;
-
-/// A record's key.
-pub(super) fn record_key(run: i64, number: u64) -> Result<i64, Failure> {
-    let number = i64::try_from(number).ok().filter(|number| *number < RECORDS);
-    let key = number.and_then(|number| run.checked_mul(RECORDS)?.checked_add(number));
-    key.ok_or_else(|| Failure::Damaged(format!("run {run}"), "it has more records than can be numbered"))
-}
-
-/// What a write needs to know of a run.
-struct Row {
-    run: i64,
-    worker: Option<i64>,
-    token: u64,
-    log: Log,
-    status: String,
-    due: Option<i64>,
-}
-
 fn row(connection: &Connection, id: &Arc<str>) -> Result<Row, Failure> {
-    let mut statement = connection
-        .prepare_cached("SELECT run, worker, token, through, last, status, due FROM runs WHERE id = ?1")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT run, worker, token, through, last, status, due, tail FROM runs WHERE id = ?1",
+    )?;
     let row = statement.query_row((&**id,), |row| {
         Ok(Row {
             run: row.get(0)?,
@@ -48,6 +30,7 @@ fn row(connection: &Connection, id: &Arc<str>) -> Result<Row, Failure> {
             },
             status: row.get(5)?,
             due: row.get(6)?,
+            tail: row.get(7)?,
         })
     });
     row.optional()?.ok_or_else(|| Failure::Unknown(id.clone()))
@@ -68,7 +51,7 @@ fn worker(connection: &Connection, worker: i64) -> Result<Option<(String, u64)>,
     Ok(found.optional()?)
 }
 
-fn known(connection: &Connection, id: WorkerId, place: &str) -> Result<(), Failure> {
+fn enlisted(connection: &Connection, id: WorkerId, place: &str) -> Result<(), Failure> {
     if worker(connection, id.0)?.is_some() {
         return Ok(());
     }
@@ -86,7 +69,7 @@ pub(super) fn create(
         return Ok(Created::Exists(Box::new(info)));
     }
     if let Some(owner) = owner {
-        known(connection, owner, place)?;
+        enlisted(connection, owner, place)?;
     }
     connection
         .prepare_cached(
@@ -116,7 +99,11 @@ pub(super) fn create(
     for blob in &new.blobs {
         bytes += insert_blob(connection, run, &new.id, blob)?;
     }
-    grown(connection, run, Log { through: 0, last: 0 }, bytes)?;
+    if bytes != 0 {
+        connection
+            .prepare_cached("UPDATE runs SET bytes = bytes + ?2 WHERE run = ?1")?
+            .execute((run, bytes))?;
+    }
     Ok(Created::New(owner.map(|worker| Claim {
         run: new.id.clone(),
         worker,
@@ -126,12 +113,14 @@ pub(super) fn create(
 
 pub(super) fn claim(
     connection: &Connection,
+    known: &mut Known,
     id: &Arc<str>,
     by: WorkerId,
     seen: Seen,
     place: &str,
 ) -> Result<Claim, Failure> {
-    known(connection, by, place)?;
+    enlisted(connection, by, place)?;
+    known.take(id);
     let row = row(connection, id)?;
     let owner = match row.worker {
         Some(owner) => worker(connection, owner)?.map(|(process, beats)| (owner, process, beats)),
@@ -160,21 +149,32 @@ pub(super) fn claim(
     })
 }
 
-pub(super) fn write(connection: &Connection, claim: &Claim, changes: &[Change]) -> Result<(), Failure> {
-    let row = row(connection, &claim.run)?;
+pub(super) fn write(
+    connection: &Connection,
+    known: &mut Known,
+    claim: &Claim,
+    changes: &[Change],
+) -> Result<(), Failure> {
+    // Not known any more until all is well.
+    let mut row = match known.take(&claim.run) {
+        Some(row) => row,
+        None => row(connection, &claim.run)?,
+    };
     if row.worker != Some(claim.worker.0) || row.token != claim.token {
         return Err(StoreError::Fenced {
             run: claim.run.clone(),
         }
         .into());
     }
-    let log = row.log.after(&claim.run, changes)?;
-    let (mut bytes, mut last) = (0, None);
+    // Nothing is written of changes that can't follow.
+    row.log.after(&claim.run, changes)?;
+    let before = row.log;
+    let (mut bytes, mut last, mut released) = (0, None, false);
     for change in changes {
         match change {
-            Change::Append(records) => bytes += append(connection, row.run, &claim.run, records)?,
+            Change::Append(records) => bytes += append(connection, &mut row, &claim.run, records)?,
             Change::Snapshot { through, body } => {
-                bytes -= outgrown(connection, row.run, *through)?;
+                bytes -= outgrown(connection, &mut row, *through)?;
                 snapshot(connection, row.run, &claim.run, *through, body)?;
                 bytes += size(body);
             }
@@ -190,49 +190,94 @@ pub(super) fn write(connection: &Connection, claim: &Claim, changes: &[Change]) 
                 connection
                     .prepare_cached("UPDATE runs SET worker = NULL WHERE run = ?1")?
                     .execute((row.run,))?;
+                released = true;
             }
-            Change::Delete => return delete(connection, row.run),
+            Change::Delete => return delete(connection, row.run, row.log, row.tail),
         }
     }
     match last {
-        Some(summary) => summarise(connection, &row, summary, log, bytes),
-        None if log == row.log && bytes == 0 => Ok(()),
-        None => grown(connection, row.run, log, bytes),
+        Some(summary) => summarise(connection, &mut row, summary, bytes)?,
+        None if row.log == before && bytes == 0 => {}
+        None => grown(connection, &row, bytes)?,
     }
-}
-
-fn grown(connection: &Connection, run: i64, log: Log, bytes: i64) -> Result<(), Failure> {
-    connection
-        .prepare_cached("UPDATE runs SET through = ?2, last = ?3, bytes = bytes + ?4 WHERE run = ?1")?
-        .execute((run, log.through.cast_signed(), log.last.cast_signed(), bytes))?;
+    if !released {
+        known.put(&claim.run, row);
+    }
     Ok(())
 }
 
-fn append(connection: &Connection, run: i64, id: &str, records: &[Record]) -> Result<i64, Failure> {
-    let mut insert =
-        connection.prepare_cached("INSERT INTO records (record, body, sum) VALUES (?1, ?2, ?3)")?;
+fn grown(connection: &Connection, row: &Row, bytes: i64) -> Result<(), Failure> {
+    let Log { through, last } = row.log;
+    connection
+        .prepare_cached(
+            "UPDATE runs SET through = ?2, last = ?3, tail = ?4, bytes = bytes + ?5 WHERE run = ?1",
+        )?
+        .execute((
+            row.run,
+            through.cast_signed(),
+            last.cast_signed(),
+            row.tail,
+            bytes,
+        ))?;
+    Ok(())
+}
+
+/// Puts records behind the run's last one, and tells their bytes.
+fn append(connection: &Connection, row: &mut Row, id: &str, records: &[Record]) -> Result<i64, Failure> {
+    let mut insert = connection
+        .prepare_cached("INSERT INTO records (run, previous, body, sum) VALUES (?1, ?2, ?3, ?4)")?;
     let mut bytes = 0;
     for Record { number, body } in records {
         let sum = sum::numbered(Kind::Record, id, *number, body);
-        insert.execute(params![record_key(run, *number)?, &**body, sum])?;
+        insert.execute(params![row.run, row.tail, &**body, sum])?;
+        row.tail = Some(connection.last_insert_rowid());
+        row.log.last = *number;
         bytes += size(body);
     }
     Ok(bytes)
 }
 
 /// Takes out what a snapshot through this record replaces, and tells its bytes.
-fn outgrown(connection: &Connection, run: i64, through: u64) -> Result<i64, Failure> {
+fn outgrown(connection: &Connection, row: &mut Row, through: u64) -> Result<i64, Failure> {
     let mut snapshot = connection.prepare_cached("SELECT length(body) FROM snapshots WHERE run = ?1")?;
-    let before: Option<i64> = snapshot.query_row((run,), |row| row.get(0)).optional()?;
-    let range = (record_key(run, 0)?, record_key(run, through)?);
-    let mut records = connection.prepare_cached(
-        "SELECT coalesce(sum(length(body)), 0) FROM records WHERE record BETWEEN ?1 AND ?2",
-    )?;
-    let bytes: i64 = records.query_row(range, |row| row.get(0))?;
-    connection
-        .prepare_cached("DELETE FROM records WHERE record BETWEEN ?1 AND ?2")?
-        .execute(range)?;
+    let before: Option<i64> = snapshot.query_row((row.run,), |row| row.get(0)).optional()?;
+    let bytes = cut(connection, row.run, row.log, row.tail, through)?;
+    row.log.through = through;
+    if row.log.last == through {
+        row.tail = None;
+    }
     Ok(before.unwrap_or(0) + bytes)
+}
+
+/// Deletes a run's records up to this one, and tells their bytes.
+fn cut(
+    connection: &Connection,
+    run: i64,
+    log: Log,
+    mut tail: Option<i64>,
+    through: u64,
+) -> Result<i64, Failure> {
+    let mut kept =
+        connection.prepare_cached("SELECT previous FROM records WHERE record = ?1 AND run = ?2")?;
+    let mut deleted = connection.prepare_cached(
+        "DELETE FROM records WHERE record = ?1 AND run = ?2 RETURNING previous, length(body)",
+    )?;
+    let mut bytes = 0;
+    for number in (log.through + 1..=log.last).rev() {
+        let found = if number > through {
+            kept.query_row((tail, run), |row| Ok((row.get(0)?, 0)))
+                .optional()?
+        } else {
+            deleted
+                .query_row((tail, run), |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?
+        };
+        let Some((previous, size)) = found else {
+            return Err(Failure::Damaged(format!("record {number}"), "it is missing"));
+        };
+        (tail, bytes) = (previous, bytes + size);
+    }
+    Ok(bytes)
 }
 
 fn snapshot(connection: &Connection, run: i64, id: &str, through: u64, body: &[u8]) -> Result<(), Failure> {
@@ -275,18 +320,12 @@ fn free_blobs(connection: &Connection, run: i64, kept: &[BlobId]) -> Result<i64,
     Ok(freed)
 }
 
-fn summarise(
-    connection: &Connection,
-    row: &Row,
-    summary: &Summary,
-    log: Log,
-    bytes: i64,
-) -> Result<(), Failure> {
+fn summarise(connection: &Connection, row: &mut Row, summary: &Summary, bytes: i64) -> Result<(), Failure> {
     let usage = &summary.usage;
     connection
         .prepare_cached(
             "UPDATE runs SET updated = ?2, steps = ?3, cost = ?4, tokens = ?5, requests = ?6, unpriced = ?7, \
-             message = ?8, through = ?9, last = ?10, bytes = bytes + ?11 WHERE run = ?1",
+             message = ?8, through = ?9, last = ?10, tail = ?11, bytes = bytes + ?12 WHERE run = ?1",
         )?
         .execute(params![
             row.run,
@@ -297,8 +336,9 @@ fn summarise(
             usage.requests.cast_signed(),
             usage.unpriced,
             summary.message.as_deref(),
-            log.through.cast_signed(),
-            log.last.cast_signed(),
+            row.log.through.cast_signed(),
+            row.log.last.cast_signed(),
+            row.tail,
             bytes,
         ])?;
     // An index is written even when nothing changes.
@@ -306,15 +346,21 @@ fn summarise(
         connection
             .prepare_cached("UPDATE runs SET status = ?2, due = ?3 WHERE run = ?1")?
             .execute(params![row.run, summary.status.as_str(), summary.due])?;
+        summary.status.as_str().clone_into(&mut row.status);
+        row.due = summary.due;
     }
     Ok(())
 }
 
-fn delete(connection: &Connection, run: i64) -> Result<(), Failure> {
-    let last = record_key(run, RECORDS.cast_unsigned() - 1)?;
-    connection
-        .prepare_cached("DELETE FROM records WHERE record BETWEEN ?1 AND ?2")?
-        .execute((record_key(run, 0)?, last))?;
+fn delete(connection: &Connection, run: i64, log: Log, tail: Option<i64>) -> Result<(), Failure> {
+    match cut(connection, run, log, tail, log.last) {
+        // What doesn't lead from one to the next any more is looked for among all.
+        Err(Failure::Damaged(..)) => {
+            let mut all = connection.prepare_cached("DELETE FROM records WHERE run = ?1")?;
+            all.execute((run,))?;
+        }
+        cut => drop(cut?),
+    }
     for sql in [
         "DELETE FROM definitions WHERE run = ?1",
         "DELETE FROM snapshots WHERE run = ?1",
@@ -327,7 +373,8 @@ fn delete(connection: &Connection, run: i64) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) fn purge(connection: &Connection, query: &PurgeQuery) -> Result<u64, Failure> {
+pub(super) fn purge(connection: &Connection, known: &mut Known, query: &PurgeQuery) -> Result<u64, Failure> {
+    known.forget();
     let ended = RunStatus::ALL.into_iter().filter(|status| status.has_ended());
     let statuses: Vec<RunStatus> = if query.statuses.is_empty() {
         ended.collect()
@@ -339,7 +386,7 @@ pub(super) fn purge(connection: &Connection, query: &PurgeQuery) -> Result<u64, 
         .map(|status| Value::from(status.as_str().to_owned()))
         .collect();
     let places = vec!["?"; values.len()].join(", ");
-    let mut sql = format!("SELECT run, worker FROM runs WHERE status IN ({places})");
+    let mut sql = format!("SELECT run, worker, through, last, tail FROM runs WHERE status IN ({places})");
     if let Some(run) = &query.run {
         sql.push_str(" AND id = ?");
         values.push(run.to_string().into());
@@ -357,12 +404,17 @@ pub(super) fn purge(connection: &Connection, query: &PurgeQuery) -> Result<u64, 
     values.push(i64::try_from(query.keep.unwrap_or(0)).unwrap_or(i64::MAX).into());
     let mut statement = connection.prepare_cached(&sql)?;
     let rows = statement.query_map(params_from_iter(values), |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?))
+        let log = Log {
+            through: row.get::<_, i64>(2)?.cast_unsigned(),
+            last: row.get::<_, i64>(3)?.cast_unsigned(),
+        };
+        let worker: Option<i64> = row.get(1)?;
+        Ok((worker.is_none(), row.get(0)?, log, row.get(4)?))
     })?;
     let found = rows.collect::<Result<Vec<_>, _>>()?;
     let mut purged = 0;
-    for (run, _) in found.into_iter().filter(|(_, worker)| worker.is_none()) {
-        delete(connection, run)?;
+    for (_, run, log, tail) in found.into_iter().filter(|(free, ..)| *free) {
+        delete(connection, run, log, tail)?;
         purged += 1;
     }
     if purged > 0 {

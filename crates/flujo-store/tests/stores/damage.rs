@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use flujo_core::store::{Blob, Change, RunStore, StoreError};
+use flujo_core::store::{Blob, Change, PurgeQuery, RunStore, StoreError};
 use flujo_store::Sqlite;
 
 use super::runs::{append, body, enlist, have, load, wait, whole, write};
@@ -64,6 +64,37 @@ fn a_damaged_record_is_told_and_other_runs_stay_readable() {
     assert_eq!(wait(store.info("a".into())).unwrap().unwrap().last_record, 10);
     store.close();
     assert_eq!(fs::read(&file).unwrap(), before);
+}
+
+#[test]
+fn a_record_that_leads_to_another_runs_is_told_and_purging_takes_nothing_of_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("runs.db");
+    fill(&file);
+    let outside = rusqlite::Connection::open(&file).unwrap();
+    let run = |id: &str| -> i64 {
+        let sql = "SELECT run FROM runs WHERE id = ?1";
+        outside.query_row(sql, (id,), |row| row.get(0)).unwrap()
+    };
+    let (a, b) = (run("a"), run("b"));
+    let led = "UPDATE records SET previous = (SELECT tail FROM runs WHERE run = ?2) \
+               WHERE record = (SELECT record FROM records WHERE run = ?1 ORDER BY record LIMIT 1 OFFSET 4)";
+    assert_eq!(outside.execute(led, (a, b)).unwrap(), 1);
+    outside
+        .execute(
+            "UPDATE runs SET status = 'completed', worker = NULL WHERE run = ?1",
+            (a,),
+        )
+        .unwrap();
+    let store = Sqlite::open(&file).unwrap();
+    is_corrupt(load(&store, "a"), "a", "record 4");
+    let purged = wait(store.purge(PurgeQuery::default())).unwrap();
+    let left = |run: i64| -> i64 {
+        let sql = "SELECT count(*) FROM records WHERE run = ?1";
+        outside.query_row(sql, (run,), |row| row.get(0)).unwrap()
+    };
+    assert_eq!((purged, left(a), left(b)), (1, 0, 10));
+    assert_eq!(whole(&store, "b", 900), 10);
 }
 
 #[test]

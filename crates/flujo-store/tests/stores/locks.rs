@@ -7,7 +7,7 @@ use flujo_core::store::{RunStore, StoreError};
 use flujo_store::sqlite::{after_fork, before_fork};
 use flujo_store::{Sqlite, SqliteOptions};
 
-use super::runs::{enlist, have, load, wait, write};
+use super::runs::{enlist, have, load, wait, whole, write};
 
 #[test]
 fn a_file_that_is_locked_for_longer_than_the_busy_time_is_busy_and_unchanged() {
@@ -36,6 +36,25 @@ fn a_file_that_is_locked_for_longer_than_the_busy_time_is_busy_and_unchanged() {
     ));
     let claim = have(&store, "a", worker);
     write(&store, &claim, 2, 10).unwrap();
+}
+
+#[test]
+fn what_others_write_between_two_writes_is_seen_by_the_second() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("runs.db");
+    let (store, other) = (Sqlite::open(&file).unwrap(), Sqlite::open(&file).unwrap());
+    let worker = enlist(&store);
+    let claim = have(&store, "a", worker);
+    write(&store, &claim, 1, 10).unwrap();
+    write(&store, &claim, 2, 10).unwrap();
+    // The same worker's run, taken anew and written to by way of another connection.
+    let anew = have(&other, "a", worker);
+    write(&other, &anew, 3, 10).unwrap();
+    let stale = write(&store, &claim, 3, 10);
+    assert!(matches!(stale, Err(StoreError::Fenced { .. })), "{stale:?}");
+    write(&store, &anew, 4, 10).unwrap();
+    write(&other, &anew, 5, 10).unwrap();
+    assert_eq!(whole(&store, "a", 10), 5);
 }
 
 #[test]
