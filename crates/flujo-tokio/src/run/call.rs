@@ -71,12 +71,12 @@ pub(super) fn begin(
     let (mut scope, mut reply, mut usage) = (None, Ok(Value::Null), Usage::ZERO);
     let (begun, span) = match handler {
         Handler::Inline(decide) => {
-            let decided = decide_now(shared, machine, &**decide, &call, Value::Null);
+            let decided = decide_now(shared, machine, &**decide, call, Value::Null);
             machine.handle(decided);
             return None;
         }
         Handler::Informed(decide) => {
-            let decided = decide_now(shared, machine, &**decide, &call, outputs.value());
+            let decided = decide_now(shared, machine, &**decide, call, outputs.value());
             machine.handle(decided);
             return None;
         }
@@ -273,13 +273,14 @@ fn decide_now(
     shared: &Shared,
     machine: &Machine<Tokio>,
     decide: &Inline,
-    call: &Call<Tokio>,
+    call: Call<Tokio>,
     steps: Value,
 ) -> Happened<Tokio> {
+    let role = call.role;
     let decided = decide_in(machine, &shared.runner.agents, decide, call, steps, || {
         shared.now()
     });
-    if call.role == Role::Merge {
+    if role == Role::Merge {
         let merged = matches!(decided, Happened::Answered { .. });
         shared.runner.contexts.merged(merged);
     }
@@ -290,7 +291,7 @@ fn decide_now(
 pub(super) fn decide_again(
     machine: &Machine<Tokio>,
     decide: &Inline,
-    call: &Call<Tokio>,
+    call: Call<Tokio>,
     at: Time,
 ) -> Happened<Tokio> {
     decide_in(machine, &Agents::default(), decide, call, Value::Null, || at)
@@ -300,21 +301,24 @@ fn decide_in(
     machine: &Machine<Tokio>,
     agents: &Agents,
     decide: &Inline,
-    call: &Call<Tokio>,
+    call: Call<Tokio>,
     steps: Value,
     now: impl Fn() -> Time,
 ) -> Happened<Tokio> {
-    let mut context = call.context.clone();
+    let (id, input, mut context) = (call.call, call.input, call.context);
+    // A call that isn't isolated has the machine's own context, which stays as it is until the call is answered.
+    let isolated = call.isolated.then(|| context.clone());
     let decided = catch_unwind(AssertUnwindSafe(|| {
         decide(Decision {
-            input: &call.input,
+            input: &input,
             context: &mut context,
             history: machine.history(),
             plan: machine.plan(),
             steps,
         })
     }));
-    let (call, written, at) = (call.call, !context.same(&call.context), now());
+    let written = !context.same(isolated.as_ref().unwrap_or_else(|| machine.context()));
+    let (call, at) = (id, now());
     let decided = decided.map(|decided| {
         let mut answer = decided?;
         agents.complete(&mut answer, machine.plan()).map(|()| answer)

@@ -32,7 +32,7 @@ impl Recorded for Tokio {
     /// Decisions made in place are the same each time, and do nothing.
     fn again(machine: &Machine<Self>, call: &Call<Self>, at: Time) -> Option<Happened<Self>> {
         match machine.plan().node(call.node).callable(call.role, call.index)? {
-            Handler::Inline(decide) => Some(call::decide_again(machine, &**decide, call, at)),
+            Handler::Inline(decide) => Some(call::decide_again(machine, &**decide, call.clone(), at)),
             _ => None,
         }
     }
