@@ -48,7 +48,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Microseconds for one committed insert of what a step leaves. It is prepared once, as by CPython's `sqlite3`, which
+/// Microseconds for one committed insert of what a step leaves. It is prepared once, as by the `sqlite3` of Python, which
 /// the rows in Python stand beside.
 fn insert(file: &rusqlite::Connection) -> f64 {
     let sql = "INSERT INTO records (body) VALUES (?1)";

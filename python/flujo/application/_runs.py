@@ -55,6 +55,13 @@ class UnderWay:
         """Whether it has ended, or was let go."""
         return self._end is not None
 
+    def is_stranded(self) -> bool:
+        """Whether its loop was closed under it: it is let go then, since nobody can go on with it."""
+        if self._end is not None or not self._loop.is_closed():
+            return False
+        self.let_go()
+        return True
+
     def let_go(self) -> None:
         """Nobody goes on with the run: whoever waits for it is told."""
         if self._end is None:
@@ -95,7 +102,7 @@ class Runs:
         run = UnderWay(str(run_id), loop, switch)
         with self._lock:
             known = self._under_way.get(run.run_id) if self.are_kept else None
-            if known is None or known.has_ended():
+            if known is None or known.has_ended() or known.is_stranded():
                 self._under_way[run.run_id] = run
         return run
 
@@ -150,7 +157,8 @@ class Runs:
 
     def _find(self, run_id: str) -> tuple[UnderWay | None, PipelineResult[Any, Any] | None]:
         with self._lock:
-            return self._under_way.get(run_id), self._ended.get(run_id)
+            run, ended = self._under_way.get(run_id), self._ended.get(run_id)
+        return None if run is None or run.is_stranded() else run, ended
 
 
 def _end_of(run: UnderWay) -> asyncio.Future[tuple[PipelineResult[Any, Any], bool]]:

@@ -97,3 +97,35 @@ def test_context_variables_of_the_first_run_are_not_kept_by_its_loop(tmp_path: P
 
     asyncio.run(main())
     backend.close()
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3, None], ids=["1", "2", "3", "in its step"])
+def test_a_run_whose_loop_was_closed_under_it_is_gone_on_with_in_the_same_process(
+    tmp_path: Path, turns: int | None
+) -> None:
+    began: list[int] = []
+    closed = False
+
+    async def wait(value: int) -> int:
+        began.append(value)
+        if not closed:
+            await asyncio.Event().wait()
+        return value * 2
+
+    backend = SQLiteBackend(tmp_path / "runs.db")
+    runner: Flujo[Any, Any] = Flujo(Step("wait", wait), state_backend=backend)
+    loop = asyncio.new_event_loop()
+    task: Any = loop.create_task(runner.run_async(1, run_id="here"))
+    if turns is None:
+        while not began:
+            loop.run_until_complete(asyncio.sleep(0))
+    else:
+        for _ in range(turns):
+            loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    closed = True
+    task._log_destroy_pending = False  # what asyncio says of such a task is right, and not what is tested
+    del task
+    gc.collect()
+    assert asyncio.run(runner.run_async(1, run_id="here")).output == 2
+    backend.close()

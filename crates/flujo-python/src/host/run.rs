@@ -290,6 +290,19 @@ type Step = (State, Option<Py<PyAny>>);
 
 const OVER: &str = "cannot reuse already awaited run";
 
+impl State {
+    /// Nobody goes on with it, and nobody has closed it: what it has taken of a store is free again.
+    fn dropped(self, py: Python<'_>) {
+        match self {
+            Self::UnderWay(under_way) => under_way.dropped(py),
+            Self::Looking(looking) => looking.1.dropped(py),
+            Self::Opening(opening) => opening.abandon(py),
+            Self::Claiming(claiming) => claiming.abandon(py),
+            _ => {}
+        }
+    }
+}
+
 impl UnderWay {
     fn tell(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.place_token)?;
@@ -299,18 +312,28 @@ impl UnderWay {
         self.driver.tell(visit)
     }
 
+    /// As in [`abandon`](Self::abandon), but what it waits for is left to whoever drops it.
+    fn dropped(mut self, py: Python<'_>) {
+        self.driver.end_spans(py);
+        release(&self.driver.shared);
+    }
+
     fn abandon(self, py: Python<'_>) {
         let shared = Arc::clone(&self.driver.shared);
         self.driver.abandon(py);
-        if let Some(journal) = &shared.journal {
-            // Free for others, as far as it came; done whether or not anybody waits.
-            drop(journal.write([Change::Release]));
-        }
+        release(&shared);
         if let Some((paused, _)) = self.paused {
             paused.get().end("failed");
             // Nobody is left to be told.
             let _ = shared.engine.paused.release(paused.bind(py));
         }
+    }
+}
+
+/// A run is free for others, as far as it came; done whether or not anybody waits.
+fn release(shared: &Shared) {
+    if let Some(journal) = &shared.journal {
+        drop(journal.write([Change::Release]));
     }
 }
 
@@ -375,6 +398,7 @@ impl Run {
             State::UnderWay(under_way) => under_way.abandon(py),
             State::Looking(looking) => looking.1.abandon(py),
             State::Opening(opening) => opening.abandon(py),
+            State::Claiming(claiming) => claiming.abandon(py),
             _ => {}
         }
     }
@@ -438,8 +462,8 @@ impl Run {
             .state
             .try_lock()
             .map(|mut state| std::mem::replace(&mut *state, State::Gone("collected")));
-        if let Ok(State::UnderWay(mut under_way)) = state {
-            under_way.driver.end_spans(py);
+        if let Ok(state) = state {
+            state.dropped(py);
         }
     }
 }
@@ -448,16 +472,12 @@ impl Drop for Run {
     /// Like a coroutine's: one that was never awaited is a mistake worth a warning.
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let State::UnderWay(under_way) = state {
-            Python::attach(|py| under_way.driver.end_spans(py));
-        }
-        if let State::Opening(_) = state
-            && let State::Opening(opening) = std::mem::replace(state, State::Gone("dropped"))
-        {
-            Python::attach(|py| opening.abandon(py));
-        }
-        if !matches!(state, State::Fresh(_)) {
-            return;
+        match std::mem::replace(state, State::Gone("dropped")) {
+            State::Fresh(_) => {}
+            state @ (State::UnderWay(_) | State::Looking(_) | State::Opening(_) | State::Claiming(_)) => {
+                return Python::attach(|py| state.dropped(py));
+            }
+            _ => return,
         }
         Python::attach(|py| {
             let category = py.get_type::<PyRuntimeWarning>();

@@ -21,6 +21,8 @@ use flujo_core::store::{
     StoreFuture, WallTime, Worker, WorkerId,
 };
 use flujo_shared::process::PerProcess;
+use futures_util::FutureExt;
+use futures_util::future::{OptionFuture, Shared};
 use tokio::sync::Notify;
 
 /// This process's worker in a store. It is made when it is first needed; a process that a fork has made has another one.
@@ -36,12 +38,15 @@ struct Life {
     state: PerProcess<OnceLock<Arc<State>>>,
 }
 
+/// A name on its way. Whoever waits for it drives it: one that doesn't go on any more holds up nobody.
+type Enlisting = Shared<StoreFuture<WorkerId>>;
+
 /// What this process knows.
 struct State {
     store: Arc<dyn RunStore>,
     lease: Lease,
-    /// Our name, while we have one.
-    id: tokio::sync::Mutex<Option<WorkerId>>,
+    /// Our name, while we have one or are about to.
+    name: Mutex<Option<Enlisting>>,
     inner: Mutex<Inner>,
     /// Told to the thread that it is to end.
     ends: Condvar,
@@ -184,7 +189,7 @@ impl WorkerHandle {
             Arc::new(State {
                 store: life.store.clone(),
                 lease: life.lease,
-                id: tokio::sync::Mutex::new(None),
+                name: Mutex::default(),
                 inner: Mutex::default(),
                 ends: Condvar::new(),
                 looked: Notify::new(),
@@ -203,14 +208,36 @@ enum Patience {
 
 impl State {
     async fn id(self: &Arc<Self>) -> Result<WorkerId, StoreError> {
-        let mut id = self.id.lock().await;
-        if let Some(id) = *id {
-            return Ok(id);
+        let enlisting = self.name().get_or_insert_with(|| self.enlist()).clone();
+        let enlisted = enlisting.clone().await;
+        if enlisted.is_err() {
+            // The next one tries again.
+            self.name().take_if(|name| name.ptr_eq(&enlisting));
         }
-        let enlisted = self.store.enlist(process::here()).await?;
-        *id = Some(enlisted);
-        self.begin();
-        Ok(enlisted)
+        enlisted
+    }
+
+    fn enlist(self: &Arc<Self>) -> Enlisting {
+        let (enlisted, state) = (self.store.enlist(process::here()), Arc::downgrade(self));
+        let enlisted = async move {
+            let id = enlisted.await?;
+            if let Some(state) = state.upgrade() {
+                state.begin();
+            }
+            Ok(id)
+        };
+        enlisted.boxed().shared()
+    }
+
+    /// Our name, when we have one.
+    fn named(&self) -> Option<WorkerId> {
+        let name = self.name();
+        let enlisted = name.as_ref().and_then(Shared::peek);
+        enlisted.and_then(|enlisted| enlisted.as_ref().ok().copied())
+    }
+
+    fn name(&self) -> MutexGuard<'_, Option<Enlisting>> {
+        self.name.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn claim(self: &Arc<Self>, run: Arc<str>, patience: Patience) -> Result<Claim, StoreError> {
@@ -315,7 +342,7 @@ impl State {
     async fn look(&self) -> Result<Vec<WorkerId>, StoreError> {
         let workers = self.store.workers().await?;
         let now = Instant::now();
-        let own = *self.id.lock().await;
+        let own = self.named();
         let dead = self.lock().dead(&workers, own, now, self.lease.lasts);
         let is_alive = |worker: &WorkerId| dead.iter().all(|(dead, _)| dead != worker);
         let alive = workers.iter().map(|worker| worker.id).filter(is_alive).collect();
@@ -353,11 +380,11 @@ impl State {
     /// The thread.
     fn beat(&self) {
         while self.pause(self.lease.renewed) {
-            let id = wait(async { *self.id.lock().await });
-            let Some(id) = id else { continue };
+            let Some(id) = self.named() else { continue };
             if let Err(StoreError::UnknownWorker { .. }) = wait(self.store.beat(id)) {
                 // Others took us for dead: what we had is not ours any more.
-                wait(async { self.id.lock().await.take_if(|known| *known == id) });
+                self.name()
+                    .take_if(|name| matches!(name.peek(), Some(Ok(named)) if *named == id));
             } else {
                 // What can't be reached now may be the next time; it is for others to say when we are dead.
                 drop(wait(self.look_for_messages(id)));
@@ -370,7 +397,8 @@ impl State {
 
     /// Behind what has been asked for, since nothing is written for one who has left.
     async fn leave(&self) -> Result<(), StoreError> {
-        let Some(id) = self.id.lock().await.take() else {
+        let enlisting = self.name().take();
+        let Some(Ok(id)) = OptionFuture::from(enlisting).await else {
             return Ok(());
         };
         self.store.flush().await?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use flujo_core::store::RunStatus::{Completed, Paused};
@@ -258,4 +259,24 @@ fn what_waits_for_somebody_is_told_the_oldest_first() {
         std::thread::yield_now();
     }
     assert_eq!(names(), ["queued", "left", "due", "answered"]);
+}
+
+#[test]
+fn one_that_doesnt_go_on_while_it_gets_its_name_holds_up_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let store: Arc<dyn RunStore> = Arc::new(Sqlite::open(folder.path().join("runs.db")).unwrap());
+    let worker = WorkerHandle::new(store.clone(), SHORT);
+    // The file is somebody else's for as long, so that the first one has to wait.
+    let other = rusqlite::Connection::open(folder.path().join("runs.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut stands_still = worker.id();
+    let mut nobody = Context::from_waker(Waker::noop());
+    assert!(stands_still.as_mut().poll(&mut nobody).is_pending());
+    other.execute_batch("COMMIT").unwrap();
+    let id = wait(worker.id()).unwrap();
+    let beats = || wait(store.workers()).unwrap()[0].beats;
+    while beats() < 3 {
+        std::thread::yield_now();
+    }
+    assert_eq!(wait(stands_still).unwrap(), id);
 }

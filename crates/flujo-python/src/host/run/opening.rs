@@ -403,6 +403,18 @@ impl Claiming {
         Ok(under_way(resumed?))
     }
 
+    /// Nobody waits for it any more: what it has taken is free again.
+    pub(super) fn abandon(self, py: Python<'_>) {
+        if let Ok(runtime) = runtime(py) {
+            let (claimed, keeping, log) = (self.claimed.into_inner(), self.keeping, self.log);
+            runtime.spawn(async move {
+                if let Ok(claimed) = claimed.await {
+                    drop(keeping.continued(claimed, &log).write([Change::Release]));
+                }
+            });
+        }
+    }
+
     pub(super) fn tell(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.event_loop)?;
         self.resumption.tell(visit)
