@@ -3,6 +3,7 @@
 mod ends;
 mod opening;
 mod posted;
+mod released;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

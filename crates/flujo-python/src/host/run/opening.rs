@@ -13,8 +13,7 @@ use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
 use pyo3::types::PyString;
 
-use super::{Resume, Resumption, Start, State, Step, UnderWay, ends, set_place};
-use crate::agents::runtime;
+use super::{Resume, Resumption, Start, State, Step, UnderWay, ends, released, set_place};
 use crate::host::bell::Awaiting;
 use crate::host::context::ContextCell;
 use crate::host::domain::{Finish, Python3};
@@ -301,7 +300,7 @@ impl Opening {
         }
         if let Some(error) = thrown {
             if let Ok(opened) = opened {
-                release(opened);
+                released::release(opened);
             }
             return Err(error);
         }
@@ -320,14 +319,7 @@ impl Opening {
     pub(super) fn abandon(self, py: Python<'_>) {
         // Nobody is left to be told.
         let _ = self.run.shared.let_go(py);
-        if let Ok(runtime) = runtime(py) {
-            let opened = self.opened.into_inner();
-            runtime.spawn(async move {
-                if let Ok(opened) = opened.await {
-                    release(opened);
-                }
-            });
-        }
+        released::let_go_of_opened(py, self.opened);
     }
 
     pub(super) fn tell(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -336,16 +328,6 @@ impl Opening {
             None => Ok(()),
         }
     }
-}
-
-fn release(opened: Opened) {
-    let journal = match opened {
-        Opened::Begun(journal) => journal,
-        Opened::Found(found) => found.journal,
-        Opened::Ended(..) => return,
-    };
-    // Done whether or not anybody waits.
-    drop(journal.write([Change::Release]));
 }
 
 /// A run that stood still goes on.
@@ -405,14 +387,7 @@ impl Claiming {
 
     /// Nobody waits for it any more: what it has taken is free again.
     pub(super) fn abandon(self, py: Python<'_>) {
-        if let Ok(runtime) = runtime(py) {
-            let (claimed, keeping, log) = (self.claimed.into_inner(), self.keeping, self.log);
-            runtime.spawn(async move {
-                if let Ok(claimed) = claimed.await {
-                    drop(keeping.continued(claimed, &log).write([Change::Release]));
-                }
-            });
-        }
+        self.keeping.let_go_of_claimed(py, self.claimed, self.log);
     }
 
     pub(super) fn tell(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
