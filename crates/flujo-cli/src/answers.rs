@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::color::Paint;
+use crate::interrupts::Interrupts;
 use crate::outcome::Failure;
 use crate::terminal::{self, one_line};
 
@@ -66,14 +67,19 @@ impl Answers {
 
     /// Answers to as many of the questions as there are answers to. An answer that was not taken is not given again. When
     /// nobody can be asked and all questions have a time limit, waits until the first is up.
-    pub(crate) async fn to(&mut self, pauses: &[Pause], paint: Paint) -> Next {
-        match self.collect(pauses, paint).await {
+    pub(crate) async fn to(&mut self, pauses: &[Pause], paint: Paint, interrupts: &mut Interrupts) -> Next {
+        match self.collect(pauses, paint, interrupts).await {
             Ok(answers) => Next::Resume(answers),
             Err(Interrupted) => Next::Cancel,
         }
     }
 
-    async fn collect(&mut self, pauses: &[Pause], paint: Paint) -> Result<Vec<(String, Value)>, Interrupted> {
+    async fn collect(
+        &mut self,
+        pauses: &[Pause],
+        paint: Paint,
+        interrupts: &mut Interrupts,
+    ) -> Result<Vec<(String, Value)>, Interrupted> {
         let mut answers = Vec::new();
         for pause in pauses {
             let names = |name: &str| name == &*pause.step || name == pause.id;
@@ -82,7 +88,7 @@ impl Answers {
                 answers.push((pause.id.clone(), self.given.remove(place).1));
             } else if self.asks
                 && pause.expires.is_none_or(|expires| expires > Instant::now())
-                && let Some(answer) = ask(pause, paint).await?
+                && let Some(answer) = ask(pause, paint, interrupts).await?
             {
                 answers.push((pause.id.clone(), answer));
             }
@@ -92,7 +98,7 @@ impl Answers {
             && !self.asks
             && let Some(first) = times.unwrap_or_default().into_iter().min()
         {
-            wait(first).await?;
+            wait(first, interrupts).await?;
         }
         Ok(answers)
     }
@@ -104,7 +110,7 @@ impl Answers {
 }
 
 /// Waits, for an interrupt too.
-async fn wait(until: Instant) -> Result<(), Interrupted> {
+async fn wait(until: Instant, interrupts: &mut Interrupts) -> Result<(), Interrupted> {
     let left = until.saturating_duration_since(Instant::now());
     if left >= Duration::from_secs(1) {
         terminal::note(&format!(
@@ -114,12 +120,12 @@ async fn wait(until: Instant) -> Result<(), Interrupted> {
     }
     tokio::select! {
         () = tokio::time::sleep_until(until) => Ok(()),
-        Ok(()) = tokio::signal::ctrl_c() => Err(Interrupted),
+        () = interrupts.next() => Err(Interrupted),
     }
 }
 
 /// Asks at the terminal; `None` when the person ends the input instead of answering.
-async fn ask(pause: &Pause, paint: Paint) -> Result<Option<Value>, Interrupted> {
+async fn ask(pause: &Pause, paint: Paint, interrupts: &mut Interrupts) -> Result<Option<Value>, Interrupted> {
     if let Some(reason) = &pause.rejected {
         terminal::note(&paint.warning(&format!("not taken: {}", one_line(reason))));
     }
@@ -130,8 +136,7 @@ async fn ask(pause: &Pause, paint: Paint) -> Result<Option<Value>, Interrupted> 
     let step = paint.strong(&format!("{}{lane}", pause.step));
     terminal::note(&format!("{step} asks: {}", pause.message.trim_end()));
     let line = tokio::select! {
-        biased; // no interrupt that follows the prompt is missed
-        Ok(()) = tokio::signal::ctrl_c() => {
+        () = interrupts.next() => {
             terminal::note("");
             return Err(Interrupted);
         }

@@ -8,6 +8,7 @@ mod arguments;
 mod color;
 mod command;
 mod input;
+mod interrupts;
 mod outcome;
 mod problem;
 mod progress;

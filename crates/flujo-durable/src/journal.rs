@@ -42,6 +42,8 @@ pub type Written = Shared<StoreFuture<()>>;
 pub struct Journal<D> {
     store: Arc<dyn RunStore>,
     claim: Claim,
+    /// The process that claimed it.
+    process: u32,
     durability: Durability,
     /// See [`LogPlace::definition`].
     definition: Option<Arc<[u8]>>,
@@ -89,6 +91,7 @@ impl<D: Recorded> Journal<D> {
         Self {
             store,
             claim,
+            process: std::process::id(),
             durability,
             definition: place.definition,
             log: Mutex::new(Log {
@@ -206,6 +209,14 @@ impl<D: Recorded> Journal<D> {
     fn note(&self, machine: u32, happened: Happened<D>) {
         if self.durability != Durability::Exit {
             let _ = Entry::of(machine, happened).write(self.lock().waiting.small());
+        }
+    }
+
+    /// Gives the run back as far as it came: it is free for others, whether or not anybody waits for that. A process that a
+    /// fork has made leaves the runs of its parent alone.
+    pub fn give_back(&self) {
+        if self.process == std::process::id() {
+            drop(self.write([Change::Release]));
         }
     }
 

@@ -129,3 +129,33 @@ def test_a_run_whose_loop_was_closed_under_it_is_gone_on_with_in_the_same_proces
     gc.collect()
     assert asyncio.run(runner.run_async(1, run_id="here")).output == 2
     backend.close()
+
+
+def test_a_forked_process_that_drops_its_parents_run_leaves_it_to_the_parent(tmp_path: Path) -> None:
+    began = asyncio.Event()
+    go_on = asyncio.Event()
+
+    async def wait(value: int) -> int:
+        began.set()
+        await go_on.wait()
+        return value * 2
+
+    backend = SQLiteBackend(tmp_path / "runs.db")
+    runner: Flujo[Any, Any] = Flujo(Step("wait", wait) >> Step("double", double), state_backend=backend)
+    loop = asyncio.new_event_loop()
+    run: Any = loop.create_task(runner.run_async(1, run_id="here"))
+    loop.run_until_complete(began.wait())
+    child = os.fork()
+    if child == 0:
+        run._log_destroy_pending = False
+        began._waiters.clear()  # type: ignore[attr-defined]
+        go_on._waiters.clear()  # type: ignore[attr-defined]
+        del run, loop
+        gc.collect()
+        backend.close()  # what it has been asked to write is written
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    go_on.set()
+    assert loop.run_until_complete(run).output == 4
+    loop.close()
+    backend.close()

@@ -19,6 +19,7 @@ use super::telemetry::{self, Telemetry};
 use super::write_whole;
 use crate::answers::{Answers, Next};
 use crate::color::{Paint, Stream};
+use crate::interrupts::Interrupts;
 use crate::outcome::{Exit, Failure};
 use crate::progress::{Progress, REDRAW};
 use crate::settings::Settings;
@@ -254,19 +255,20 @@ async fn to_end(
     paint: Paint,
     show: impl Fn() -> Progress,
 ) -> Result<(Done, bool), Failure> {
-    let (mut done, mut interrupted) = watch(run, show()).await;
+    let mut interrupts = Interrupts::listen();
+    let (mut done, mut interrupted) = watch(run, show(), &mut interrupts).await;
     if let (Stopped::GoesOn, false, Some(before)) = (stopped, interrupted, &done.stopped) {
         let run = runner.resume_stopped(before, None).map_err(|error| {
             let hint = "raise `usage_limits` in the blueprint, `--max-cost-usd` or `--max-tokens`";
             Failure::usage(Rule::LimitReached, error.to_string(), hint)
         })?;
-        (done, interrupted) = watch(run, show()).await;
+        (done, interrupted) = watch(run, show(), &mut interrupts).await;
     }
     while let Some(paused) = &done.paused {
         let next = if interrupted {
             Next::Cancel
         } else {
-            answers.to(paused.pauses(), paint).await
+            answers.to(paused.pauses(), paint, &mut interrupts).await
         };
         interrupted |= matches!(next, Next::Cancel);
         let run = match next {
@@ -281,7 +283,7 @@ async fn to_end(
                 return Err(Failure::usage(Rule::BadInput, error.to_string(), hint));
             }
         };
-        let (ended, cancelled) = watch(run, show()).await;
+        let (ended, cancelled) = watch(run, show(), &mut interrupts).await;
         done = ended;
         interrupted |= cancelled;
     }
@@ -310,7 +312,7 @@ fn resume(
 }
 
 /// Drives the run and shows it. The first interrupt cancels the run, the second ends the process at once.
-async fn watch(mut run: Run, mut progress: Progress) -> (Done, bool) {
+async fn watch(mut run: Run, mut progress: Progress, interrupts: &mut Interrupts) -> (Done, bool) {
     let canceller = run.canceller();
     let mut interrupted = false;
     let mut redraw = tokio::time::interval(REDRAW);
@@ -318,10 +320,7 @@ async fn watch(mut run: Run, mut progress: Progress) -> (Done, bool) {
     loop {
         tokio::select! {
             biased;
-            signal = tokio::signal::ctrl_c() => {
-                if signal.is_err() {
-                    continue;
-                }
+            () = interrupts.next() => {
                 if interrupted {
                     std::process::exit(Exit::Interrupted as i32);
                 }

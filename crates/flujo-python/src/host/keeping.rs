@@ -28,7 +28,6 @@ use super::planning::PlanWithSteps;
 use super::player::Played;
 use super::recorded::{RecordedRun, unplayable};
 use super::steps::Outputs;
-use crate::agents::runtime;
 use crate::cache::register_class;
 use crate::store::errors::durable_error;
 use crate::store::{Store, awaited, blocking};
@@ -185,22 +184,6 @@ impl Keeping {
         let done_with = claimed.done_with.into_iter();
         done_with.for_each(|message| journal.along(Change::Taken(message)));
         journal
-    }
-
-    /// Nobody waits for a run any more that is being taken again: it is free as soon as it is taken.
-    pub(super) fn let_go_of_claimed(
-        self: Arc<Self>,
-        py: Python<'_>,
-        claimed: Awaiting<Result<Claimed, DurableError>>,
-        log: LogOf,
-    ) {
-        if let Ok(runtime) = runtime(py) {
-            runtime.spawn(async move {
-                if let Ok(claimed) = claimed.into_inner().await {
-                    drop(self.continued(claimed, &log).write([Change::Release]));
-                }
-            });
-        }
     }
 
     /// Hears what others leave for a run that is driven on this loop: a request to stop reaches it there.

@@ -8,7 +8,6 @@ mod released;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flujo_core::machine::Time;
-use flujo_core::store::Change;
 use flujo_core::usage::{Usage, UsageLimits};
 use flujo_durable::{DurableError, Written};
 use pyo3::PyTraverseError;
@@ -316,25 +315,22 @@ impl UnderWay {
     /// As in [`abandon`](Self::abandon), but what it waits for is left to whoever drops it.
     fn dropped(mut self, py: Python<'_>) {
         self.driver.end_spans(py);
-        release(&self.driver.shared);
+        if let Some(journal) = &self.driver.shared.journal {
+            journal.give_back();
+        }
     }
 
     fn abandon(self, py: Python<'_>) {
         let shared = Arc::clone(&self.driver.shared);
         self.driver.abandon(py);
-        release(&shared);
+        if let Some(journal) = &shared.journal {
+            journal.give_back();
+        }
         if let Some((paused, _)) = self.paused {
             paused.get().end("failed");
             // Nobody is left to be told.
             let _ = shared.engine.paused.release(paused.bind(py));
         }
-    }
-}
-
-/// A run is free for others, as far as it came; done whether or not anybody waits.
-fn release(shared: &Shared) {
-    if let Some(journal) = &shared.journal {
-        drop(journal.write([Change::Release]));
     }
 }
 

@@ -305,7 +305,7 @@ fn decide_in(
     steps: Value,
     now: impl Fn() -> Time,
 ) -> Happened<Tokio> {
-    let (id, input, mut context) = (call.call, call.input, call.context);
+    let (input, mut context) = (call.input, call.context);
     // A call that isn't isolated has the machine's own context, which stays as it is until the call is answered.
     let isolated = call.isolated.then(|| context.clone());
     let decided = catch_unwind(AssertUnwindSafe(|| {
@@ -318,7 +318,7 @@ fn decide_in(
         })
     }));
     let written = !context.same(isolated.as_ref().unwrap_or_else(|| machine.context()));
-    let (call, at) = (id, now());
+    let (call, at) = (call.call, now());
     let decided = decided.map(|decided| {
         let mut answer = decided?;
         agents.complete(&mut answer, machine.plan()).map(|()| answer)

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use flujo_core::config::Part;
 use flujo_core::machine::{Machine, Time};
-use flujo_core::store::Change;
 use flujo_core::usage::{Usage, UsageLimits, run_meter};
 use flujo_durable::{DurableError, Journal, LogPlace, Start as Beginning};
 use pyo3::PyTraverseError;
@@ -319,7 +318,7 @@ impl Opening {
     pub(super) fn abandon(self, py: Python<'_>) {
         // Nobody is left to be told.
         let _ = self.run.shared.let_go(py);
-        released::let_go_of_opened(py, self.opened);
+        released::when_there(py, self.opened, released::release);
     }
 
     pub(super) fn tell(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -380,14 +379,17 @@ impl Claiming {
             drop(journal.write([]));
         } else {
             paused.get().set_log(LogOf::of(&journal));
-            drop(journal.write([Change::Release]));
+            journal.give_back();
         }
         Ok(under_way(resumed?))
     }
 
     /// Nobody waits for it any more: what it has taken is free again.
     pub(super) fn abandon(self, py: Python<'_>) {
-        self.keeping.let_go_of_claimed(py, self.claimed, self.log);
+        let (keeping, log) = (self.keeping, self.log);
+        released::when_there(py, self.claimed, move |claimed| {
+            keeping.continued(claimed, &log).give_back();
+        });
     }
 
     pub(super) fn tell(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -1,6 +1,5 @@
-//! Runs that nobody waits for any more before they have begun.
+//! Runs of a store that nobody goes on with here: they are free for others again.
 
-use flujo_core::store::Change;
 use flujo_durable::DurableError;
 use pyo3::prelude::*;
 
@@ -8,23 +7,26 @@ use crate::agents::runtime;
 use crate::host::bell::Awaiting;
 use crate::host::keeping::Opened;
 
-/// Nobody waits for a run any more that is on its way into the store, or out of it: it is free as soon as it is there.
-pub(super) fn let_go_of_opened(py: Python<'_>, opened: Awaiting<Result<Opened, DurableError>>) {
-    if let Ok(runtime) = runtime(py) {
-        runtime.spawn(async move {
-            if let Ok(opened) = opened.into_inner().await {
-                release(opened);
-            }
-        });
+/// Gives back a run that has been opened.
+pub(super) fn release(opened: Opened) {
+    match opened {
+        Opened::Begun(journal) => journal.give_back(),
+        Opened::Found(found) => found.journal.give_back(),
+        Opened::Ended(..) => {}
     }
 }
 
-pub(super) fn release(opened: Opened) {
-    let journal = match opened {
-        Opened::Begun(journal) => journal,
-        Opened::Found(found) => found.journal,
-        Opened::Ended(..) => return,
-    };
-    // Done whether or not anybody waits.
-    drop(journal.write([Change::Release]));
+/// Nobody waits any more for what is on its way: it is released as soon as it is there.
+pub(super) fn when_there<T: Send + 'static>(
+    py: Python<'_>,
+    on_its_way: Awaiting<Result<T, DurableError>>,
+    release: impl FnOnce(T) + Send + 'static,
+) {
+    if let Ok(runtime) = runtime(py) {
+        runtime.spawn(async move {
+            if let Ok(there) = on_its_way.into_inner().await {
+                release(there);
+            }
+        });
+    }
 }
