@@ -102,7 +102,8 @@ fn answer(machine: &mut Machine<Counting>, calls: usize, copies: &Arc<AtomicUsiz
     for number in 0..calls {
         let call = called(machine).call;
         let value = Counted(number + 1, Arc::clone(copies));
-        machine.answered(call, value, Usage::ZERO, 1);
+        let usage = Usage::ZERO;
+        machine.answered(call, Answer::Value { value, usage }, 1);
     }
     called(machine).call
 }

@@ -1,7 +1,7 @@
 //! Calls of the simulation: how long each takes, how it ends, and what becomes of it when it is cancelled, late or
 //! saved half-way.
 
-use flujo_core::machine::{Answer, Call, CallId, Event, Input, Role, Status, Time};
+use flujo_core::machine::{Answer, Call, CallId, Event, Input, Machine, Role, Status, Time};
 use flujo_core::plan::{Kind, NodeId};
 use flujo_core::usage::Usage;
 
@@ -266,6 +266,26 @@ impl Simulation {
         self.flights.insert((lane, call.call), flight);
         Ok(())
     }
+}
+
+/// What happened by `now`, with the time of what happened before where a host needn't ask its clock.
+pub(crate) fn unclocked(
+    machine: &Machine<Simulated>,
+    mut event: Event<Simulated>,
+    now: Time,
+) -> Event<Simulated> {
+    if let Event::Answered {
+        answer: Answer::Value { .. } | Answer::Done,
+        context: None,
+        at,
+        ..
+    } = &mut event
+        && *at <= now // one that is made in place is ahead of the other lanes
+        && !machine.shows_time()
+    {
+        *at = machine.now();
+    }
+    event
 }
 
 pub(crate) fn written_event(call: CallId, written: Written, usage: Usage, at: Time) -> Event<Simulated> {

@@ -59,6 +59,22 @@ pub struct Schedule {
     pub faulty_cache: bool,
     /// The run is saved, dropped and restored after each of these numbers of commands.
     pub save_after: Vec<u32>,
+    /// When the host asks its clock.
+    #[serde(default)]
+    pub clock: Clock,
+}
+
+/// When a host asks its clock, and whether it is told of everything.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Clock {
+    /// Always; it listens to notices.
+    #[default]
+    Heard,
+    /// Always; it doesn't.
+    Asked,
+    /// Where the machine says that the time shows; it doesn't listen to notices.
+    AskedWhereItShows,
 }
 
 /// A pipeline or a part of one.
@@ -304,7 +320,7 @@ impl Case {
             hooks: self.hooks,
             limits: !self.limits.is_unlimited(),
             rates: !self.rates.is_empty(),
-            notices: true,
+            notices: self.schedule.clock == Clock::Heard,
             seed: self.schedule.seed,
             tell_from: None,
         }

@@ -14,14 +14,14 @@ use flujo_durable::Start;
 
 use crate::budget::Budget;
 use crate::cache::Cache;
-use crate::calls::written_event;
+use crate::calls::{unclocked, written_event};
 use crate::random::{Random, mix};
 use crate::rates::Rates;
 use crate::recording::Recording;
 use crate::script::Reply;
 use crate::trace::{NoticeTrace, PauseTrace, Ran, Trace};
 use crate::under_way::{Due, Flight, Lane, Orphan};
-use crate::{Callable, Case, Context, Object, Schedule, Script, Simulated};
+use crate::{Callable, Case, Clock, Context, Object, Schedule, Script, Simulated};
 
 pub use crate::stuck::Stuck;
 
@@ -224,7 +224,10 @@ impl Simulation {
             {
                 recording.told(lane, &event);
             }
-            running.machine.handle(event);
+            running.machine.handle(match self.schedule.clock {
+                Clock::AskedWhereItShows => unclocked(&running.machine, event, self.now),
+                Clock::Heard | Clock::Asked => event,
+            });
             self.wake(lane);
         }
     }

@@ -8,7 +8,9 @@ use flujo_core::machine::{FailureKind, History, NoticeKind, Outcome, Record, Rol
 use flujo_core::plan::{Kind, Plan, Work};
 use flujo_core::rate::RateLimit;
 use flujo_simulation::trace::LookEnd;
-use flujo_simulation::{CallEnd, Callable, Case, Ran, Simulated, Simulation, Spec, generate, invariant};
+use flujo_simulation::{
+    CallEnd, Callable, Case, Clock, Ran, Simulated, Simulation, Spec, generate, invariant,
+};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 
@@ -380,6 +382,19 @@ fn answer_later(root: &mut Spec) {
                 reply.after += 3_600_000_000_000;
             }
         }
+    });
+}
+
+#[test]
+fn a_clock_that_is_asked_only_where_it_shows_shows_the_same() {
+    check(CASES / 5, |case| {
+        let mut case = case.clone();
+        case.schedule.clock = Clock::Asked;
+        let always = run(&case)?;
+        case.schedule.clock = Clock::AskedWhereItShows;
+        let sometimes = run(&case)?;
+        prop_assert_eq!(always.text(), sometimes.text());
+        Ok(())
     });
 }
 

@@ -133,11 +133,12 @@ def test_a_run_whose_loop_was_closed_under_it_is_gone_on_with_in_the_same_proces
 
 def test_a_forked_process_that_drops_its_parents_run_leaves_it_to_the_parent(tmp_path: Path) -> None:
     began = asyncio.Event()
-    go_on = asyncio.Event()
+    waiting: list[asyncio.Future[None]] = []
 
     async def wait(value: int) -> int:
+        waiting.append(asyncio.get_running_loop().create_future())
         began.set()
-        await go_on.wait()
+        await waiting[0]
         return value * 2
 
     backend = SQLiteBackend(tmp_path / "runs.db")
@@ -148,14 +149,14 @@ def test_a_forked_process_that_drops_its_parents_run_leaves_it_to_the_parent(tmp
     child = os.fork()
     if child == 0:
         run._log_destroy_pending = False
-        began._waiters.clear()  # type: ignore[attr-defined]
-        go_on._waiters.clear()  # type: ignore[attr-defined]
+        dropped = weakref.ref(run)
+        waiting.clear()  # nothing else holds the run, nor may the step's end raise: what reports it would hold it
         del run, loop
         gc.collect()
         backend.close()  # what it has been asked to write is written
-        os._exit(0)
+        os._exit(dropped() is not None)
     assert os.waitpid(child, 0)[1] == 0
-    go_on.set()
+    waiting[0].set_result(None)
     assert loop.run_until_complete(run).output == 4
     loop.close()
     backend.close()

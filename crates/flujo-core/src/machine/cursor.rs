@@ -69,22 +69,25 @@ impl<D: Domain> Cursor<'_, D> {
         match event {
             Event::Answered {
                 call,
-                answer: Answer::Value { value, usage },
+                answer,
                 context: None,
                 at,
-            } => self.answered(call, value, usage, at),
+            } => self.answered(call, answer, at),
             event => self.take_in(event),
         }
     }
 
-    /// Takes in a value, on the short way where that is allowed.
+    /// Takes in an answer, on a short way where that is allowed.
     #[inline]
-    pub(super) fn answered(&mut self, call: CallId, value: D::Object, usage: Usage, at: Time) {
-        match self.plain_successor(call) {
-            Some(successor) => self.pass_on(successor, value, usage, at),
-            None => self.take_in(Event::Answered {
+    pub(super) fn answered(&mut self, call: CallId, answer: Answer<D>, at: Time) {
+        match answer {
+            Answer::Value { value, usage } if let Some(successor) = self.plain_successor(call) => {
+                self.pass_on(successor, value, usage, at);
+            }
+            answer if self.is_for_step(call, &answer) => self.tell_step(answer, at),
+            answer => self.take_in(Event::Answered {
                 call,
-                answer: Answer::Value { value, usage },
+                answer,
                 context: None,
                 at,
             }),

@@ -299,12 +299,12 @@ impl<D: Domain> Machine<D> {
         }
     }
 
-    /// Takes in a call's answer as [`Machine::handle`] does for [`Event::Answered`], for the most frequent kind: a value,
-    /// from a callable that was given no context.
+    /// Takes in a call's answer as [`Machine::handle`] does for [`Event::Answered`], for the most frequent kind: from a
+    /// callable that has written nothing into a context.
     #[inline]
-    pub fn answered(&mut self, call: CallId, value: D::Object, usage: Usage, at: Time) {
+    pub fn answered(&mut self, call: CallId, answer: Answer<D>, at: Time) {
         if !self.state.finished {
-            self.cursor().answered(call, value, usage, at);
+            self.cursor().answered(call, answer, at);
         }
     }
 

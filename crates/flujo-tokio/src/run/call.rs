@@ -11,7 +11,7 @@ use flujo_core::agent::{Agent, AgentError, AgentOutput, AgentRequest, BoxFuture,
 use flujo_core::config::Part;
 use flujo_core::context::Context;
 use flujo_core::machine::{
-    Answer, Call, CallId, Event as Happened, Failure, FailureKind, Input, Machine, Role, Time,
+    Answer, Call, CallId, Event as Happened, Failure, FailureKind, Input, Machine, Time,
 };
 use flujo_core::plan::NodeId;
 use flujo_core::usage::Usage;
@@ -21,13 +21,14 @@ use tokio::time::Sleep;
 use tracing::Span;
 
 use super::Shared;
+use super::decide;
 use super::event::{Event, EventKind};
 use super::outputs::Outputs;
 use super::spans::{Note, Observed};
 use crate::Handler;
-use crate::agents::{Agents, unknown};
+use crate::agents::unknown;
 use crate::domain::{Raised, Tokio, failure, panicked};
-use crate::handler::{Decision, Inline, Reply};
+use crate::handler::Reply;
 use crate::scope::{Place, Scope};
 
 /// A call under way.
@@ -71,13 +72,11 @@ pub(super) fn begin(
     let (mut scope, mut reply, mut usage) = (None, Ok(Value::Null), Usage::ZERO);
     let (begun, span) = match handler {
         Handler::Inline(decide) => {
-            let decided = decide_now(shared, machine, &**decide, call, Value::Null);
-            machine.handle(decided);
+            decide::now(machine, shared, &**decide, &call, Value::Null);
             return None;
         }
         Handler::Informed(decide) => {
-            let decided = decide_now(shared, machine, &**decide, call, outputs.value());
-            machine.handle(decided);
+            decide::now(machine, shared, &**decide, &call, outputs.value());
             return None;
         }
         Handler::Plain(function) => {
@@ -123,7 +122,8 @@ pub(super) fn begin(
     let ended = match begun {
         Ok(None) => match (reply, &scope) {
             (Ok(value), None) => {
-                machine.answered(id, value, usage, shared.now());
+                let at = decide::time_of_value(machine, shared);
+                machine.answered(id, Answer::Value { value, usage }, at);
                 return None;
             }
             (reply, scope) => replied(shared, id, scope.as_ref(), reply, usage),
@@ -266,77 +266,6 @@ fn close(scope: Option<&Scope>) -> (Option<Context>, Usage, Option<Raised>) {
             (Some(context), usage, broken)
         }
         None => (None, Usage::ZERO, None),
-    }
-}
-
-fn decide_now(
-    shared: &Shared,
-    machine: &Machine<Tokio>,
-    decide: &Inline,
-    call: Call<Tokio>,
-    steps: Value,
-) -> Happened<Tokio> {
-    let role = call.role;
-    let decided = decide_in(machine, &shared.runner.agents, decide, call, steps, || {
-        shared.now()
-    });
-    if role == Role::Merge {
-        let merged = matches!(decided, Happened::Answered { .. });
-        shared.runner.contexts.merged(merged);
-    }
-    decided
-}
-
-/// The same decision as before.
-pub(super) fn decide_again(
-    machine: &Machine<Tokio>,
-    decide: &Inline,
-    call: Call<Tokio>,
-    at: Time,
-) -> Happened<Tokio> {
-    decide_in(machine, &Agents::default(), decide, call, Value::Null, || at)
-}
-
-fn decide_in(
-    machine: &Machine<Tokio>,
-    agents: &Agents,
-    decide: &Inline,
-    call: Call<Tokio>,
-    steps: Value,
-    now: impl Fn() -> Time,
-) -> Happened<Tokio> {
-    let (input, mut context) = (call.input, call.context);
-    // A call that isn't isolated has the machine's own context, which stays as it is until the call is answered.
-    let isolated = call.isolated.then(|| context.clone());
-    let decided = catch_unwind(AssertUnwindSafe(|| {
-        decide(Decision {
-            input: &input,
-            context: &mut context,
-            history: machine.history(),
-            plan: machine.plan(),
-            steps,
-        })
-    }));
-    let written = !context.same(isolated.as_ref().unwrap_or_else(|| machine.context()));
-    let (call, at) = (call.call, now());
-    let decided = decided.map(|decided| {
-        let mut answer = decided?;
-        agents.complete(&mut answer, machine.plan()).map(|()| answer)
-    });
-    match decided {
-        Ok(Ok(answer)) => Happened::Answered {
-            call,
-            answer,
-            context: written.then_some(context),
-            at,
-        },
-        Ok(Err(raised)) => failed(call, raised, Usage::ZERO, at),
-        Err(panic) => Happened::Failed {
-            call,
-            failure: Box::new(panicked(&*panic)),
-            usage: Usage::ZERO,
-            at,
-        },
     }
 }
 

@@ -18,7 +18,6 @@ use tokio::time::{Instant, Sleep};
 use cached::Cached;
 use holding::Holding;
 
-use super::Shared;
 use super::call::{self, Active};
 use super::event::{self, Event, EventKind};
 use super::lanes::Lanes;
@@ -27,6 +26,7 @@ use super::parked::{self, Parked, Question};
 use super::signal::Signal;
 use super::spans::{Note, Observed};
 use super::turn::{self, Admitting};
+use super::{Shared, decide};
 use crate::domain::Tokio;
 use crate::pools::Lent;
 use crate::scope::Scope;
@@ -476,6 +476,9 @@ impl Driver {
                 return Poll::Pending;
             }
             turns += 1;
+            if decide::next(&mut self.machine, &self.shared) {
+                continue;
+            }
             match self.machine.poll() {
                 Some(Command::Call(call)) => self.reach(call, poller),
                 Some(command) => self.execute(command, poller),
@@ -483,9 +486,8 @@ impl Driver {
                 None if self.has_answers() => return Poll::Ready(None),
                 None if self.machine.lane().is_none() => {
                     self.told_of_pause = true;
-                    let lanes = self.lanes.as_ref();
-                    let usage =
-                        self.machine.usage() + lanes.map_or(Usage::ZERO, |lanes| lanes.parked().usage());
+                    let lanes = self.lanes.as_ref().map(|lanes| lanes.parked().usage());
+                    let usage = self.machine.usage() + lanes.unwrap_or(Usage::ZERO);
                     self.announce(EventKind::RunFinished {
                         status: "paused",
                         usage,

@@ -1,6 +1,7 @@
 //! One run: the handle that its caller holds, the driver that does what the machine asks, and the events it sends.
 
 mod call;
+mod decide;
 mod driver;
 mod event;
 mod handle;

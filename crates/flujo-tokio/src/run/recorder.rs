@@ -4,16 +4,14 @@ use std::sync::Arc;
 
 use flujo_core::context::{Context, Writes};
 use flujo_core::machine::{
-    Answer, Call, CallId, Command, Event as Happened, Failure, FailureKind, LaneId, Machine, PauseId, Role,
-    Time,
+    Call, Command, Event as Happened, Failure, FailureKind, LaneId, Machine, PauseId, Role, Time,
 };
 use flujo_core::store::WallTime;
-use flujo_core::usage::Usage;
 use flujo_core::value::Value;
 use flujo_durable::{DurableError, Journal, Recorded, Sleeping, instead};
 use tokio::time::Instant;
 
-use super::call;
+use super::decide;
 use crate::Handler;
 use crate::domain::{Tokio, UserError};
 
@@ -32,7 +30,7 @@ impl Recorded for Tokio {
     /// Decisions made in place are the same each time, and do nothing.
     fn again(machine: &Machine<Self>, call: &Call<Self>, at: Time) -> Option<Happened<Self>> {
         match machine.plan().node(call.node).callable(call.role, call.index)? {
-            Handler::Inline(decide) => Some(call::decide_again(machine, &**decide, call.clone(), at)),
+            Handler::Inline(decide) => Some(decide::again(machine, &**decide, call, at)),
             _ => None,
         }
     }
@@ -131,24 +129,5 @@ impl Recorder {
         // A failure and a cancellation hold nothing that can't be written.
         let _ = self.journal.record(self.machine, step, &event, None);
         event
-    }
-
-    /// The same for a value that a call gave which was given no context.
-    pub(super) fn tell_value(
-        &mut self,
-        machine: &Machine<Tokio>,
-        call: CallId,
-        value: Value,
-        usage: Usage,
-        at: Time,
-    ) -> Happened<Tokio> {
-        let answer = Answer::Value { value, usage };
-        let event = Happened::Answered {
-            call,
-            answer,
-            context: None,
-            at,
-        };
-        self.tell(machine, event)
     }
 }

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use flujo_core::agent::{AgentError, AgentOutput, BoxFuture, TokenCounts};
 use flujo_core::config::Part;
 use flujo_core::machine::{
-    Call, CallId, Command, Event as Happened, Finish, Input, LaneId, Machine, Notice, Role, Time,
+    Answer, Call, CallId, Command, Event as Happened, Finish, Input, LaneId, Machine, Notice, Role, Time,
 };
 use flujo_core::plan::NodeId;
 use flujo_core::telemetry::{AgentCall, Content, MachineSpans, RunStart, SpanContext, SpanStatus};
@@ -125,6 +125,15 @@ impl Observed {
         command
     }
 
+    /// As [`Machine::asked_next`]; nothing when what it asks for is written down.
+    #[inline]
+    pub(super) fn asked_next(&self) -> Option<&Command<Tokio>> {
+        match self.recorder {
+            None => self.machine.asked_next(),
+            Some(_) => None,
+        }
+    }
+
     /// As [`Machine::handle`].
     #[inline]
     pub(super) fn handle(&mut self, event: Happened<Tokio>) {
@@ -139,11 +148,17 @@ impl Observed {
 
     /// As [`Machine::answered`].
     #[inline]
-    pub(super) fn answered(&mut self, call: CallId, value: Value, usage: Usage, at: Time) {
+    pub(super) fn answered(&mut self, call: CallId, answer: Answer<Tokio>, at: Time) {
         match &mut self.recorder {
-            None => self.machine.answered(call, value, usage, at),
+            None => self.machine.answered(call, answer, at),
             Some(recorder) => {
-                let event = recorder.tell_value(&self.machine, call, value, usage, at);
+                let event = Happened::Answered {
+                    call,
+                    answer,
+                    context: None,
+                    at,
+                };
+                let event = recorder.tell(&self.machine, event);
                 self.machine.handle(event);
             }
         }

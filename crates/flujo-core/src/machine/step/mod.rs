@@ -17,7 +17,7 @@ use super::{
     CacheLead, CacheTicket, Command, Domain, Failure, FailureKind, Held, Input, NoticeKind, Pending, Role,
     Time,
 };
-use crate::plan::{Kind, NodeId, Rejection, StepNode, Work};
+use crate::plan::{Kind, Node, NodeId, Rejection, StepNode, Work};
 use crate::usage::Usage;
 use body::enter_body;
 use cached::{ask_cache, look_up, reach_apply};
@@ -27,7 +27,7 @@ use limits::reach_agent;
 pub(super) use end::{both_failed, child_finished};
 pub(super) use limits::release;
 pub(super) use limits::take_up;
-pub(super) use reply::replied;
+pub(super) use reply::{answered, replied};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(bound(
@@ -36,7 +36,7 @@ pub(super) use reply::replied;
 ))]
 pub(super) struct StepFrame<D: Domain> {
     pub(super) opened: Opened,
-    stage: Stage,
+    pub(super) stage: Stage,
     attempt: u32,
     pub(super) attempt_deadline: Option<Time>,
     /// What the step was given; every attempt and the fallback begin with it.
@@ -90,7 +90,7 @@ struct Redirect<O> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-enum Stage {
+pub(super) enum Stage {
     /// A result that was made before is looked for.
     LookUp,
     Prompt(u32),
@@ -173,6 +173,22 @@ impl<D: Domain> StepFrame<D> {
             && matches!(self.made, Made::Nothing)
             && self.view.is_none()
             && self.details.is_none()
+    }
+
+    /// Whether the call that is awaited, when it gives a value or accepts, is followed by another one of the attempt.
+    #[inline]
+    pub(super) fn is_followed<C>(&self, node: &Node<C>) -> bool {
+        let Kind::Step(step) = &node.kind else {
+            return false;
+        };
+        let checks = step.plugins.len() + step.validators.len();
+        match self.stage {
+            Stage::Prompt(_) => matches!(step.work, Work::Call(_)),
+            Stage::Agent => step.limits.is_none() && step.output_processors.len() + checks > 0,
+            Stage::Output(index) => step.output_processors.len() + checks > index as usize + 1,
+            Stage::Validator(index) => step.validators.len() > index as usize + 1,
+            _ => false,
+        }
     }
 
     /// Whether a part of the pipeline is doing the step's work.

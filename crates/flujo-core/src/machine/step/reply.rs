@@ -78,7 +78,11 @@ pub(in crate::machine) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: 
     }
 }
 
-pub(super) fn answered<D: Domain>(cursor: &mut Cursor<'_, D>, stage: Stage, answer: Answer<D>) -> Next<D> {
+pub(in crate::machine) fn answered<D: Domain>(
+    cursor: &mut Cursor<'_, D>,
+    stage: Stage,
+    answer: Answer<D>,
+) -> Next<D> {
     let (frame, _) = top!(cursor, Step);
     let record = frame.opened.record;
     let usage = match answer {
