@@ -219,15 +219,16 @@ impl Simulation {
     pub(crate) fn tell(&mut self, lane: usize, event: Event<Simulated>) {
         if let Some(running) = self.lanes.get_mut(lane).and_then(Option::as_mut) {
             running.cancelled |= matches!(event, Event::Cancel { .. });
+            let event = match self.schedule.clock {
+                Clock::AskedWhereItShows => unclocked(&running.machine, event, self.now),
+                Clock::Heard | Clock::Asked => event,
+            };
             if let Some(recording) = &mut self.recording
                 && running.machine.expects(&event)
             {
                 recording.told(lane, &event);
             }
-            running.machine.handle(match self.schedule.clock {
-                Clock::AskedWhereItShows => unclocked(&running.machine, event, self.now),
-                Clock::Heard | Clock::Asked => event,
-            });
+            running.machine.handle(event);
             self.wake(lane);
         }
     }

@@ -82,10 +82,7 @@ impl<D: Domain> Cursor<'_, D> {
     pub(super) fn tell_step(&mut self, answer: Answer<D>, at: Time) {
         self.state.pending = Pending::Nothing;
         self.pass_time(at);
-        let Some(Frame::Step(step)) = self.state.stack.last() else {
-            return;
-        };
-        match step::answered(self, step.stage, answer) {
+        match step::answered(self, answer) {
             Next::Wait => {}
             next => self.follow(next),
         }

@@ -36,7 +36,7 @@ pub(super) use reply::{answered, replied};
 ))]
 pub(super) struct StepFrame<D: Domain> {
     pub(super) opened: Opened,
-    pub(super) stage: Stage,
+    stage: Stage,
     attempt: u32,
     pub(super) attempt_deadline: Option<Time>,
     /// What the step was given; every attempt and the fallback begin with it.
@@ -90,7 +90,7 @@ struct Redirect<O> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Stage {
+enum Stage {
     /// A result that was made before is looked for.
     LookUp,
     Prompt(u32),

@@ -28,7 +28,7 @@ pub(in crate::machine) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: 
                 };
                 return timed_out(cursor, usage);
             }
-            answered(cursor, stage, answer)
+            answered(cursor, answer)
         }
         Reply::Hit(output, saved) => hit(cursor, output, saved),
         Reply::Miss(lead) => miss(cursor, lead),
@@ -78,13 +78,10 @@ pub(in crate::machine) fn replied<D: Domain>(cursor: &mut Cursor<'_, D>, reply: 
     }
 }
 
-pub(in crate::machine) fn answered<D: Domain>(
-    cursor: &mut Cursor<'_, D>,
-    stage: Stage,
-    answer: Answer<D>,
-) -> Next<D> {
+/// What the step on top waited for was answered, in time.
+pub(in crate::machine) fn answered<D: Domain>(cursor: &mut Cursor<'_, D>, answer: Answer<D>) -> Next<D> {
     let (frame, _) = top!(cursor, Step);
-    let record = frame.opened.record;
+    let (stage, record) = (frame.stage, frame.opened.record);
     let usage = match answer {
         Answer::Value { value, usage } => {
             frame.made = Made::Value(value);
