@@ -134,6 +134,11 @@ impl<D: Recorded> Replay<D> {
         self.note_end(number);
     }
 
+    /// The number of the next machine that begins.
+    fn next(&self) -> Result<u32, String> {
+        u32::try_from(self.machines.len()).map_err(|_| "it has too many lanes".to_owned())
+    }
+
     fn place(&mut self, number: u32) -> Result<&mut Place<D>, String> {
         let place = self.machines.get_mut(number as usize).and_then(Option::as_mut);
         place.ok_or_else(|| format!("it tells of machine {number}, which isn't there"))
@@ -335,7 +340,7 @@ impl<D: Recorded> Replay<D> {
         if let Some(finish) = self.finish {
             return Ok(GoingOn::Ended(finish));
         }
-        let mut next = u32::try_from(self.machines.len()).map_err(|_| "it has too many lanes".to_owned())?;
+        let mut next = self.next()?;
         let mut entries = vec![Entry::of(0, Happened::WentOn { host, at })];
         let mut machines = Vec::new();
         for (number, place) in (0u32..).zip(&mut self.machines) {
@@ -349,13 +354,13 @@ impl<D: Recorded> Replay<D> {
                 machine: again(&self.plan, &place.machine, host, at, sleeps),
                 once: place.once.take(),
             });
-            for (lane, machine) in std::mem::take(&mut place.spawned) {
+            for (lane, mut machine) in std::mem::take(&mut place.spawned) {
                 entries.push(Entry::of(next, Happened::Began { parent: number, lane }));
                 machines.push(Restored {
                     number: next,
                     parent: Some((number, lane)),
+                    once: machine.take_once(),
                     machine: *machine,
-                    once: None,
                 });
                 next += 1;
             }

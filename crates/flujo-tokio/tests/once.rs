@@ -9,7 +9,7 @@ use flujo_core::store::RunStore;
 use flujo_core::value::Value;
 use flujo_durable::Durability;
 use flujo_store::Memory;
-use flujo_tokio::{Done, Handler, Loop, Pipeline, Raised, Runner, Step};
+use flujo_tokio::{Done, Handler, Loop, Parallel, Pipeline, Raised, Runner, Step};
 use tokio::sync::Notify;
 
 /// What was done outside of runs, and where the process dies.
@@ -110,6 +110,66 @@ async fn a_process_that_dies_before_any_part_leaves_the_parts_before_it_done() {
             .expect("it ends");
         assert_eq!(done.output(), Some(&Value::from(9)), "{:?}", done.finish.outcome);
         assert_eq!(world.done(), whole(), "when it dies before {dies_before}");
+    }
+}
+
+/// Cancelled before one of its parts in two branches at once, and gone on with: in the same process, in another one.
+#[tokio::test]
+async fn a_cancelled_run_that_goes_on_does_no_part_again() {
+    let branches = |world: &World| {
+        let fan = Parallel::new("fan")
+            .branch("left", world.step("left", 0))
+            .branch("right", world.pipeline());
+        Pipeline::from(world.step("before", 0)).then(fan)
+    };
+    let expected = |world: &World| {
+        let mut done = world.done();
+        done.sort();
+        let mut parts = whole();
+        parts.extend(["a", "b", "c"].map(|part| format!("before {part} []")));
+        parts.extend(["a", "b", "c"].map(|part| format!("left {part} []")));
+        parts.sort();
+        (done, parts)
+    };
+    for (dies_before, elsewhere, times) in [
+        ("before b []", false, 1),
+        ("before c []", true, 2),
+        ("left c []", false, 2),
+        ("left b []", true, 1),
+        ("first b []", true, 2),
+        ("turn c [2]", false, 1),
+        ("turn b [1]", true, 1),
+    ] {
+        let (world, store): (_, Arc<dyn RunStore>) = (World::default(), Arc::new(Memory::new()));
+        let runner = || {
+            let runner = Runner::builder(branches(&world));
+            runner.store(Arc::clone(&store)).build().expect("it can run")
+        };
+        *world.0.dies_before.lock().expect("where") = Some(dies_before.to_owned());
+        let mut here = runner();
+        // Three parts of `before` make it 0, with which the loop has two turns.
+        let mut run = here.run_named("the run", Value::from(-3), Context::new());
+        for time in 0..times {
+            let canceller = run.canceller();
+            let (done, ()) = tokio::join!(run, async {
+                world.0.died.notified().await;
+                canceller.cancel();
+            });
+            assert_eq!(done.status(), "cancelled");
+            let mut stopped = done.stopped.expect("it can go on");
+            if elsewhere {
+                here = runner();
+                stopped = here.stored("the run").await.stopped.expect("it can go on");
+            }
+            if time + 1 == times {
+                *world.0.dies_before.lock().expect("where") = None;
+            }
+            run = here.resume_stopped(&stopped, None).expect("it goes on");
+        }
+        let done = run.await;
+        assert_eq!(done.status(), "completed", "{:?}", done.finish.outcome);
+        let (done, expected) = expected(&world);
+        assert_eq!(done, expected, "when it is cancelled before {dies_before}");
     }
 }
 

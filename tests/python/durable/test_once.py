@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 
 from flujo import Flujo, Step, current_step
-from flujo.exceptions import UnsavableValueError
+from flujo.exceptions import RunCancelled, UnsavableValueError
 from flujo.state import InMemoryBackend, SQLiteBackend
 
 
@@ -120,6 +120,50 @@ async def test_each_step_branch_and_iteration_has_parts_of_its_own() -> None:
     result = await Flujo(pipeline, state_backend=InMemoryBackend()).run_async(1)
     assert result.success
     assert sorted(calls) == ["body", "body", "body", "first", "left", "right", "second"]
+
+
+@pytest.mark.parametrize("where", ["here", "elsewhere"])
+@pytest.mark.parametrize("kept", [True, False])
+async def test_a_cancelled_run_that_goes_on_does_no_part_again(where: str, kept: bool) -> None:
+    calls: list[str] = []
+    stops_before = ["left 1", "right 2", "right 2", None]
+    reached = asyncio.Event()
+
+    def work(name: str) -> Step[Any, Any]:
+        async def run(x: Any) -> Any:
+            for number in range(3):
+                part = f"{name} {number}"
+
+                def do(part: str = part) -> str:
+                    calls.append(part)
+                    return part
+
+                if stops_before[0] == part:
+                    reached.set()
+                    await asyncio.Event().wait()
+                assert await current_step().once(part, do) == part
+            return x
+
+        return Step(name, run)
+
+    backend = InMemoryBackend() if kept else None
+    steps = work("before") >> Step.parallel("fan", {"left": work("left"), "right": work("right")})
+    runner = Flujo(steps, state_backend=backend)
+    run = asyncio.ensure_future(runner.run_async(1, run_id="r"))
+    while stops_before[0] is not None:
+        await reached.wait()
+        reached.clear()
+        assert (await runner.cancel("r")).status == "cancelled"
+        with pytest.raises(RunCancelled) as stopped:
+            await run
+        stops_before.pop(0)
+        going_on: Any = stopped.value.result
+        if kept and where == "elsewhere":
+            runner, going_on = Flujo(steps, state_backend=backend), "r"
+        run = asyncio.ensure_future(runner.resume_async(going_on))
+    result = await run
+    assert result.success, result.step_history
+    assert sorted(calls) == [f"{name} {part}" for name in ("before", "left", "right") for part in range(3)]
 
 
 async def test_what_cannot_be_saved_names_the_step_and_the_part() -> None:

@@ -28,6 +28,9 @@ impl<D: Domain> Machine<D> {
         if let Some(kept) = &self.kept {
             kept.visit(visit);
         }
+        if let Some(dormant) = &self.dormant {
+            dormant.visit(visit);
+        }
         for command in &self.commands {
             visit_command(command, visit);
         }

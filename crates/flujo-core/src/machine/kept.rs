@@ -12,8 +12,8 @@ use std::sync::Arc;
 use super::cursor::{Cursor, Next, Reply};
 use super::frame::{self, Frame};
 use super::{
-    Command, Completion, Domain, Finish, Held, History, LaneId, Machine, Options, Outcome, Pending, Record,
-    State, Stop, Time, step,
+    Command, Completion, Domain, Finish, Held, History, LaneId, Machine, Once, Options, Outcome, Pending,
+    Record, State, Stop, Time, step,
 };
 use crate::plan::Plan;
 use crate::usage::Usage;
@@ -27,6 +27,15 @@ pub struct Kept<D: Domain> {
     records: usize,
     open: Vec<u32>,
     lanes: Vec<(LaneId, KeptLane<D>)>,
+    /// What its step had recorded that was broken off.
+    once: Option<Once<D::Object>>,
+}
+
+/// What a machine goes on with that was stopped.
+#[derive(Debug, Clone)]
+pub(super) struct Dormant<D: Domain> {
+    lanes: Vec<(LaneId, KeptLane<D>)>,
+    once: Option<Once<D::Object>>,
 }
 
 /// A lane that was under way when the machine around it was stopped.
@@ -76,6 +85,7 @@ impl<D: Domain> Kept<D> {
             records: state.history.records.len(),
             open,
             lanes: Vec::new(),
+            once: None,
         }
     }
 
@@ -113,19 +123,13 @@ impl<D: Domain> Kept<D> {
 
     /// Shows everything it holds to `visit`.
     pub fn visit(&self, visit: &mut dyn FnMut(Held<'_, D>)) {
-        let mut waiting = vec![self];
-        while let Some(kept) = waiting.pop() {
-            kept.state.visit(visit);
-            for (_, lane) in &kept.lanes {
-                let (KeptLane::Stopped(_, finish) | KeptLane::Ended(finish)) = lane;
-                if Arc::strong_count(finish) == 1 {
-                    finish.visit(visit);
-                }
-                if let KeptLane::Stopped(kept, _) = lane {
-                    waiting.push(kept);
-                }
-            }
-        }
+        self.state.visit(visit);
+        visit_kept(&self.lanes, self.once.as_ref(), visit);
+    }
+
+    /// Keeps what the step had recorded that was broken off: [`Machine::take_once`] gives it back when it goes on.
+    pub fn keep_once(&mut self, once: Once<D::Object>) {
+        self.once = Some(once);
     }
 
     /// Adds what a call used that was broken off.
@@ -134,6 +138,36 @@ impl<D: Domain> Kept<D> {
         let place = self.open.iter().rposition(|open| *open == record);
         if let Some(entry) = place.and_then(|place| self.state.history.records.get_mut(place)) {
             entry.usage += usage;
+        }
+    }
+}
+
+impl<D: Domain> Dormant<D> {
+    pub(super) fn visit(&self, visit: &mut dyn FnMut(Held<'_, D>)) {
+        visit_kept(&self.lanes, self.once.as_ref(), visit);
+    }
+}
+
+/// Shows what is kept beside the state of a machine. A loop, since lanes hold lanes.
+fn visit_kept<D: Domain>(
+    lanes: &[(LaneId, KeptLane<D>)],
+    once: Option<&Once<D::Object>>,
+    visit: &mut dyn FnMut(Held<'_, D>),
+) {
+    let mut waiting = vec![(lanes, once)];
+    while let Some((lanes, once)) = waiting.pop() {
+        for (_, value) in once.iter().flat_map(|once| &once.values) {
+            visit(Held::Object(value));
+        }
+        for (_, lane) in lanes {
+            let (KeptLane::Stopped(_, finish) | KeptLane::Ended(finish)) = lane;
+            if Arc::strong_count(finish) == 1 {
+                finish.visit(visit);
+            }
+            if let KeptLane::Stopped(kept, _) = lane {
+                kept.state.visit(visit);
+                waiting.push((&kept.lanes, kept.once.as_ref()));
+            }
         }
     }
 }
@@ -150,7 +184,7 @@ impl<D: Domain> Machine<D> {
     /// A run that was stopped, going on at `now` with other options but its own seed. What had been used counts in it as
     /// before; its host begins with a meter that knows of it. Timers and deadlines keep what remained of them.
     pub fn go_on(plan: Arc<Plan<D::Callable>>, mut kept: Kept<D>, options: Options, now: Time) -> Self {
-        let lanes = std::mem::take(&mut kept.lanes);
+        let (lanes, once) = (std::mem::take(&mut kept.lanes), kept.once.take());
         let history = std::mem::take(&mut kept.state.history);
         // `Kept` takes itself apart when it is dropped, so that its parts can't be moved out.
         let mut state = State::clone(&kept.state);
@@ -168,17 +202,25 @@ impl<D: Domain> Machine<D> {
             state,
             commands: VecDeque::new(),
             kept: None,
-            dormant: Some(lanes),
+            dormant: Some(Box::new(Dormant { lanes, once })),
         }
+    }
+
+    /// What its step had recorded when it was stopped, for a host that goes on with it: to be taken before it is polled.
+    #[inline]
+    pub fn take_once(&mut self) -> Option<Once<D::Object>> {
+        self.dormant.as_mut()?.once.take()
     }
 
     /// Goes on, when it is first polled: lanes in lanes cost no call stack.
     #[cold]
     pub(super) fn wake(&mut self) {
-        let Some(lanes) = self.dormant.take() else { return };
+        let Some(dormant) = self.dormant.take() else {
+            return;
+        };
         self.cursor().take_up();
         let (options, now) = (self.state.options, self.state.now);
-        for (lane, kept) in lanes {
+        for (lane, kept) in dormant.lanes {
             match kept {
                 KeptLane::Stopped(mut kept, finish) => {
                     kept.recall(&finish.history);

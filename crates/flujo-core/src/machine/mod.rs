@@ -25,10 +25,11 @@ mod lanes;
 mod limits;
 mod located;
 mod map;
-mod names;
 mod notices;
+mod once;
 mod outcome;
 mod parallel;
+mod place;
 mod plain;
 mod repeat;
 mod retry;
@@ -57,7 +58,9 @@ pub use history::{Details, ExitReason, History, LaneRecord, LoopEnd, Mark, Recor
 pub use input::Input;
 pub use kept::Kept;
 pub use notices::{Notice, NoticeKind};
+pub use once::Once;
 pub use outcome::{Finish, Outcome, Stop};
+pub use place::LanePlace;
 pub use round::Round;
 pub use storage::Storage;
 
@@ -66,7 +69,7 @@ use crate::usage::Usage;
 use cursor::Cursor;
 use frame::Frame;
 use gate::Gate;
-use kept::KeptLane;
+use kept::Dormant;
 use outcome::Completion;
 
 /// There is room for this many records when a run begins, or for as many as its plan has nodes.
@@ -103,8 +106,8 @@ pub struct Machine<D: Domain> {
     commands: VecDeque<Command<D>>,
     /// What it can go on from, while it is being stopped.
     kept: Option<Box<Kept<D>>>,
-    /// The lanes of a run that goes on after it was stopped, until it is polled for the first time.
-    dormant: Option<Vec<(LaneId, KeptLane<D>)>>,
+    /// Of a run that goes on after it was stopped, until it is polled for the first time.
+    dormant: Option<Box<Dormant<D>>>,
 }
 
 /// What a run is right now; together with its plan all that is needed to go on.
@@ -139,44 +142,6 @@ pub struct State<D: Domain> {
     /// Why the run is being stopped, while what is under way is awaited.
     stopping: Option<Stop<D>>,
     finished: bool,
-}
-
-/// Where a lane runs.
-#[derive(Debug, Clone)]
-pub struct LanePlace {
-    /// The lane around the construct that started this one.
-    pub parent: Option<Arc<LanePlace>>,
-    /// The construct.
-    pub node: NodeId,
-    /// The construct's record in the history around it: tells apart the times it runs in a loop.
-    pub record: u32,
-    /// The branch's place in declared order, or the item's.
-    pub index: u32,
-}
-
-impl PartialEq for LanePlace {
-    fn eq(&self, other: &Self) -> bool {
-        let (mut left, mut right) = (self, other);
-        while (left.node, left.record, left.index) == (right.node, right.record, right.index) {
-            match (&left.parent, &right.parent) {
-                (Some(one), Some(two)) if !Arc::ptr_eq(one, two) => (left, right) = (one, two),
-                (one, two) => return one.is_some() == two.is_some(),
-            }
-        }
-        false
-    }
-}
-
-impl Eq for LanePlace {}
-
-impl Drop for LanePlace {
-    /// Places hold the places around them: taken apart in a loop, so that depth costs no call stack.
-    fn drop(&mut self) {
-        let mut around = self.parent.take();
-        while let Some(place) = around {
-            around = Arc::into_inner(place).and_then(|mut place| place.parent.take());
-        }
-    }
 }
 
 /// What the machine waits for, apart from lanes.

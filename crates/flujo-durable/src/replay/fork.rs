@@ -138,9 +138,12 @@ impl<D: Recorded> Replay<D> {
         if let Some(finish) = self.finish {
             return Ok(Snapshot::Ended(finish));
         }
-        self.settle()?;
+        self.begin_spawned()?;
+        while !self.settle()?.is_empty() {
+            self.begin_spawned()?;
+        }
         let (now, asked) = (self.now(), self.asked());
-        let mut next = u32::try_from(self.machines.len()).map_err(|_| "it has too many lanes".to_owned())?;
+        let next = self.next()?;
         let mut machines = Vec::new();
         for (number, place) in (0u32..).zip(self.machines) {
             let Some(place) = place.filter(|place| place.finish.is_none()) else {
@@ -153,23 +156,29 @@ impl<D: Recorded> Replay<D> {
                 state: place.machine.save(now),
                 once: place.once,
             });
-            for (lane, machine) in place.spawned {
-                machines.push(Saved {
-                    machine: next,
-                    parent: Some((number, lane)),
-                    state: machine.save(now),
-                    once: None,
-                    sleeping: None,
-                });
-                next += 1;
-            }
         }
-        machines.sort_by_key(|saved| saved.machine);
         Ok(Snapshot::Machines {
             machines,
             next,
             asked,
         })
+    }
+
+    /// Begins the lanes that were started, and those that they start: a lane of a run that goes on after it was stopped is
+    /// whole only then.
+    fn begin_spawned(&mut self) -> Result<(), String> {
+        let mut number = 0;
+        while let Some(place) = self.machines.get_mut(number) {
+            let spawned = place.as_mut().map(|place| std::mem::take(&mut place.spawned));
+            let parent = u32::try_from(number).unwrap_or(u32::MAX);
+            for (lane, machine) in spawned.into_iter().flatten() {
+                let begun = self.next()?;
+                self.place(parent)?.lanes.insert(lane, begun);
+                self.put(begun, Some((parent, lane)), *machine);
+            }
+            number += 1;
+        }
+        Ok(())
     }
 }
 

@@ -72,14 +72,15 @@ impl<D: Recorded> Place<D> {
     }
 
     /// A machine that begins here.
-    pub(super) fn new(machine: Machine<D>, parent: Option<(u32, LaneId)>) -> Self {
+    pub(super) fn new(mut machine: Machine<D>, parent: Option<(u32, LaneId)>) -> Self {
         let context = machine.context().clone();
+        let once = machine.take_once();
         let mut place = Self {
             machine,
             parent,
             asked: Asked::Nothing,
             step: None,
-            once: None,
+            once,
             spawned: BTreeMap::new(),
             lanes: BTreeMap::new(),
             context,
@@ -132,7 +133,12 @@ impl<D: Recorded> Place<D> {
                 Command::Spawn { lane, machine } => {
                     self.spawned.insert(lane, machine);
                 }
-                Command::Finish(finish) => self.finish = Some(finish),
+                Command::Finish(mut finish) => {
+                    if let (Some(kept), Some(once)) = (&mut finish.kept, self.once.take()) {
+                        kept.keep_once(once);
+                    }
+                    self.finish = Some(finish);
+                }
                 _ => {}
             }
         }

@@ -283,7 +283,12 @@ impl Driver {
                         return Ok(turn);
                     }
                 }
-                Some(Command::Finish(finish)) => {
+                Some(Command::Finish(mut finish)) => {
+                    if let Some(kept) = &mut finish.kept
+                        && let Some(once) = self.place.latest_once(py)
+                    {
+                        kept.keep_once(once);
+                    }
                     self.time_limit.close(py)?;
                     self.end_grace(py)?;
                     self.place.forget_outputs();

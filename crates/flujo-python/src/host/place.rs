@@ -111,9 +111,14 @@ impl PlaceState {
 
     /// What the step at this path, where the machine is now, has done once.
     pub(super) fn once(&self, py: Python<'_>, machine: &Machine, step: &str) -> Option<Once<Object>> {
-        let parts = self.parts().as_ref().map(|parts| parts.clone_ref(py))?;
         let iterations = machine.round().map(|round| round.indices()).unwrap_or_default();
-        parts.are_of(step, &iterations).then(|| parts.to_once(py))
+        self.latest_once(py).filter(|once| once.is_of(step, &iterations))
+    }
+
+    /// What the latest step has done once.
+    pub(super) fn latest_once(&self, py: Python<'_>) -> Option<Once<Object>> {
+        let parts = self.parts().as_ref().map(|parts| parts.clone_ref(py))?;
+        Some(parts.to_once(py))
     }
 
     fn parts(&self) -> MutexGuard<'_, Option<Parts>> {

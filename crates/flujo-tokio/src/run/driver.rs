@@ -97,6 +97,7 @@ impl Driver {
         cancel: Arc<Signal>,
         outputs: Outputs,
     ) -> House {
+        shared.onces.goes_on(&mut machine);
         let (lent, mut house) = Lent::to(&mut machine, &shared);
         let driver = house.insert(Self::new(shared, machine, cancel, outputs));
         driver.lent = Some(lent);
@@ -158,15 +159,14 @@ impl Driver {
     fn execute(&mut self, command: Command<Tokio>, poller: &mut Poller<'_>) {
         match command {
             Command::Call(call) => self.reach(call, poller),
-            Command::Finish(finish) => {
+            Command::Finish(mut finish) => {
+                self.shared.onces.kept(self.machine.lane(), &mut finish);
                 self.machine.finished(&finish);
                 if self.machine.lane().is_none() {
                     self.shared.alerted(self.shared.runner.measure_memory());
                     self.tell_alerts();
-                    self.announce(EventKind::RunFinished {
-                        status: finish.outcome.name(),
-                        usage: finish.usage,
-                    });
+                    let (status, usage) = (finish.outcome.name(), finish.usage);
+                    self.announce(EventKind::RunFinished { status, usage });
                 }
                 self.finish = Some(finish);
             }

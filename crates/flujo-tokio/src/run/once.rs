@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use flujo_core::machine::{LanePlace, Machine};
+use flujo_core::machine::{Finish, LanePlace, Machine};
 use flujo_core::value::Value;
 use flujo_durable::Once;
 use tokio::sync::OnceCell;
@@ -83,11 +83,13 @@ impl Onces {
 
     /// What a step outside of lanes has recorded so far.
     pub(super) fn of_run(&self, step: &str, iterations: &[u32]) -> Option<Once<Value>> {
+        self.of(None).filter(|once| once.is_of(step, iterations))
+    }
+
+    /// What the latest step of a lane, or of the run itself, has recorded so far.
+    pub(super) fn of(&self, lane: Option<&Arc<LanePlace>>) -> Option<Once<Value>> {
         let lanes = self.lock();
-        let held = lanes.get(&address(None))?;
-        if &*held.step != step || held.iterations != iterations {
-            return None;
-        }
+        let held = lanes.get(&address(lane))?;
         let mut once = Once::new(Arc::clone(&held.step), held.iterations.clone());
         for (key, part) in &held.parts {
             if let Some(value) = part.get() {
@@ -95,6 +97,24 @@ impl Onces {
             }
         }
         Some(once)
+    }
+
+    /// Takes in what the step of a machine had recorded that goes on after it was stopped.
+    #[inline]
+    pub(super) fn goes_on(&self, machine: &mut Machine<Tokio>) {
+        if let Some(once) = machine.take_once() {
+            self.put(machine.lane(), once);
+        }
+    }
+
+    /// Has what a lane, or the run itself, goes on from keep what its step recorded.
+    #[inline]
+    pub(super) fn kept(&self, lane: Option<&Arc<LanePlace>>, finish: &mut Finish<Tokio>) {
+        if let Some(kept) = &mut finish.kept
+            && let Some(once) = self.of(lane)
+        {
+            kept.keep_once(once);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<usize, Held>> {

@@ -10,6 +10,9 @@ use crate::host::place::Place;
 impl Driver {
     /// The machine is about to be driven for the first time, where its place is the current one.
     pub(crate) fn enter(&mut self, py: Python<'_>, place: &Bound<'_, Place>) -> PyResult<()> {
+        if let Some(once) = self.machine.take_once() {
+            self.place.did_once(py, once)?;
+        }
         match &mut self.trace {
             Some(trace) => trace.begin(py, place),
             None => Ok(()),

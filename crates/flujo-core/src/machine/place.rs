@@ -1,10 +1,48 @@
-//! How lanes and questions of a run are named: the same in every host, in every process.
+//! Where lanes run, and how lanes and questions of a run are named: the same in every host, in every process.
 
 use std::fmt::Write;
 use std::sync::Arc;
 
-use super::{Domain, LanePlace, Machine, PauseId};
+use super::{Domain, Machine, PauseId};
 use crate::plan::{Kind, NodeId, Plan};
+
+/// Where a lane runs.
+#[derive(Debug, Clone)]
+pub struct LanePlace {
+    /// The lane around the construct that started this one.
+    pub parent: Option<Arc<LanePlace>>,
+    /// The construct.
+    pub node: NodeId,
+    /// The construct's record in the history around it: tells apart the times it runs in a loop.
+    pub record: u32,
+    /// The branch's place in declared order, or the item's.
+    pub index: u32,
+}
+
+impl PartialEq for LanePlace {
+    fn eq(&self, other: &Self) -> bool {
+        let (mut left, mut right) = (self, other);
+        while (left.node, left.record, left.index) == (right.node, right.record, right.index) {
+            match (&left.parent, &right.parent) {
+                (Some(one), Some(two)) if !Arc::ptr_eq(one, two) => (left, right) = (one, two),
+                (one, two) => return one.is_some() == two.is_some(),
+            }
+        }
+        false
+    }
+}
+
+impl Eq for LanePlace {}
+
+impl Drop for LanePlace {
+    /// Places hold the places around them: taken apart in a loop, so that depth costs no call stack.
+    fn drop(&mut self) {
+        let mut around = self.parent.take();
+        while let Some(place) = around {
+            around = Arc::into_inner(place).and_then(|mut place| place.parent.take());
+        }
+    }
+}
 
 impl LanePlace {
     /// From the outermost lane to this one.
