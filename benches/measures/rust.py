@@ -18,7 +18,7 @@ MERGE = "rust fork, one write, merge, 10,000 fields"
 MERGE_REACH = "<= 2000 ns and <= 2 x of 100 fields"
 MEMORY = "rust 10,000 runs in flight, memory"
 CACHE = "rust cache, misses, zipf 0.9"
-DURABLE = "rust strict, one run, a step"
+DURABLE = "rust strict, one run, a step, new file"
 STORE = "store: strict, one run, a step"
 
 # By package and benchmark, the first row and its reach and unit: what is told where it can't be measured.

@@ -4,9 +4,6 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Less than a disk takes.
-const MOMENT: Duration = Duration::from_micros(100);
-
 /// A queue that several threads may take from. Closing it lets them finish what is in it.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
@@ -20,6 +17,13 @@ struct State<T> {
     /// How many threads wait for something: without any, waking them costs nothing.
     idle: usize,
     closed: bool,
+}
+
+impl<T> State<T> {
+    fn take(&mut self, most: usize) -> Vec<T> {
+        let count = self.waiting.len().min(most);
+        self.waiting.drain(..count).collect()
+    }
 }
 
 impl<T> Default for Queue<T> {
@@ -53,12 +57,6 @@ impl<T> Queue<T> {
 
     /// Waits for something and takes up to `most` of it, in order. `None` when the queue is closed and empty.
     pub(crate) fn take(&self, most: usize) -> Option<Vec<T>> {
-        self.gather(most, 1)
-    }
-
-    /// The same, but lets others run for a moment while fewer than `expected` wait: it pays where what is done with all of
-    /// them together takes longer than that.
-    pub(crate) fn gather(&self, most: usize, expected: usize) -> Option<Vec<T>> {
         let mut state = self.lock();
         while state.waiting.is_empty() {
             if state.closed {
@@ -68,16 +66,21 @@ impl<T> Queue<T> {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.idle -= 1;
         }
-        if state.waiting.len() < expected {
+        Some(state.take(most))
+    }
+
+    /// Takes up to `most` of what is there by now; when there is nothing, lets others run for so long until there is.
+    pub(crate) fn meanwhile(&self, most: usize, patience: Duration) -> Vec<T> {
+        let mut state = self.lock();
+        if state.waiting.is_empty() && !patience.is_zero() {
             let begin = Instant::now();
-            while state.waiting.len() < expected && begin.elapsed() < MOMENT {
+            while state.waiting.is_empty() && begin.elapsed() < patience {
                 drop(state);
                 std::thread::yield_now();
                 state = self.lock();
             }
         }
-        let count = state.waiting.len().min(most);
-        Some(state.waiting.drain(..count).collect())
+        state.take(most)
     }
 
     /// Nothing is let in any more.

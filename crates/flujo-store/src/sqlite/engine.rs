@@ -1,12 +1,16 @@
 //! The threads of a store in one process: one that writes, and some that read. They begin when they are first needed.
 //!
 //! **Group commit.** Whatever has been asked for while a transaction was being written goes into the next one: a hundred
-//! runs that each wait for their own record share a wait for the disk. One that is refused is refused before it has written
-//! anything, and leaves the others alone; when one fails half-way, all of them are done again, each by itself.
+//! runs that each wait for their own record share a wait for the disk. They were told together that they may go on, so
+//! they ask again one after the other: each is written as it comes, while the next one is still at work, and the
+//! transaction ends when as many have come as the last time, or nobody comes any more. One that is refused is refused
+//! before it has written anything, and leaves the others alone; when one fails half-way, all of them are done again, each
+//! by itself.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use flujo_core::store::{StoreError, StoreFuture};
 use rusqlite::Connection;
@@ -24,6 +28,10 @@ use crate::queue::Queue;
 const READERS: usize = 2;
 /// So many requests share a transaction at most.
 const GROUP: usize = 512;
+/// A transaction waits no longer than this for the next one of those that are expected: less than a disk takes.
+const MOMENT: Duration = Duration::from_micros(100);
+/// Nor longer than this for all of them: other processes write into the file too.
+const PATIENCE: Duration = Duration::from_millis(2);
 
 /// A store's file, as every thread needs it.
 #[derive(Debug)]
@@ -47,6 +55,9 @@ pub(super) struct Write {
     /// Tells whoever asked: what `act` came to, or why nothing was written.
     done: Box<dyn FnOnce(Result<(), StoreError>) + Send>,
 }
+
+/// What a write came to.
+type Told = Option<Result<(), StoreError>>;
 
 type Act = Box<dyn FnMut(&Connection, &mut Known) -> Result<(), Failure> + Send>;
 
@@ -257,14 +268,21 @@ impl Writer {
     }
 
     fn work(mut self, queue: &Queue<Write>) {
-        // Those who were told together come again together.
         let mut expected = 1;
-        while let Some(mut writes) = queue.gather(GROUP, expected) {
-            expected = writes.len();
-            let mut told: Vec<Option<Result<(), StoreError>>> = vec![None; writes.len()];
+        while let Some(mut writes) = queue.take(GROUP) {
+            let mut told = vec![None; writes.len()];
             let slot = self.slot.clone();
             let mut connection = slot.lock();
-            self.group(&mut connection, &mut writes, &mut told);
+            let begin = Instant::now();
+            let mut more = |so_far: usize| {
+                let waits = so_far < expected && begin.elapsed() < PATIENCE;
+                queue.meanwhile(
+                    GROUP.saturating_sub(so_far),
+                    if waits { MOMENT } else { Duration::ZERO },
+                )
+            };
+            self.group(&mut connection, &mut writes, &mut told, &mut more);
+            expected = writes.len();
             // Whoever is woken may want what another thread has.
             drop(connection);
             for (write, told) in writes.into_iter().zip(told) {
@@ -279,8 +297,9 @@ impl Writer {
     fn group(
         &mut self,
         slot: &mut Option<Connection>,
-        writes: &mut [Write],
-        told: &mut [Option<Result<(), StoreError>>],
+        writes: &mut Vec<Write>,
+        told: &mut Vec<Told>,
+        more: &mut dyn FnMut(usize) -> Vec<Write>,
     ) {
         file::be_patient(self.place.options.busy_timeout);
         if slot.is_none() {
@@ -290,15 +309,14 @@ impl Writer {
             Ok(connection) => connection,
             Err(error) => return told.fill(Some(Err(error))),
         };
-        if !self.transaction(connection, writes, told) {
+        if !self.transaction(connection, writes, told, more) {
             // What one of them met (no room, say) took the others with it: each by itself, in the same order.
-            for (write, told) in writes.iter_mut().zip(told.iter_mut()) {
+            for (write, told) in std::mem::take(writes).into_iter().zip(told.iter_mut()) {
                 file::be_patient(self.place.options.busy_timeout);
-                self.transaction(
-                    connection,
-                    std::slice::from_mut(write),
-                    std::slice::from_mut(told),
-                );
+                let (mut alone, mut of_it) = (vec![write], vec![None]);
+                self.transaction(connection, &mut alone, &mut of_it, &mut |_| Vec::new());
+                *told = of_it.pop().flatten();
+                writes.append(&mut alone);
             }
         }
         self.log.written(connection);
@@ -309,14 +327,15 @@ impl Writer {
         }
     }
 
-    /// Writes them in one transaction. `false` when it was lost and they are to be tried one by one.
+    /// Writes them in one transaction, with those that come meanwhile. `false` when it was lost and they are to be tried one
+    /// by one.
     fn transaction(
         &mut self,
         connection: &Connection,
-        writes: &mut [Write],
-        told: &mut [Option<Result<(), StoreError>>],
+        writes: &mut Vec<Write>,
+        told: &mut Vec<Told>,
+        more: &mut dyn FnMut(usize) -> Vec<Write>,
     ) -> bool {
-        let alone = writes.len() == 1;
         let begun = execute(connection, "BEGIN IMMEDIATE").and_then(|()| self.known.begin(connection));
         if let Err(failure) = begun {
             self.lose(connection);
@@ -326,10 +345,19 @@ impl Writer {
             }
             return true;
         }
-        let before = self.failed.clone();
-        for (write, told) in writes.iter_mut().zip(told.iter_mut()) {
+        self.log.make_room();
+        let (before, mut done) = (self.failed.clone(), 0);
+        loop {
+            if done == writes.len() {
+                writes.append(&mut more(done));
+                told.resize(writes.len(), None);
+            }
+            let alone = writes.len() == 1;
+            let (Some(write), Some(told)) = (writes.get_mut(done), told.get_mut(done)) else {
+                break;
+            };
             let passes = self.failed.passes(write.run.as_ref(), write.token);
-            let done = match passes.map(|()| (write.act)(connection, &mut self.known)) {
+            let written = match passes.map(|()| (write.act)(connection, &mut self.known)) {
                 Ok(Ok(())) => Ok(()),
                 // Refused before it wrote anything.
                 Ok(Err(failure)) if failure.is_refusal() => Err(self.place.told(failure, write.run.as_ref())),
@@ -345,13 +373,14 @@ impl Writer {
                 }
                 Err(error) => Err(error),
             };
-            *told = Some(done.map_err(|error| self.fails(write, error)));
+            *told = Some(written.map_err(|error| self.fails(write, error)));
+            done += 1;
         }
         let Err(failure) = execute(connection, "COMMIT") else {
             return true;
         };
         self.lose(connection);
-        if let ([write], [told]) = (&*writes, told) {
+        if let ([write], [told]) = (&**writes, &mut **told) {
             if !matches!(told, Some(Err(_))) {
                 let error = self.place.told(failure, write.run.as_ref());
                 *told = Some(Err(self.fails(write, error)));

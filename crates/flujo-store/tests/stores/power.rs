@@ -29,20 +29,27 @@ fn what_was_told_is_there_after_a_power_cut_at_any_moment() {
     let store = Sqlite::open(&file).unwrap();
     let claim = have(&store, "a", enlist(&store));
     let log = || fs::read(folder.path().join("runs.db-wal")).unwrap();
-    let mut told = vec![log().len()];
+    let mut told = vec![log()];
     for number in 1..=12 {
         write(&store, &claim, number, 3000).unwrap();
-        told.push(log().len());
+        told.push(log());
     }
-    let (file, log) = (fs::read(&file).unwrap(), log());
+    let file = fs::read(&file).unwrap();
     let mut cuts = 0;
     for (number, synced) in told.iter().enumerate() {
-        let next = told.get(number + 1).copied().unwrap_or(log.len());
+        let next = told.get(number + 1).unwrap_or(synced);
+        let changed = |at: &usize| synced.get(*at) != next.get(*at);
+        let from = (0..next.len()).find(changed).unwrap_or(synced.len());
+        let to = (from..next.len()).rfind(changed).map_or(from, |last| last + 1);
         for part in [0, 1, 2, 3] {
-            // Of what came after the last sync a part is there, or something else is.
-            let until = synced + (next - synced) * part / 3;
-            let torn = [&log[..synced.max(&(until - 1)).to_owned()], &[0x5a; 300]].concat();
-            for log in [log[..until].to_vec(), torn] {
+            // Of what came after the last sync a part is there, or something else is; and the file is as long as it was, or
+            // ends with that.
+            let until = from + (to - from) * part / 3;
+            let ends = next[..until].to_vec();
+            let behind = synced.get(until..).unwrap_or_default();
+            let as_long = [&ends, behind].concat();
+            let torn = [&ends[..from.max(until.saturating_sub(1))], &[0x5a; 300], behind].concat();
+            for log in [ends, as_long, torn] {
                 cuts += 1;
                 let at = disk(&folder.path().join(format!("cut {cuts}")), &file, &log);
                 let store = Sqlite::open(&at).unwrap();

@@ -104,6 +104,26 @@ fn a_file_that_may_not_grow_keeps_what_was_told() {
     write(&store, &claim, written + 1, 20_000).unwrap();
 }
 
+#[test]
+fn the_log_is_made_longer_in_large_pieces_and_no_further_than_it_is_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Sqlite::open(folder.path().join("runs.db")).unwrap();
+    let claim = have(&store, "a", enlist(&store));
+    let mut lengths = std::collections::BTreeSet::new();
+    for number in 1..=1_000 {
+        write(&store, &claim, number, 3_000).unwrap();
+        lengths.insert(
+            std::fs::metadata(folder.path().join("runs.db-wal"))
+                .unwrap()
+                .len(),
+        );
+    }
+    assert!(lengths.len() < 40, "{lengths:?}");
+    assert!(lengths.last() < Some(&6_000_000), "{lengths:?}");
+    store.close();
+    assert!(!folder.path().join("runs.db-wal").exists());
+}
+
 /// What a process says that tries to open a file and has no special rights.
 fn opened_by_nobody(file: &Path) -> String {
     let asked = command("opens", file, "");
