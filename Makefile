@@ -23,7 +23,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md \
 	$(shell find crates python -type f \( -name '*.rs' -o -name '*.toml' -o -name '*.py' -o -name '*.pyi' -o -name '*.pth' -o -name py.typed -o -name '*.json' \))
 
-.PHONY: help install services lint lint-rust lint-python test test-rust test-python demo demo-model bench stress soak advisories clean
+.PHONY: help install services lint lint-rust lint-python licenses test test-rust test-python test-of-runs test-beside demo demo-model bench stress soak advisories clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -31,12 +31,14 @@ help:
 
 # --- environment ---------------------------------------------------------------------------------------------------
 
-$(VENV)/.tools: requirements-dev.txt
+$(VENV)/pyvenv.cfg:
 	@test -n '$(PYTHON)' || { echo 'No Python 3.11 or newer on PATH. Install one, or name it: make PYTHON=/path/to/python3.11 …' >&2; exit 1; }
 	@command -v cargo >/dev/null || { echo 'No cargo on PATH. Install Rust: https://rustup.rs' >&2; exit 1; }
 	@cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 || rustup component add rustfmt clippy
 	@$(PYTHON) -c 'import ensurepip, venv' || { echo '$(PYTHON) has no venv module. On Debian: apt-get install python3-venv' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.tools: $(VENV)/pyvenv.cfg requirements-dev.txt
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	@touch $@
 
@@ -61,11 +63,13 @@ services:
 
 # --- checks --------------------------------------------------------------------------------------------------------
 
-lint: lint-rust lint-python
+lint: lint-rust licenses lint-python
 
-lint-rust: $(VENV)/.tools
+lint-rust: $(VENV)/pyvenv.cfg
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+licenses: $(VENV)/.tools
 	cargo deny --log-level error --locked check bans licenses sources
 
 lint-python: $(VENV)/.flujo
@@ -75,16 +79,21 @@ lint-python: $(VENV)/.flujo
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/python -m mypy.stubtest flujo._native
 
-# Examples are checked by clippy, and run by the tests as modules of theirs; these two are programs that others start.
-test-rust: $(VENV)/.tools services
-	cargo build --workspace --locked --example shared_rates --example repo_review
+# Examples are checked by clippy, and run by the tests as modules of theirs; these are programs that others start.
+test-rust: $(VENV)/pyvenv.cfg services
+	cargo build --workspace --locked --example shared_rates --example repo_review --example differential_cases
 	cargo test --workspace --locked --tests
 	cargo test --workspace --locked --doc
 
-test-python: $(VENV)/.flujo services
-	$(BIN)/python -m pytest
+test-python: test-of-runs test-beside
 
-# Python's tests have the processors to themselves: some of them are about who gets to run when.
+# Two programs, one for each of two processors.
+test-of-runs: $(VENV)/.flujo services
+	$(BIN)/python -m pytest tests/python tests/stress --ignore=tests/python/durable
+test-beside: $(VENV)/.flujo services
+	$(BIN)/python -m pytest --ignore-glob='tests/python/test_*' --ignore=tests/stress
+
+# Nothing is compiled beside Python's tests: some of them are about who gets to run when.
 test: lint test-rust $(VENV)/.flujo
 	@$(MAKE) --no-print-directory test-python
 	@echo

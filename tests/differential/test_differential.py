@@ -46,7 +46,7 @@ Json = Any
 
 def simulation(*arguments: str, lines: list[Json] | None = None) -> Iterator[Json]:
     """What the simulation writes, one JSON value a line, read as it is asked for."""
-    command = ["cargo", "run", "--quiet", "--locked", "--bin", "differential-cases"]
+    command = ["cargo", "run", "--quiet", "--locked", "--example", "differential_cases"]
     given = None if lines is None else "".join(json.dumps(line) + "\n" for line in lines)
     done = subprocess.run(
         [*command, "--", *arguments], cwd=ROOT, input=given, capture_output=True, text=True, check=False

@@ -1,9 +1,9 @@
 //! Writes cases for hosts in other languages, one JSON object a line, each with what the simulation makes of it.
 //!
-//! `differential-cases SEED COUNT [loops,judges,states,routers,guards,bodies,humans]` draws that many cases, of these
-//! constructs beside those that every host has. `differential-cases expect` reads cases, one a line, and
+//! `differential_cases SEED COUNT [loops,judges,states,routers,guards,bodies,humans]` draws that many cases, of these
+//! constructs beside those that every host has. `differential_cases expect` reads cases, one a line, and
 //! answers each with its expectation, or `null` when its result depends on the order of simultaneous events;
-//! `differential-cases smaller` answers each with the list of cases that lack one thing it has.
+//! `differential_cases smaller` answers each with the list of cases that lack one thing it has.
 
 use std::error::Error;
 use std::io::{self, BufRead, Write};
@@ -11,7 +11,7 @@ use std::io::{self, BufRead, Write};
 use flujo_simulation::differential::Constructs;
 use flujo_simulation::{Case, differential};
 
-const USAGE: &str = "usage: differential-cases SEED COUNT [CONSTRUCT,…] | differential-cases expect | differential-cases smaller";
+const USAGE: &str = "usage: differential_cases SEED COUNT [CONSTRUCT,…] | differential_cases expect | differential_cases smaller";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
