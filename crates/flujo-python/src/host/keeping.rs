@@ -6,9 +6,7 @@ use std::task::Context;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use flujo_core::machine::{FailureKind, LaneId, Time};
-use flujo_core::store::{
-    Change, Claim, Lease, Message, MessageId, RunStatus, StoreError, StoreFuture, WallTime,
-};
+use flujo_core::store::{Change, Claim, Lease, Message, RunStatus, StoreError, WallTime};
 use flujo_durable::{
     Contents, Durability, DurableError, ForkPoint, Journal, LogPlace, Posted, Saved, Snapshot, Start, Written,
 };
@@ -38,13 +36,6 @@ pub(super) type Found = runs::Found<Python3>;
 /// How a runner keeps its runs.
 pub(crate) struct Keeping {
     pub(super) runs: runs::Keeping,
-}
-
-/// A run that was taken again.
-pub(super) struct Claimed {
-    claim: Claim,
-    /// What was left for it and is done with.
-    done_with: Vec<MessageId>,
 }
 
 /// Where a run's log was when the run stood still here.
@@ -145,45 +136,21 @@ impl Keeping {
         }
     }
 
-    /// Takes a run again that stood still here, if nobody else has gone on with it since, nor left anything for it that
-    /// goes before; of one that was stopped, requests to stop are done with.
-    pub(super) fn claim(&self, log: &LogOf, is_stopped: bool) -> Awaiting<Result<Claimed, DurableError>> {
-        let claimed: StoreFuture<Claim> = self.runs.worker.claim(Arc::clone(&log.run));
-        let (store, before) = (Arc::clone(self.runs.store()), log.token);
+    /// Takes a run again that stood still here, or was stopped, if nobody else has gone on with it since.
+    pub(super) fn claim(&self, log: &LogOf, is_stopped: bool) -> Awaiting<Result<Claim, DurableError>> {
+        let (runs, run, before) = (self.runs.clone(), Arc::clone(&log.run), log.token);
         Awaiting::new(async move {
-            let claim = claimed.await?;
-            let left = store.messages(claim.worker).await.map(|left| {
-                let ours = left.into_iter().filter(|one| one.run == claim.run);
-                let read = ours.filter_map(|one| Some((one.id, Posted::from_bytes(&one.body).ok()?)));
-                read.collect::<Vec<_>>()
-            });
-            let refused = match &left {
-                Err(error) => Some(DurableError::from(error.clone())),
-                Ok(left) => {
-                    let is_ours = before.is_none_or(|before| claim.token == before + 1);
-                    let run = Arc::clone(&claim.run);
-                    (!is_ours || !is_stopped && !left.is_empty())
-                        .then_some(DurableError::WentOnElsewhere { run })
-                }
-            };
-            if let Some(error) = refused {
-                // It is free again for whoever looks it up.
-                store.write(&claim, vec![Change::Release]).await?;
-                return Err(error);
+            if is_stopped {
+                runs.claim_stopped(run, before).await
+            } else {
+                runs.claim_unanswered(run, before).await
             }
-            let cancels = left.into_iter().flatten();
-            let cancels = cancels.filter(|(_, posted)| *posted == Posted::Cancel);
-            let done_with = cancels.map(|(id, _)| id).collect();
-            Ok(Claimed { claim, done_with })
         })
     }
 
     /// The log of such a run.
-    pub(super) fn continued(&self, claimed: Claimed, log: &LogOf) -> Arc<Journal<Python3>> {
-        let journal = self.runs.journal(claimed.claim, log.place.clone());
-        let done_with = claimed.done_with.into_iter();
-        done_with.for_each(|message| journal.along(Change::Taken(message)));
-        journal
+    pub(super) fn continued(&self, claim: Claim, log: &LogOf) -> Arc<Journal<Python3>> {
+        self.runs.journal(claim, log.place.clone())
     }
 
     /// Hears what others leave for a run that is driven on this loop: a request to stop reaches it there.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flujo_core::store::{MessageId, RunInfo, RunStatus, StoreError, StoredRun};
+use flujo_core::store::{Change, Claim, MessageId, RunInfo, RunStatus, StoreError, StoredRun};
 use flujo_durable::{Contents, Definition, DurableError, Inbox, Posted, Questions, Raw, Replay, load};
 
 use super::Keeping;
@@ -55,6 +55,78 @@ impl Keeping {
             _listening: self.worker.listen(run, move |message| ear.put(message)),
             inbox,
         }
+    }
+
+    /// Takes a run again that stood still here, if nobody else has gone on with it since: `before` is the token it was
+    /// written with, if it was.
+    ///
+    /// # Errors
+    /// [`DurableError::WentOnElsewhere`], somebody has it, or the store fails.
+    pub async fn claim_again(&self, run: Arc<str>, before: Option<u64>) -> Result<Claim, DurableError> {
+        let claim = self.worker.claim(run).await?;
+        if before.is_some_and(|before| claim.token != before + 1) {
+            let run = Arc::clone(&claim.run);
+            return self.give_back(claim, DurableError::WentOnElsewhere { run }).await;
+        }
+        Ok(claim)
+    }
+
+    /// The same for a run that stands still with questions: where something has been left for it, that goes before.
+    ///
+    /// # Errors
+    /// As [`claim_again`](Self::claim_again).
+    pub async fn claim_unanswered(&self, run: Arc<str>, before: Option<u64>) -> Result<Claim, DurableError> {
+        let claim = self.claim_again(run, before).await?;
+        match self.left_for(&claim).await {
+            Ok(left) if left.is_empty() => Ok(claim),
+            Ok(_) => {
+                let run = Arc::clone(&claim.run);
+                self.give_back(claim, DurableError::WentOnElsewhere { run }).await
+            }
+            Err(error) => self.give_back(claim, error).await,
+        }
+    }
+
+    /// The same for a run that was stopped: with that the requests to stop are done with that were left for it.
+    ///
+    /// # Errors
+    /// As [`claim_again`](Self::claim_again).
+    pub async fn claim_stopped(&self, run: Arc<str>, before: Option<u64>) -> Result<Claim, DurableError> {
+        let claim = self.claim_again(run, before).await?;
+        let done_with = self.left_for(&claim).await.map(|left| {
+            let cancels = left.into_iter().filter(|(_, posted)| *posted == Posted::Cancel);
+            cancels
+                .map(|(message, _)| Change::Taken(message))
+                .collect::<Vec<_>>()
+        });
+        let written = match done_with {
+            Ok(none) if none.is_empty() => return Ok(claim),
+            Ok(done_with) => self
+                .store()
+                .write(&claim, done_with)
+                .await
+                .map_err(DurableError::from),
+            Err(error) => Err(error),
+        };
+        match written {
+            Ok(()) => Ok(claim),
+            Err(error) => self.give_back(claim, error).await,
+        }
+    }
+
+    /// What has been left for a run that was claimed here.
+    async fn left_for(&self, claim: &Claim) -> Result<Vec<(MessageId, Posted)>, DurableError> {
+        let left = self.store().messages(claim.worker).await?.into_iter();
+        let ours = left.filter(|one| one.run == claim.run);
+        Ok(ours
+            .filter_map(|one| Some((one.id, Posted::from_bytes(&one.body).ok()?)))
+            .collect())
+    }
+
+    /// It is free again for whoever looks it up.
+    async fn give_back(&self, claim: Claim, error: DurableError) -> Result<Claim, DurableError> {
+        self.store().write(&claim, vec![Change::Release]).await?;
+        Err(error)
     }
 }
 

@@ -14,7 +14,7 @@ use flujo_core::context::Context;
 use flujo_core::machine::{Finish, Machine, Options, Outcome, Time};
 use flujo_core::plan::Plan;
 use flujo_core::rate::StepRates;
-use flujo_core::store::{Claim, StoreFuture};
+use flujo_core::store::Claim;
 use flujo_core::telemetry::SpanContext;
 use flujo_core::usage::{Usage, UsageLimits, UsageMeter, run_meter};
 use flujo_core::value::Value;
@@ -73,7 +73,7 @@ enum State {
     },
     /// To be claimed again before it goes on.
     Claiming {
-        claim: StoreFuture<Claim>,
+        claim: BoxFuture<'static, Result<Claim, DurableError>>,
         then: Then,
     },
     /// Its end, or its pause, is on its way into the store.

@@ -1,12 +1,14 @@
 //! Answers are for a question that waits, or they are refused.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use flujo_core::context::Context;
 use flujo_core::store::{RunQuery, RunStore};
 use flujo_core::value::Value;
-use flujo_durable::DurableError;
-use flujo_tokio::{Human, Parallel, Pipeline, Runner};
+use flujo_durable::{DurableError, Posted};
+use flujo_tokio::{Handler, Human, Parallel, Pipeline, Runner, Step};
+use tokio::sync::Notify;
 
 use super::{World, ends, memory, process};
 
@@ -97,4 +99,36 @@ async fn a_run_that_has_ended_takes_no_answer() {
         matches!(&late, Err(error) if error.to_string().contains("has ended")),
         "{late:?}"
     );
+}
+
+#[tokio::test]
+async fn a_request_to_stop_that_comes_as_the_run_stops_is_done_with_when_it_goes_on() {
+    let (store, begun, calls) = (memory(), Arc::new(Notify::new()), Arc::new(AtomicU32::new(0)));
+    let work = {
+        let (begun, calls) = (Arc::clone(&begun), Arc::clone(&calls));
+        Handler::function(move |input| {
+            let (begun, first) = (Arc::clone(&begun), calls.fetch_add(1, Ordering::Relaxed) == 0);
+            async move {
+                if first {
+                    begun.notify_one();
+                    std::future::pending::<()>().await;
+                }
+                Ok(input)
+            }
+        })
+    };
+    let runner = process(Pipeline::from(Step::new("work", work)), &store);
+    let run = runner.run_named("the run", Value::from(1), Context::new());
+    let cancel = run.canceller();
+    let (done, ()) = tokio::join!(run, async {
+        begun.notified().await;
+        cancel.cancel();
+    });
+    assert_eq!(done.status(), "cancelled");
+    let posted = store.post("the run".into(), Posted::Cancel.to_bytes()).await;
+    posted.expect("the run is there");
+    let stopped = done.stopped.expect("it can go on");
+    let done = runner.resume_stopped(&stopped, None).expect("it goes on").await;
+    assert_eq!(done.status(), "completed");
+    assert_eq!(left(&store).await, 0);
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use flujo_core::config::Part;
 use flujo_core::machine::{Machine, Time};
+use flujo_core::store::Claim;
 use flujo_core::usage::{Usage, UsageLimits, run_meter};
 use flujo_durable::{DurableError, Journal, LogPlace, Start as Beginning};
 use pyo3::PyTraverseError;
@@ -19,7 +20,7 @@ use crate::host::domain::{Finish, Python3};
 use crate::host::driver::Driver;
 use crate::host::engine::EngineInner;
 use crate::host::events;
-use crate::host::keeping::{self, Claimed, Found, Keeping, LogOf, Opened};
+use crate::host::keeping::{self, Found, Keeping, LogOf, Opened};
 use crate::host::parked::{Parked, ParkedLanes, Wake};
 use crate::host::paused::PausedRun;
 use crate::host::planning::{CompiledPlan, PlanWithSteps};
@@ -55,7 +56,7 @@ pub(super) struct Choosing {
 
 /// A run that stood still here and is taken from the store again.
 pub(super) struct Claiming {
-    claimed: Awaiting<Result<Claimed, DurableError>>,
+    claimed: Awaiting<Result<Claim, DurableError>>,
     keeping: Arc<Keeping>,
     log: LogOf,
     resumption: Box<Resumption>,

@@ -59,17 +59,25 @@ impl Run {
                     Poll::Ready(Err(error)) => self.broke(&error),
                 },
                 State::Paused(resumption) => match (&self.runner.keeping, &resumption.journal) {
-                    (Some(keeping), Some(journal)) => State::Claiming {
-                        claim: keeping.runs.worker.claim(Arc::clone(&journal.claim().run)),
-                        then: Then::Paused(resumption),
-                    },
+                    (Some(keeping), Some(journal)) => {
+                        let (keeping, before) = (Arc::clone(keeping), journal.claim().clone());
+                        State::Claiming {
+                            claim: Box::pin(async move {
+                                keeping.runs.claim_again(before.run, Some(before.token)).await
+                            }),
+                            then: Then::Paused(resumption),
+                        }
+                    }
                     _ => State::Driving(Box::new(self.go_on(resumption, None))),
                 },
                 State::Stopped(going_on) => match (&self.runner.keeping, &going_on.stopped.log) {
-                    (Some(keeping), Some((run, _, _))) => State::Claiming {
-                        claim: keeping.runs.worker.claim(Arc::clone(run)),
-                        then: Then::Stopped(going_on),
-                    },
+                    (Some(keeping), Some((run, _, before))) => {
+                        let (keeping, run, before) = (Arc::clone(keeping), Arc::clone(run), *before);
+                        State::Claiming {
+                            claim: Box::pin(async move { keeping.runs.claim_stopped(run, before).await }),
+                            then: Then::Stopped(going_on),
+                        }
+                    }
                     _ => State::Driving(self.take_up(going_on, None).unwrap_or_default()),
                 },
                 State::Claiming { mut claim, then } => match claim.as_mut().poll(poller) {
@@ -78,7 +86,7 @@ impl Run {
                         return Poll::Pending;
                     }
                     Poll::Ready(Ok(claim)) => self.claimed(claim, then),
-                    Poll::Ready(Err(error)) => self.broke(&error.into()),
+                    Poll::Ready(Err(error)) => self.broke(&error),
                 },
                 State::Closing {
                     mut written,
@@ -194,28 +202,16 @@ impl Run {
         }))
     }
 
-    /// The run is claimed again, and goes on if nobody else has had it since.
+    /// The run is claimed again, and goes on.
     fn claimed(&mut self, claim: Claim, then: Then) -> State {
         let Some(keeping) = self.runner.keeping.clone() else {
             return self.broke(&DurableError::NoStore);
         };
-        let (place, before) = match &then {
-            Then::Paused(resumption) => match &resumption.journal {
-                Some(journal) => (journal.place(), Some(journal.claim().token)),
-                None => (LogPlace::default(), None),
-            },
-            Then::Stopped(going_on) => match &going_on.stopped.log {
-                Some((_, place, token)) => (place.clone(), *token),
-                None => (LogPlace::default(), None),
-            },
+        let place = match &then {
+            Then::Paused(resumption) => resumption.journal.as_ref().map(|journal| journal.place()),
+            Then::Stopped(going_on) => going_on.stopped.log.as_ref().map(|(_, place, _)| place.clone()),
         };
-        if before.is_some_and(|before| claim.token != before + 1) {
-            let run = Arc::clone(&claim.run);
-            // It is free again for whoever looks it up.
-            drop(keeping.runs.worker.store().write(&claim, vec![Change::Release]));
-            return self.broke(&DurableError::WentOnElsewhere { run });
-        }
-        let journal = Some(keeping.runs.journal(claim, place));
+        let journal = Some(keeping.runs.journal(claim, place.unwrap_or_default()));
         match then {
             Then::Paused(resumption) => State::Driving(Box::new(self.go_on(resumption, journal))),
             Then::Stopped(going_on) => State::Driving(self.take_up(going_on, journal).unwrap_or_default()),
