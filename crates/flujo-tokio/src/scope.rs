@@ -211,18 +211,22 @@ impl Scope {
             .shared
             .onces
             .part(cell.lane.as_ref(), step, &iterations, &key);
+        let journal = cell.shared.journal.as_ref();
         let made = part.get_or_try_init(|| async {
             let value = work().await?;
-            if let Some(journal) = &cell.shared.journal {
+            if let Some(journal) = journal {
                 let (call, machine) = (cell.call, cell.machine);
-                let written = journal.record_once(machine, step, call, Arc::clone(&key), value.clone());
-                if let Some(written) = written.map_err(Raised::new)? {
-                    written.await.map_err(Raised::new)?;
-                }
+                let recorded = journal.record_once(machine, step, call, Arc::clone(&key), value.clone());
+                // It is on its way, also when nobody waits for it any more.
+                drop(recorded.map_err(Raised::new)?);
             }
-            Ok(value)
+            Ok::<_, Raised>(value)
         });
-        made.await.cloned()
+        let value = made.await?.clone();
+        if let Some(written) = journal.and_then(|journal| journal.flush()) {
+            written.await.map_err(Raised::new)?;
+        }
+        Ok(value)
     }
 
     /// What the call has made of the context, what it used, and why it failed if it did; later writes reach nothing.

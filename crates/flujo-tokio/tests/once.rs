@@ -2,14 +2,14 @@
 
 #![allow(clippy::expect_used, clippy::panic)] // also in what the tests share: a panic is how a test fails
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use flujo_core::context::Context;
 use flujo_core::store::RunStore;
 use flujo_core::value::Value;
 use flujo_durable::Durability;
-use flujo_store::Memory;
-use flujo_tokio::{Done, Handler, Loop, Parallel, Pipeline, Raised, Runner, Step};
+use flujo_store::{Memory, Sqlite};
+use flujo_tokio::{Canceller, Done, Handler, Loop, Parallel, Pipeline, Raised, Runner, Step};
 use tokio::sync::Notify;
 
 /// What was done outside of runs, and where the process dies.
@@ -210,4 +210,38 @@ async fn a_part_that_fails_is_not_recorded_and_those_who_ask_at_once_share_it() 
         Some(&Value::list([Value::from(2), Value::from(2)]))
     );
     assert_eq!(*asked.lock().expect("count"), 2);
+}
+
+#[tokio::test]
+async fn a_part_that_is_on_its_way_into_the_store_when_its_run_is_cancelled_is_not_done_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Sqlite::open(folder.path().join("runs.db")).expect("a file");
+    let (asked, cancels) = (Arc::new(Mutex::new(0)), Arc::new(OnceLock::<Canceller>::new()));
+    let work = {
+        let (asked, cancels) = (Arc::clone(&asked), Arc::clone(&cancels));
+        Handler::scoped(move |_, scope| {
+            let (asked, cancels) = (Arc::clone(&asked), Arc::clone(&cancels));
+            async move {
+                let part = scope.once("ask", || async {
+                    *asked.lock().expect("count") += 1;
+                    if let Some(cancels) = cancels.get() {
+                        cancels.cancel();
+                    }
+                    Ok(Value::from(7))
+                });
+                part.await
+            }
+        })
+    };
+    let runner = Runner::builder(Step::new("asks", work)).store(Arc::new(store));
+    let runner = runner.build().expect("it can run");
+    let run = runner.run_named("the run", Value::Null, Context::new());
+    assert!(cancels.set(run.canceller()).is_ok());
+    let stopped = run
+        .await
+        .stopped
+        .expect("it was cancelled while that was written");
+    let done = runner.resume_stopped(&stopped, None).expect("it goes on").await;
+    assert_eq!(done.output(), Some(&Value::from(7)));
+    assert_eq!(*asked.lock().expect("count"), 1);
 }

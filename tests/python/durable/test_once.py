@@ -126,7 +126,7 @@ async def test_each_step_branch_and_iteration_has_parts_of_its_own() -> None:
 @pytest.mark.parametrize("kept", [True, False])
 async def test_a_cancelled_run_that_goes_on_does_no_part_again(where: str, kept: bool) -> None:
     calls: list[str] = []
-    stops_before = ["left 1", "right 2", "right 2", None]
+    stops_before = ["before 1", "left 1", "left 2", "left 2", None]
     reached = asyncio.Event()
 
     def work(name: str) -> Step[Any, Any]:
@@ -140,6 +140,8 @@ async def test_a_cancelled_run_that_goes_on_does_no_part_again(where: str, kept:
 
                 if stops_before[0] == part:
                     reached.set()
+                    await asyncio.Event().wait()
+                if part == "right 2" and stops_before[0] is not None:
                     await asyncio.Event().wait()
                 assert await current_step().once(part, do) == part
             return x
