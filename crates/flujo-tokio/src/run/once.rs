@@ -87,7 +87,7 @@ impl Onces {
     }
 
     /// What the latest step of a lane, or of the run itself, has recorded so far.
-    pub(super) fn of(&self, lane: Option<&Arc<LanePlace>>) -> Option<Once<Value>> {
+    fn of(&self, lane: Option<&Arc<LanePlace>>) -> Option<Once<Value>> {
         let lanes = self.lock();
         let held = lanes.get(&address(lane))?;
         let mut once = Once::new(Arc::clone(&held.step), held.iterations.clone());
