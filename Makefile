@@ -47,7 +47,7 @@ $(VENV)/.tools: $(VENV)/pyvenv.cfg requirements-dev.txt
 INSTALL := $(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --force-reinstall .
 
 $(VENV)/.flujo: $(VENV)/.tools $(SOURCES)
-	MATURIN_PEP517_ARGS='--locked --profile quick' $(INSTALL)
+	MATURIN_PEP517_ARGS='--locked --profile dev' $(INSTALL)
 	@rm -f $(VENV)/.release
 	@touch $@
 

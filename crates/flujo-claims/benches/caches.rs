@@ -42,7 +42,9 @@ fn moka() -> Ask {
 }
 
 fn quick_cache() -> Ask {
-    let cache = quick_cache::sync::Cache::new(CAPACITY);
+    let (hasher, weight) = (foldhash::fast::RandomState::default(), quick_cache::UnitWeighter);
+    let lifecycle = quick_cache::sync::DefaultLifecycle::default();
+    let cache = quick_cache::sync::Cache::with(CAPACITY, CAPACITY as u64, weight, hasher, lifecycle);
     Box::new(move |key| {
         let found = cache.get(&key).is_some();
         if !found {

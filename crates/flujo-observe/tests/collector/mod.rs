@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
 };
@@ -20,6 +20,7 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 use tokio::runtime::Runtime;
+use tonic::codegen::Service;
 
 /// What arrived.
 #[derive(Debug, Default)]
@@ -101,10 +102,14 @@ impl Collector {
     /// One that speaks gRPC.
     pub(crate) fn grpc() -> Self {
         Self::start(|listener, arrived| async move {
-            let stream = tonic::transport::server::TcpIncoming::from(listener);
-            let service = TraceServiceServer::new(Grpc(arrived));
-            let server = tonic::transport::Server::builder().add_service(service);
-            server.serve_with_incoming(stream).await.unwrap();
+            let traces = TraceServiceServer::new(Grpc(arrived));
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let traces = traces.clone();
+                let service = service_fn(move |request| traces.clone().call(request));
+                let connection = http2::Builder::new(TokioExecutor::new());
+                tokio::spawn(connection.serve_connection(TokioIo::new(stream), service));
+            }
         })
     }
 
