@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use flujo_core::context::Context;
 use flujo_core::machine::Outcome;
-use flujo_core::store::RunStore;
+use flujo_core::store::{RunStatus, RunStore};
 use flujo_core::value::Value;
 use flujo_durable::{DurableError, ForkPoint};
 use flujo_store::Memory;
@@ -203,6 +203,55 @@ async fn the_configuration_of_steps_and_the_parts_of_constructs_that_have_not_be
     let mut ran = world.ran();
     ran.sort_unstable();
     assert_eq!(ran, ["d", "x", "z"]);
+}
+
+#[tokio::test]
+async fn a_run_whose_process_dies_after_it_went_on_from_a_stop_goes_on_in_lanes_too() {
+    for changed in [false, true] {
+        let (world, store) = (World::default(), memory());
+        let lanes = || {
+            let inner = Parallel::new("inner")
+                .branch("p", world.step("p"))
+                .branch("c", Pipeline::from(world.step("b")).then(world.step("c")));
+            let outer = Parallel::new("outer")
+                .branch("x", Pipeline::from(world.step("a")).then(inner))
+                .branch("y", world.step("y"));
+            Pipeline::from(outer)
+        };
+        *world.0.dies_in.lock().expect("where") = Some("c");
+        let runner = process(lanes(), &store).build().expect("it can run");
+        let run = runner.run_named("the run", Value::from(0), Context::new());
+        let canceller = run.canceller();
+        let (done, ()) = tokio::join!(run, async {
+            world.0.died.notified().await;
+            canceller.cancel();
+        });
+        assert_eq!(done.status(), "cancelled");
+        let stopped = done.stopped.expect("it can go on");
+        tokio::select! {
+            done = runner.resume_stopped(&stopped, None).expect("it goes on") => panic!("{:?}", done.finish.outcome),
+            () = world.0.died.notified() => {}
+        }
+        *world.0.dies_in.lock().expect("where") = None;
+        let info = store.info("the run".into()).await.expect("it can be read");
+        assert_eq!(info.expect("it is there").summary.status, RunStatus::Running);
+        let mut ran = world.ran();
+        assert!(ran.contains(&"b"), "{ran:?}");
+
+        let (pipeline, expected) = if changed {
+            (
+                lanes().then(world.step("new")),
+                &["a", "b", "c", "new", "p", "y"][..],
+            )
+        } else {
+            (lanes(), &["a", "b", "c", "p", "y"][..])
+        };
+        let done = goes_on(process(pipeline, &store)).await;
+        assert_eq!(done.status(), "completed", "{:?}", done.finish.outcome);
+        ran.extend(world.ran());
+        ran.sort_unstable();
+        assert_eq!(ran, expected, "each once");
+    }
 }
 
 #[tokio::test]

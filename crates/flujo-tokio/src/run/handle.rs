@@ -348,10 +348,11 @@ impl Run {
         );
         let options = self.options(shared.meter.is_some(), shared.listened_to(), shared.twins.now());
         let plan = Arc::clone(&shared.plan);
+        let machine = Machine::go_on(plan, kept, options, stopped.at);
         if let Some(journal) = &shared.journal {
             journal.take_up(options, stopped.at);
+            journal.along(opening::goes_on(&machine.so_far(|_| None), shared.wall()));
         }
-        let machine = Machine::go_on(plan, kept, options, stopped.at);
         Some(self.driven(shared, machine, true))
     }
 
