@@ -33,7 +33,7 @@ pub use flujo_core::machine::Once;
 pub use journal::{Durability, FirstSnapshot, Journal, LogPlace, Written};
 pub use posted::{Inbox, Posted};
 pub use question::Questions;
-pub use raw::{Raw, RawValue, Uncalled};
+pub use raw::{Raw, RawIn, RawValue, Uncalled};
 pub use recorded::Recorded;
 pub use replay::{ForkError, ForkPoint, GoingOn, OpenQuestion, Replay, Restored};
 pub use retention::{Purging, Retention};

@@ -1,5 +1,6 @@
 //! A run of any host, read without its code: values are what the host wrote, and nothing can be called.
 
+mod contexts;
 mod python;
 
 use std::fmt;
@@ -11,6 +12,8 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Recorded;
+
+pub use contexts::RawIn;
 
 /// The types of a run that is read without its code: it can be replayed on the plan of its
 /// [`Definition`](crate::Definition), and not go on. Its contexts stand as they were at the beginning, or in the snapshot.
