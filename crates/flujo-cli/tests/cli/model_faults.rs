@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use crate::context::{TestContext, assert_said};
 
 /// Answers every request the same way, on a thread that lives as long as the test.
-fn server(answer: impl Fn(&mut dyn Write) + Send + 'static) -> SocketAddr {
+pub(crate) fn server(answer: impl Fn(&mut dyn Write) + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -32,7 +32,7 @@ steps:
     )
 }
 
-fn reply(stream: &mut dyn Write, body: &str) {
+pub(crate) fn reply(stream: &mut dyn Write, body: &str) {
     let _ = write!(
         stream,
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
@@ -40,7 +40,7 @@ fn reply(stream: &mut dyn Write, body: &str) {
     );
 }
 
-const ANSWER: &str = r#"{"model": "tiny", "choices": [{"message": {"role": "assistant", "content": "blue"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 70, "completion_tokens": 20}}"#;
+pub(crate) const ANSWER: &str = r#"{"model": "tiny", "choices": [{"message": {"role": "assistant", "content": "blue"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 70, "completion_tokens": 20}}"#;
 
 #[test]
 fn a_server_that_is_down_is_named() {

@@ -1,7 +1,9 @@
 //! What is made of runs that have ended: replays, and statistics.
 
-use serde_json::Value;
+use serde_json::{Value, json as made_of};
 
+use crate::context::TestContext;
+use crate::model_faults::{ANSWER, reply, server};
 use crate::runs::{context, json};
 
 #[test]
@@ -119,6 +121,149 @@ fn a_replay_waits_for_no_backoff() {
     let said = context.run("runs replay 7 --pipeline later.yaml --json");
     assert_eq!(json(&said)["equal"], true, "{}", said.whole());
     assert_eq!(context.read("log"), "flaky\nflaky\n", "no agent was called");
+}
+
+#[test]
+fn each_place_in_the_context_that_holds_something_else_is_told() {
+    let context = context();
+    let pipeline = |[one, two, three]: [&str; 3]| {
+        let step = |gives: &str, sink: &str| {
+            format!("  - {{name: {gives}, agent: {{type: template, template: {gives}}}, sink_to: {sink}}}\n")
+        };
+        let steps = step("one", one) + &step("two", two) + &step("three", three);
+        format!("name: notes\nsteps:\n{steps}")
+    };
+    context
+        .file("then.yaml", pipeline(["notes.a", "notes.b", "old"]))
+        .file("now.yaml", pipeline(["notes.b", "notes.a", "new"]));
+    let said = context.run("run then.yaml --store --run-id 7 --input x");
+    assert_eq!(said.code, Some(0), "{}", said.whole());
+    same(&context, "7", "beginning");
+
+    let said = context.run("runs replay 7 --pipeline now.yaml --json");
+    assert_eq!(said.code, Some(1), "{}", said.whole());
+    let difference = |path: &str, sides: [Value; 2]| {
+        let [recorded, now] = sides;
+        made_of!({"path": path, "attempt": 0, "what": "context", "recorded": recorded, "now": now})
+    };
+    let held = |value: &str| made_of!({"value": value});
+    let expected = [
+        difference("notes.a", [held("one"), held("two")]),
+        difference("notes.b", [held("two"), held("one")]),
+        difference("old", [held("three"), Value::Null]),
+        difference("new", [Value::Null, held("three")]),
+    ];
+    assert_eq!(json(&said)["differences"].as_array().unwrap(), &expected);
+    let said = context.run("runs replay 7 --pipeline now.yaml");
+    let lines = "the run's context.notes.a: was \"one\", is \"two\"
+the run's context.notes.b: was \"two\", is \"one\"
+the run's context.old: was \"three\", is nothing
+the run's context.new: was nothing, is \"three\"
+";
+    assert_eq!(said.stdout, lines);
+}
+
+/// The run is what it was.
+fn same(context: &TestContext, run: &str, from: &str) {
+    let said = context.run(&format!("runs replay {run} --json"));
+    let same = made_of!({"run": run, "from": from, "equal": true, "differences": []});
+    assert_eq!(json(&said), same, "{}", said.whole());
+}
+
+#[test]
+fn what_a_run_used_is_what_it_had_used_however_it_ended() {
+    let address = server(|stream| reply(stream, ANSWER));
+    let context = context();
+    let price = "{prompt_per_million: 100, completion_per_million: 200}";
+    let agent = format!("{{type: chat, base_url: 'http://{address}/v1', model: tiny, price: {price}}}");
+    let ask = |name: &str| format!("{{name: {name}, agent: {agent}, sink_to: notes.{name}}}");
+    let fails = "{name: fails, agent: {type: command, args: [sh, -c, 'exit 1']}, config: {max_retries: 0}}";
+    let [left, right, item, turn, one, two] = ["left", "right", "item", "turn", "one", "two"].map(ask);
+    let lanes = format!("{{name: lanes, kind: parallel, branches: {{left: {left}, right: {right}}}}}");
+    let items = format!("{{name: items, kind: map, map: {{iterable_input: '[1, 2]', body: {item}}}}}");
+    let turns =
+        format!("{{name: turns, kind: loop, loop: {{body: {turn}, exit_expression: 'iteration == 2'}}}}");
+    let person = "{name: person, kind: hitl, message: 'Go on?', sink_to: said}";
+    let blueprints = [
+        ("completes", vec![&*one, &lanes, &items, &turns], Some(0)),
+        ("fails", vec![&*one, fails], Some(1)),
+        ("limited", vec![&*one, &two], Some(4)),
+        ("asks", vec![&*one, person, &two], Some(3)),
+    ];
+    for (name, steps, code) in &blueprints {
+        let limit = if *name == "limited" {
+            "usage_limits: {total_tokens_limit: 100}\n"
+        } else {
+            ""
+        };
+        let steps = format!("  - {}\n", steps.join("\n  - "));
+        context.file(
+            &format!("{name}.yaml"),
+            format!("name: {name}\n{limit}steps:\n{steps}"),
+        );
+        let said = context.run(&format!("run {name}.yaml --store --run-id {name} --input x"));
+        assert_eq!(said.code, *code, "{}", said.whole());
+    }
+    let said = context.run("run asks.yaml --store --durability exit --run-id behind --input x");
+    assert_eq!(said.code, Some(3), "{}", said.whole());
+    for run in ["asks", "behind"] {
+        let said = context.run(&format!("runs answer {run} yes"));
+        assert_eq!(said.code, Some(0), "{}", said.whole());
+    }
+    for (run, tokens) in [
+        ("completes", 630),
+        ("fails", 90),
+        ("limited", 180),
+        ("asks", 180),
+        ("behind", 180),
+    ] {
+        let shown = json(&context.run(&format!("runs show {run} --json")));
+        assert_eq!(shown["usage"]["tokens"], tokens, "{run}");
+        same(
+            &context,
+            run,
+            if run == "behind" { "snapshot" } else { "beginning" },
+        );
+    }
+
+    // A call costs what it had cost.
+    let asks = context.read("asks.yaml");
+    context.file(
+        "dearer.yaml",
+        asks.replace("prompt_per_million: 100", "prompt_per_million: 900"),
+    );
+    assert_eq!(
+        context.run("runs replay asks --pipeline dearer.yaml").code,
+        Some(0)
+    );
+    context.file("shorter.yaml", asks.replace(&format!("  - {two}\n"), ""));
+    for run in ["asks", "behind"] {
+        let said = context.run(&format!("runs replay {run} --pipeline shorter.yaml"));
+        assert_eq!(said.code, Some(1), "{}", said.whole());
+        let told = "the run's context.notes.two: was \"blue\", is nothing
+the run's usage.cost_usd: was 0.022, is 0.011
+the run's usage.tokens: was 180, is 90
+the run's usage.requests: was 2, is 1
+";
+        assert!(said.stdout.ends_with(told), "{}", said.whole());
+    }
+}
+
+#[test]
+fn a_run_whose_content_is_not_kept_is_not_compared() {
+    let context = context();
+    let kept = "--store --store-content none";
+    context.file("go", "");
+    assert_eq!(
+        context.run(&format!("run steps.yaml {kept} --run-id 8")).code,
+        Some(0)
+    );
+    let said = context.run(&format!("runs replay 8 {kept} --pipeline steps.yaml"));
+    assert!(
+        said.stdout.is_empty() && said.stderr.contains("its content was not stored"),
+        "{}",
+        said.whole()
+    );
 }
 
 #[test]

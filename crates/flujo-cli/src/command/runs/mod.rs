@@ -1,5 +1,6 @@
 //! `flujo runs`: what is kept of runs, and going on with them.
 
+mod differences;
 mod goes_on;
 mod list;
 mod look;

@@ -6,22 +6,21 @@ use std::sync::Arc;
 use flujo_blueprint::{Blueprint, Rule};
 use flujo_core::agent::Agent;
 use flujo_core::context::Context;
-use flujo_core::machine::{Finish, Outcome};
+use flujo_core::plan::Plan;
 use flujo_core::store::{NewRun, RunStatus, RunStore, StoredRun};
 use flujo_core::value::Value;
-use flujo_durable::{Contents, Definition, Happened, Raw, Replay, Snapshot};
+use flujo_durable::{Contents, Definition, Happened, Raw, RawIn, Replay, Snapshot, Uncalled};
 use flujo_store::Memory;
-use flujo_tokio::{Done, ResumeError, Run, Runner};
-use serde_json::{Value as Json, json};
+use flujo_tokio::{Done, ResumeError, Run, Runner, Tokio};
 
 use super::super::session::of_the_store;
 use super::Runs;
+use super::differences::{Differences, Ended};
 use super::goes_on::{Program, needed};
-use super::player::{Made, Player, Record, Recorded, exact};
+use super::player::{Player, Record, exact};
 use super::reading::Reading;
 use crate::arguments::ReplayArguments;
 use crate::outcome::{Exit, Failure};
-use crate::result::plain;
 use crate::{store, terminal};
 
 /// What a run was, as far as replaying it needs.
@@ -30,7 +29,7 @@ struct Before {
     start: Option<(Value, Context)>,
     record: Record,
     answers: Answers,
-    finish: Box<Finish<Raw>>,
+    ended: Ended,
 }
 
 /// What became of each question, by the path of its step and the lane around it, in the order in which that happened: its
@@ -103,15 +102,17 @@ pub(super) fn replay(
     }
 
     let (made, left) = player.end();
-    let differences = differences(&made, &left, &before.finish, &done);
-    let equal = differences.is_empty();
+    let differences = Differences::of(&made, &left, &before.ended, &done);
     if arguments.json {
-        let report = json!({"run": id, "from": from, "equal": equal, "differences": differences});
-        terminal::data_line(&format!("{report:#}"));
+        terminal::data_line(&format!("{:#}", differences.to_json(id, from)));
     } else {
-        terminal::data_line(&text(id, from, &differences));
+        terminal::data_line(&differences.text(id, from));
     }
-    Ok(if equal { Exit::Done } else { Exit::Failed })
+    Ok(if differences.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Failed
+    })
 }
 
 /// A run as it was when its last snapshot was written.
@@ -142,7 +143,7 @@ fn before(stored: &StoredRun, definition: &Definition, contents: Contents<Raw>) 
         Snapshot::Ended(_) => return Err("only its result is kept, and not its log".to_owned()),
     };
     let plan = Arc::new(definition.plan()?);
-    let mut replay = Replay::new(plan, contents.snapshot)?;
+    let mut replay = Replay::new(Arc::clone(&plan), contents.snapshot)?;
     let (mut record, mut answers) = (Record::default(), Answers::new());
     for entry in contents.records.into_iter().flat_map(|(_, entries)| entries) {
         if let Some((machine, call)) = replay.call(entry.machine) {
@@ -167,8 +168,18 @@ fn before(stored: &StoredRun, definition: &Definition, contents: Contents<Raw>) 
         start,
         record,
         answers,
-        finish,
+        ended: Ended {
+            finish,
+            context: context(stored, plan),
+        },
     })
+}
+
+/// The context that a run ended with, if it is one of this host.
+fn context(stored: &StoredRun, plan: Arc<Plan<Uncalled>>) -> Option<Context> {
+    let contents = Contents::<RawIn<Tokio>>::of(stored).ok()?;
+    let finish = contents.replay(plan).ok()?.into_finish()?;
+    Some(finish.context)
 }
 
 /// Drives a run through the questions that were answered.
@@ -192,70 +203,4 @@ async fn to_end(runner: &Runner, run: Run, mut answers: Answers) -> Result<Done,
         done = runner.resume_with(paused, known)?.await;
     }
     Ok(done)
-}
-
-/// In what the run differs now.
-fn differences(made: &[Made], left: &[Recorded], before: &Finish<Raw>, done: &Done) -> Vec<Json> {
-    let mut found = Vec::new();
-    let mut differs = |path: &str, attempt: u32, what: &str, recorded: Json, now: Json| {
-        if recorded != now {
-            found.push(json!({
-                "path": path, "attempt": attempt, "what": what, "recorded": recorded, "now": now,
-            }));
-        }
-    };
-    for made in made {
-        let now = plain(&made.input);
-        match &made.recorded {
-            Some(recorded) => differs(&recorded.path, made.attempt, "input", plain(&recorded.input), now),
-            None => differs(
-                &made.step,
-                made.attempt,
-                "call",
-                Json::Null,
-                json!({"input": now}),
-            ),
-        }
-    }
-    for recorded in left {
-        let input = json!({"input": plain(&recorded.input)});
-        differs(&recorded.path, recorded.attempt, "call", input, Json::Null);
-    }
-    let now = &done.finish.outcome;
-    differs("", 0, "status", json!(before.outcome.name()), json!(now.name()));
-    let recorded = match &before.outcome {
-        Outcome::Completed(output) => plain(&exact(output)),
-        _ => Json::Null,
-    };
-    differs("", 0, "output", recorded, done.output().map_or(Json::Null, plain));
-    found
-}
-
-fn text(id: &str, from: &str, differences: &[Json]) -> String {
-    if differences.is_empty() {
-        return format!("run {}: the same from its {from} on", terminal::one_line(id));
-    }
-    let line = |difference: &Json| {
-        let path = difference["path"].as_str().filter(|path| !path.is_empty());
-        let place = match path {
-            Some(path) => format!(
-                "{path}, attempt {}: {}",
-                difference["attempt"], difference["what"]
-            ),
-            None => format!("the run's {}", difference["what"]),
-        };
-        let place = place.replace('"', "");
-        format!(
-            "{place}: was {}, is {}",
-            difference["recorded"], difference["now"]
-        )
-    };
-    let lines: Vec<String> = differences.iter().map(line).collect();
-    terminal_lines(&lines)
-}
-
-/// Each on a line of its own, without what a terminal would obey.
-fn terminal_lines(lines: &[String]) -> String {
-    let lines: Vec<String> = lines.iter().map(|line| terminal::one_line(line)).collect();
-    lines.join("\n")
 }
