@@ -6,6 +6,7 @@ import asyncio
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from flujo.application._differences import context_differences, usage_differences
 from flujo.application._worker import kept_of
 from flujo.domain.replay import Difference, Replay
 from flujo.domain.results import Pause, PipelineResult
@@ -55,8 +56,8 @@ class _Playing:
 _PLAYING: ContextVar[_Playing] = ContextVar("flujo_playing")
 
 
-async def until_cancelled() -> None:
-    """Stands for a call that was cancelled.
+async def until_cancelled(used: dict[str, Any]) -> None:
+    """Stands for a call that was cancelled, and had used this by then.
 
     Raises:
         ReplayError: nobody cancels it now.
@@ -67,6 +68,12 @@ async def until_cancelled() -> None:
             await asyncio.get_running_loop().create_future()
     except TimeoutError:
         raise ReplayError("this call was cancelled, and nobody cancels it now") from None
+    except asyncio.CancelledError as cancelled:
+        from flujo.agents import AgentUsage
+
+        cost = None if used["unpriced"] else used["cost_usd"]
+        setattr(cancelled, "usage", AgentUsage(cost, used["tokens"], used["requests"]))  # noqa: B010
+        raise
 
 
 async def replay(runner: Flujo[Any, Any], run_id: str) -> Replay:
@@ -79,6 +86,10 @@ async def replay(runner: Flujo[Any, Any], run_id: str) -> Replay:
         differences.append(Difference("", "", 0, "status", recorded.status, result.status))
     elif result.status == "completed" and not recorded.gave(result.output):
         differences.append(Difference("", "", 0, "output", recorded.output, result.output))
+    differences += context_differences(recorded.context, result.final_pipeline_context)
+    record = result.__flujo_record__
+    assert record is not None  # nobody has looked at the whole result yet
+    differences += usage_differences(recorded.usage, record.field("usage"))
     return Replay(run_id, result, differences)
 
 

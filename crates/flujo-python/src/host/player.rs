@@ -5,12 +5,12 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flujo_core::machine::{
-    Answer, Call as AnyCall, Domain, FailureKind, HookPoint, Input, Machine as AnyMachine,
+    Answer, Call as AnyCall, CallId, Domain, FailureKind, HookPoint, Input, LanePlace, Machine as AnyMachine,
+    Role, Time,
 };
-use flujo_core::machine::{LanePlace, Role};
 use flujo_core::store::{RunStatus, StoredRun};
 use flujo_core::usage::Usage;
-use flujo_durable::{Contents, Definition, DurableError, Entry, Happened, Raw, RawValue, Replay, Snapshot};
+use flujo_durable::{Contents, Definition, DurableError, Entry, Happened, RawIn, RawValue, Replay, Snapshot};
 use pyo3::prelude::*;
 
 use super::call::{Begun, Pending, Reader};
@@ -18,6 +18,7 @@ use super::context::ContextCell;
 use super::domain::{CacheGet, Call, Event, Failure, Machine, Python3};
 use super::names;
 use super::shared::Shared;
+use super::usage;
 use crate::cache::{Purpose, read, write};
 use crate::object::Object;
 
@@ -65,6 +66,8 @@ fn asks(role: Role) -> Option<Asks> {
 struct Recorded {
     input: Option<Arc<[u8]>>,
     happened: Happened<Python3>,
+    /// What a call had used that was cancelled.
+    used: Usage,
 }
 
 /// Something that isn't as it was.
@@ -108,6 +111,8 @@ pub(crate) struct Played {
     pub(super) stops: Vec<(bool, usize)>,
     pub(super) status: &'static str,
     pub(super) output: Option<RawValue>,
+    pub(super) context: Arc<ContextCell>,
+    pub(super) usage: Usage,
 }
 
 impl Played {
@@ -122,7 +127,7 @@ impl Played {
                 "its log isn't kept from the beginning on".to_owned(),
             ));
         };
-        let raw = Contents::<Raw>::of(stored)?;
+        let raw = Contents::<RawIn<Python3>>::of(stored)?;
         let mut replay = Replay::new(Arc::new(plan), raw.snapshot).map_err(Unplayable::Reason)?;
         let mut record: HashMap<Key, VecDeque<Recorded>> = HashMap::new();
         let (mut answers, mut stops, mut cancelled) = (Vec::new(), Vec::new(), 0);
@@ -145,15 +150,9 @@ impl Played {
             }
             let ends_cancelled = cancelling.contains(&entry.machine);
             if let Some((key, mut recorded)) = take_in(&replay, entry, &mut answers) {
-                if let (
-                    true,
-                    Happened::Answered { call, at, .. }
-                    | Happened::Failed { call, at, .. }
-                    | Happened::TimedOut { call, at, .. },
-                ) = (ends_cancelled, &recorded.happened)
-                {
-                    let (call, at) = (*call, *at);
+                if ends_cancelled && let Some((call, used, at)) = end_of_call(&recorded.happened) {
                     recorded.happened = Happened::CallCancelled { call, at };
+                    recorded.used = used;
                 }
                 let held = matches!(recorded.happened, Happened::CallCancelled { .. });
                 cancelled += usize::from(held && key.asks == Asks::Agent);
@@ -180,15 +179,39 @@ impl Played {
                 flujo_core::machine::Outcome::Completed(output) => Some(output),
                 _ => None,
             },
+            context: finish.context,
+            usage: finish.usage,
         })
     }
 }
 
+/// The call that ended, what it had used, and when.
+fn end_of_call(happened: &Happened<Python3>) -> Option<(CallId, Usage, Time)> {
+    match happened {
+        Happened::Answered { call, answer, at, .. } => {
+            let used = match answer {
+                Answer::Value { usage, .. } => *usage,
+                _ => Usage::ZERO,
+            };
+            Some((*call, used, *at))
+        }
+        Happened::Failed { call, usage, at, .. } | Happened::TimedOut { call, usage, at } => {
+            Some((*call, *usage, *at))
+        }
+        _ => None,
+    }
+}
+
 /// What is played of one thing that happened.
-fn take_in(replay: &Replay<Raw>, entry: Entry<Python3>, answers: &mut Answers) -> Option<(Key, Recorded)> {
+fn take_in(
+    replay: &Replay<RawIn<Python3>>,
+    entry: Entry<Python3>,
+    answers: &mut Answers,
+) -> Option<(Key, Recorded)> {
     let Entry {
         machine, happened, ..
     } = entry;
+    let used = Usage::ZERO;
     match happened {
         Happened::Resumed { .. } | Happened::Expired { .. } => {
             let mut open = replay.questions().into_iter();
@@ -205,7 +228,14 @@ fn take_in(replay: &Replay<Raw>, entry: Entry<Python3>, answers: &mut Answers) -
             let (machine, path) = replay.step_of(machine)?;
             let key = Key::of(machine, path, Asks::Cache, 0);
             let input = None;
-            Some((key, Recorded { input, happened }))
+            Some((
+                key,
+                Recorded {
+                    input,
+                    happened,
+                    used,
+                },
+            ))
         }
         Happened::Answered { call, .. }
         | Happened::Failed { call, .. }
@@ -222,7 +252,14 @@ fn take_in(replay: &Replay<Raw>, entry: Entry<Python3>, answers: &mut Answers) -
             };
             let path = &machine.plan().node(asked.node).path;
             let key = Key::of(machine, path, asks, asked.attempt);
-            Some((key, Recorded { input, happened }))
+            Some((
+                key,
+                Recorded {
+                    input,
+                    happened,
+                    used,
+                },
+            ))
         }
         _ => None,
     }
@@ -277,6 +314,7 @@ impl Player {
         recorded: Option<Recorded>,
     ) -> PyResult<Begun> {
         let (call, at) = (asked.call, shared.now(py));
+        let used = recorded.as_ref().map_or(Usage::ZERO, |recorded| recorded.used);
         let event = match recorded.map(|recorded| recorded.happened) {
             Some(Happened::Answered { answer, writes, .. }) => {
                 let written = writes.map(|writes| writes.again(py, &asked.context, asked.isolated));
@@ -296,7 +334,7 @@ impl Player {
             Some(Happened::TimedOut { usage, .. }) => Event::TimedOut { call, usage, at },
             Some(Happened::CallCancelled { .. }) => {
                 // Whoever cancelled it does so again.
-                let waits = names::until_cancelled(py)?.call0()?;
+                let waits = names::until_cancelled(py)?.call1((usage::to_dict(py, used)?,))?;
                 let reader = Reader::Callable(Arc::clone(shared.plan.node_callable(asked)));
                 let pending = Pending::new(call, None, reader, waits.unbind());
                 return Ok(Begun::UnderWay(Box::new(pending)));

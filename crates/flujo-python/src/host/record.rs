@@ -26,7 +26,7 @@ use super::clock::seconds;
 use super::domain::{Finish, Python3};
 use super::planning::PlanWithSteps;
 use super::shared::Shared;
-use super::{collected, failure, leaf, names, trace};
+use super::{collected, failure, leaf, names, trace, usage};
 use crate::context as view;
 use crate::vectorcall;
 
@@ -218,7 +218,7 @@ impl RunRecord {
         }
     }
 
-    /// The value of the field `name` of a `PipelineResult`.
+    /// The value of the field `name` of a `PipelineResult`, or `usage`: all that it used.
     fn field<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
         let finish = &self.finish;
         match name {
@@ -228,6 +228,7 @@ impl RunRecord {
             }
             "total_cost_usd" => object(py, finish.usage.cost.dollars()),
             "total_tokens" => object(py, finish.usage.tokens),
+            "usage" => Ok(usage::to_dict(py, finish.usage)?.into_any()),
             "final_pipeline_context" => finish.context.plain(py),
             "success" => object(py, matches!(finish.outcome, Outcome::Completed(_))),
             "status" => object(py, finish.outcome.name()),

@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
+use flujo_core::usage::Usage;
 use flujo_durable::RawValue;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
-use super::names;
+use super::context::ContextCell;
 use super::player::{self, Answers, Played, Player, Told, Unplayable};
+use super::{names, usage};
+use crate::cache::{Purpose, write};
 use crate::store::errors::durable_error;
 
 /// A stored run, read to be played again once.
@@ -17,6 +21,8 @@ pub(crate) struct RecordedRun {
     stops: Vec<(bool, usize)>,
     status: &'static str,
     output: Option<RawValue>,
+    context: Arc<ContextCell>,
+    usage: Usage,
 }
 
 impl RecordedRun {
@@ -27,6 +33,8 @@ impl RecordedRun {
             stops: played.stops,
             status: played.status,
             output: played.output,
+            context: played.context,
+            usage: played.usage,
         }
     }
 }
@@ -74,6 +82,27 @@ impl RecordedRun {
         match &self.output {
             Some(RawValue::Bytes(bytes)) => player::value(py, bytes),
             _ => None,
+        }
+    }
+
+    /// The context that it ended with.
+    #[getter]
+    fn context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.context.plain(py)
+    }
+
+    /// What it used.
+    #[getter]
+    fn usage<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        usage::to_dict(py, self.usage)
+    }
+
+    /// Whether two values are the same, types and all.
+    #[staticmethod]
+    fn same(recorded: &Bound<'_, PyAny>, now: &Bound<'_, PyAny>) -> PyResult<bool> {
+        match (write(recorded, Purpose::Key), write(now, Purpose::Key)) {
+            (Ok(recorded), Ok(now)) => Ok(recorded.bytes == now.bytes),
+            _ => Ok(recorded.get_type().is(now.get_type()) && recorded.eq(now)?),
         }
     }
 

@@ -5,7 +5,7 @@ use flujo_core::usage::{Cost, Usage};
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyFloat, PyInt, PyString};
+use pyo3::types::{PyDict, PyFloat, PyInt, PyString};
 
 use super::names;
 use crate::prices::Tariff;
@@ -44,6 +44,16 @@ pub(crate) fn of_error<'py>(error: &Bound<'py, PyAny>, tariff: Tariff<'_, 'py>) 
         Ok(()) => told.usage(error, tariff),
         Err(_) => Usage::ZERO,
     }
+}
+
+/// What was used, by the names that reports of it have.
+pub(super) fn to_dict(py: Python<'_>, used: Usage) -> PyResult<Bound<'_, PyDict>> {
+    let told = PyDict::new(py);
+    told.set_item(intern!(py, "cost_usd"), used.cost.dollars())?;
+    told.set_item(intern!(py, "tokens"), used.tokens)?;
+    told.set_item(intern!(py, "requests"), used.requests)?;
+    told.set_item(intern!(py, "unpriced"), used.unpriced)?;
+    Ok(told)
 }
 
 /// Whether an agent says that nobody has given its price.
