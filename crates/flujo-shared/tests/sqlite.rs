@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::support::{HOUR, bytes_of, conforms};
@@ -179,6 +179,22 @@ fn many_processes_write_one_file() {
     }
     let contents = open(&path).unwrap().contents().unwrap();
     assert_eq!((contents.results, contents.bytes), (5, 5 * 2_064));
+}
+
+#[test]
+fn whoever_looks_while_a_file_is_made_takes_it_for_ours() {
+    for _ in 0..100 {
+        let (_folder, path) = file();
+        let start = Barrier::new(4);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    start.wait();
+                    open(&path).unwrap();
+                });
+            }
+        });
+    }
 }
 
 #[test]

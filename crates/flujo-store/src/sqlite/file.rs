@@ -166,15 +166,7 @@ fn make_empty(path: &Path) -> std::io::Result<()> {
 
 /// Brings the file to the last version, one step in one transaction each.
 pub(super) fn migrate(path: &Path, connection: &mut Connection, migrations: &[&str]) -> Result<(), Failure> {
-    if number(connection, "application_id")? != OURS {
-        let empty: bool =
-            connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", (), |row| row.get(0))?;
-        if !empty {
-            return Err(Failure::Damaged(
-                "its beginning".to_owned(),
-                "it belongs to another program",
-            ));
-        }
+    if is_new(connection)? {
         // Before there is a page: so that pages that are free can be given back.
         connection.execute_batch("PRAGMA auto_vacuum = incremental;")?;
     }
@@ -196,6 +188,23 @@ pub(super) fn migrate(path: &Path, connection: &mut Connection, migrations: &[&s
         transaction.pragma_update(None, "user_version", version + 1)?;
         transaction.commit()?;
     }
+}
+
+/// Whether there is nothing in the file yet; an error says when it isn't ours.
+fn is_new(connection: &Connection) -> Result<bool, Failure> {
+    // As it is at one moment: another process may be making it.
+    let moment = connection.unchecked_transaction()?;
+    if number(&moment, "application_id")? == OURS {
+        return Ok(false);
+    }
+    let empty: bool = moment.query_row("SELECT count(*) = 0 FROM sqlite_schema", (), |row| row.get(0))?;
+    if empty {
+        return Ok(true);
+    }
+    Err(Failure::Damaged(
+        "its beginning".to_owned(),
+        "it belongs to another program",
+    ))
 }
 
 fn newer(path: &Path, version: i32, migrations: &[&str]) -> Result<(), StoreError> {

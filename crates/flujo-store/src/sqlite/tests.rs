@@ -2,11 +2,12 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Barrier;
 
 use rusqlite::Connection;
 
 use super::failure::Failure;
-use super::file::{MIGRATIONS, be_patient, migrate};
+use super::file::{MIGRATIONS, be_patient, migrate, prepare};
 
 const FILE: &str = "FLUJO_TEST_MIGRATED";
 
@@ -122,4 +123,21 @@ fn a_migration_that_is_killed_in_the_middle_has_not_begun() {
         .query_row("PRAGMA integrity_check", (), |row| row.get(0))
         .unwrap();
     assert_eq!(whole, "ok");
+}
+
+#[test]
+fn whoever_looks_while_a_file_is_made_takes_it_for_ours() {
+    for _ in 0..100 {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("runs.db");
+        let start = Barrier::new(4);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    start.wait();
+                    prepare(&file, &super::SqliteOptions::default()).unwrap();
+                });
+            }
+        });
+    }
 }

@@ -104,7 +104,9 @@ fn make_empty(path: &Path) -> std::io::Result<()> {
 
 /// Whether the file is ours already; else it is empty, or an error says whose it is.
 fn is_ours_or_new(connection: &Connection, path: &Path) -> rusqlite::Result<Result<bool, StoreError>> {
-    let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    // As it is at one moment: another process may be making it.
+    let moment = connection.unchecked_transaction()?;
+    let number = |name| moment.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let (application, layout) = (number("application_id")?, number("user_version")?);
     if application == OURS {
         return Ok(if layout == LAYOUT {
@@ -116,7 +118,7 @@ fn is_ours_or_new(connection: &Connection, path: &Path) -> rusqlite::Result<Resu
             ))
         });
     }
-    let empty: bool = connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", (), |row| row.get(0))?;
+    let empty: bool = moment.query_row("SELECT count(*) = 0 FROM sqlite_schema", (), |row| row.get(0))?;
     Ok(if empty && application == 0 {
         Ok(false)
     } else {
