@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from flujo._native import Engine, PausedRun, RecordedRun
+    from flujo.agents import AgentUsage
     from flujo.application.runner import Flujo
 
 _STUCK_S = 10.0
@@ -56,6 +57,14 @@ class _Playing:
 _PLAYING: ContextVar[_Playing] = ContextVar("flujo_playing")
 
 
+class _Cancelled(asyncio.CancelledError):
+    """A cancellation that tells what the call had used by then."""
+
+    def __init__(self, usage: AgentUsage) -> None:
+        super().__init__()
+        self.usage = usage
+
+
 async def until_cancelled(used: dict[str, Any]) -> None:
     """Stands for a call that was cancelled, and had used this by then.
 
@@ -72,8 +81,7 @@ async def until_cancelled(used: dict[str, Any]) -> None:
         from flujo.agents import AgentUsage
 
         cost = None if used["unpriced"] else used["cost_usd"]
-        setattr(cancelled, "usage", AgentUsage(cost, used["tokens"], used["requests"]))  # noqa: B010
-        raise
+        raise _Cancelled(AgentUsage(cost, used["tokens"], used["requests"])) from cancelled
 
 
 async def replay(runner: Flujo[Any, Any], run_id: str) -> Replay:

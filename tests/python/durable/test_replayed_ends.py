@@ -148,7 +148,7 @@ async def test_what_a_call_used_that_was_cancelled_counts_again() -> None:
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError as cancelled:
-            setattr(cancelled, "usage", AgentUsage(cost_usd=0.125, total_tokens=7))  # noqa: B010
+            cancelled.usage = AgentUsage(cost_usd=0.125, total_tokens=7)
             raise
 
     runner = Flujo(paying("one") >> Step("slow", lasting), state_backend=InMemoryBackend())

@@ -70,6 +70,17 @@ struct Recorded {
     used: Usage,
 }
 
+impl Recorded {
+    fn new(input: Option<Arc<[u8]>>, happened: Happened<Python3>) -> Self {
+        let used = Usage::ZERO;
+        Self {
+            input,
+            happened,
+            used,
+        }
+    }
+}
+
 /// Something that isn't as it was.
 struct Difference {
     path: Arc<str>,
@@ -211,7 +222,6 @@ fn take_in(
     let Entry {
         machine, happened, ..
     } = entry;
-    let used = Usage::ZERO;
     match happened {
         Happened::Resumed { .. } | Happened::Expired { .. } => {
             let mut open = replay.questions().into_iter();
@@ -227,15 +237,7 @@ fn take_in(
         Happened::CacheHit { .. } => {
             let (machine, path) = replay.step_of(machine)?;
             let key = Key::of(machine, path, Asks::Cache, 0);
-            let input = None;
-            Some((
-                key,
-                Recorded {
-                    input,
-                    happened,
-                    used,
-                },
-            ))
+            Some((key, Recorded::new(None, happened)))
         }
         Happened::Answered { call, .. }
         | Happened::Failed { call, .. }
@@ -252,14 +254,7 @@ fn take_in(
             };
             let path = &machine.plan().node(asked.node).path;
             let key = Key::of(machine, path, asks, asked.attempt);
-            Some((
-                key,
-                Recorded {
-                    input,
-                    happened,
-                    used,
-                },
-            ))
+            Some((key, Recorded::new(input, happened)))
         }
         _ => None,
     }
