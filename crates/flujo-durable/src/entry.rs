@@ -1,14 +1,15 @@
 //! One thing that happened to one machine of a run, as it is written down.
 
 use std::io::Write;
+use std::ops::Not;
 use std::sync::Arc;
 
 use flujo_core::machine::{
-    Answer, CallId, Event, Failure, FailureKind, LaneId, LimitBreach, Options, Outcome, PauseId, Time,
-    TimerId,
+    Answer, CallId, Event, Failure, FailureKind, LaneId, LimitBreach, Machine, Options, Outcome, PauseId,
+    Time, TimerId,
 };
 use flujo_core::store::WallTime;
-use flujo_core::usage::Usage;
+use flujo_core::usage::{Usage, UsageLimits};
 use serde::{Deserialize, Serialize};
 
 use crate::{DurableError, Recorded};
@@ -59,6 +60,9 @@ pub enum Happened<D: Recorded> {
         options: Options,
         /// When.
         at: Time,
+        /// Within these limits, in place of its runner's own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limits: Option<UsageLimits>,
     },
     /// [`Event::Answered`].
     Answered {
@@ -190,12 +194,16 @@ pub enum Happened<D: Recorded> {
     Cancel {
         /// When.
         at: Time,
+        /// Whether it had not [begun](Machine::has_begun): a machine that is replayed has, as soon as it is there.
+        #[serde(default, skip_serializing_if = "Not::not")]
+        unbegun: bool,
     },
 }
 
 impl<D: Recorded> Happened<D> {
-    /// An event as it is written down; `base` is what the context of the call it ends was.
-    pub fn of(event: &Event<D>, base: Option<&D::Base>) -> Self {
+    /// An event as it is written down that `machine` is about to be told of; `base` is what the context of the call it ends
+    /// was.
+    pub fn of(machine: &Machine<D>, event: &Event<D>, base: Option<&D::Base>) -> Self {
         match event {
             Event::Answered {
                 call,
@@ -271,7 +279,10 @@ impl<D: Recorded> Happened<D> {
                 pause: *pause,
                 at: *at,
             },
-            Event::Cancel { at } => Self::Cancel { at: *at },
+            Event::Cancel { at } => Self::Cancel {
+                at: *at,
+                unbegun: !machine.has_begun(),
+            },
         }
     }
 

@@ -5,8 +5,9 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use flujo_core::machine::{CallId, Event, LaneId, Options, PauseId, Time};
+use flujo_core::machine::{CallId, Event, LaneId, Machine, Options, PauseId, Time};
 use flujo_core::store::{Blob, BlobId, Change, Claim, Record, RunStore, StoreFuture, WallTime};
+use flujo_core::usage::UsageLimits;
 use futures_util::FutureExt;
 use futures_util::future::Shared;
 
@@ -59,6 +60,8 @@ struct Log {
     blobs: BTreeSet<BlobId>,
     last_record: u64,
     next_machine: u32,
+    /// See [`LogPlace::limits`].
+    limits: Option<UsageLimits>,
     /// Bytes written since the last snapshot, and those of that snapshot.
     since_snapshot: u64,
     snapshot: u64,
@@ -81,6 +84,8 @@ pub struct LogPlace {
     pub snapshot: u64,
     /// What the pipeline is, when it isn't what the run began with: it stands with each snapshot.
     pub definition: Option<Arc<[u8]>>,
+    /// The limits that the run went on with after it was stopped, in place of its runner's own.
+    pub limits: Option<UsageLimits>,
     /// The blobs that the run has in the store.
     pub blobs: BTreeSet<BlobId>,
 }
@@ -97,6 +102,7 @@ impl<D: Recorded> Journal<D> {
             log: Mutex::new(Log {
                 last_record: place.last_record,
                 next_machine: place.next_machine,
+                limits: place.limits,
                 snapshot: place.snapshot,
                 blobs: place.blobs,
                 ..Log::default()
@@ -111,6 +117,7 @@ impl<D: Recorded> Journal<D> {
         LogPlace {
             last_record: log.last_record,
             next_machine: log.next_machine,
+            limits: log.limits,
             snapshot: log.snapshot,
             definition: self.definition.clone(),
             blobs: log.blobs.clone(),
@@ -132,15 +139,16 @@ impl<D: Recorded> Journal<D> {
         self.durability
     }
 
-    /// Takes in what a machine is about to be told; `step` is the path of the step that it is about, `base` what the context
-    /// of the call was that ends with it.
+    /// Takes in what a machine of this number is about to be told; `step` is the path of the step that it is about, `base`
+    /// what the context of the call was that ends with it.
     ///
     /// # Errors
     /// [`DurableError::Unsavable`] for a value that can't be written down; then nothing was taken in, and the machine must
     /// be told of the failure instead.
     pub fn record(
         &self,
-        machine: u32,
+        number: u32,
+        machine: &Machine<D>,
         step: Option<&Arc<str>>,
         event: &Event<D>,
         base: Option<&D::Base>,
@@ -149,9 +157,9 @@ impl<D: Recorded> Journal<D> {
             return Ok(());
         }
         self.append(&[Entry {
-            machine,
+            machine: number,
             step: step.cloned(),
-            happened: Happened::of(event, base),
+            happened: Happened::of(machine, event, base),
         }])
     }
 
@@ -253,15 +261,21 @@ impl<D: Recorded> Journal<D> {
         machine
     }
 
-    /// Takes in that the run goes on after it was stopped: its machines are numbered anew.
-    pub fn take_up(&self, options: Options, at: Time) {
+    /// Takes in that the run goes on after it was stopped, within these limits if they aren't its runner's own: its machines
+    /// are numbered anew.
+    pub fn take_up(&self, options: Options, at: Time, limits: Option<UsageLimits>) {
         let mut log = self.lock();
-        log.next_machine = 1;
+        (log.next_machine, log.limits) = (1, limits);
         if self.durability != Durability::Exit {
-            let taken_up: Entry<D> = Entry::of(0, Happened::TakenUp { options, at });
+            let taken_up: Entry<D> = Entry::of(0, Happened::TakenUp { options, at, limits });
             // Numbers can always be written.
             let _ = taken_up.write(log.waiting.small());
         }
+    }
+
+    /// The limits that the run went on with after it was stopped, if they aren't its runner's own.
+    pub fn limits(&self) -> Option<UsageLimits> {
+        self.lock().limits
     }
 
     /// The number of the next machine that begins.

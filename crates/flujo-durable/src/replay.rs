@@ -11,7 +11,7 @@ use flujo_core::machine::{
 };
 use flujo_core::plan::Plan;
 use flujo_core::store::WallTime;
-use flujo_core::usage::Usage;
+use flujo_core::usage::{Usage, UsageLimits};
 
 use crate::snapshot::{Saved, Snapshot};
 use crate::{Entry, Happened, Host, Once, Recorded};
@@ -27,6 +27,7 @@ pub struct Replay<D: Recorded> {
     /// By number; `None`: it ended and its end was told.
     machines: Vec<Option<Place<D>>>,
     finish: Option<Box<Finish<D>>>,
+    limits: Option<UsageLimits>,
 }
 
 /// A question that waits for its answer.
@@ -78,6 +79,7 @@ impl<D: Recorded> Replay<D> {
             plan,
             machines: Vec::new(),
             finish: None,
+            limits: None,
         };
         match snapshot {
             Snapshot::Start(start) => {
@@ -95,7 +97,9 @@ impl<D: Recorded> Replay<D> {
                 machines,
                 next,
                 asked,
+                limits,
             } => {
+                replay.limits = limits;
                 replay.machines.resize_with(next as usize, || None);
                 for Saved {
                     machine,
@@ -178,7 +182,10 @@ impl<D: Recorded> Replay<D> {
                 }
                 return Ok(());
             }
-            Happened::TakenUp { options, at } => return self.take_up(options, at),
+            Happened::TakenUp { options, at, limits } => {
+                self.limits = limits;
+                return self.take_up(options, at);
+            }
             Happened::LaneFinished { lane, broke, at } => {
                 let finish = self.lane_ended(number, lane, broke)?;
                 let place = self.place(number)?;
@@ -297,6 +304,11 @@ impl<D: Recorded> Replay<D> {
     pub fn asked(&self) -> Vec<(u32, WallTime)> {
         let asked = |(number, place): (u32, &Option<Place<D>>)| Some((number, place.as_ref()?.asked_at()?));
         (0u32..).zip(&self.machines).filter_map(asked).collect()
+    }
+
+    /// The limits that it went on with after it was stopped, if they weren't its runner's own.
+    pub fn limits(&self) -> Option<UsageLimits> {
+        self.limits
     }
 
     /// The plan it is replayed on.

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use flujo_core::machine::{Finish, LaneId, Options, State, Time};
 use flujo_core::store::WallTime;
+use flujo_core::usage::UsageLimits;
 use serde::{Deserialize, Serialize};
 
 use crate::blobs::Parted;
@@ -30,6 +31,9 @@ pub enum Snapshot<D: Recorded> {
         next: u32,
         /// When each question that waits was asked: the number of its machine, and milliseconds since 1970 began.
         asked: Vec<(u32, WallTime)>,
+        /// The limits that it went on with after it was stopped, in place of its runner's own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limits: Option<UsageLimits>,
     },
     /// It has ended, and can't go on.
     Ended(Box<Finish<D>>),

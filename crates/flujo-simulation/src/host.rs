@@ -135,6 +135,7 @@ impl Simulation {
         loop {
             self.poll_all()?;
             if let Some(finish) = self.finished.take() {
+                self.tells(&finish)?;
                 return Ok(self.end(*finish));
             }
             if self.wants_save() {
@@ -146,15 +147,6 @@ impl Simulation {
             };
             self.happen(due);
         }
-    }
-
-    fn describe(&self) -> String {
-        let lanes = self.lanes.iter().flatten().count();
-        format!(
-            "{lanes} lanes and {} calls are under way at {} ns",
-            self.flights.len(),
-            self.now
-        )
     }
 
     fn end(mut self, finish: Finish<Simulated>) -> Ran {
@@ -179,6 +171,7 @@ impl Simulation {
             budget: self.budget,
             ended: self.now,
             deadline: self.deadline,
+            recording: self.recording,
         }
     }
 
@@ -226,7 +219,7 @@ impl Simulation {
             if let Some(recording) = &mut self.recording
                 && running.machine.expects(&event)
             {
-                recording.told(lane, &event);
+                recording.told(lane, &running.machine, &event);
             }
             running.machine.handle(event);
             self.wake(lane);

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use flujo_core::machine::{Event, LaneId, Machine};
+use flujo_core::machine::{Event, Finish, LaneId, Machine, Options};
 use flujo_core::plan::Plan;
 use flujo_durable::{Entry, GoingOn, Happened, Host, Recorded, Replay, Saved, Snapshot, Start};
 
@@ -26,6 +26,7 @@ impl Recorded for Simulated {
 }
 
 /// A snapshot, and what came after it.
+#[derive(Debug, Clone)]
 pub(crate) struct Recording {
     snapshot: Vec<u8>,
     entries: Vec<u8>,
@@ -73,8 +74,8 @@ impl Recording {
     }
 
     /// A machine is about to be told of this.
-    pub(crate) fn told(&mut self, lane: usize, event: &Event<Simulated>) {
-        self.push(lane, Happened::of(event, self.asked.get(&lane)));
+    pub(crate) fn told(&mut self, lane: usize, machine: &Machine<Simulated>, event: &Event<Simulated>) {
+        self.push(lane, Happened::of(machine, event, self.asked.get(&lane)));
     }
 
     pub(crate) fn began(&mut self, lane: usize, parent: usize, id: LaneId) {
@@ -84,12 +85,14 @@ impl Recording {
         }
     }
 
-    /// The run as it was written, on its way again.
-    pub(crate) fn replay(
-        &mut self,
-        plan: &Arc<Plan<Callable>>,
-        now: u64,
-    ) -> Result<HashMap<usize, Machine<Simulated>>, Stuck> {
+    /// The run goes on after it was stopped: its machines are numbered anew.
+    pub(crate) fn taken_up(&mut self, options: Options) {
+        let (at, limits) = (0, None);
+        self.asked.clear();
+        self.push(0, Happened::TakenUp { options, at, limits });
+    }
+
+    fn read(&mut self, plan: &Arc<Plan<Callable>>) -> Result<Replay<Simulated>, Stuck> {
         if let Some(stuck) = self.failed.take() {
             return Err(stuck);
         }
@@ -98,9 +101,27 @@ impl Recording {
         for entry in Entry::read_all(&self.entries).map_err(|error| unusable(&error))? {
             replay.feed(entry).map_err(Stuck::Forgot)?;
         }
+        Ok(replay)
+    }
+
+    /// The end that was written of the run.
+    pub(crate) fn end(&mut self, plan: &Arc<Plan<Callable>>) -> Result<Box<Finish<Simulated>>, Stuck> {
+        let end = self.read(plan)?.into_finish();
+        end.ok_or_else(|| Stuck::Forgot("what was written doesn't tell of the end of the run".to_owned()))
+    }
+
+    /// The run as it was written, on its way again.
+    pub(crate) fn replay(
+        &mut self,
+        plan: &Arc<Plan<Callable>>,
+        now: u64,
+    ) -> Result<HashMap<usize, Machine<Simulated>>, Stuck> {
         let GoingOn::Machines {
             entries, machines, ..
-        } = replay.go_on(Host::Same, now, 0).map_err(Stuck::Forgot)?
+        } = self
+            .read(plan)?
+            .go_on(Host::Same, now, 0)
+            .map_err(Stuck::Forgot)?
         else {
             return Err(Stuck::Forgot(
                 "what was written tells of the end of the run".to_owned(),
@@ -122,6 +143,7 @@ impl Recording {
             machines,
             next,
             asked: Vec::new(),
+            limits: None,
         });
         Ok(())
     }

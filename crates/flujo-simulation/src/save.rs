@@ -6,29 +6,47 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use flujo_core::cache::Uncached;
-use flujo_core::machine::{Finish, Kept, LaneId, Machine, State};
+use flujo_core::machine::{Finish, LaneId, Machine, State};
 use flujo_core::plan::Plan;
-use flujo_core::usage::Usage;
 use flujo_durable::Saved;
 
 use crate::budget::Budget;
 use crate::host::{Simulation, Stuck};
 use crate::under_way::{Due, Orphan};
-use crate::{Callable, Case, Simulated};
+use crate::{Callable, Case, Ran, Simulated};
 
 impl Simulation {
-    /// A run of a case that was stopped, going on with the limits of the case from what it kept, having used `used`.
+    /// A run of a case that was stopped, going on with the limits of the case from what it kept.
     ///
     /// # Errors
-    /// [`Stuck::Unusable`] when the pipeline does not compile.
-    pub fn going_on(case: &Case, kept: Kept<Simulated>, used: Usage) -> Result<Self, Stuck> {
+    /// [`Stuck::Unusable`] when the pipeline does not compile, or nothing was kept.
+    pub fn going_on(case: &Case, stopped: Ran) -> Result<Self, Stuck> {
+        let (used, mut recording) = (stopped.finish.usage, stopped.recording);
+        let kept = stopped.finish.kept;
+        let kept = kept.ok_or_else(|| Stuck::Unusable("the run kept nothing to go on from".to_owned()))?;
         let mut simulation = Self::new(case)?;
-        let machine = Machine::go_on(Arc::clone(&simulation.plan), kept, case.options(), 0);
+        let machine = Machine::go_on(Arc::clone(&simulation.plan), *kept, case.options(), 0);
         simulation.budget = Budget::having_used(case.twin(), case.limits, used);
+        if let Some(recording) = &mut recording {
+            recording.taken_up(case.options());
+        }
+        simulation.recording = recording;
         if let Some(Some(lane)) = simulation.lanes.first_mut() {
             lane.machine = machine;
         }
         Ok(simulation)
+    }
+
+    /// Whether what was written of the run tells of the end that it has come to.
+    pub(crate) fn tells(&mut self, finish: &Finish<Simulated>) -> Result<(), Stuck> {
+        let Some(recording) = &mut self.recording else {
+            return Ok(());
+        };
+        let (told, ended) = (written(&*recording.end(&self.plan)?)?, written(finish)?);
+        if told == ended {
+            return Ok(());
+        }
+        Err(Stuck::Forgot(format!("its end: {}", difference(&told, &ended))))
     }
 
     /// Whether it is time to save. A run that is being stopped is not saved: what

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::host::ENDLESS;
+use crate::host::{ENDLESS, Simulation};
 
 /// Why a run did not end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,3 +29,15 @@ impl fmt::Display for Stuck {
 }
 
 impl std::error::Error for Stuck {}
+
+impl Simulation {
+    /// What a run is about that doesn't end.
+    pub(crate) fn describe(&self) -> String {
+        let lanes = self.lanes.iter().flatten().count();
+        format!(
+            "{lanes} lanes and {} calls are under way at {} ns",
+            self.flights.len(),
+            self.now
+        )
+    }
+}

@@ -8,6 +8,7 @@ use flujo_core::usage::Usage;
 
 use crate::Simulated;
 use crate::budget::Budget;
+use crate::recording::Recording;
 
 /// How a call ended, as the machine was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,6 +181,8 @@ pub struct Ran {
     pub ended: Time,
     /// When it had to end.
     pub deadline: Option<Time>,
+    /// What was written of it, if anything was.
+    pub(crate) recording: Option<Recording>,
 }
 
 impl Ran {

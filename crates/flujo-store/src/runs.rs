@@ -14,7 +14,7 @@ use flujo_core::store::{
     Change, Claim, Created, Message, NewRun, RunInfo, RunStatus, RunStore, StoreError, StoredRun, Summary,
     WallTime,
 };
-use flujo_core::usage::Usage;
+use flujo_core::usage::{Usage, UsageLimits};
 use flujo_durable::{
     Contents, Definition, Drift, Durability, DurableError, FirstSnapshot, ForkPoint, GoingOn, Host, Journal,
     LogPlace, Migrate, Posted, Purging, Questions, Recorded, Replay, Restored, Snapshot, Start, Written,
@@ -80,6 +80,8 @@ pub struct Found<D: Recorded> {
     pub asked: Vec<(u32, WallTime)>,
     /// What it has used.
     pub used: Usage,
+    /// The limits that it went on with after it was stopped, in place of its runner's own.
+    pub limits: Option<UsageLimits>,
     /// Its own time.
     pub at: Time,
     /// The questions that wait for answers: whoever has one finds out which it is for.
@@ -144,6 +146,7 @@ impl Keeping {
                     next_machine: 1,
                     snapshot: size,
                     definition: None,
+                    limits: None,
                     blobs,
                 };
                 return Ok(Opened::Begun(self.journal(claim, place)));
@@ -264,13 +267,6 @@ impl Keeping {
     ) -> Result<Opened<D>, DurableError> {
         let (stored, blobs) = loaded(&**self.store(), Arc::clone(id)).await?;
         let drift = Drift::of(&stored, &plan, &definition.0, self.migrate.as_deref())?;
-        let mut place = LogPlace {
-            last_record: stored.info.last_record,
-            next_machine: 1,
-            snapshot: stored.snapshot.len() as u64,
-            definition: Definition::redefined(&stored),
-            blobs,
-        };
         let contents = match &drift {
             None => read(&stored)?,
             Some(drift) => drift.read(|| read(&stored))?,
@@ -279,6 +275,14 @@ impl Keeping {
         let mut replay = match &drift {
             None => replayed?,
             Some(drift) => replayed.map_err(|error| drift.explain(error))?,
+        };
+        let mut place = LogPlace {
+            last_record: stored.info.last_record,
+            next_machine: 1,
+            snapshot: stored.snapshot.len() as u64,
+            definition: Definition::redefined(&stored),
+            limits: replay.limits(),
+            blobs,
         };
         let contradicts = |reason| DurableError::Corrupt {
             run: Arc::clone(id),
@@ -346,14 +350,14 @@ impl Keeping {
                         reason,
                     })?;
                 }
-                let used = machines
-                    .iter()
-                    .fold(Usage::ZERO, |used, one| used + one.machine.usage());
+                let used = machines.iter().map(|one| one.machine.usage()).sum();
+                let limits = journal.limits();
                 Ok(Opened::Found(Box::new(Found {
                     journal,
                     machines,
                     asked,
                     used,
+                    limits,
                     at,
                     questions,
                     posted,

@@ -36,18 +36,20 @@ async def look_up(runner: Flujo[Any, Any], of: PipelineResult[Any, Any] | str) -
     if kept is None or not isinstance(of, str):
         return None
     held: PausedRun | None = runner._engine.paused(of)
-    if held is not None:
-        from flujo.application._stored import details
+    if held is not None and held.status == "running":
+        return None  # it goes on here
+    from flujo.application._stored import details
 
-        if held.status == "running":
-            return None  # it goes on here
-        stored = await details(kept.store, of)
+    stored = await details(kept.store, of)
+    if held is not None:
         if stored["status"] == held.status and stored["last_record"] == held.last_record:
             return None
         runner._engine.forget(held)
     try:
         return await runner._engine.stored(of)
     except UsageLimitExceededError as error:
+        if stored["status"] != "limit_exceeded":
+            raise  # it had been left half done, went on, and was stopped
         return error.result
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Coroutine, Generator
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,63 @@ async def test_p35_a_run_that_a_limit_stopped_goes_on_in_another_process(tmp_pat
     done = await runner(15).resume_async("one", usage_limits=UsageLimits(total_tokens_limit=100))
     assert (done.status, done.output, done.total_tokens) == ("completed", 3, 30)
     assert calls == ["a", "b", "c"]
+
+
+class Abandoned:
+    """Awaits a run until something has happened, and then leaves it where it is."""
+
+    def __init__(self, run: Coroutine[Any, Any, Any], until: asyncio.Event) -> None:
+        self.run, self.until = run, until
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        steps = self.run.__await__()
+        while True:
+            waits_for = next(steps)
+            if self.until.is_set():
+                break
+            yield waits_for
+        steps.close()
+
+
+@pytest.mark.parametrize("asks", [False, True])
+async def test_p35_a_raised_limit_holds_in_the_next_process(tmp_path: Path, asks: bool) -> None:
+    calls: list[str] = []
+    entered, opened = asyncio.Event(), asyncio.Event()
+
+    def work(name: str) -> Step[Any, Any]:
+        async def run(x: int) -> Any:
+            calls.append(name)
+            if name == "b" and not asks:
+                entered.set()
+                await opened.wait()
+            return Costly(x + 1)
+
+        return Step(name, run)
+
+    def runner() -> Flujo[Any, Any]:
+        between = Step.human_in_the_loop("ask") if asks else work("b")
+        return Flujo(
+            work("a") >> between >> work("c") >> work("d"),
+            pipeline_name="costly",
+            usage_limits=UsageLimits(total_tokens_limit=5),
+            state_backend=SQLiteBackend(tmp_path / "runs.db"),
+        )
+
+    here = runner()
+    with pytest.raises(UsageLimitExceededError):
+        await here.run_async(0, run_id="one")
+    going_on = here.resume_async("one", usage_limits=UsageLimits(total_tokens_limit=25))
+    if asks:
+        assert (await going_on).status == "paused"
+        there = runner().resume_async("one", human_input=1)
+    else:
+        await Abandoned(going_on, entered)
+        opened.set()
+        there = runner().resume_async("one")
+    with pytest.raises(UsageLimitExceededError) as raised:
+        await there
+    assert raised.value.result is not None and raised.value.result.total_tokens == 30
+    assert calls == (["a", "c", "d"] if asks else ["a", "b", "b", "c"])
 
 
 async def test_p19_a_cancelled_run_goes_on_in_another_process(tmp_path: Path) -> None:

@@ -259,6 +259,10 @@ impl<D: Domain> Machine<D> {
     /// given up) is ignored.
     #[inline]
     pub fn handle(&mut self, event: Event<D>) {
+        if self.dormant.is_some() {
+            // What it goes on with is stopped with it.
+            self.wake();
+        }
         if !self.state.finished {
             self.cursor().handle(event);
         }
@@ -347,6 +351,11 @@ impl<D: Domain> Machine<D> {
     /// Whether anybody listens to notices, from now on: a run that goes on may have other listeners than before.
     pub fn listen(&mut self, notices: bool) {
         self.state.options.notices = notices;
+    }
+
+    /// Whether it has been polled, which is when it begins. One that is cancelled before that ends with nothing done.
+    pub fn has_begun(&self) -> bool {
+        self.state.begin.is_none()
     }
 
     /// The record of the innermost step or construct under way.

@@ -427,8 +427,6 @@ fn shape() -> impl Strategy<Value = Shape> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
-
     #[test]
     fn both_twins_record_the_same_spans(shape in shape()) {
         let run = |twin| {

@@ -161,6 +161,7 @@ impl<D: Recorded> Replay<D> {
             machines,
             next,
             asked,
+            limits: self.limits,
         })
     }
 

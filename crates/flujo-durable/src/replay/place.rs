@@ -16,6 +16,8 @@ pub(super) struct Place<D: Recorded> {
     pub(super) machine: Machine<D>,
     pub(super) parent: Option<(u32, LaneId)>,
     asked: Asked<D>,
+    /// As it was until it began, as long as nothing has happened to it.
+    unbegun: Option<Box<Machine<D>>>,
     /// The step that it asked for last.
     pub(super) step: Option<NodeId>,
     /// What its step has recorded.
@@ -76,6 +78,7 @@ impl<D: Recorded> Place<D> {
         let context = machine.context().clone();
         let once = machine.take_once();
         let mut place = Self {
+            unbegun: (!machine.has_begun()).then(|| Box::new(machine.clone())),
             machine,
             parent,
             asked: Asked::Nothing,
@@ -150,6 +153,7 @@ impl<D: Recorded> Place<D> {
             return;
         }
         self.machine = again(plan, &self.machine, host, at, None);
+        self.unbegun = None;
         self.asked = Asked::Nothing;
         self.pump();
     }
@@ -239,7 +243,7 @@ impl<D: Recorded> Place<D> {
             },
             Happened::Resumed { pause, answer, at } => Event::Resumed { pause, answer, at },
             Happened::Expired { pause, at } => Event::Expired { pause, at },
-            Happened::Cancel { at } => Event::Cancel { at },
+            Happened::Cancel { at, .. } => Event::Cancel { at },
             Happened::Once { .. }
             | Happened::Sleeps { .. }
             | Happened::Asks { .. }
@@ -256,7 +260,7 @@ impl<D: Recorded> Place<D> {
         Ok(())
     }
 
-    /// Takes in what the machine itself isn't told of; gives back anything else.
+    /// Takes in what the machine itself isn't told of; gives back anything else, for a machine that is as it was then.
     fn noted(&mut self, here: Option<Arc<str>>, happened: Happened<D>) -> Option<Happened<D>> {
         match happened {
             Happened::Once { call, key, value } => {
@@ -271,7 +275,13 @@ impl<D: Recorded> Place<D> {
                 self.sleeping = Some(Sleeping { timer, left, since });
             }
             Happened::Asks { pause, since } => self.asked_at = Some((pause, since)),
-            other => return Some(other),
+            other => {
+                let unbegun = self.unbegun.take();
+                if let (Happened::Cancel { unbegun: true, .. }, Some(unbegun)) = (&other, unbegun) {
+                    self.machine = *unbegun;
+                }
+                return Some(other);
+            }
         }
         None
     }

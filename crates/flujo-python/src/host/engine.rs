@@ -32,7 +32,7 @@ use super::paused::{Answers, PausedRun, PausedRuns};
 use super::planning::{CompiledPlan, PlanWithSteps};
 use super::player::Player;
 use super::recorded::RecordedRun;
-use super::run::{Resumption, Run};
+use super::run::{AfterStop, Resumption, Run};
 use crate::config::PyOptimizationConfig;
 use crate::rates::PyRateLimit;
 use crate::statistics::{ReadTimes, statistics_to_dict};
@@ -284,7 +284,7 @@ impl Engine {
                 wakes: answered.chain(expired).collect(),
                 cancel,
             },
-            limits: None,
+            stop: None,
             listener: None,
             traceparent,
         })
@@ -298,16 +298,16 @@ impl Engine {
         limits: Option<(Bound<'_, PyAny>, Option<u64>, Option<u64>)>,
         traceparent: Option<Py<PyString>>,
     ) -> PyResult<Run> {
-        let limits = match limits {
-            Some((cost, tokens, requests)) => UsageLimits {
+        let raised = limits.map(|(cost, tokens, requests)| {
+            Ok::<_, PyErr>(UsageLimits {
                 cost: (!cost.is_none())
                     .then(|| super::usage::money(&cost))
                     .transpose()?,
                 tokens,
                 requests,
-            },
-            None => self.inner.limits,
-        };
+            })
+        });
+        let raised = raised.transpose()?;
         Ok(Run::resuming(Resumption {
             engine: Arc::clone(&self.inner),
             paused: stopped,
@@ -315,7 +315,7 @@ impl Engine {
                 wakes: Vec::new(),
                 cancel: false,
             },
-            limits: Some(limits),
+            stop: Some(AfterStop { raised }),
             listener: None,
             traceparent,
         }))

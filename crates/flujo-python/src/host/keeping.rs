@@ -267,6 +267,7 @@ pub(super) fn stands_still(
         machines,
         next: journal.next_machine(),
         asked: Vec::new(),
+        limits: journal.limits(),
     };
     Ok(match journal.snapshot(&snapshot, changes()) {
         Err(_) if journal.durability() != Durability::Exit => Ok(journal.write(changes())),

@@ -88,13 +88,20 @@ struct Leaves {
     written: Option<Written>,
 }
 
+/// What a run goes on with that was stopped.
+#[derive(Clone, Copy)]
+pub(crate) struct AfterStop {
+    /// Other limits than the runner's own.
+    pub(crate) raised: Option<UsageLimits>,
+}
+
 /// What a run that stood still goes on with.
 pub(crate) struct Resumption {
     pub(crate) engine: Arc<EngineInner>,
     pub(crate) paused: Py<PausedRun>,
     pub(crate) answers: Answers,
-    /// The limits that it goes on with, when it was stopped.
-    pub(crate) limits: Option<UsageLimits>,
+    /// When it was stopped.
+    pub(crate) stop: Option<AfterStop>,
     pub(crate) listener: Option<Py<PyAny>>,
     pub(crate) traceparent: Option<Py<PyString>>,
 }

@@ -154,12 +154,7 @@ impl Story {
     /// Goes on with a run that was stopped, as this story says.
     #[track_caller]
     pub fn go_on(&self, stopped: Told) -> Told {
-        let finish = stopped.ran.finish;
-        let used = finish.usage;
-        match finish.kept {
-            Some(kept) => self.told(Simulation::going_on(&self.0, *kept, used)),
-            None => unreachable!("the run kept nothing to go on from"),
-        }
+        self.told(Simulation::going_on(&self.0, stopped.ran))
     }
 
     #[track_caller]

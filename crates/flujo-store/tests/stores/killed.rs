@@ -1,5 +1,5 @@
-//! A process that is killed in the middle of a run, and another one that goes on with it from the file. `FLUJO_KILLS` says
-//! how often; 20 times without it.
+//! A process that is killed in the middle of a run, and another one that goes on with it from the file; also of a run that
+//! is stopped on its way, by a cancellation or by a limit, and goes on. `FLUJO_KILLS` says how often; 20 times without it.
 
 #![allow(clippy::expect_used, clippy::panic)] // also in what the tests share: a panic is how a test fails
 
@@ -10,44 +10,75 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use flujo::store::Sqlite;
 use flujo::{
-    BoxError, CachePolicy, Context, Flujo, Pipeline, RunError, Scope, branch, human, parallel, step,
+    BoxError, CachePolicy, Context, Flujo, Pipeline, RunError, Scope, Usage, UsageLimits, branch, human,
+    parallel, step,
 };
+use tokio::sync::Notify;
 
 /// Where a child finds its folder.
 const FOLDER: &str = "FLUJO_KILLED_FOLDER";
+/// The step with whose beginning a child cancels its run, counted from one; never without it.
+const CANCELS: &str = "FLUJO_KILLED_CANCELS";
+/// How many tokens a child's run may use until the limit is lifted; as many as it likes without it.
+const TOKENS: &str = "FLUJO_KILLED_TOKENS";
 
 #[derive(Default, Context)]
 struct Log {
     seen: Vec<String>,
 }
 
-/// Tells the world that a step has begun, in a way that outlives the process.
-fn tell(folder: &Path, scope: &Scope<Log>) -> Result<(), BoxError> {
-    let place = scope.current();
-    let mut effects = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(folder.join("effects"))?;
-    // One write each: lanes write at the same time, and the process may die at any moment.
-    effects.write_all(format!("{} {}\n", place.idempotency_key(), place.attempt).as_bytes())?;
-    std::io::stdout().write_all(b"begun\n")?;
-    Ok(())
+/// What the steps of a process share.
+#[derive(Clone)]
+struct World {
+    folder: PathBuf,
+    /// How many have begun, and who is told of each.
+    begun: Arc<(AtomicUsize, Notify)>,
+}
+
+impl World {
+    /// Tells the world that a step has begun, in a way that outlives the process.
+    fn tell(&self, scope: &Scope<Log>) -> Result<(), BoxError> {
+        let place = scope.current();
+        let mut effects = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(self.folder.join("effects"))?;
+        // One write each: lanes write at the same time, and the process may die at any moment.
+        effects.write_all(format!("{} {}\n", place.idempotency_key(), place.attempt).as_bytes())?;
+        std::io::stdout().write_all(b"begun\n")?;
+        self.begun.0.fetch_add(1, Ordering::SeqCst);
+        self.begun.1.notify_one();
+        Ok(())
+    }
+
+    /// Waits until so many have begun.
+    async fn begins(&self, number: usize) {
+        while self.begun.0.load(Ordering::SeqCst) < number {
+            self.begun.1.notified().await;
+        }
+    }
 }
 
 type Work = flujo::Step<u32, u32, Log>;
 
-/// A step that adds one, having failed so often.
-fn work(folder: &Path, name: &'static str, fails: u32) -> Work {
-    let folder = folder.to_owned();
+/// A step that adds one, having failed so often, and uses a token each time.
+fn work(world: &World, name: &'static str, fails: u32) -> Work {
+    let world = world.clone();
     step(name, move |n: u32, scope: Scope<Log>| {
-        let folder = folder.clone();
+        let world = world.clone();
         async move {
-            tell(&folder, &scope)?;
+            world.tell(&scope)?;
             tokio::task::yield_now().await;
+            scope.add_usage(Usage {
+                tokens: 1,
+                ..Usage::ZERO
+            });
             if scope.current().attempt <= fails {
                 return Err(BoxError::from(format!("{name} fails")));
             }
@@ -59,15 +90,15 @@ fn work(folder: &Path, name: &'static str, fails: u32) -> Work {
     .durable()
 }
 
-fn pipeline(folder: &Path) -> Pipeline<u32, u32, Log> {
-    let turns = work(folder, "turn", 0)
+fn pipeline(world: &World) -> Pipeline<u32, u32, Log> {
+    let turns = work(world, "turn", 0)
         .loop_until("turns", |n: &u32, _: &Log| *n >= 6)
         .max_loops(9);
     let halves = parallel(
         "halves",
         [
-            ("left", work(folder, "left", 1)),
-            ("right", work(folder, "right", 0)),
+            ("left", work(world, "left", 1)),
+            ("right", work(world, "right", 0)),
         ],
     );
     let list = step("list", |halves: Vec<(String, u32)>| async move {
@@ -80,20 +111,20 @@ fn pipeline(folder: &Path) -> Pipeline<u32, u32, Log> {
         )
     })
     .durable();
-    let each = work(folder, "item", 0).map_over(2).named("each");
+    let each = work(world, "item", 0).map_over(2).named("each");
     let sum = step("sum", |items: Vec<u32>| async move {
         Ok::<_, BoxError>(items.iter().sum::<u32>())
     })
     .durable();
-    let kept = work(folder, "kept", 0).cached(CachePolicy::default());
+    let kept = work(world, "kept", 0).cached(CachePolicy::default());
     let routed = branch(
         "route",
         |n: &u32| if n.is_multiple_of(2) { "even" } else { "odd" },
     )
-    .case("even", work(folder, "even", 2))
-    .case("odd", work(folder, "odd", 2));
+    .case("even", work(world, "even", 2))
+    .case("odd", work(world, "odd", 2));
     let ask = human("approve", |n: &u32| format!("{n}?")).answered_by::<u32>();
-    work(folder, "first", 1)
+    work(world, "first", 1)
         >> turns
         >> halves
         >> list
@@ -102,17 +133,59 @@ fn pipeline(folder: &Path) -> Pipeline<u32, u32, Log> {
         >> kept
         >> routed
         >> ask
-        >> work(folder, "last", 0)
+        >> work(world, "last", 0)
+}
+
+fn number(name: &str) -> Option<u64> {
+    env::var(name)
+        .ok()
+        .map(|number| number.parse().expect("a number"))
 }
 
 async fn child(folder: &Path) -> Result<(), BoxError> {
-    let flujo = Flujo::builder(pipeline(folder))
+    let world = World {
+        folder: folder.to_owned(),
+        begun: Arc::default(),
+    };
+    let limits = UsageLimits {
+        tokens: number(TOKENS),
+        ..UsageLimits::default()
+    };
+    let flujo = Flujo::builder(pipeline(&world))
         .store(Sqlite::open(folder.join("runs.db"))?)
+        .usage_limits(limits)
         .build()?;
-    let mut ended = flujo.start_named("the run", 0).await;
-    if let Err(RunError::Paused { paused, .. }) = &ended {
-        ended = flujo.resume(paused, 10).await;
-    }
+    let mut cancels = number(CANCELS).map(usize::try_from).transpose()?;
+    let mut run = flujo.start_named("the run", 0);
+    let ended = loop {
+        let canceller = run.canceller();
+        let cancelling = async {
+            match (cancels, canceller) {
+                (Some(number), Some(canceller)) => {
+                    world.begins(number).await;
+                    canceller.cancel();
+                }
+                _ => std::future::pending().await,
+            }
+        };
+        let mut going = std::pin::pin!(run);
+        let ended = tokio::select! {
+            biased;
+            () = cancelling => {
+                cancels = None;
+                going.await
+            }
+            ended = &mut going => ended,
+        };
+        run = match &ended {
+            Err(RunError::Paused { paused, .. }) => flujo.resume(paused, 10),
+            Err(error) => match error.stopped() {
+                Some(stopped) => flujo.resume_stopped(stopped, Some(UsageLimits::default())),
+                None => break ended,
+            },
+            Ok(_) => break ended,
+        };
+    };
     let done = ended?;
     let steps: Vec<_> = done
         .steps
@@ -143,8 +216,9 @@ fn child_process() {
         .expect("the run ends");
 }
 
-/// Runs a child, and kills it so long after it has begun so many steps. Whether it had ended before.
-fn run(folder: &Path, kill: Option<(usize, Duration)>) -> bool {
+/// Runs a child whose run is stopped so, and kills it so long after it has begun so many steps. Whether it had ended
+/// before.
+fn run(folder: &Path, stops: &[(&str, u64)], kill: Option<(usize, Duration)>) -> bool {
     let program = env::current_exe().expect("this program");
     let mut child = Command::new(program)
         .args([
@@ -154,6 +228,7 @@ fn run(folder: &Path, kill: Option<(usize, Duration)>) -> bool {
             "--test-threads=1",
         ])
         .env(FOLDER, folder)
+        .envs(stops.iter().map(|(name, number)| (name, number.to_string())))
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
         .spawn()
@@ -187,10 +262,11 @@ fn effects(folder: &Path) -> HashMap<String, usize> {
     effects
 }
 
-#[test]
-fn a_process_killed_at_any_moment_leaves_a_run_that_another_one_ends_as_if_nothing_had_been() {
+/// Kills processes in the middle of a run and lets others go on with it; `stops` tells how it is stopped meanwhile, from
+/// where it is killed and a number that nobody knows before.
+fn killed(stops: impl Fn(usize, u64) -> Vec<(&'static str, u64)>) {
     let folder = tempfile::tempdir().expect("a folder");
-    assert!(run(folder.path(), None));
+    assert!(run(folder.path(), &[], None));
     let whole = fs::read_to_string(folder.path().join("result")).expect("a result");
     let unbroken = effects(folder.path());
     let begun: usize = unbroken.values().sum();
@@ -203,34 +279,31 @@ fn a_process_killed_at_any_moment_leaves_a_run_that_another_one_ends_as_if_nothi
         let folder = tempfile::tempdir().expect("a folder");
         let chance = RandomState::new().hash_one(kill);
         let later = Duration::from_micros(chance % 3_000);
-        let mut deaths = 0;
         // Once in each case, and now and then once more on the way on.
         let (at, again) = (1 + kill % begun, chance % 3 == 0);
-        if !run(folder.path(), Some((at, later))) {
-            deaths += 1;
-            if again && !run(folder.path(), Some((1, later))) {
-                deaths += 1;
+        let stops = stops(at, chance);
+        let told =
+            format!("killed {later:?} after {at} steps had begun, again: {again}, stopped by {stops:?}");
+        let (mut processes, mut deaths) = (1, 0);
+        if !run(folder.path(), &stops, Some((at, later))) {
+            (processes, deaths) = (2, 1);
+            if again && !run(folder.path(), &stops, Some((1, later))) {
+                (processes, deaths) = (3, 2);
             }
-            assert!(
-                run(folder.path(), None),
-                "killed {later:?} after {at} steps had begun"
-            );
+            assert!(run(folder.path(), &stops, None), "{told}");
         }
         killed += deaths;
         let result = fs::read_to_string(folder.path().join("result")).expect("a result");
-        assert_eq!(result, whole, "killed {later:?} after {at} steps had begun");
+        assert_eq!(result, whole, "{told}");
         let effects = effects(folder.path());
         let keys = |effects: &HashMap<String, usize>| effects.keys().cloned().collect::<BTreeSet<_>>();
-        assert_eq!(
-            keys(&effects),
-            keys(&unbroken),
-            "killed {later:?} after {at} steps had begun"
-        );
+        assert_eq!(keys(&effects), keys(&unbroken), "{told}");
         // Only what was under way ran again: two lanes at most, each time.
         let repeated: usize = effects.values().map(|times| times - 1).sum();
+        let broken = deaths + processes * stops.len();
         assert!(
-            repeated <= 2 * deaths,
-            "{repeated} steps ran again after {deaths} deaths: {effects:?}"
+            repeated <= 2 * broken,
+            "{repeated} steps ran again, {told}: {effects:?}"
         );
         twice += repeated;
     }
@@ -240,4 +313,21 @@ fn a_process_killed_at_any_moment_leaves_a_run_that_another_one_ends_as_if_nothi
         killed * 2 >= kills,
         "too few processes died in time: {killed} of {kills}"
     );
+}
+
+#[test]
+fn a_process_killed_at_any_moment_leaves_a_run_that_another_one_ends_as_if_nothing_had_been() {
+    killed(|_, _| Vec::new());
+}
+
+#[test]
+fn so_it_does_when_the_run_is_stopped_before_and_goes_on() {
+    killed(|at, chance| {
+        let before = 1 + chance / 3 % at as u64;
+        match chance / 7 % 3 {
+            0 => vec![(CANCELS, before)],
+            1 => vec![(TOKENS, before)],
+            _ => vec![(CANCELS, before), (TOKENS, 1 + before / 2)],
+        }
+    });
 }

@@ -11,7 +11,7 @@ use std::task::{Context as Poller, Poll, ready};
 use flujo_core::agent::BoxFuture;
 use flujo_core::config::Part;
 use flujo_core::context::Context;
-use flujo_core::machine::{Call, CallId, Command, Event as Happened, Finish, Notice, Pause, Time, TimerId};
+use flujo_core::machine::{Call, Command, Event as Happened, Finish, Notice, Pause, TimerId};
 use flujo_core::usage::Usage;
 use tokio::time::{Instant, Sleep};
 
@@ -174,8 +174,7 @@ impl Driver {
                 let waits = |waiting: &mut Box<Admitting>| waiting.waits() == Some(id);
                 let held = |holding: &mut Box<Holding>| holding.call.call == id;
                 if self.admitting.take_if(waits).is_some() || self.holding.take_if(held).is_some() {
-                    let at = self.shared.now();
-                    self.machine.handle(Happened::CallCancelled { call: id, at });
+                    self.called_off(id);
                 } else if let Some(call) = self.call.take_if(|call| call.id() == id) {
                     let ended = call.cancel(&self.shared);
                     self.noted(Some(&ended));
@@ -247,20 +246,6 @@ impl Driver {
                 self.shared.took(node, latency);
                 self.tell_alerts();
             }
-        }
-    }
-
-    fn admit(&mut self, limits: turn::Limits, call: CallId, tokens: u64, deadline: Option<Time>) {
-        match limits {
-            Ok(limits) => {
-                self.admitting = Some(Box::new(Admitting::new(limits, call, tokens, deadline)));
-            }
-            Err(failure) => self.machine.handle(Happened::Failed {
-                call,
-                failure: Box::new(failure),
-                usage: Usage::ZERO,
-                at: self.shared.now(),
-            }),
         }
     }
 
@@ -476,10 +461,12 @@ impl Driver {
                 return Poll::Pending;
             }
             turns += 1;
-            if decide::next(&mut self.machine, &self.shared) {
+            if !self.cancelling && decide::next(&mut self.machine, &self.shared) {
                 continue;
             }
             match self.machine.poll() {
+                // Nothing of the user's begins any more.
+                Some(Command::Call(call)) if self.cancelling => self.called_off(call.call),
                 Some(Command::Call(call)) => self.reach(call, poller),
                 Some(command) => self.execute(command, poller),
                 None if ready!(self.wait(poller)) => {}

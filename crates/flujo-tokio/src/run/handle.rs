@@ -335,7 +335,8 @@ impl Run {
     }
 
     fn take_up(&mut self, going_on: GoingOn, journal: Option<Arc<Journal<Tokio>>>) -> Option<House> {
-        let (limits, stopped) = (going_on.limits, Arc::clone(&going_on.stopped));
+        let (raised, stopped) = (going_on.raised, Arc::clone(&going_on.stopped));
+        let limits = raised.unwrap_or(self.runner.limits);
         let kept = going_on.take()?;
         let meter = (!limits.is_unlimited()).then(|| run_meter(stopped.twins, limits, stopped.used));
         // A nanosecond later: what ended by then has been counted.
@@ -350,7 +351,7 @@ impl Run {
         let plan = Arc::clone(&shared.plan);
         let machine = Machine::go_on(plan, kept, options, stopped.at);
         if let Some(journal) = &shared.journal {
-            journal.take_up(options, stopped.at);
+            journal.take_up(options, stopped.at, raised);
             journal.along(opening::goes_on(&machine.so_far(|_| None), shared.wall()));
         }
         Some(self.driven(shared, machine, true))

@@ -273,6 +273,7 @@ impl Parked {
             machines,
             next: journal.next_machine(),
             asked,
+            limits: journal.limits(),
         };
         match journal.snapshot(&snapshot, changes()) {
             Err(_) if journal.durability() != Durability::Exit => Ok(journal.write(changes())),

@@ -114,7 +114,7 @@ impl Recorder {
         let step = self.step.as_ref();
         let error = match self
             .journal
-            .record(self.machine, step, &event, self.base.as_ref())
+            .record(self.machine, machine, step, &event, self.base.as_ref())
         {
             Ok(()) => return event,
             Err(error) => error,
@@ -127,7 +127,7 @@ impl Recorder {
         }
         let event = instead(event, unsavable(error));
         // A failure and a cancellation hold nothing that can't be written.
-        let _ = self.journal.record(self.machine, step, &event, None);
+        let _ = self.journal.record(self.machine, machine, step, &event, None);
         event
     }
 }

@@ -186,6 +186,7 @@ impl Observed {
             }],
             next: journal.next_machine(),
             asked: Vec::new(),
+            limits: journal.limits(),
         };
         let written = journal.snapshot(&snapshot, [])?;
         self.machine = Machine::restore(Arc::clone(self.machine.plan()), state, at);

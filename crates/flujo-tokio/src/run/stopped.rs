@@ -51,7 +51,8 @@ pub(super) struct Stopped {
 /// What a run goes on from. Puts it back when it is dropped before the run has gone on.
 pub(super) struct GoingOn {
     pub(super) stopped: Arc<Stopped>,
-    pub(super) limits: UsageLimits,
+    /// Other limits than the runner's own.
+    pub(super) raised: Option<UsageLimits>,
     kept: Option<Box<Kept<Tokio>>>,
 }
 
@@ -115,20 +116,19 @@ impl StoppedRun {
     pub(super) fn go_on(
         &self,
         runner: &Arc<Running>,
-        limits: Option<UsageLimits>,
+        raised: Option<UsageLimits>,
     ) -> Result<GoingOn, ResumeError> {
         let (run, used) = (self.0.id.clone(), self.0.used);
         if !Arc::ptr_eq(&self.0.runner, runner) {
             return Err(ResumeError::OtherRunner { run });
         }
-        let limits = limits.unwrap_or(runner.limits);
-        if limits.passed_by(used).is_some() {
+        if raised.unwrap_or(runner.limits).passed_by(used).is_some() {
             return Err(ResumeError::LimitTooLow { run, used });
         }
         let kept = self.0.put(None).ok_or(ResumeError::NotStopped { run })?;
         Ok(GoingOn {
             stopped: Arc::clone(&self.0),
-            limits,
+            raised,
             kept: Some(kept),
         })
     }

@@ -88,6 +88,7 @@ impl Driver {
             machines: vec![saved],
             next: journal.next_machine(),
             asked: Vec::new(),
+            limits: journal.limits(),
         };
         drop(journal.snapshot(&snapshot, [])?);
         *self.machine = Machine::restore(Arc::clone(self.machine.plan()), state, at);

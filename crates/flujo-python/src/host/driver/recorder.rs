@@ -78,7 +78,7 @@ impl Recorder {
                 ..
             }
         );
-        let (event, recorded) = self.record(event);
+        let (event, recorded) = self.record(machine, event);
         let Err(mut error) = recorded else {
             return event;
         };
@@ -92,7 +92,9 @@ impl Recorder {
         }
         let event = instead(event, unsavable(py, &error));
         // A failure and a cancellation hold nothing that can't be written.
-        let _ = self.journal.record(self.machine, self.step(&event), &event, None);
+        let _ = self
+            .journal
+            .record(self.machine, machine, self.step(&event), &event, None);
         event
     }
 
@@ -120,7 +122,7 @@ impl Recorder {
         (asked == call).then_some(step)
     }
 
-    fn record(&self, mut event: Event) -> (Event, Result<(), DurableError>) {
+    fn record(&self, machine: &Machine, mut event: Event) -> (Event, Result<(), DurableError>) {
         let mut merged = false;
         if let (Event::Answered { context, .. }, Some(base)) = (&mut event, &self.base)
             && self.merges
@@ -129,9 +131,13 @@ impl Recorder {
             *context = Some(Arc::clone(base.cell()));
             merged = true;
         }
-        let recorded = self
-            .journal
-            .record(self.machine, self.step(&event), &event, self.base.as_ref());
+        let recorded = self.journal.record(
+            self.machine,
+            machine,
+            self.step(&event),
+            &event,
+            self.base.as_ref(),
+        );
         if let Event::Answered { context, .. } = &mut event
             && merged
         {

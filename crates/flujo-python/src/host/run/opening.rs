@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use flujo_core::config::Part;
-use flujo_core::machine::{Machine, Time};
+use flujo_core::machine::Machine;
 use flujo_core::store::Claim;
-use flujo_core::usage::{Usage, UsageLimits, run_meter};
+use flujo_core::usage::run_meter;
 use flujo_durable::{DurableError, Journal, LogPlace, Start as Beginning};
 use pyo3::PyTraverseError;
 use pyo3::exceptions::PyRuntimeError;
@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
 use pyo3::types::PyString;
 
-use super::{Resume, Resumption, Start, State, Step, UnderWay, ends, released, set_place};
+use super::{AfterStop, Resume, Resumption, Start, State, Step, UnderWay, ends, released, set_place};
 use crate::host::bell::Awaiting;
 use crate::host::context::ContextCell;
 use crate::host::domain::{Finish, Python3};
@@ -24,7 +24,7 @@ use crate::host::keeping::{self, Found, Keeping, LogOf, Opened};
 use crate::host::parked::{Parked, ParkedLanes, Wake};
 use crate::host::paused::PausedRun;
 use crate::host::planning::{CompiledPlan, PlanWithSteps};
-use crate::host::shared::{Shared, running_loop};
+use crate::host::shared::{Before, Shared, running_loop};
 use crate::host::steps::Outputs;
 use crate::host::trace::{Trace, Traced};
 
@@ -226,7 +226,7 @@ impl Begins {
         &mut self,
         py: Python<'_>,
         journal: Arc<Journal<Python3>>,
-        before: Option<(Time, Usage)>,
+        before: Option<Before>,
     ) -> PyResult<()> {
         match Arc::get_mut(&mut self.shared) {
             Some(shared) => shared.keep(py, journal, before),
@@ -238,7 +238,11 @@ impl Begins {
 
     /// It goes on where its last record was written.
     fn take_over(mut self, py: Python<'_>, mut found: Found) -> PyResult<UnderWay> {
-        let before = (found.at, found.used);
+        let before = Before {
+            at: found.at,
+            used: found.used,
+            limits: found.limits,
+        };
         self.keep(py, Arc::clone(&found.journal), Some(before))?;
         let shared = self.shared;
         if let Some(post) = &shared.post {
@@ -262,7 +266,7 @@ impl Begins {
             began: found.at,
             named: self.named,
             paused: None,
-            counted: Some(before),
+            counted: Some((before.at, before.used)),
             place_token,
             looks: true,
         })
@@ -339,7 +343,7 @@ pub(super) fn go_on(py: Python<'_>, resumption: Resumption, resume: &Resume) -> 
         (Some(keeping), Some(log)) => {
             let keeping = Arc::clone(keeping);
             let claiming = Claiming {
-                claimed: keeping.claim(&log, resumption.limits.is_some()),
+                claimed: keeping.claim(&log, resumption.stop.is_some()),
                 keeping,
                 log,
                 event_loop: running_loop(py)?.unbind(),
@@ -408,13 +412,13 @@ fn resumed(
         engine,
         paused,
         answers,
-        limits,
+        stop,
         listener,
         traceparent,
     } = resumption;
     let traced = Traced::now(py, &engine, traceparent)?;
-    if let Some(limits) = limits {
-        return take_up(py, &engine, paused, limits, journal, listener, traced);
+    if let Some(stop) = stop {
+        return take_up(py, &engine, paused, stop, journal, listener, traced);
     }
     let before = (paused.get().meter.clone(), paused.get().stopped());
     let shared = Shared::resume(py, &engine, paused.get(), before, journal, listener, traced)?;
@@ -437,18 +441,19 @@ fn resumed(
     })
 }
 
-/// A run that was stopped goes on with other limits.
+/// A run that was stopped goes on.
 fn take_up(
     py: Python<'_>,
     engine: &Arc<EngineInner>,
     paused: Py<PausedRun>,
-    limits: UsageLimits,
+    AfterStop { raised }: AfterStop,
     journal: Option<Arc<Journal<Python3>>>,
     listener: Option<Py<PyAny>>,
     traced: Traced,
 ) -> PyResult<UnderWay> {
     let run = paused.get();
     let stopped = run.stopped();
+    let limits = raised.unwrap_or(engine.limits);
     let (kept, used) = run.take_stopped(py, &limits)?;
     let meter = (!limits.is_unlimited()).then(|| run_meter(run.twins, limits, used));
     // A nanosecond later: what ended by then has been counted.
@@ -456,7 +461,7 @@ fn take_up(
     let shared = Shared::resume(py, engine, run, (meter, began), journal, listener, traced)?;
     let options = shared.options();
     if let Some(journal) = &shared.journal {
-        journal.take_up(options, stopped);
+        journal.take_up(options, stopped, raised);
     }
     let plan = Arc::clone(&shared.plan.plan);
     let parked = Parked {

@@ -145,8 +145,7 @@ impl Driver {
             .and_then(|look| look.take_if(|look| look.call == call))
             .is_some()
         {
-            let at = self.shared.now();
-            self.machine.handle(Happened::CallCancelled { call, at });
+            self.called_off(call);
         }
     }
 }

@@ -1,15 +1,17 @@
-//! Calls that wait until what was before them is in the store.
+//! Calls that wait: until what was before them is in the store, or for their turn.
 
 use std::sync::Arc;
 use std::task::Context as Poller;
 
 use flujo_core::machine::{Answer, Call, CallId, Event as Happened, Role, Time, TimerId};
+use flujo_core::usage::Usage;
 use flujo_durable::{DurableError, Journal, Sleeping, Written};
 
 use super::Driver;
 use crate::domain::Tokio;
 use crate::run::once::round;
 use crate::run::recorder;
+use crate::run::turn::{self, Admitting};
 
 pub(super) struct Holding {
     pub(super) call: Call<Tokio>,
@@ -81,5 +83,26 @@ impl Driver {
             context: None,
             at: self.shared.now(),
         });
+    }
+
+    /// A call doesn't begin: the run is being stopped.
+    pub(super) fn called_off(&mut self, call: CallId) {
+        let at = self.shared.now();
+        self.machine.handle(Happened::CallCancelled { call, at });
+    }
+
+    /// Has a call wait for its turn.
+    pub(super) fn admit(&mut self, limits: turn::Limits, call: CallId, tokens: u64, deadline: Option<Time>) {
+        match limits {
+            Ok(limits) => {
+                self.admitting = Some(Box::new(Admitting::new(limits, call, tokens, deadline)));
+            }
+            Err(failure) => self.machine.handle(Happened::Failed {
+                call,
+                failure: Box::new(failure),
+                usage: Usage::ZERO,
+                at: self.shared.now(),
+            }),
+        }
     }
 }

@@ -220,7 +220,7 @@ impl Run {
 
     /// Goes on with a run that was found in the store.
     fn take_over(&mut self, mut found: Found) -> Option<Driver> {
-        let limits = self.runner.limits;
+        let limits = found.limits.unwrap_or(self.runner.limits);
         let twins = RunTwins::new(self.runner.twins());
         let meter = (!limits.is_unlimited()).then(|| run_meter(twins.now(), limits, found.used));
         self.counted = (found.at, found.used);
