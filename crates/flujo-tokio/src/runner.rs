@@ -28,7 +28,7 @@ pub use worker::{Recovered, Worker};
 use crate::agents::Agents;
 use crate::alarm::{Alarm, now};
 use crate::analysis::Analysed;
-use crate::cache::Caches;
+use crate::cache::{Caches, Finds};
 use crate::contexts::ContextCounts;
 use crate::domain::Tokio;
 use crate::memory::{Memory, Sampled};
@@ -94,6 +94,8 @@ pub(crate) struct Running {
     /// When somebody listens to spans.
     pub(crate) telemetries: Option<Telemetries>,
     pub(crate) caches: Caches,
+    /// What cached steps find in their place.
+    pub(crate) finds: Option<Arc<Finds>>,
     clock: Clock,
     /// What plugins may ask for beside the agents of steps.
     pub(crate) agents: Agents,

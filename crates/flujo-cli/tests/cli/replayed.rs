@@ -1,10 +1,11 @@
 //! What is made of runs that have ended: replays, and statistics.
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json as made_of};
 
-use crate::context::TestContext;
+use crate::context::{Said, TestContext};
 use crate::model_faults::{ANSWER, reply, server};
-use crate::runs::{context, json};
+use crate::runs::{context, json, under_way};
 
 #[test]
 fn a_run_is_replayed_without_its_agents_and_what_differs_is_told() {
@@ -289,4 +290,95 @@ fn statistics_are_made_of_the_runs_in_a_store() {
     assert!(said.stdout.starts_with("runs 0 "), "{}", said.whole());
     let said = context.run("stats some.json --store");
     assert_eq!(said.code, Some(2), "{}", said.whole());
+}
+
+#[test]
+fn a_run_that_was_interrupted_or_cancelled_is_replayed_also_when_it_went_on() {
+    let context = context();
+    let (child, _) = under_way(&context, "--run-id 7");
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let said = Said::from(child.wait_with_output().unwrap());
+    assert_eq!(said.code, Some(130), "{}", said.whole());
+    same(&context, "7", "beginning");
+    context.file("go", "");
+    let said = context.run("runs resume 7");
+    assert_eq!(said.code, Some(0), "{}", said.whole());
+    let log = context.read("log");
+    same(&context, "7", "beginning");
+    assert_eq!(context.read("log"), log, "no agent was called");
+
+    // Without the step that was under way nobody cancels it there.
+    let steps = context.read("steps.yaml");
+    let first = steps.lines().find(|line| line.contains("first")).unwrap();
+    context.file("shorter.yaml", format!("name: steps\nsteps:\n{first}\n"));
+    let said = context.run("runs replay 7 --pipeline shorter.yaml");
+    assert_eq!(said.code, Some(1), "{}", said.whole());
+
+    let said = context.run("run asking.yaml --store --run-id asked --input x");
+    assert_eq!(said.code, Some(3), "{}", said.whole());
+    let said = context.run("runs cancel asked");
+    assert!(said.code.is_some_and(|code| code != 2), "{}", said.whole());
+    assert_eq!(
+        json(&context.run("runs show asked --json"))["status"],
+        "cancelled"
+    );
+    same(&context, "asked", "beginning");
+}
+
+#[test]
+fn a_run_that_a_limit_stopped_is_replayed_also_when_it_went_on() {
+    let address = server(|stream| reply(stream, ANSWER));
+    let context = context();
+    let agent = format!("{{type: chat, base_url: 'http://{address}/v1', model: tiny}}");
+    let steps = ["one", "two", "three"].map(|name| format!("  - {{name: {name}, agent: {agent}}}\n"));
+    let limited = |tokens: u32| {
+        let steps = steps.concat();
+        context.file(
+            "limited.yaml",
+            format!("name: limited\nusage_limits: {{total_tokens_limit: {tokens}}}\nsteps:\n{steps}"),
+        );
+    };
+    limited(100);
+    let said = context.run("run limited.yaml --store --run-id 7 --input x");
+    assert_eq!(said.code, Some(4), "{}", said.whole());
+    limited(200);
+    assert_eq!(context.run("runs resume 7").code, Some(4));
+    // The limits are those that it had.
+    same(&context, "7", "beginning");
+    limited(1000);
+    let said = context.run("runs resume 7");
+    assert_eq!(said.code, Some(0), "{}", said.whole());
+    same(&context, "7", "beginning");
+}
+
+#[test]
+fn what_a_run_found_in_the_cache_it_finds_again() {
+    let context = context();
+    let agent = "{type: command, args: [sh, -c, 'echo made >> log; printf made']}";
+    let turn = format!("{{name: turn, cache: {{scope: []}}, agent: {agent}}}");
+    let turns =
+        format!("{{name: turns, kind: loop, loop: {{body: {turn}, exit_expression: 'iteration == 4'}}}}");
+    context.file("cached.yaml", format!("name: cached\nsteps:\n  - {turns}\n"));
+    let said = context.run("run cached.yaml --store --run-id 7 --input x");
+    assert_eq!(said.code, Some(0), "{}", said.whole());
+    assert_eq!(context.read("log"), "made\nmade\n", "then it was found");
+    same(&context, "7", "beginning");
+    assert_eq!(context.read("log"), "made\nmade\n", "no agent was called");
+}
+
+#[test]
+fn a_run_that_was_cancelled_beside_an_open_question_is_replayed() {
+    let context = context();
+    let slow = "{type: command, args: [sh, -c, 'echo slow >> log; echo $$ > pid; exec sleep 100000']}";
+    let lanes = format!(
+        "{{name: lanes, kind: parallel, branches: {{left: {{name: left, kind: hitl, message: 'a?'}}, \
+         right: {{name: slow, agent: {slow}}}}}}}"
+    );
+    context.file("steps.yaml", format!("name: steps\nsteps:\n  - {lanes}\n"));
+    let (child, _) = under_way(&context, "--run-id 7");
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let said = Said::from(child.wait_with_output().unwrap());
+    assert_eq!(said.code, Some(130), "{}", said.whole());
+    same(&context, "7", "beginning");
+    assert_eq!(context.read("log"), "slow\n", "no agent was called");
 }

@@ -58,7 +58,7 @@ fn until<T>(mut there: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Begins a run of `steps.yaml` and gives it once its second step is under way, with the process of that step.
-fn under_way(context: &TestContext, arguments: &str) -> (Child, Pid) {
+pub(crate) fn under_way(context: &TestContext, arguments: &str) -> (Child, Pid) {
     let child = context
         .command(&format!("run steps.yaml --store {arguments}"))
         .stdout(Stdio::piped())

@@ -14,6 +14,7 @@ use std::time::Duration;
 use flujo_core::cache::{Kept, Landed, SecondTier, StepCache, StepCacheStatistics, Turn, Uncached, Waiter};
 use flujo_core::config::{OptimizationConfig, Part, Twin, Twins};
 use flujo_core::machine::{CacheTicket, Time};
+use flujo_core::usage::Usage;
 use flujo_core::value::Value;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -23,6 +24,11 @@ pub(crate) use question::{Question, question};
 pub(crate) use tier::Hears;
 use tier::Tier;
 pub use tier::TierStatistics;
+
+use crate::scope::Place;
+
+/// What cached steps find by where they are, and what that had used when it was made.
+pub(crate) type Finds = dyn Fn(&Place) -> Option<(Value, Usage)> + Send + Sync;
 
 /// The results of cached steps. Cloning shares it, and so may any number of runners.
 ///

@@ -14,8 +14,8 @@ use flujo_core::rate::{RateLimit, StepRates};
 use flujo_core::stats::{Alert, Statistics};
 use flujo_core::store::{Lease, RunStore};
 use flujo_core::telemetry::SpanQueue;
-use flujo_core::usage::UsageLimits;
-use flujo_core::value::TypeCodec;
+use flujo_core::usage::{Usage, UsageLimits};
+use flujo_core::value::{TypeCodec, Value};
 use flujo_durable::{Durability, Migrate, Migration, Purging, Retention};
 use flujo_store::{WorkerHandle, runs};
 
@@ -23,12 +23,12 @@ use super::{BuildError, Runner, Running, VERSION};
 use crate::agents::Agents;
 use crate::alarm::{Alarm, OnAlert};
 use crate::analysis::Analysed;
-use crate::cache::{Cache, Caches};
+use crate::cache::{Cache, Caches, Finds};
 use crate::contexts::ContextCounts;
 use crate::memory::Memory;
 use crate::pools::RunnerPools;
 use crate::run::Keeping;
-use crate::scope::Resources;
+use crate::scope::{Place, Resources};
 use crate::telemetry::Telemetries;
 use crate::{Handler, Pipeline, rates};
 
@@ -47,6 +47,7 @@ pub struct RunnerBuilder {
     on_alert: Option<Arc<OnAlert>>,
     telemetry: Option<Arc<SpanQueue>>,
     cache: Option<Cache>,
+    finds: Option<Arc<Finds>>,
     fingerprints: BTreeMap<Arc<str>, Arc<str>>,
     store: Option<Arc<dyn RunStore>>,
     durability: Durability,
@@ -75,6 +76,7 @@ impl RunnerBuilder {
             on_alert: None,
             telemetry: None,
             cache: None,
+            finds: None,
             fingerprints: BTreeMap::new(),
             store: None,
             durability: Durability::default(),
@@ -173,6 +175,14 @@ impl RunnerBuilder {
     #[must_use]
     pub fn cache(mut self, cache: &Cache) -> Self {
         self.cache = Some(cache.clone());
+        self
+    }
+
+    /// What cached steps find, in place of a cache, by where they are: for playing a run again that was. `None` has the
+    /// result made, and it isn't kept. A hit gives what the step had given, and what that had used.
+    #[must_use]
+    pub fn finds(mut self, hits: impl Fn(&Place) -> Option<(Value, Usage)> + Send + Sync + 'static) -> Self {
+        self.finds = Some(Arc::new(hits));
         self
     }
 
@@ -300,6 +310,7 @@ impl RunnerBuilder {
             memory: Memory::at_start(),
             telemetries,
             caches: Caches::new(self.cache, self.fingerprints),
+            finds: self.finds,
             clock: self.clock.clone(),
             agents: self.agents,
             keeping: self.store.map(|store| {

@@ -1,4 +1,4 @@
-//! What agents answered in a stored run, and an agent that answers the same again.
+//! What agents answered in a stored run and what its cache had, and an agent that answers the same again.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write;
@@ -7,12 +7,40 @@ use std::time::Duration;
 
 use flujo_core::agent::{Agent, AgentError, AgentOutput, AgentRequest, BoxFuture, Pricing, Retry};
 use flujo_core::machine::{Answer, Call, Input, Machine, RetryAdvice, Role};
-use flujo_core::usage::Usage;
+use flujo_core::usage::{Usage, UsageLimits};
 use flujo_core::value::Value;
 use flujo_durable::{Happened, Raw, RawValue};
+use flujo_tokio::{Canceller, Place};
+
+/// Longer than anything in a run takes, on a clock that goes on when everybody waits.
+const NEVER: Duration = Duration::from_hours(1_000_000);
 
 /// Names a call in every run of its id: its idempotency key, and the attempt.
 type Key = (Arc<str>, u32);
+
+/// What a cached step found, and what that had used when it was made.
+type Hit = (Value, Usage);
+
+/// How far a run had come: how many calls and questions had been answered, and how many calls were cancelled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Reached {
+    pub(super) answered: usize,
+    pub(super) cancelled: usize,
+}
+
+/// Where a run stopped, its end included.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Stop {
+    /// How far it had come when somebody cancelled it, unless it stood still for an answer then.
+    pub(super) cancelled: Option<Reached>,
+    /// Somebody cancelled it as it stood still.
+    pub(super) given_up: bool,
+    /// The limits that it came up against.
+    pub(super) limits: Option<UsageLimits>,
+}
+
+/// What an agent answered, or why it failed, and what it used.
+type Answered = Result<(Value, Usage), (String, RetryAdvice, Usage)>;
 
 /// What an agent was asked, and what it answered.
 #[derive(Debug, Clone)]
@@ -20,12 +48,17 @@ pub(super) struct Recorded {
     pub(super) path: Arc<str>,
     pub(super) attempt: u32,
     pub(super) input: Value,
-    answer: Result<(Value, Usage), (String, RetryAdvice, Usage)>,
+    /// `None`: it was cancelled.
+    answer: Option<Answered>,
 }
 
-/// What all agents answered, each in the order of its answers.
+/// What all agents answered and the cache had, each in the order of its answers.
 #[derive(Debug, Default)]
-pub(super) struct Record(HashMap<Key, VecDeque<Recorded>>);
+pub(super) struct Record {
+    calls: HashMap<Key, VecDeque<Recorded>>,
+    hits: HashMap<Arc<str>, VecDeque<Hit>>,
+    pub(super) reached: Reached,
+}
 
 /// A call that was made now.
 #[derive(Debug, Clone)]
@@ -38,13 +71,14 @@ pub(super) struct Made {
 }
 
 impl Record {
-    /// Takes in what happened to a machine that waits for this call.
+    /// Takes in what happened to a machine that waits for this call; `stops`: it has been cancelled.
     pub(super) fn take_in(
         &mut self,
         run: &str,
         machine: &Machine<Raw>,
         call: &Call<Raw>,
         happened: &Happened<Raw>,
+        stops: bool,
     ) {
         if call.role != Role::Agent {
             return;
@@ -54,18 +88,26 @@ impl Record {
                 call: id,
                 answer: Answer::Value { value, usage },
                 ..
-            } if *id == call.call => Ok((exact(value), *usage)),
+            } if *id == call.call => Some(Ok((exact(value), *usage))),
             Happened::Failed {
                 call: id,
                 failure,
                 usage,
                 ..
-            } if *id == call.call => Err((failure.message.to_string(), failure.retry, *usage)),
-            Happened::TimedOut { call: id, usage, .. } if *id == call.call => {
-                Err(("it ran out of time".to_owned(), RetryAdvice::Allowed, *usage))
-            }
+            } if *id == call.call => Some(Err((failure.message.to_string(), failure.retry, *usage))),
+            Happened::TimedOut { call: id, usage, .. } if *id == call.call => Some(Err((
+                "it ran out of time".to_owned(),
+                RetryAdvice::Allowed,
+                *usage,
+            ))),
+            Happened::CallCancelled { call: id, .. } if *id == call.call => None,
             _ => return,
         };
+        let answer = answer.filter(|_| !stops);
+        match answer {
+            Some(_) => self.reached.answered += 1,
+            None => self.reached.cancelled += 1,
+        }
         let node = machine.plan().node(call.node);
         let recorded = Recorded {
             path: Arc::clone(&node.path),
@@ -76,25 +118,31 @@ impl Record {
             },
             answer,
         };
-        let key = (key(run, machine, call), call.attempt);
-        self.0.entry(key).or_default().push_back(recorded);
+        let key = (key(run, machine, &node.path), call.attempt);
+        self.calls.entry(key).or_default().push_back(recorded);
+    }
+
+    /// Takes in what a cached step of this path found.
+    pub(super) fn take_in_hit(&mut self, run: &str, machine: &Machine<Raw>, path: &str, hit: Hit) {
+        let hits = self.hits.entry(key(run, machine, path)).or_default();
+        hits.push_back(hit);
     }
 
     /// What is left of it.
     fn left(self) -> Vec<Recorded> {
-        let mut left: Vec<_> = self.0.into_values().flatten().collect();
+        let mut left: Vec<_> = self.calls.into_values().flatten().collect();
         left.sort_by(|one, other| (&one.path, one.attempt).cmp(&(&other.path, other.attempt)));
         left
     }
 }
 
 /// See `Place::idempotency_key` of the host.
-fn key(run: &str, machine: &Machine<Raw>, call: &Call<Raw>) -> Arc<str> {
+fn key(run: &str, machine: &Machine<Raw>, path: &str) -> Arc<str> {
     let lane = machine
         .lane()
         .map(|lane| lane.name(machine.plan()))
         .unwrap_or_default();
-    let mut key = format!("{run}/{lane}/{}", machine.plan().node(call.node).path);
+    let mut key = format!("{run}/{lane}/{path}");
     let iterations = machine.round().map(|round| round.indices()).unwrap_or_default();
     for (place, iteration) in iterations.iter().enumerate() {
         let mark = if place == 0 { '@' } else { '.' };
@@ -118,12 +166,49 @@ pub(super) struct Player(Mutex<Played>);
 struct Played {
     record: Record,
     made: Vec<Made>,
+    reached: Reached,
+    /// Who cancels the run, and when.
+    cancel: Option<(Reached, Canceller)>,
+}
+
+impl Played {
+    /// Cancels the run when it has come as far as it had when it was cancelled.
+    fn look(&mut self) {
+        if let Some((_, canceller)) = self.cancel.take_if(|(then, _)| *then == self.reached) {
+            canceller.cancel();
+        }
+    }
 }
 
 impl Player {
     pub(super) fn new(record: Record) -> Self {
-        let made = Vec::new();
-        Self(Mutex::new(Played { record, made }))
+        Self(Mutex::new(Played {
+            record,
+            made: Vec::new(),
+            reached: Reached::default(),
+            cancel: None,
+        }))
+    }
+
+    /// From now on the run is to be cancelled where it was.
+    pub(super) fn cancels(&self, at: Option<Reached>, canceller: Canceller) {
+        let mut played = self.lock();
+        played.cancel = at.map(|at| (at, canceller));
+        played.look();
+    }
+
+    /// A question was answered, or its time was up.
+    pub(super) fn answered(&self) {
+        let mut played = self.lock();
+        played.reached.answered += 1;
+        played.look();
+    }
+
+    /// What a cached step finds.
+    pub(super) fn found(&self, place: &Place) -> Option<Hit> {
+        let mut played = self.lock();
+        let hits = played.record.hits.get_mut(&*place.idempotency_key())?;
+        hits.pop_front()
     }
 
     /// The calls that were made, and what was recorded beyond them.
@@ -138,23 +223,32 @@ impl Player {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn answer(&self, request: AgentRequest) -> Result<AgentOutput, AgentError> {
+    /// `None`: the call is to be cancelled.
+    fn answer(&self, request: AgentRequest) -> Option<Result<AgentOutput, AgentError>> {
         let key = (Arc::clone(&request.idempotency_key), request.attempt);
         let mut played = self.lock();
-        let recorded = played.record.0.get_mut(&key).and_then(VecDeque::pop_front);
+        let recorded = played.record.calls.get_mut(&key).and_then(VecDeque::pop_front);
         played.made.push(Made {
             step: Arc::clone(&request.step),
             attempt: request.attempt,
             input: request.input,
             recorded: recorded.clone(),
         });
+        let Some(Recorded { answer, .. }) = recorded else {
+            return Some(Err(AgentError::permanent("nothing was recorded for this call")));
+        };
+        match answer {
+            Some(_) => played.reached.answered += 1,
+            None => played.reached.cancelled += 1,
+        }
+        played.look();
         drop(played);
-        match recorded.map(|recorded| recorded.answer) {
-            Some(Ok((value, usage))) => Ok(AgentOutput {
+        Some(match answer? {
+            Ok((value, usage)) => Ok(AgentOutput {
                 usage,
                 ..AgentOutput::from(value)
             }),
-            Some(Err((message, retry, usage))) => Err(AgentError {
+            Err((message, retry, usage)) => Err(AgentError {
                 retry: match retry {
                     RetryAdvice::Allowed => Retry::Allowed,
                     RetryAdvice::After(nanos) => Retry::After(Duration::from_nanos(nanos)),
@@ -163,14 +257,22 @@ impl Player {
                 usage,
                 ..AgentError::new(message)
             }),
-            None => Err(AgentError::permanent("nothing was recorded for this call")),
-        }
+        })
     }
 }
 
 impl Agent for Player {
     fn run(&self, request: AgentRequest) -> BoxFuture<'_, Result<AgentOutput, AgentError>> {
-        Box::pin(std::future::ready(self.answer(request)))
+        let answer = self.answer(request);
+        Box::pin(async move {
+            if let Some(answer) = answer {
+                return answer;
+            }
+            tokio::time::sleep(NEVER).await;
+            Err(AgentError::permanent(
+                "this call was cancelled, and nobody cancels it now",
+            ))
+        })
     }
 
     fn pricing(&self) -> Pricing {

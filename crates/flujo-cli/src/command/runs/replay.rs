@@ -1,6 +1,6 @@
 //! `flujo runs replay`: what agents answered in a stored run, fed to its pipeline as it is now.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use flujo_blueprint::{Blueprint, Rule};
@@ -17,7 +17,7 @@ use super::super::session::of_the_store;
 use super::Runs;
 use super::differences::{Differences, Ended};
 use super::goes_on::{Program, needed};
-use super::player::{Player, Record, exact};
+use super::player::{Player, Record, Stop, exact};
 use super::reading::Reading;
 use crate::arguments::ReplayArguments;
 use crate::outcome::{Exit, Failure};
@@ -29,6 +29,8 @@ struct Before {
     start: Option<(Value, Context)>,
     record: Record,
     answers: Answers,
+    /// Where it stopped, its end included.
+    stops: VecDeque<Stop>,
     ended: Ended,
 }
 
@@ -54,7 +56,7 @@ pub(super) fn replay(
     let reading = Reading::of(&stored)?;
     let file = needed(id, arguments.file.as_deref(), &reading)?;
     let contents = Contents::<Raw>::of(&stored).map_err(|error| store::failed(&error))?;
-    let before = before(&stored, &reading.definition, contents).map_err(refuse)?;
+    let mut before = before(&stored, &reading.definition, contents).map_err(refuse)?;
 
     let player = Arc::new(Player::new(before.record));
     let agent: Arc<dyn Agent> = Arc::clone(&player) as _;
@@ -64,9 +66,12 @@ pub(super) fn replay(
         program.settings.prices.clone(),
     )?;
     let pipeline = blueprint.pipeline_played(program.functions, &agent)?;
+    let found = Arc::clone(&player);
+    let limits = before.stops.front().and_then(|stop| stop.limits);
     let runner = Runner::builder(pipeline)
         .name(blueprint.name().clone())
-        .usage_limits(blueprint.usage_limits());
+        .usage_limits(limits.unwrap_or_else(|| blueprint.usage_limits()))
+        .finds(move |place| found.found(place));
     let from = if before.start.is_some() {
         "beginning"
     } else {
@@ -94,7 +99,12 @@ pub(super) fn replay(
             put.map_err(|error| store::failed(&error.into()))?;
             runner.stored(id.as_str())
         };
-        let done = to_end(&runner, run, before.answers).await;
+        let played = Playing {
+            player: &player,
+            answers: before.answers,
+            stops: std::mem::take(&mut before.stops),
+        };
+        let done = played.drive(&runner, run).await;
         done.map_err(|error| refuse(error.to_string()))
     })?;
     if let Some(error) = of_the_store(&done) {
@@ -145,9 +155,34 @@ fn before(stored: &StoredRun, definition: &Definition, contents: Contents<Raw>) 
     let plan = Arc::new(definition.plan()?);
     let mut replay = Replay::new(Arc::clone(&plan), contents.snapshot)?;
     let (mut record, mut answers) = (Record::default(), Answers::new());
+    let (mut stops, mut stop) = (VecDeque::new(), Stop::default());
+    // Machines that have been cancelled: what was under way in them ends by that.
+    let mut cancelling = HashSet::new();
+    let id = &stored.info.id;
     for entry in contents.records.into_iter().flat_map(|(_, entries)| entries) {
         if let Some((machine, call)) = replay.call(entry.machine) {
-            record.take_in(&stored.info.id, machine, call, &entry.happened);
+            let stops = cancelling.contains(&entry.machine);
+            record.take_in(id, machine, call, &entry.happened, stops);
+        }
+        match &entry.happened {
+            Happened::CacheHit { output, saved, .. } => {
+                if let Some((machine, path)) = replay.step_of(entry.machine) {
+                    record.take_in_hit(id, machine, path, (exact(output), *saved));
+                }
+            }
+            Happened::Cancel { .. } => {
+                if entry.machine == 0 {
+                    stop.given_up = !replay.questions().is_empty();
+                    stop.cancelled = Some(record.reached);
+                }
+                cancelling.insert(entry.machine);
+            }
+            Happened::Refused(breach) => stop.limits = Some(breach.limits),
+            Happened::TakenUp { .. } => {
+                stops.push_back(ended(std::mem::take(&mut stop), &record));
+                cancelling.clear();
+            }
+            _ => {}
         }
         let answer = match &entry.happened {
             Happened::Resumed { answer, .. } => Some(Some(exact(answer))),
@@ -159,15 +194,18 @@ fn before(stored: &StoredRun, definition: &Definition, contents: Contents<Raw>) 
             if let Some(open) = open.find(|open| open.machine == entry.machine) {
                 let path = Arc::clone(&replay.plan().node(open.question.node).path);
                 answers.entry((path, open.lane)).or_default().push_back(answer);
+                record.reached.answered += 1;
             }
         }
         replay.feed(entry)?;
     }
+    stops.push_back(ended(stop, &record));
     let finish = replay.into_finish().ok_or("it hasn't ended")?;
     Ok(Before {
         start,
         record,
         answers,
+        stops,
         ended: Ended {
             finish,
             context: context(stored, plan),
@@ -182,25 +220,65 @@ fn context(stored: &StoredRun, plan: Arc<Plan<Uncalled>>) -> Option<Context> {
     Some(finish.context)
 }
 
-/// Drives a run through the questions that were answered.
-async fn to_end(runner: &Runner, run: Run, mut answers: Answers) -> Result<Done, ResumeError> {
-    let mut done = run.await;
-    while let Some(paused) = &done.paused {
-        let (mut known, mut over) = (Vec::new(), None);
-        for pause in paused.pauses() {
-            let recorded = answers.get_mut(&(Arc::clone(&pause.path), pause.lane.clone()));
-            match recorded.and_then(VecDeque::pop_front) {
-                Some(Some(answer)) => known.push((pause.id.clone(), answer)),
-                Some(None) => over = over.max(pause.expires),
-                None => {}
-            }
-        }
-        match over {
-            Some(over) => tokio::time::sleep_until(over).await,
-            None if known.is_empty() => break,
-            None => {}
-        }
-        done = runner.resume_with(paused, known)?.await;
+/// A run that has stopped: what was under way as it was cancelled has been cancelled with it.
+fn ended(mut stop: Stop, record: &Record) -> Stop {
+    if let Some(then) = &mut stop.cancelled {
+        let stood_still = then.cancelled == record.reached.cancelled;
+        then.cancelled = record.reached.cancelled;
+        stop.given_up &= stood_still;
+        stop.cancelled.take_if(|_| stop.given_up);
     }
-    Ok(done)
+    stop
+}
+
+/// A run that is being played.
+struct Playing<'a> {
+    player: &'a Player,
+    answers: Answers,
+    stops: VecDeque<Stop>,
+}
+
+impl Playing<'_> {
+    /// Drives a run through the questions that were answered, and where it stopped and went on.
+    async fn drive(mut self, runner: &Runner, run: Run) -> Result<Done, ResumeError> {
+        let mut done = self.played(run).await;
+        loop {
+            done = if let Some(paused) = &done.paused {
+                let (mut known, mut over) = (Vec::new(), None);
+                for pause in paused.pauses() {
+                    let key = (Arc::clone(&pause.path), pause.lane.clone());
+                    match self.answers.get_mut(&key).and_then(VecDeque::pop_front) {
+                        Some(Some(answer)) => known.push((pause.id.clone(), answer)),
+                        Some(None) => over = over.max(pause.expires),
+                        None => continue,
+                    }
+                    self.player.answered();
+                }
+                match over {
+                    Some(over) => tokio::time::sleep_until(over).await,
+                    None if !known.is_empty() => {}
+                    None if self.stops.front().is_some_and(|stop| stop.given_up) => {
+                        done = runner.cancel(paused)?.await;
+                        continue;
+                    }
+                    None => return Ok(done),
+                }
+                self.played(runner.resume_with(paused, known)?).await
+            } else if let (Some(stopped), true) = (&done.stopped, self.stops.len() > 1) {
+                self.stops.pop_front();
+                let limits = self.stops.front().and_then(|stop| stop.limits);
+                let run = runner.resume_stopped(stopped, Some(limits.unwrap_or_default()))?;
+                self.played(run).await
+            } else {
+                return Ok(done);
+            };
+        }
+    }
+
+    /// Drives it until it stops, and cancels it where it was cancelled.
+    async fn played(&self, run: Run) -> Done {
+        let at = self.stops.front().and_then(|stop| stop.cancelled);
+        self.player.cancels(at, run.canceller());
+        run.await
+    }
 }

@@ -39,6 +39,18 @@ impl Driver {
         }
         let caches = &shared.runner.caches;
         let (call, node) = (get.call, get.node);
+        if let Some(finds) = &shared.runner.finds {
+            let (found, at) = (finds(&shared.place_in(&self.machine, node, 0)), shared.now());
+            return self.machine.handle(match found {
+                Some((output, saved)) => Happened::CacheHit {
+                    call,
+                    output,
+                    saved,
+                    at,
+                },
+                None => Happened::CacheMiss { call, lead: None, at },
+            });
+        }
         let looking = shared.contain(Part::Cache, shared.nearest(node), |twins| {
             let cache = caches.of(twins, shared.runner.config());
             match question(caches, (plan, history), &self.outputs.value(), get) {
