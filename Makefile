@@ -89,7 +89,7 @@ test-python: test-of-runs test-beside
 
 # Two programs, one for each of two processors.
 test-of-runs: $(VENV)/.flujo services
-	$(BIN)/python -m pytest tests/python tests/stress --ignore=tests/python/durable
+	$(BIN)/python -m pytest tests/python tests/stress --ignore=tests/python/durable --ignore=tests/python/programs
 test-beside: $(VENV)/.flujo services
 	$(BIN)/python -m pytest --ignore-glob='tests/python/test_*' --ignore=tests/stress
 

@@ -26,9 +26,9 @@ impl Effort {
     /// Measures both in turn, each first every other time. The closures give a figure of their work, such as nanoseconds
     /// for each step.
     pub fn compare(self, mut plain: impl FnMut() -> f64, mut optimized: impl FnMut() -> f64) -> Comparison {
-        let mut optimized = || (0..self.repeated.max(1)).map(|_| optimized()).sum::<f64>();
         // The first time pays for what is made once.
         let _ = (plain(), optimized());
+        let mut optimized = || (0..self.repeated.max(1)).map(|_| optimized()).sum::<f64>();
         let mut comparison = Comparison::default();
         for pair in 0..self.pairs.max(1) {
             let (before, after) = if pair % 2 == 0 {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).parents[2] / "examples" / "control_flow"
+EXAMPLES = Path(__file__).parents[3] / "examples" / "control_flow"
 
 SAYS = {
     "agentic_loop": "the answer: 42\n1 run_agent 42\n2 finish the answer: 42\n",

@@ -14,7 +14,7 @@ import pytest
 
 from flujo import PipelineResult, StepResult
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 EXAMPLE = REPOSITORY / "examples" / "repo_review"
 
 sys.path.insert(0, str(EXAMPLE))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-REPORT = Path(__file__).parents[2] / "benches" / "report.py"
+REPORT = Path(__file__).parents[3] / "benches" / "report.py"
 
 # Every row that a reader of the report may count on.
 PROMISED = {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.support.redis_server import redis_server
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
 def output_of(example: str, *arguments: str) -> list[str]:
