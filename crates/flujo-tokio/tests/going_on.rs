@@ -413,3 +413,38 @@ async fn what_comes_behind_a_step_that_cancels_its_run_does_not_begin() {
         assert!(!begun.load(Ordering::SeqCst), "in place: {in_place}");
     }
 }
+
+#[test]
+fn a_run_whose_branches_have_lost_their_runtime_fails_and_is_found_like_that() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().expect("a runtime")
+    };
+    let store: Arc<dyn RunStore> = Arc::new(Memory::new());
+    let work = Work::default();
+    work.held.store(true, Ordering::SeqCst);
+    let process = || {
+        let lanes = Parallel::new("lanes")
+            .branch("left", work.step("a"))
+            .branch("right", work.step("d"));
+        let runner = Runner::builder(lanes).store(Arc::clone(&store));
+        runner.build().expect("a runner")
+    };
+    let lost = runtime();
+    let mut run = process().run_named("the run", Value::from(0), Context::new());
+    lost.block_on(async {
+        assert!(!once_only(&mut run).await);
+        work.begun.notified().await;
+    });
+    drop(lost);
+    let runtime = runtime();
+    let done = runtime.block_on(run);
+    let failure = match &done.finish.outcome {
+        Outcome::Failed(failure) => &failure.error_type,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(&**failure, "LaneError");
+    let found = runtime.block_on(process().stored("the run"));
+    assert_eq!(found.status(), "failed");
+    assert_eq!(found.finish.usage, done.finish.usage);
+}

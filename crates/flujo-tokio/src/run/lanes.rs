@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context as Poller, Poll, ready};
 
 use flujo_core::context::Context;
-use flujo_core::machine::{Failure, FailureKind, Finish, History, LaneId, Machine, Outcome, Stop};
+use flujo_core::machine::{Failure, FailureKind, Finish, History, LaneId, Machine, Outcome};
 use flujo_core::usage::Usage;
 use tokio::task::{Id, JoinSet};
 
@@ -182,14 +182,10 @@ impl Lanes {
                     continue;
                 }
                 Err(error) => {
-                    let outcome = if error.is_cancelled() {
-                        Outcome::Stopped(Stop::Cancelled)
-                    } else {
-                        let failure = Failure::new(FailureKind::Host, "LaneError", error.to_string());
-                        Outcome::Failed(Arc::new(failure.permanent()))
-                    };
+                    // It panicked, or its runtime was shut down.
+                    let failure = Failure::new(FailureKind::Host, "LaneError", error.to_string());
                     Box::new(Finish {
-                        outcome,
+                        outcome: Outcome::Failed(Arc::new(failure.permanent())),
                         context: running.context,
                         history: History::default(),
                         usage: Usage::ZERO,
