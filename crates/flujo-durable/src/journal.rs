@@ -6,14 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use flujo_core::machine::{CallId, Event, LaneId, Machine, Options, PauseId, Time};
-use flujo_core::store::{Blob, BlobId, Change, Claim, Record, RunStore, StoreFuture, WallTime};
+use flujo_core::store::{Blob, BlobId, Change, Claim, Record, RunStore, WallTime};
 use flujo_core::usage::UsageLimits;
 use futures_util::FutureExt;
-use futures_util::future::Shared;
 
 use crate::blobs::Parted;
 use crate::snapshot::Snapshot;
-use crate::{DurableError, Entry, Happened, Recorded, Sleeping};
+use crate::{DurableError, Entry, Happened, Recorded, Sleeping, Together};
 
 /// More than this isn't written at once: stores can't hold it.
 const LARGEST: usize = 512 * 1024 * 1024;
@@ -35,7 +34,7 @@ pub enum Durability {
 }
 
 /// Done when what was written is in the store.
-pub type Written = Shared<StoreFuture<()>>;
+pub type Written = Together<()>;
 
 /// The log of one run that is claimed. Shared by its machines; what they tell is written in the order in which it is
 /// told here.
@@ -389,7 +388,7 @@ impl<D: Recorded> Journal<D> {
     }
 
     fn submit(&self, log: &mut Log, changes: Vec<Change>) -> Written {
-        let written = self.store.write(&self.claim, changes).shared();
+        let written = Together::new(self.store.write(&self.claim, changes));
         log.under_way.push_back(written.clone());
         written
     }

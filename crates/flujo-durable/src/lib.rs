@@ -22,6 +22,7 @@ mod replay;
 mod retention;
 mod sleeping;
 mod snapshot;
+mod together;
 
 pub use blobs::{LARGE, load, loaded};
 pub use contents::Contents;
@@ -39,3 +40,4 @@ pub use replay::{ForkError, ForkPoint, GoingOn, OpenQuestion, Replay, Restored};
 pub use retention::{Purging, Retention};
 pub use sleeping::{Sleeping, passed};
 pub use snapshot::{Saved, Snapshot, Start};
+pub use together::Together;

@@ -20,9 +20,9 @@ use flujo_core::store::{
     Claim, Lease, Message, MessageId, Order, RunInfo, RunQuery, RunStatus, RunStore, Seen, StoreError,
     StoreFuture, WallTime, Worker, WorkerId,
 };
+use flujo_durable::Together;
 use flujo_shared::process::PerProcess;
-use futures_util::FutureExt;
-use futures_util::future::{OptionFuture, Shared};
+use futures_util::future::OptionFuture;
 use tokio::sync::Notify;
 
 /// This process's worker in a store. It is made when it is first needed; a process that a fork has made has another one.
@@ -39,7 +39,7 @@ struct Life {
 }
 
 /// A name on its way. Whoever waits for it drives it: one that doesn't go on any more holds up nobody.
-type Enlisting = Shared<StoreFuture<WorkerId>>;
+type Enlisting = Together<WorkerId>;
 
 /// What this process knows.
 struct State {
@@ -226,13 +226,13 @@ impl State {
             }
             Ok(id)
         };
-        enlisted.boxed().shared()
+        Together::new(Box::pin(enlisted))
     }
 
     /// Our name, when we have one.
     fn named(&self) -> Option<WorkerId> {
         let name = self.name();
-        let enlisted = name.as_ref().and_then(Shared::peek);
+        let enlisted = name.as_ref().and_then(Together::peek);
         enlisted.and_then(|enlisted| enlisted.as_ref().ok().copied())
     }
 
