@@ -9,7 +9,7 @@ use flujo_core::machine::{Options, Status, Time};
 use flujo_core::plan::NodeId;
 use flujo_core::rate::StepRates;
 use flujo_core::stats::{RunFacts, StepFact, StepSlot};
-use flujo_core::usage::{Usage, UsageLimits, UsageMeter, run_meter};
+use flujo_core::usage::{Usage, UsageMeter, run_meter};
 use flujo_durable::{DurableError, Journal};
 use flujo_store::runs::Post;
 use pyo3::exceptions::PyRuntimeError;
@@ -24,6 +24,7 @@ use super::domain::{Finish, Python3};
 use super::engine::{EngineInner, Planned};
 use super::hooks::Hook;
 use super::interrupt::{Interrupt, Switch};
+use super::keeping::Found;
 use super::names;
 use super::paused::PausedRun;
 use super::planning::PlanWithSteps;
@@ -60,17 +61,6 @@ pub(crate) struct Shared {
     pub(crate) journal: Option<Arc<Journal<Python3>>>,
     /// What others leave for it meanwhile.
     pub(crate) post: Option<Post>,
-}
-
-/// What a run was when its last record was written.
-#[derive(Clone, Copy)]
-pub(crate) struct Before {
-    /// Its own time.
-    pub(crate) at: Time,
-    /// What it had used.
-    pub(crate) used: Usage,
-    /// The limits that it went on with after it was stopped, in place of the runner's own.
-    pub(crate) limits: Option<UsageLimits>,
 }
 
 impl Shared {
@@ -129,15 +119,15 @@ impl Shared {
         &mut self,
         py: Python<'_>,
         journal: Arc<Journal<Python3>>,
-        before: Option<Before>,
+        before: Option<&Found>,
     ) -> PyResult<()> {
         self.recorded_in(py, journal)?;
-        let Some(Before { at, used, limits }) = before else {
+        let Some(found) = before else {
             return Ok(());
         };
-        self.clock = Clock::going_on(py, self.event_loop.bind(py), at)?;
-        let limits = limits.unwrap_or(self.engine.limits);
-        self.meter = (!limits.is_unlimited()).then(|| run_meter(self.twins.now(), limits, used));
+        self.clock = Clock::going_on(py, self.event_loop.bind(py), found.at)?;
+        let limits = found.limits.unwrap_or(self.engine.limits);
+        self.meter = (!limits.is_unlimited()).then(|| run_meter(self.twins.now(), limits, found.used));
         Ok(())
     }
 

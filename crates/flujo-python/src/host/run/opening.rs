@@ -24,7 +24,7 @@ use crate::host::keeping::{self, Found, Keeping, LogOf, Opened};
 use crate::host::parked::{Parked, ParkedLanes, Wake};
 use crate::host::paused::PausedRun;
 use crate::host::planning::{CompiledPlan, PlanWithSteps};
-use crate::host::shared::{Before, Shared, running_loop};
+use crate::host::shared::{Shared, running_loop};
 use crate::host::steps::Outputs;
 use crate::host::trace::{Trace, Traced};
 
@@ -226,7 +226,7 @@ impl Begins {
         &mut self,
         py: Python<'_>,
         journal: Arc<Journal<Python3>>,
-        before: Option<Before>,
+        before: Option<&Found>,
     ) -> PyResult<()> {
         match Arc::get_mut(&mut self.shared) {
             Some(shared) => shared.keep(py, journal, before),
@@ -238,12 +238,7 @@ impl Begins {
 
     /// It goes on where its last record was written.
     fn take_over(mut self, py: Python<'_>, mut found: Found) -> PyResult<UnderWay> {
-        let before = Before {
-            at: found.at,
-            used: found.used,
-            limits: found.limits,
-        };
-        self.keep(py, Arc::clone(&found.journal), Some(before))?;
+        self.keep(py, Arc::clone(&found.journal), Some(&found))?;
         let shared = self.shared;
         if let Some(post) = &shared.post {
             found.posted.iter().for_each(|message| post.inbox.put(message));
@@ -266,7 +261,7 @@ impl Begins {
             began: found.at,
             named: self.named,
             paused: None,
-            counted: Some((before.at, before.used)),
+            counted: Some((found.at, found.used)),
             place_token,
             looks: true,
         })
