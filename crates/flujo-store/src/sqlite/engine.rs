@@ -136,9 +136,10 @@ impl Engine {
             let found = connection.and_then(|connection| {
                 let read = || {
                     let transaction = connection.unchecked_transaction()?;
-                    let found = act(&transaction)?;
-                    transaction.commit()?;
-                    Ok(found)
+                    let found = act(&transaction);
+                    // There is nothing to commit, and what can't be read would be told again.
+                    transaction.rollback()?;
+                    found
                 };
                 read().map_err(|failure| at.told(failure, run.as_ref()))
             });

@@ -20,7 +20,11 @@ const APPLICATION: std::ops::Range<usize> = 68..72;
 pub(super) const OURS: i32 = 0x666c_7572;
 
 /// What brings the file from each version to the next.
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+];
 
 thread_local! {
     /// Until when this thread waits for others' locks.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
+use super::end::End;
 use super::failure::Failure;
 use crate::log::Log;
 
@@ -18,8 +19,8 @@ pub(super) struct Row {
     pub(super) worker: Option<i64>,
     pub(super) token: u64,
     pub(super) log: Log,
-    /// The key of its last record.
-    pub(super) tail: Option<i64>,
+    /// Where it ends.
+    pub(super) end: End,
     pub(super) status: String,
     pub(super) due: Option<i64>,
 }

@@ -130,7 +130,11 @@ fn part(
     }
     match query.owner {
         Some(Some(worker)) => and("worker = ?", Some(worker.0.into())),
-        Some(None) => and("worker IS NULL", None),
+        // A row may name one that is gone.
+        Some(None) => and(
+            "NOT EXISTS (SELECT 1 FROM workers WHERE workers.worker = runs.worker)",
+            None,
+        ),
         None => {}
     }
     if query.with_messages {

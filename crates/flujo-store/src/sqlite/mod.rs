@@ -3,6 +3,7 @@
 //! What was written is on the disk when its future is done: the file's log is synced with each transaction. Reads wait
 //! for nobody.
 
+mod end;
 mod engine;
 mod failure;
 mod file;

@@ -10,13 +10,61 @@ use flujo_core::usage::{Cost, Usage};
 use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Connection, OptionalExtension, Row};
 
+use super::end::{self, End};
 use super::failure::Failure;
+use crate::log::Log;
 use crate::sum::{self, Kind};
 
-/// What is known of a run, as `info_of` reads it.
+/// What is known of a run, as `Known::of` reads it.
 const INFO: &str = "SELECT runs.run, id, pipeline, created, forked_from, status, updated, due, steps, cost, tokens, \
-     requests, unpriced, message, last, bytes, workers.worker, host, pid, beats, through, tail \
+     requests, unpriced, message, last, bytes, workers.worker, host, pid, beats, through, tail, runs.worker \
      FROM runs LEFT JOIN workers ON workers.worker = runs.worker";
+
+/// A run's row.
+struct Told {
+    run: i64,
+    info: RunInfo,
+    log: Log,
+    tail: Option<i64>,
+    /// Whether it names an owner, so that it may be behind.
+    owned: bool,
+}
+
+impl Told {
+    fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let info = info_of(row)?;
+        Ok(Self {
+            run: row.get(0)?,
+            log: Log {
+                through: row.get::<_, i64>(20)?.cast_unsigned(),
+                last: info.last_record,
+            },
+            tail: row.get(21)?,
+            owned: row.get::<_, Option<i64>>(22)?.is_some(),
+            info,
+        })
+    }
+
+    /// Adds the records that it doesn't tell of.
+    fn bring_up(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        if self.owned {
+            let end = End::found(connection, self.run, self.tail, &mut self.log)?;
+            self.tail = end.tail;
+            self.info.last_record = self.log.last;
+            self.info.bytes += end.untold().cast_unsigned();
+        }
+        Ok(())
+    }
+
+    /// What is shown of it. Where its log can't be read, that is what its row tells.
+    fn shown(mut self, connection: &Connection) -> rusqlite::Result<RunInfo> {
+        match self.bring_up(connection) {
+            Err(error) if end::is_malformed(&error) => {}
+            found => found?,
+        }
+        Ok(self.info)
+    }
+}
 
 fn info_of(row: &Row<'_>) -> rusqlite::Result<RunInfo> {
     let text = |index| row.get::<_, Arc<str>>(index);
@@ -60,19 +108,21 @@ fn info_of(row: &Row<'_>) -> rusqlite::Result<RunInfo> {
 
 pub(super) fn info(connection: &Connection, run: &Arc<str>) -> Result<Option<RunInfo>, Failure> {
     let mut statement = connection.prepare_cached(&format!("{INFO} WHERE id = ?1"))?;
-    Ok(statement.query_row((&**run,), info_of).optional()?)
+    let told = statement.query_row((&**run,), Told::of).optional()?;
+    Ok(told.map(|told| told.shown(connection)).transpose()?)
 }
 
 /// The same by the row's number.
 pub(super) fn info_at(connection: &Connection, run: i64) -> Result<RunInfo, Failure> {
     let mut statement = connection.prepare_cached(&format!("{INFO} WHERE runs.run = ?1"))?;
-    let found = statement.query_row((run,), info_of).optional()?;
-    found.ok_or_else(|| {
+    let found = statement.query_row((run,), Told::of).optional()?;
+    let told = found.ok_or_else(|| {
         Failure::Damaged(
             format!("row {run} of the runs"),
             "an index names it, and it is missing",
         )
-    })
+    })?;
+    Ok(told.shown(connection)?)
 }
 
 fn row_of(connection: &Connection, run: &Arc<str>) -> Result<i64, Failure> {
@@ -100,16 +150,13 @@ fn with_sum(row: &Row<'_>) -> rusqlite::Result<(Vec<u8>, i64)> {
 
 pub(super) fn load(connection: &Connection, id: &Arc<str>) -> Result<StoredRun, Failure> {
     let mut statement = connection.prepare_cached(&format!("{INFO} WHERE id = ?1"))?;
-    let found = statement.query_row((&**id,), |row| {
-        Ok((
-            row.get::<_, i64>(0)?,
-            row.get::<_, i64>(20)?,
-            row.get(21)?,
-            info_of(row)?,
-        ))
-    });
-    let (run, through, tail, info) = found.optional()?.ok_or_else(|| Failure::Unknown(id.clone()))?;
-    let through = through.cast_unsigned();
+    let told = statement.query_row((&**id,), Told::of).optional()?;
+    let mut told = told.ok_or_else(|| Failure::Unknown(id.clone()))?;
+    told.bring_up(connection)?;
+    let Told {
+        run, info, log, tail, ..
+    } = told;
+    let through = log.through;
     let one = |sql| -> Result<_, Failure> {
         Ok(connection
             .prepare_cached(sql)?
@@ -126,7 +173,7 @@ pub(super) fn load(connection: &Connection, id: &Arc<str>) -> Result<StoredRun, 
         || "its snapshot".to_owned(),
         |body| sum::numbered(Kind::Snapshot, id, through, body),
     )?;
-    let records = records(connection, (id, run), through, info.last_record, tail)?;
+    let records = records(connection, (id, run), log, tail)?;
     Ok(StoredRun {
         info,
         definition,
@@ -140,14 +187,13 @@ pub(super) fn load(connection: &Connection, id: &Arc<str>) -> Result<StoredRun, 
 fn records(
     connection: &Connection,
     (id, run): (&str, i64),
-    through: u64,
-    last: u64,
+    log: Log,
     mut tail: Option<i64>,
 ) -> Result<Vec<Record>, Failure> {
     let mut statement = connection
         .prepare_cached("SELECT body, sum, previous FROM records WHERE record = ?1 AND run = ?2")?;
     let mut records = Vec::new();
-    for number in (through + 1..=last).rev() {
+    for number in (log.through + 1..=log.last).rev() {
         let found = statement.query_row((tail, run), |row| Ok((with_sum(row)?, row.get(2)?)));
         let (found, previous) = found.optional()?.unzip();
         let location = || format!("record {number}");

@@ -9,6 +9,7 @@ use flujo_core::store::{
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
+use super::end::End;
 use super::failure::Failure;
 use super::known::{Known, Row};
 use super::read;
@@ -17,10 +18,11 @@ use crate::sum::{self, Kind};
 
 fn row(connection: &Connection, id: &Arc<str>) -> Result<Row, Failure> {
     let mut statement = connection.prepare_cached(
-        "SELECT run, worker, token, through, last, status, due, tail FROM runs WHERE id = ?1",
+        "SELECT run, workers.worker, token, through, last, status, due, tail, runs.worker IS NOT NULL \
+         FROM runs LEFT JOIN workers ON workers.worker = runs.worker WHERE id = ?1",
     )?;
-    let row = statement.query_row((&**id,), |row| {
-        Ok(Row {
+    let found = statement.query_row((&**id,), |row| {
+        let known = Row {
             run: row.get(0)?,
             worker: row.get(1)?,
             token: row.get::<_, i64>(2)?.cast_unsigned(),
@@ -30,10 +32,15 @@ fn row(connection: &Connection, id: &Arc<str>) -> Result<Row, Failure> {
             },
             status: row.get(5)?,
             due: row.get(6)?,
-            tail: row.get(7)?,
-        })
+            end: End::told(row.get(7)?),
+        };
+        Ok((known, row.get(8)?))
     });
-    row.optional()?.ok_or_else(|| Failure::Unknown(id.clone()))
+    let (mut row, may_be_behind) = found.optional()?.ok_or_else(|| Failure::Unknown(id.clone()))?;
+    if may_be_behind {
+        row.end = End::found(connection, row.run, row.end.tail, &mut row.log)?;
+    }
+    Ok(row)
 }
 
 /// A worker's process in words, and its counter.
@@ -192,13 +199,16 @@ pub(super) fn write(
                     .execute((row.run,))?;
                 released = true;
             }
-            Change::Delete => return delete(connection, row.run, row.log, row.tail),
+            Change::Delete => return delete(connection, row.run, row.log, row.end.tail),
         }
     }
+    row.end.add(bytes);
+    let appends = changes.iter().all(|change| matches!(change, Change::Append(_)));
     match last {
-        Some(summary) => summarise(connection, &mut row, summary, bytes)?,
-        None if row.log == before && bytes == 0 => {}
-        None => grown(connection, &row, bytes)?,
+        Some(summary) => summarise(connection, &mut row, summary)?,
+        None if appends && row.end.is_near() => {}
+        None if row.log == before && bytes == 0 && row.end.is_told() => {}
+        None => grown(connection, &mut row)?,
     }
     if !released {
         known.put(&claim.run, row);
@@ -206,8 +216,10 @@ pub(super) fn write(
     Ok(())
 }
 
-fn grown(connection: &Connection, row: &Row, bytes: i64) -> Result<(), Failure> {
+/// Tells a run's row where its log ends.
+fn grown(connection: &Connection, row: &mut Row) -> Result<(), Failure> {
     let Log { through, last } = row.log;
+    let bytes = row.end.tell();
     connection
         .prepare_cached(
             "UPDATE runs SET through = ?2, last = ?3, tail = ?4, bytes = bytes + ?5 WHERE run = ?1",
@@ -216,7 +228,7 @@ fn grown(connection: &Connection, row: &Row, bytes: i64) -> Result<(), Failure> 
             row.run,
             through.cast_signed(),
             last.cast_signed(),
-            row.tail,
+            row.end.tail,
             bytes,
         ))?;
     Ok(())
@@ -229,8 +241,8 @@ fn append(connection: &Connection, row: &mut Row, id: &str, records: &[Record]) 
     let mut bytes = 0;
     for Record { number, body } in records {
         let sum = sum::numbered(Kind::Record, id, *number, body);
-        insert.execute(params![row.run, row.tail, &**body, sum])?;
-        row.tail = Some(connection.last_insert_rowid());
+        insert.execute(params![row.run, row.end.tail, &**body, sum])?;
+        row.end.tail = Some(connection.last_insert_rowid());
         row.log.last = *number;
         bytes += size(body);
     }
@@ -241,10 +253,10 @@ fn append(connection: &Connection, row: &mut Row, id: &str, records: &[Record]) 
 fn outgrown(connection: &Connection, row: &mut Row, through: u64) -> Result<i64, Failure> {
     let mut snapshot = connection.prepare_cached("SELECT length(body) FROM snapshots WHERE run = ?1")?;
     let before: Option<i64> = snapshot.query_row((row.run,), |row| row.get(0)).optional()?;
-    let bytes = cut(connection, row.run, row.log, row.tail, through)?;
+    let bytes = cut(connection, row.run, row.log, row.end.tail, through)?;
     row.log.through = through;
     if row.log.last == through {
-        row.tail = None;
+        row.end.tail = None;
     }
     Ok(before.unwrap_or(0) + bytes)
 }
@@ -320,8 +332,9 @@ fn free_blobs(connection: &Connection, run: i64, kept: &[BlobId]) -> Result<i64,
     Ok(freed)
 }
 
-fn summarise(connection: &Connection, row: &mut Row, summary: &Summary, bytes: i64) -> Result<(), Failure> {
+fn summarise(connection: &Connection, row: &mut Row, summary: &Summary) -> Result<(), Failure> {
     let usage = &summary.usage;
+    let bytes = row.end.tell();
     connection
         .prepare_cached(
             "UPDATE runs SET updated = ?2, steps = ?3, cost = ?4, tokens = ?5, requests = ?6, unpriced = ?7, \
@@ -338,7 +351,7 @@ fn summarise(connection: &Connection, row: &mut Row, summary: &Summary, bytes: i
             summary.message.as_deref(),
             row.log.through.cast_signed(),
             row.log.last.cast_signed(),
-            row.tail,
+            row.end.tail,
             bytes,
         ])?;
     // An index is written even when nothing changes.
@@ -386,7 +399,10 @@ pub(super) fn purge(connection: &Connection, known: &mut Known, query: &PurgeQue
         .map(|status| Value::from(status.as_str().to_owned()))
         .collect();
     let places = vec!["?"; values.len()].join(", ");
-    let mut sql = format!("SELECT run, worker, through, last, tail FROM runs WHERE status IN ({places})");
+    let mut sql = format!(
+        "SELECT id, workers.worker IS NULL FROM runs LEFT JOIN workers ON workers.worker = runs.worker \
+         WHERE status IN ({places})"
+    );
     if let Some(run) = &query.run {
         sql.push_str(" AND id = ?");
         values.push(run.to_string().into());
@@ -403,18 +419,12 @@ pub(super) fn purge(connection: &Connection, known: &mut Known, query: &PurgeQue
     values.push(query.at_most.map_or(-1, i64::from).into());
     values.push(i64::try_from(query.keep.unwrap_or(0)).unwrap_or(i64::MAX).into());
     let mut statement = connection.prepare_cached(&sql)?;
-    let rows = statement.query_map(params_from_iter(values), |row| {
-        let log = Log {
-            through: row.get::<_, i64>(2)?.cast_unsigned(),
-            last: row.get::<_, i64>(3)?.cast_unsigned(),
-        };
-        let worker: Option<i64> = row.get(1)?;
-        Ok((worker.is_none(), row.get(0)?, log, row.get(4)?))
-    })?;
-    let found = rows.collect::<Result<Vec<_>, _>>()?;
+    let rows = statement.query_map(params_from_iter(values), |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let found = rows.collect::<Result<Vec<(Arc<str>, bool)>, _>>()?;
     let mut purged = 0;
-    for (_, run, log, tail) in found.into_iter().filter(|(free, ..)| *free) {
-        delete(connection, run, log, tail)?;
+    for (id, _) in found.into_iter().filter(|(_, free)| *free) {
+        let row = row(connection, &id)?;
+        delete(connection, row.run, row.log, row.end.tail)?;
         purged += 1;
     }
     if purged > 0 {
@@ -461,11 +471,7 @@ pub(super) fn dismiss(connection: &Connection, worker: WorkerId, seen: Option<u6
     let gone = connection
         .prepare_cached("DELETE FROM workers WHERE worker = ?1 AND (?2 IS NULL OR beats = ?2)")?
         .execute((worker.0, seen.map(u64::cast_signed)))?;
-    if gone > 0 {
-        connection
-            .prepare_cached("UPDATE runs SET worker = NULL WHERE worker = ?1")?
-            .execute((worker.0,))?;
-    }
+    // Its runs are nobody's now. That their rows name it still tells that these may be behind.
     Ok(gone > 0)
 }
 

@@ -1,6 +1,7 @@
 //! Every store keeps the promises of the conformance kit, and what it has told is written survives what can happen.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)] // a test fails by panicking
 
+mod behind;
 mod child;
 mod damage;
 #[cfg(unix)]

@@ -6,7 +6,11 @@ use flujo_store::Sqlite;
 use super::runs::{body, enlist, have, wait, whole, write};
 
 /// By version.
-const FILES: [&str; 2] = [include_str!("versions/1.sql"), include_str!("versions/2.sql")];
+const FILES: [&str; 3] = [
+    include_str!("versions/1.sql"),
+    include_str!("versions/2.sql"),
+    include_str!("versions/3.sql"),
+];
 
 #[test]
 fn a_file_of_every_earlier_version_is_read_and_written() {

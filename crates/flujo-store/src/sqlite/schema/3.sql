@@ -1,0 +1,3 @@
+-- Version 3: a run's row that names a worker, whether or not that one is still there, may be behind the run's log. The
+-- records that it doesn't tell of are the run's among the 256 keys behind its `tail` (there are none while that is NULL);
+-- `last` and `bytes` are behind by as many. A commit that only appends a record changes one page then, where it changed two.
