@@ -28,7 +28,18 @@ pub(crate) struct Parted {
     blobs: Vec<(usize, Blob)>,
 }
 
+/// What most records have room in.
+const USUAL: usize = 512;
+
 impl Parted {
+    /// Empty, with room for what is usual.
+    pub(crate) fn with_room() -> Self {
+        Self {
+            rest: Vec::with_capacity(USUAL),
+            blobs: Vec::new(),
+        }
+    }
+
     /// How many bytes they are together.
     pub(crate) fn len(&self) -> usize {
         let blobs = self.blobs.iter().map(|(_, blob)| blob.body.len());
@@ -45,6 +56,10 @@ impl Parted {
 
     /// Puts others behind.
     pub(crate) fn append(&mut self, more: Self) {
+        if self.is_empty() {
+            *self = more;
+            return;
+        }
         let before = self.rest.len();
         self.rest.extend_from_slice(&more.rest);
         self.blobs

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use flujo_core::machine::{CallId, Event, LaneId, Machine, Options, PauseId, Time};
-use flujo_core::store::{Blob, BlobId, Change, Claim, Record, RunStore, WallTime};
+use flujo_core::store::{Blob, BlobId, Change, Claim, Record, RunStore, StoreFuture, WallTime};
 use flujo_core::usage::UsageLimits;
 use futures_util::FutureExt;
 
@@ -237,7 +237,7 @@ impl<D: Recorded> Journal<D> {
     /// # Errors
     /// [`DurableError::Unsavable`], and nothing was taken in.
     pub fn append(&self, entries: &[Entry<D>]) -> Result<(), DurableError> {
-        let mut bytes = Parted::default();
+        let mut bytes = Parted::with_room();
         for entry in entries {
             entry.put(&mut bytes)?;
         }
@@ -284,6 +284,18 @@ impl<D: Recorded> Journal<D> {
 
     /// Before a step begins: writes what has been taken in, and gives what is to be waited for first, if anything.
     pub fn flush(&self) -> Option<Written> {
+        self.flush_by(|changes| self.store.write(&self.claim, changes))
+    }
+
+    /// The same where nothing else of the run is under way meanwhile: see [`RunStore::write_now`].
+    pub fn flush_alone(&self) -> Option<Written> {
+        match self.durability {
+            Durability::Strict => self.flush_by(|changes| self.store.write_now(&self.claim, changes)),
+            Durability::Async | Durability::Exit => self.flush(),
+        }
+    }
+
+    fn flush_by(&self, write: impl FnOnce(Vec<Change>) -> StoreFuture<()>) -> Option<Written> {
         let mut log = self.lock();
         log.settle();
         let behind = self.durability == Durability::Async;
@@ -293,7 +305,7 @@ impl<D: Recorded> Journal<D> {
         let full = log.waiting.len() >= LAG;
         let changes = log.batch();
         if !changes.is_empty() {
-            let _kept = self.submit(&mut log, changes);
+            let _kept = log.submit(write(changes));
         }
         log.under_way.back().filter(|_| !behind || full).cloned()
     }
@@ -388,13 +400,18 @@ impl<D: Recorded> Journal<D> {
     }
 
     fn submit(&self, log: &mut Log, changes: Vec<Change>) -> Written {
-        let written = Together::new(self.store.write(&self.claim, changes));
-        log.under_way.push_back(written.clone());
-        written
+        log.submit(self.store.write(&self.claim, changes))
     }
 }
 
 impl Log {
+    /// Takes in what is on its way.
+    fn submit(&mut self, asked: StoreFuture<()>) -> Written {
+        let written = Together::new(asked);
+        self.under_way.push_back(written.clone());
+        written
+    }
+
     /// What waits, as a record.
     fn batch(&mut self) -> Vec<Change> {
         if self.waiting.is_empty() {
@@ -421,12 +438,13 @@ impl Log {
     /// Forgets what has arrived, up to the first that hasn't, or that failed.
     fn settle(&mut self) {
         while let Some(first) = self.under_way.front() {
-            match first.clone().now_or_never() {
-                Some(Ok(())) => {
-                    self.under_way.pop_front();
-                }
-                _ => return,
+            // Whoever waited for it has mostly found it.
+            let told = first.peek().map(Result::is_ok);
+            let told = told.or_else(|| Some(first.clone().now_or_never()?.is_ok()));
+            if told != Some(true) {
+                return;
             }
+            self.under_way.pop_front();
         }
     }
 }

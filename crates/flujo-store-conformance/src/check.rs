@@ -91,7 +91,7 @@ impl Asked {
     }
 
     pub(crate) fn write(&self, claim: &Claim, changes: Vec<Change>) -> Result<(), StoreError> {
-        wait(self.store.write(claim, changes))
+        wait(self.store.write_now(claim, changes))
     }
 
     pub(crate) fn load(&self, run: &str) -> Result<StoredRun, StoreError> {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A queue that several threads may take from. Closing it lets them finish what is in it.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ struct State<T> {
     waiting: VecDeque<T>,
     /// How many threads wait for something: without any, waking them costs nothing.
     idle: usize,
+    /// They needn't be woken before there is so much.
+    wanted: usize,
     closed: bool,
 }
 
@@ -32,6 +34,7 @@ impl<T> Default for Queue<T> {
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
                 idle: 0,
+                wanted: 0,
                 closed: false,
             }),
             changed: Condvar::new(),
@@ -47,7 +50,7 @@ impl<T> Queue<T> {
             return Err(item);
         }
         state.waiting.push_back(item);
-        let idle = state.idle > 0;
+        let idle = state.idle > 0 && state.waiting.len() >= state.wanted;
         drop(state);
         if idle {
             self.changed.notify_one();
@@ -57,6 +60,15 @@ impl<T> Queue<T> {
 
     /// Waits for something and takes up to `most` of it, in order. `None` when the queue is closed and empty.
     pub(crate) fn take(&self, most: usize) -> Option<Vec<T>> {
+        self.filled().map(|mut state| state.take(most))
+    }
+
+    /// Waits for something, and leaves it there. `false` when the queue is closed and empty.
+    pub(crate) fn wait(&self) -> bool {
+        self.filled().is_some()
+    }
+
+    fn filled(&self) -> Option<MutexGuard<'_, State<T>>> {
         let mut state = self.lock();
         while state.waiting.is_empty() {
             if state.closed {
@@ -66,19 +78,27 @@ impl<T> Queue<T> {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.idle -= 1;
         }
-        Some(state.take(most))
+        Some(state)
     }
 
-    /// Takes up to `most` of what is there by now; when there is nothing, lets others run for so long until there is.
-    pub(crate) fn meanwhile(&self, most: usize, patience: Duration) -> Vec<T> {
+    /// Whether it is open, and there is nothing in it.
+    pub(crate) fn is_idle(&self) -> bool {
+        let state = self.lock();
+        state.waiting.is_empty() && !state.closed
+    }
+
+    /// Takes up to `most` of what is there by now; when that is less than is wanted, waits for so long until it is there.
+    pub(crate) fn meanwhile(&self, most: usize, wanted: usize, patience: Duration) -> Vec<T> {
         let mut state = self.lock();
-        if state.waiting.is_empty() && !patience.is_zero() {
-            let begin = Instant::now();
-            while state.waiting.is_empty() && begin.elapsed() < patience {
-                drop(state);
-                std::thread::yield_now();
-                state = self.lock();
-            }
+        if !patience.is_zero() && state.waiting.len() < wanted {
+            state.idle += 1;
+            state.wanted = wanted;
+            (state, _) = self
+                .changed
+                .wait_timeout_while(state, patience, |state| state.waiting.len() < wanted)
+                .unwrap_or_else(PoisonError::into_inner);
+            state.wanted = 0;
+            state.idle -= 1;
         }
         state.take(most)
     }

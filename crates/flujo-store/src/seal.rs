@@ -318,6 +318,13 @@ impl RunStore for Sealed {
         }
     }
 
+    fn write_now(&self, claim: &Claim, changes: Vec<Change>) -> StoreFuture<()> {
+        match self.content.changes(&claim.run, changes) {
+            Ok(changes) => self.inner.write_now(claim, changes),
+            Err(error) => failed(error),
+        }
+    }
+
     fn info(&self, run: Arc<str>) -> StoreFuture<Option<RunInfo>> {
         let content = self.content.clone();
         then(self.inner.info(run), move |info| {

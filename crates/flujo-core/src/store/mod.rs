@@ -49,6 +49,12 @@ pub trait RunStore: Debug + Send + Sync + 'static {
     /// one before has been waited for; when one fails, those asked for after it fail too, until the run is claimed again.
     fn write(&self, claim: &Claim, changes: Vec<Change>) -> StoreFuture<()>;
 
+    /// The same for whoever has nothing else to do until it is written: a store may write in the caller's thread, which
+    /// waits for the disk then, where that is a matter of less than a millisecond.
+    fn write_now(&self, claim: &Claim, changes: Vec<Change>) -> StoreFuture<()> {
+        self.write(claim, changes)
+    }
+
     /// What is known of a run without its contents.
     fn info(&self, run: Arc<str>) -> StoreFuture<Option<RunInfo>>;
 

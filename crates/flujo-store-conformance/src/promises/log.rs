@@ -103,7 +103,14 @@ pub(super) fn writes_happen_in_the_order_they_were_asked_for(place: &dyn Place) 
     let asked = Asked::open(place)?;
     let claim = asked.begin("a")?;
     let writes: Vec<_> = (1..=100)
-        .map(|number| asked.store.write(&claim, vec![append([number])]))
+        .map(|number| {
+            let changes = vec![append([number])];
+            if number % 3 == 0 {
+                asked.store.write_now(&claim, changes)
+            } else {
+                asked.store.write(&claim, changes)
+            }
+        })
         .collect();
     // The last one first: the order of waiting means nothing.
     for write in writes.into_iter().rev() {

@@ -11,6 +11,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::SqliteOptions;
 use super::failure::{Failure, named};
+use super::wal::Watch;
 
 /// Every `SQLite` file begins so.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -49,10 +50,11 @@ fn wait(count: i32) -> bool {
 }
 
 /// What a connection is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Use {
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Use<'l> {
     Reading,
-    Writing,
+    /// With the log that is watched.
+    Writing(&'l Watch),
 }
 
 /// Makes the file where there is none, and the folders above it; brings one of ours up to this version; refuses others'.
@@ -65,9 +67,9 @@ pub(super) fn prepare(path: &Path, options: &SqliteOptions) -> Result<(), StoreE
 }
 
 /// A connection to a file that has been prepared.
-pub(super) fn open(path: &Path, options: &SqliteOptions, r#use: Use) -> Result<Connection, Failure> {
+pub(super) fn open(path: &Path, options: &SqliteOptions, r#use: Use<'_>) -> Result<Connection, Failure> {
     // Made anew by nobody but `prepare`: a file that is gone is an error.
-    let connection = connect(path)?;
+    let mut connection = connect(path)?;
     let version = number(&connection, "user_version")?;
     if number(&connection, "application_id")? != OURS || version < known(MIGRATIONS) {
         return Err(Failure::Damaged(
@@ -79,12 +81,14 @@ pub(super) fn open(path: &Path, options: &SqliteOptions, r#use: Use) -> Result<C
     connection.execute_batch(
         "PRAGMA trusted_schema = off; PRAGMA synchronous = full; PRAGMA secure_delete = fast;",
     )?;
-    if r#use == Use::Reading {
+    match r#use {
         // 16 MB at most: of a million runs what leads to each of them stays in memory.
-        connection.execute_batch("PRAGMA query_only = on; PRAGMA cache_size = -16384;")?;
-    } else {
-        // What a checkpoint has emptied is cut to this.
-        connection.pragma_update(None, "journal_size_limit", options.max_wal_bytes.cast_signed())?;
+        Use::Reading => connection.execute_batch("PRAGMA query_only = on; PRAGMA cache_size = -16384;")?,
+        Use::Writing(log) => {
+            // What a checkpoint has emptied is cut to this.
+            connection.pragma_update(None, "journal_size_limit", options.max_wal_bytes.cast_signed())?;
+            log.look_at(&mut connection)?;
+        }
     }
     if let Some(max) = options.max_bytes {
         let page: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;

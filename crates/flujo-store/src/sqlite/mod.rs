@@ -15,6 +15,7 @@ mod slot;
 mod tests;
 mod wal;
 mod write;
+mod writer;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ use flujo_core::store::{
 };
 use flujo_shared::process::PerProcess;
 
-use self::engine::{Engine, Of, Place};
+use self::engine::{Engine, Of, Place, Whose};
 use self::failure::named;
 use self::known::Known;
 use self::slot::Slot;
@@ -121,7 +122,7 @@ impl Sqlite {
         run: Option<Arc<str>>,
         act: impl FnMut(&rusqlite::Connection, &mut Known) -> Result<T, failure::Failure> + Send + 'static,
     ) -> StoreFuture<T> {
-        self.engine.get().write(&self.place, Of::Runs, run, None, act)
+        self.engine.get().write(&self.place, Of::Runs, (run, None), act)
     }
 
     fn of_workers<T: Send + 'static>(
@@ -129,8 +130,25 @@ impl Sqlite {
         mut act: impl FnMut(&rusqlite::Connection) -> Result<T, failure::Failure> + Send + 'static,
     ) -> StoreFuture<T> {
         let act = move |connection: &rusqlite::Connection, _: &mut Known| act(connection);
-        self.engine.get().write(&self.place, Of::Workers, None, None, act)
+        self.engine
+            .get()
+            .write(&self.place, Of::Workers, (None, None), act)
     }
+}
+
+/// What is to be written with a claim, and whose it is.
+fn claimed(
+    claim: &Claim,
+    changes: Vec<Change>,
+) -> (
+    Whose,
+    impl FnMut(&rusqlite::Connection, &mut Known) -> Result<(), failure::Failure> + Send + 'static,
+) {
+    let claim = claim.clone();
+    let of = (Some(claim.run.clone()), Some(claim.token));
+    (of, move |connection, known| {
+        write::write(connection, known, &claim, &changes)
+    })
 }
 
 impl RunStore for Sqlite {
@@ -157,11 +175,13 @@ impl RunStore for Sqlite {
     }
 
     fn write(&self, claim: &Claim, changes: Vec<Change>) -> StoreFuture<()> {
-        let (claim, engine) = (claim.clone(), self.engine.get());
-        let (run, token) = (Some(claim.run.clone()), Some(claim.token));
-        engine.write(&self.place, Of::Runs, run, token, move |connection, known| {
-            write::write(connection, known, &claim, &changes)
-        })
+        let (of, act) = claimed(claim, changes);
+        self.engine.get().write(&self.place, Of::Runs, of, act)
+    }
+
+    fn write_now(&self, claim: &Claim, changes: Vec<Change>) -> StoreFuture<()> {
+        let (of, act) = claimed(claim, changes);
+        self.engine.get().write_now(&self.place, of, act)
     }
 
     fn info(&self, run: Arc<str>) -> StoreFuture<Option<RunInfo>> {

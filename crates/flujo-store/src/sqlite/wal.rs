@@ -3,17 +3,24 @@
 //! A commit that makes a file longer waits for twice as much of the disk as one that writes into what is there: the file's
 //! new length and the place of its new blocks are to be written as well. A log that has begun to grow is made longer with
 //! zeros, in ever larger pieces, up to where `SQLite` begins it anew. It takes zeros for the end of the log, as anything
-//! that doesn't have the numbers of its head.
+//! that doesn't have the numbers of its head. Nobody asks the system for the length of the log after each transaction: a
+//! file whose time of change somebody has looked at gets a new one with the next write, which is waited for too (Linux from
+//! 6.13 on). How many pages are in it `SQLite` tells.
 //!
-//! `SQLite` empties it by itself when nobody reads what is in it. Readers that follow one another without a gap, or one
-//! that takes long, keep it from doing so; then, when it has become large, readers that come are made to wait for a moment.
+//! It is emptied into the file behind the transaction that made it long, so that this one doesn't wait for that, as far as
+//! nobody reads what is in it. Readers that follow one another without a gap, or one that takes long, keep it from getting
+//! empty; then, when it has become large, readers that come are made to wait for a moment.
 
+use std::ffi::c_int;
 use std::fs::OpenOptions;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use rusqlite::Connection;
+use rusqlite::hooks::Wal;
 
 use super::engine::Place;
 use super::file;
@@ -24,8 +31,15 @@ const BETWEEN: u32 = 256;
 const MOMENT: Duration = Duration::from_millis(50);
 /// A log is made longer by its own length, by this at least and at most.
 const PIECES: (u64, u64) = (64 << 10, 1 << 20);
-/// Where `SQLite` begins it anew if nobody reads it: behind 1,000 pages, each with a head of its own.
-const WHOLE: u64 = 1_000 * (4_096 + 24) + 32;
+/// It is emptied when it has so many pages, as `SQLite` does it.
+const PAGES: u32 = 1_000;
+/// How long it is then.
+const WHOLE: u64 = length_of(PAGES);
+
+/// How long a log is with so many pages, each of which has a head of its own.
+const fn length_of(pages: u32) -> u64 {
+    pages as u64 * (4_096 + 24) + 32
+}
 
 /// Watches the log of one file.
 #[derive(Debug)]
@@ -33,10 +47,13 @@ pub(super) struct Watch {
     log: PathBuf,
     most: u64,
     transactions: u32,
-    /// How long it was after the last transaction.
+    /// How long it was when that was asked for last.
     length: u64,
-    /// That one has made it longer.
+    /// The last transaction has made it longer.
     grows: bool,
+    /// How many pages are in it: as a connection tells it, and after the last transaction.
+    told: Arc<AtomicU32>,
+    pages: u32,
 }
 
 impl Watch {
@@ -49,7 +66,27 @@ impl Watch {
             transactions: 0,
             length: 0,
             grows: false,
+            told: Arc::default(),
+            pages: 0,
         }
+    }
+
+    /// Is told of what this connection writes, which leaves it to this one to empty the log.
+    pub(super) fn look_at(&self, connection: &mut Connection) -> rusqlite::Result<()> {
+        let told = Arc::clone(&self.told);
+        connection.wal_hook(Some(move |_: &mut Wal, pages: c_int| {
+            told.store(pages.cast_unsigned(), Relaxed);
+            Ok(())
+        }))
+    }
+
+    /// Whether the next transaction, or what is to be done behind it, takes longer than others.
+    pub(super) fn wants_care(&self) -> bool {
+        self.grows || self.is_long() || self.transactions + 1 >= BETWEEN
+    }
+
+    fn is_long(&self) -> bool {
+        self.pages >= PAGES
     }
 
     /// Gives it room if it grows. To be called inside a transaction that writes: nobody else does meanwhile.
@@ -65,17 +102,34 @@ impl Watch {
     }
 
     /// A transaction has been written.
-    pub(super) fn written(&mut self, connection: &Connection) {
-        let length = std::fs::metadata(&self.log).map_or(0, |log| log.len());
-        self.grows = length > self.length;
-        self.length = length;
-        self.transactions += 1;
-        if self.transactions < BETWEEN {
-            return;
+    pub(super) fn written(&mut self) {
+        let before = std::mem::replace(&mut self.pages, self.told.load(Relaxed));
+        self.grows = length_of(self.pages) > self.length;
+        // One that is begun anew may have been cut before.
+        if self.grows || self.pages < before {
+            self.length = self.asked();
         }
-        self.transactions = 0;
-        if self.length > self.most {
-            cut(connection);
+        self.transactions += 1;
+    }
+
+    fn asked(&self) -> u64 {
+        std::fs::metadata(&self.log).map_or(0, |log| log.len())
+    }
+
+    /// Empties it, if it is time.
+    pub(super) fn tidy_up(&mut self, connection: &Connection) {
+        if self.is_long() {
+            // Others' transactions aren't waited for: what they keep is left for the next time.
+            let emptied = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_| Ok(()));
+            drop(emptied);
+        }
+        if self.transactions >= BETWEEN {
+            self.transactions = 0;
+            self.length = self.asked();
+            if self.length > self.most {
+                cut(connection);
+                self.length = self.asked();
+            }
         }
     }
 }

@@ -68,7 +68,7 @@ pub(crate) fn append(run: &str, number: u64, size: usize) -> Change {
 }
 
 pub(crate) fn write(store: &dyn RunStore, claim: &Claim, number: u64, size: usize) -> Result<(), StoreError> {
-    wait(store.write(claim, vec![append(&claim.run, number, size)]))
+    wait(store.write_now(claim, vec![append(&claim.run, number, size)]))
 }
 
 pub(crate) fn load(store: &dyn RunStore, run: &str) -> Result<StoredRun, StoreError> {

@@ -55,7 +55,12 @@ impl Driver {
                 }
             }
         }
-        let written = journal.flush();
+        let written = if alone {
+            // It may wait for the disk.
+            py.detach(|| journal.flush_alone())
+        } else {
+            journal.flush()
+        };
         WriteOn::begin(py, journal, self.shared.event_loop(py))?;
         match written {
             None => self.call(py, call),
@@ -100,12 +105,13 @@ impl Driver {
         let Some(mut holding) = self.holding.take() else {
             return Ok(None);
         };
-        let waker = self.waker(py)?;
         // Whoever is told by something shared that it is there would be told once more when it takes it.
         let mut written = Pin::new(&mut holding.written);
-        let unheard = written.as_mut().poll(&mut Poller::from_waker(Waker::noop()));
-        let heard = || written.poll(&mut Poller::from_waker(&waker));
-        match if unheard.is_pending() { heard() } else { unheard } {
+        let mut told = written.as_mut().poll(&mut Poller::from_waker(Waker::noop()));
+        if told.is_pending() {
+            told = written.poll(&mut Poller::from_waker(&self.waker(py)?));
+        }
+        match told {
             Poll::Pending => {
                 self.holding = Some(holding);
                 Ok(None)

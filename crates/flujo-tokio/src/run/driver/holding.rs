@@ -45,7 +45,12 @@ impl Driver {
                 Err(error) => return self.break_off(call.call, error),
             }
         }
-        match journal.flush() {
+        let written = if alone {
+            journal.flush_alone()
+        } else {
+            journal.flush()
+        };
+        match written {
             None => self.call(call, poller),
             Some(written) => self.holding = Some(Box::new(Holding { call, written })),
         }
