@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::StoreError;
@@ -45,6 +46,10 @@ pub(super) fn open(path: &Path, busy_timeout: Duration) -> Result<Connection, St
     let told = |error| told(path, busy_timeout, &error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(told)?;
+    // What a statement is told may not change how it is done: else it is prepared again whenever it is told something.
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+        .map_err(told)?;
     connection.busy_timeout(busy_timeout).map_err(told)?;
     // Nobody else's file is changed; one that is being made by another process says nothing yet.
     if !is_ours_or_new(&connection, path).map_err(told)?? {
