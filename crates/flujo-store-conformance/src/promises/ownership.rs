@@ -1,6 +1,8 @@
 //! Who owns a run, and who may write.
 
-use flujo_core::store::{Change, Created, RunStatus, Seen, StoreError, WorkerId};
+use std::sync::Arc;
+
+use flujo_core::store::{Change, Created, RunQuery, RunStatus, Seen, StoreError, WorkerId};
 
 use crate::check::{Asked, append, bytes, equal, fits, new, numbers, process, summary, wait};
 use crate::{Broken, Place};
@@ -177,7 +179,17 @@ pub(super) fn a_dismissed_worker_owns_nothing(place: &dyn Place) -> Result<(), B
     let (asked, other) = (Asked::open(place)?, contender(place)?);
     let (claim, _) = (asked.begin("a")?, asked.begin("b")?);
     let kept = other.begin("c")?;
+    wait(other.store.post("a".into(), Arc::from(b"hello".as_slice())))?;
+    equal!(wait(asked.store.messages(asked.worker))?.len(), 1);
+    let owned = |owner| RunQuery {
+        owner: Some(owner),
+        ..RunQuery::default()
+    };
+    equal!(wait(other.store.list(owned(Some(asked.worker))))?.runs.len(), 2);
     equal!(wait(asked.store.dismiss(asked.worker, None))?, true);
+    equal!(wait(asked.store.messages(asked.worker))?.len(), 0);
+    equal!(wait(other.store.list(owned(Some(asked.worker))))?.runs.len(), 0);
+    equal!(wait(other.store.list(owned(None)))?.runs.len(), 2);
     fits!(
         asked.write(&claim, vec![append([1])]),
         Err(StoreError::Fenced { .. })

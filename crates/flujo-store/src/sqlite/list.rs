@@ -129,8 +129,11 @@ fn part(
         and("due <= ?", Some(by.into()));
     }
     match query.owner {
-        Some(Some(worker)) => and("worker = ?", Some(worker.0.into())),
         // A row may name one that is gone.
+        Some(Some(worker)) => and(
+            "worker = ? AND EXISTS (SELECT 1 FROM workers WHERE workers.worker = runs.worker)",
+            Some(worker.0.into()),
+        ),
         Some(None) => and(
             "NOT EXISTS (SELECT 1 FROM workers WHERE workers.worker = runs.worker)",
             None,

@@ -15,7 +15,7 @@ use super::failure::Failure;
 use crate::log::Log;
 use crate::sum::{self, Kind};
 
-/// What is known of a run, as `Known::of` reads it.
+/// What is known of a run, as `Told::of` reads it.
 const INFO: &str = "SELECT runs.run, id, pipeline, created, forked_from, status, updated, due, steps, cost, tokens, \
      requests, unpriced, message, last, bytes, workers.worker, host, pid, beats, through, tail, runs.worker \
      FROM runs LEFT JOIN workers ON workers.worker = runs.worker";
@@ -222,7 +222,7 @@ pub(super) fn blob(connection: &Connection, id: &Arc<str>, blob: BlobId) -> Resu
 pub(super) fn messages(connection: &Connection, worker: WorkerId) -> Result<Vec<Message>, Failure> {
     let mut statement = connection.prepare_cached(
         "SELECT messages.body, sum, messages.message, id FROM messages CROSS JOIN runs ON runs.run = messages.run \
-         WHERE worker = ?1 ORDER BY messages.message",
+         WHERE worker = ?1 AND EXISTS (SELECT 1 FROM workers WHERE workers.worker = ?1) ORDER BY messages.message",
     )?;
     let mut rows = statement.query((worker.0,))?;
     let mut messages = Vec::new();

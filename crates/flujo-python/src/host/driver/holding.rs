@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context as Poller, Poll, Waker};
 
 use flujo_core::machine::{CallId, Role};
-use flujo_durable::{DurableError, Journal, Saved, Snapshot, Written};
+use flujo_durable::{Durability, DurableError, Journal, Saved, Snapshot, Written};
 use pyo3::prelude::*;
 
 use super::{Driver, Turn};
@@ -55,7 +55,7 @@ impl Driver {
                 }
             }
         }
-        let written = if alone {
+        let written = if alone && journal.durability() == Durability::Strict {
             // It may wait for the disk.
             py.detach(|| journal.flush_alone())
         } else {
