@@ -17,7 +17,7 @@ use crate::sum::{self, Kind};
 
 /// What is known of a run, as `Told::of` reads it.
 const INFO: &str = "SELECT runs.run, id, pipeline, created, forked_from, status, updated, due, steps, cost, tokens, \
-     requests, unpriced, message, last, bytes, workers.worker, host, pid, beats, through, tail, runs.worker \
+     requests, unpriced, message, last, bytes, workers.worker, host, pid, beats, through, told, runs.worker \
      FROM runs LEFT JOIN workers ON workers.worker = runs.worker";
 
 /// A run's row.

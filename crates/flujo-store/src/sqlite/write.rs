@@ -18,7 +18,7 @@ use crate::sum::{self, Kind};
 
 fn row(connection: &Connection, id: &Arc<str>) -> Result<Row, Failure> {
     let mut statement = connection.prepare_cached(
-        "SELECT run, workers.worker, token, through, last, status, due, tail, runs.worker IS NOT NULL \
+        "SELECT run, workers.worker, token, through, last, status, due, told, runs.worker IS NOT NULL \
          FROM runs LEFT JOIN workers ON workers.worker = runs.worker WHERE id = ?1",
     )?;
     let found = statement.query_row((&**id,), |row| {
@@ -222,7 +222,7 @@ fn grown(connection: &Connection, row: &mut Row) -> Result<(), Failure> {
     let bytes = row.end.tell();
     connection
         .prepare_cached(
-            "UPDATE runs SET through = ?2, last = ?3, tail = ?4, bytes = bytes + ?5 WHERE run = ?1",
+            "UPDATE runs SET through = ?2, last = ?3, told = ?4, bytes = bytes + ?5 WHERE run = ?1",
         )?
         .execute((
             row.run,
@@ -338,7 +338,7 @@ fn summarise(connection: &Connection, row: &mut Row, summary: &Summary) -> Resul
     connection
         .prepare_cached(
             "UPDATE runs SET updated = ?2, steps = ?3, cost = ?4, tokens = ?5, requests = ?6, unpriced = ?7, \
-             message = ?8, through = ?9, last = ?10, tail = ?11, bytes = bytes + ?12 WHERE run = ?1",
+             message = ?8, through = ?9, last = ?10, told = ?11, bytes = bytes + ?12 WHERE run = ?1",
         )?
         .execute(params![
             row.run,

@@ -16,7 +16,7 @@ const SIZE: usize = 40;
 /// What the row of a run says: the number of its last record, and how many keys have been given since.
 fn row(file: &Path, run: &str) -> (u64, i64) {
     let outside = Connection::open(file).unwrap();
-    let sql = "SELECT last, (SELECT max(record) FROM records) - tail FROM runs WHERE id = ?1";
+    let sql = "SELECT last, (SELECT max(record) FROM records) - told FROM runs WHERE id = ?1";
     outside
         .query_row(sql, (run,), |row| Ok((row.get(0)?, row.get(1)?)))
         .unwrap()

@@ -41,3 +41,19 @@ fn a_file_of_every_earlier_version_is_read_and_written() {
         assert_eq!(whole(&store, "a", 20), 4);
     }
 }
+
+#[test]
+fn a_process_of_an_earlier_version_that_still_has_the_file_open_can_spoil_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("runs.db");
+    let earlier = rusqlite::Connection::open(&file).unwrap();
+    earlier.execute_batch("PRAGMA journal_mode = wal").unwrap();
+    earlier.execute_batch(FILES[1]).unwrap();
+    // What version 2 does to append a record: its row tells all of the log there.
+    let sql = "UPDATE runs SET last = last + 1, tail = ?1 WHERE id = 'a'";
+    let mut grown = earlier.prepare(sql).unwrap();
+    assert_eq!(grown.execute((3,)).unwrap(), 1);
+    drop(Sqlite::open(&file).unwrap());
+    let refused = grown.execute((3,)).unwrap_err();
+    assert!(refused.to_string().contains("tail"), "{refused}");
+}

@@ -53,7 +53,7 @@ CREATE TABLE runs (
     through INTEGER NOT NULL,      -- the number of the last record that is in its snapshot
     last INTEGER NOT NULL,         -- the number of its last record
     bytes INTEGER NOT NULL         -- of its bodies
-, tail INTEGER) STRICT;
+, told INTEGER) STRICT;
 INSERT INTO "runs" VALUES(1,'a','tests',1,NULL,'running',1,NULL,0,0,0,0,0,NULL,1,1,0,1,85,1);
 CREATE TABLE snapshots (
     run INTEGER PRIMARY KEY,
