@@ -185,7 +185,9 @@ pub(super) fn migrate(path: &Path, connection: &mut Connection, migrations: &[&s
     connection.execute_batch("PRAGMA synchronous = full;")?;
     loop {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // Another process may have done some meanwhile.
+        // Another process may have done some meanwhile. What this connection knows of the tables is read anew then, which a
+        // version's number alone doesn't bring about.
+        transaction.query_row("SELECT count(*) FROM sqlite_schema", (), |_| Ok(()))?;
         let version = number(&transaction, "user_version")?;
         newer(path, version, migrations)?;
         let Some(next) = usize::try_from(version)
