@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use flujo_core::plan::Plan;
 use flujo_core::store::StoredRun;
+use flujo_core::usage::UsageLimits;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -31,6 +32,8 @@ pub struct Definition {
     source: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     version: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    limits: Option<UsageLimits>,
 }
 
 /// Bytes, written as such.
@@ -49,6 +52,7 @@ impl Definition {
             plan: written.then(|| Bytes(bytes.into())),
             source: None,
             version: None,
+            limits: None,
         }
     }
 
@@ -74,6 +78,18 @@ impl Definition {
     /// Which version of the pipeline it is, if it was said.
     pub fn version(&self) -> Option<&str> {
         self.version.as_deref()
+    }
+
+    /// The same with the limits that came with the run, beside those of its pipeline.
+    #[must_use]
+    pub fn within(mut self, limits: UsageLimits) -> Self {
+        self.limits = Some(limits).filter(|limits| !limits.is_unlimited());
+        self
+    }
+
+    /// The limits that came with the run, beside those of its pipeline.
+    pub fn limits(&self) -> UsageLimits {
+        self.limits.unwrap_or_default()
     }
 
     /// A digest of structure, names and configuration; see [`Plan::fingerprint`].

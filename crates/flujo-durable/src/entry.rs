@@ -51,6 +51,9 @@ pub enum Happened<D: Recorded> {
     WentOn {
         /// Where.
         host: Host,
+        /// What another host wants from then on. Earlier versions left that as it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        options: Option<Options>,
         /// When.
         at: Time,
     },

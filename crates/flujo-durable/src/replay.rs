@@ -176,9 +176,9 @@ impl<D: Recorded> Replay<D> {
                 self.put(number, Some((parent, lane)), *machine);
                 return Ok(());
             }
-            Happened::WentOn { host, at } => {
+            Happened::WentOn { host, options, at } => {
                 for place in self.machines.iter_mut().flatten() {
-                    place.go_on(&self.plan, host, at);
+                    place.go_on(&self.plan, host, options, at);
                 }
                 return Ok(());
             }
@@ -344,16 +344,23 @@ impl<D: Recorded> Replay<D> {
     }
 
     /// The run as it is now, to go on at `at`, which is as late as [`now`](Self::now) or later: what is between has passed
-    /// for its timers and deadlines, too. `wall` is the time on the wall: what it slept through goes on by that.
+    /// for its timers and deadlines, too. `wall` is the time on the wall: what it slept through goes on by that. Another host
+    /// may want other `options` than it had.
     ///
     /// # Errors
     /// When it has too many lanes.
-    pub fn go_on(mut self, host: Host, at: Time, wall: WallTime) -> Result<GoingOn<D>, String> {
+    pub fn go_on(
+        mut self,
+        host: Host,
+        options: Option<Options>,
+        at: Time,
+        wall: WallTime,
+    ) -> Result<GoingOn<D>, String> {
         if let Some(finish) = self.finish {
             return Ok(GoingOn::Ended(finish));
         }
         let mut next = self.next()?;
-        let mut entries = vec![Entry::of(0, Happened::WentOn { host, at })];
+        let mut entries = vec![Entry::of(0, Happened::WentOn { host, options, at })];
         let mut machines = Vec::new();
         for (number, place) in (0u32..).zip(&mut self.machines) {
             let Some(place) = place.as_mut().filter(|place| place.finish.is_none()) else {
@@ -363,9 +370,10 @@ impl<D: Recorded> Replay<D> {
             machines.push(Restored {
                 number,
                 parent: place.parent,
-                machine: again(&self.plan, &place.machine, host, at, sleeps),
+                machine: again(&self.plan, &place.machine, (host, options), at, sleeps),
                 once: place.once.take(),
             });
+            place.ask_spawned(options);
             for (lane, mut machine) in std::mem::take(&mut place.spawned) {
                 entries.push(Entry::of(next, Happened::Began { parent: number, lane }));
                 machines.push(Restored {

@@ -120,7 +120,7 @@ impl Recording {
             entries, machines, ..
         } = self
             .read(plan)?
-            .go_on(Host::Same, now, 0)
+            .go_on(Host::Same, None, now, 0)
             .map_err(Stuck::Forgot)?
         else {
             return Err(Stuck::Forgot(

@@ -8,7 +8,7 @@ mod post;
 
 use std::sync::Arc;
 
-use flujo_core::machine::{Finish, Outcome, Stop, Time};
+use flujo_core::machine::{Finish, Options, Outcome, Stop, Time};
 use flujo_core::plan::Plan;
 use flujo_core::store::{
     Change, Claim, Created, Message, NewRun, RunInfo, RunStatus, RunStore, StoreError, StoredRun, Summary,
@@ -38,6 +38,8 @@ pub struct Keeping {
     pub durability: Durability,
     /// Where the pipeline comes from, such as the file of a blueprint: for whoever finds its runs.
     pub source: Option<Arc<str>>,
+    /// Limits that come with the runs, beside those of the pipeline: for whoever goes on with them.
+    pub given: UsageLimits,
     /// Which version of the pipeline it is, where there are several of one name.
     pub version: Option<Arc<str>>,
     /// What becomes of those that have ended.
@@ -98,6 +100,8 @@ pub struct Opening<D: Recorded> {
     pub plan: Arc<Plan<D::Callable>>,
     /// What it begins with when it isn't in the store; without, it must be there.
     pub start: Option<Start<D>>,
+    /// What its host wants when it goes on here, within the host's own limits: those of the run itself may be others.
+    pub options: Options,
     /// The time on the wall.
     pub now: WallTime,
 }
@@ -129,7 +133,13 @@ impl Keeping {
         opening: Opening<D>,
         read: impl FnOnce(&StoredRun) -> Result<Contents<D>, DurableError> + Send,
     ) -> Result<Opened<D>, DurableError> {
-        let Opening { id, plan, start, now } = opening;
+        let Opening {
+            id,
+            plan,
+            start,
+            options,
+            now,
+        } = opening;
         let definition = self.definition(&plan);
         if let Some(start) = start {
             let snapshot = FirstSnapshot::of(&Snapshot::Start(start))?;
@@ -152,7 +162,7 @@ impl Keeping {
                 return Ok(Opened::Begun(self.journal(claim, place)));
             }
         }
-        self.find(id, plan, &definition, now, read).await
+        self.find(id, plan, &definition, (options, now), read).await
     }
 
     /// Puts a run into the store for whoever works on its pipeline; one that is there already stays as it is.
@@ -160,7 +170,9 @@ impl Keeping {
     /// # Errors
     /// [`DurableError::Unsavable`] for what it begins with, or the store fails.
     pub async fn enqueue<D: Recorded>(&self, opening: Opening<D>) -> Result<(), DurableError> {
-        let Opening { id, plan, start, now } = opening;
+        let Opening {
+            id, plan, start, now, ..
+        } = opening;
         let Some(start) = start else { return Ok(()) };
         let snapshot = FirstSnapshot::of(&Snapshot::Start(start))?;
         let run = queued(id, &plan, &self.definition(&plan), snapshot, now);
@@ -234,7 +246,7 @@ impl Keeping {
         id: Arc<str>,
         plan: Arc<Plan<D::Callable>>,
         definition: &Known,
-        now: WallTime,
+        here: (Options, WallTime),
         read: impl FnOnce(&StoredRun) -> Result<Contents<D>, DurableError> + Send,
     ) -> Result<Opened<D>, DurableError> {
         let store = Arc::clone(self.store());
@@ -248,7 +260,7 @@ impl Keeping {
         } else {
             Some(self.worker.claim(Arc::clone(&id)).await?)
         };
-        let found = self.load(&id, plan, definition, claim.as_ref(), now, read).await;
+        let found = self.load(&id, plan, definition, claim.as_ref(), here, read).await;
         if let (Err(_), Some(claim)) = (&found, claim) {
             // What can't go on here is free for others; whether that is written makes no difference to the error.
             let _ = store.write(&claim, vec![Change::Release]).await;
@@ -262,7 +274,7 @@ impl Keeping {
         plan: Arc<Plan<D::Callable>>,
         definition: &Known,
         claim: Option<&Claim>,
-        now: WallTime,
+        (options, now): (Options, WallTime),
         read: impl FnOnce(&StoredRun) -> Result<Contents<D>, DurableError> + Send,
     ) -> Result<Opened<D>, DurableError> {
         let (stored, blobs) = loaded(&**self.store(), Arc::clone(id)).await?;
@@ -281,7 +293,8 @@ impl Keeping {
             next_machine: 1,
             snapshot: stored.snapshot.len() as u64,
             definition: Definition::redefined(&stored),
-            limits: replay.limits(),
+            // Those that came with it hold however far it was raised.
+            limits: replay.limits().map(|raised| raised.and(self.given)),
             blobs,
         };
         let contradicts = |reason| DurableError::Corrupt {
@@ -307,7 +320,13 @@ impl Keeping {
         let told = replay.settle().map_err(contradicts)?;
         let (asked, questions) = (replay.asked(), Questions::of(Arc::clone(id), &replay));
         let at = replay.now();
-        let gone_on = replay.go_on(Host::Another, at, now).map_err(contradicts)?;
+        let limits = place.limits.map(|limits| !limits.is_unlimited());
+        let options = Options {
+            limits: limits.unwrap_or(options.limits),
+            ..options
+        };
+        let gone_on = replay.go_on(Host::Another, Some(options), at, now);
+        let gone_on = gone_on.map_err(contradicts)?;
         match gone_on {
             GoingOn::Ended(finish) => {
                 let journal = self.journal(claim.clone(), place);
@@ -338,18 +357,7 @@ impl Keeping {
                         ..before.clone()
                     }));
                 }
-                let messages = self.store().messages(claim.worker).await?;
-                let posted: Vec<_> = messages.into_iter().filter(|one| one.run == *id).collect();
-                for Message {
-                    id: message, body, ..
-                } in &posted
-                {
-                    Posted::from_bytes(body).map_err(|reason| DurableError::Corrupt {
-                        run: Arc::clone(id),
-                        location: format!("message {}", message.0),
-                        reason,
-                    })?;
-                }
+                let posted = self.posted(id, claim).await?;
                 let used = machines.iter().map(|one| one.machine.usage()).sum();
                 let limits = journal.limits();
                 Ok(Opened::Found(Box::new(Found {
@@ -364,6 +372,20 @@ impl Keeping {
                 })))
             }
         }
+    }
+
+    /// What was left for a run.
+    async fn posted(&self, id: &Arc<str>, claim: &Claim) -> Result<Vec<Message>, DurableError> {
+        let mut messages = self.store().messages(claim.worker).await?;
+        messages.retain(|message| message.run == *id);
+        for message in &messages {
+            Posted::from_bytes(&message.body).map_err(|reason| DurableError::Corrupt {
+                run: Arc::clone(id),
+                location: format!("message {}", message.id.0),
+                reason,
+            })?;
+        }
+        Ok(messages)
     }
 }
 

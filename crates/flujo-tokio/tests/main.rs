@@ -21,6 +21,7 @@ mod optimization;
 mod pauses;
 mod rates;
 mod shared_rates;
+mod taken_over;
 mod telemetry;
 mod untyped;
 mod usage_cases;

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use clap::ArgMatches;
 use flujo_blueprint::{Functions, Rule};
+use flujo_core::usage::UsageLimits;
+use flujo_durable::{Definition, load};
 use flujo_tokio::Runner;
 
 use super::folder;
-use super::session::{Session, Showing, Stopped, check_folder};
+use super::session::{Session, Showing, Stopped, check_folder, runtime};
 use crate::answers::Answers;
 use crate::arguments::RunArguments;
 use crate::input;
@@ -39,7 +41,11 @@ pub(crate) fn run(
             "add `--store`, or set `FLUJO_STATE_URI`",
         ));
     }
-    let session = Session::load(&arguments.file, settings, functions, store)?;
+    let before = match (id, &store) {
+        (Some(id), Some(store)) => given_before(id, store)?,
+        _ => UsageLimits::default(),
+    };
+    let session = Session::load(&arguments.file, settings, functions, store, before)?;
     let showing = Showing {
         json: arguments.json,
         quiet: arguments.quiet,
@@ -51,6 +57,14 @@ pub(crate) fn run(
         None => runner.run(input, context),
     };
     session.drive(begin, Stopped::Stays, answers, &showing)
+}
+
+/// The limits that came with a run that is kept already. What is wrong with it is told when it is to go on.
+fn given_before(id: &str, store: &Store) -> Result<UsageLimits, Failure> {
+    let stored = load(Arc::clone(store.runs()), Arc::from(id));
+    let stored = runtime()?.block_on(stored).ok();
+    let definition = stored.and_then(|stored| Definition::of_stored(&stored).ok());
+    Ok(definition.map_or_else(UsageLimits::default, |before| before.limits()))
 }
 
 fn refuse(message: &str, hint: &str) -> Failure {

@@ -64,6 +64,7 @@ impl Session {
         settings: Settings,
         functions: Option<&dyn Functions>,
         store: Option<Store>,
+        before: UsageLimits,
     ) -> Result<Self, Failure> {
         let blueprint = Blueprint::load_for(file, functions.is_some(), settings.prices.clone())?;
         blueprint.check_allowed(&settings.allowed())?;
@@ -73,7 +74,9 @@ impl Session {
             }
         }
         let telemetry = Telemetry::new(&settings)?;
-        let runner = runner(&blueprint, file, &settings, functions, &telemetry, store.as_ref())?;
+        let given = given(&settings, before);
+        let kept = store.as_ref().map(|store| (store, file));
+        let runner = runner(&blueprint, kept, &settings, functions, given, &telemetry)?;
         let telemetry = telemetry.serve(&runner, blueprint.name())?;
         Ok(Self {
             blueprint,
@@ -194,15 +197,16 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 
 fn runner(
     blueprint: &Blueprint,
-    file: &Path,
+    kept: Option<(&Store, &Path)>,
     settings: &Settings,
     functions: Option<&dyn Functions>,
+    given: UsageLimits,
     telemetry: &Telemetry,
-    store: Option<&Store>,
 ) -> Result<Runner, Failure> {
     let mut builder = Runner::builder(blueprint.pipeline_with(functions)?)
         .name(blueprint.name().clone())
-        .usage_limits(limits(blueprint.usage_limits(), settings));
+        .usage_limits(blueprint.usage_limits().and(given))
+        .given_limits(given);
     for limit in blueprint.rate_limits() {
         builder = builder.rate_limit(limit.clone());
     }
@@ -210,7 +214,7 @@ fn runner(
     if let Some(seconds) = settings.number("deadline_s") {
         builder = builder.deadline(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
     }
-    if let Some(store) = store {
+    if let Some((store, file)) = kept {
         let durability = match settings.value("durability") {
             Some("async") => Durability::Async,
             Some("exit") => Durability::Exit,
@@ -231,8 +235,8 @@ fn runner(
     })
 }
 
-/// The stricter of the blueprint's limits and the settings'.
-fn limits(blueprint: UsageLimits, settings: &Settings) -> UsageLimits {
+/// The settings' limits and, where they say nothing, those that came with the run before.
+fn given(settings: &Settings, before: UsageLimits) -> UsageLimits {
     let cost = settings
         .number("max_cost_usd")
         .and_then(|dollars| Cost::from_dollars(dollars).ok());
@@ -240,9 +244,9 @@ fn limits(blueprint: UsageLimits, settings: &Settings) -> UsageLimits {
         .value("max_tokens")
         .and_then(|tokens| tokens.parse().ok());
     UsageLimits {
-        cost: blueprint.cost.into_iter().chain(cost).min(),
-        tokens: blueprint.tokens.into_iter().chain(tokens).min(),
-        requests: blueprint.requests,
+        cost: cost.or(before.cost),
+        tokens: tokens.or(before.tokens),
+        requests: before.requests,
     }
 }
 

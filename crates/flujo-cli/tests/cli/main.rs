@@ -2,6 +2,8 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // what only tests call may fail like a test
 
 mod bad_input;
+#[cfg(unix)]
+mod budget;
 mod context;
 mod control_flow;
 mod examples;

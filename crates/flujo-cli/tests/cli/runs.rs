@@ -48,7 +48,7 @@ pub(crate) fn json(said: &Said) -> Value {
 }
 
 /// Waits until something is there, which a process under way brings about.
-fn until<T>(mut there: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(mut there: impl FnMut() -> Option<T>) -> T {
     loop {
         match there() {
             Some(it) => return it,

@@ -172,6 +172,15 @@ fn visit_kept<D: Domain>(
     }
 }
 
+impl<D: Domain> State<D> {
+    /// Another host goes on with it, which wants these options. The seed is the run's own.
+    pub(super) fn ask_for(&mut self, options: Options) {
+        let seed = self.options.seed;
+        self.options = Options { seed, ..options };
+        self.tell_from = options.tell_from.unwrap_or(Time::MAX);
+    }
+}
+
 impl<D: Domain> Machine<D> {
     /// A machine that was made again of another one's state, and is on its way to an end like that: it keeps what that
     /// keeps to go on from.
@@ -189,11 +198,7 @@ impl<D: Domain> Machine<D> {
         // `Kept` takes itself apart when it is dropped, so that its parts can't be moved out.
         let mut state = State::clone(&kept.state);
         state.history = history;
-        state.options = Options {
-            seed: state.options.seed,
-            ..options
-        };
-        state.tell_from = options.tell_from.unwrap_or(Time::MAX);
+        state.ask_for(options);
         state.shift_time(now);
         state.forget_leads();
         state.read_anew();

@@ -326,10 +326,19 @@ impl<D: Domain> Machine<D> {
         machine
     }
 
-    /// The same in another process, whose meter knows what was used and nothing of what was reserved: an attempt whose agent
-    /// was being called begins anew, under its own number.
-    pub fn take_over(plan: Arc<Plan<D::Callable>>, state: State<D>, now: Time) -> Self {
+    /// The same in another process, which wants these options in place of those that it had, but for its seed. Its meter
+    /// knows what was used and nothing of what was reserved: an attempt whose agent was being called begins anew, under its
+    /// own number.
+    pub fn take_over(
+        plan: Arc<Plan<D::Callable>>,
+        state: State<D>,
+        options: Option<Options>,
+        now: Time,
+    ) -> Self {
         let mut machine = Self::again(plan, state, now);
+        if let Some(options) = options {
+            machine.state.ask_for(options);
+        }
         machine.state.read_anew();
         machine.cursor().take_up();
         machine
@@ -351,6 +360,11 @@ impl<D: Domain> Machine<D> {
     /// Whether anybody listens to notices, from now on: a run that goes on may have other listeners than before.
     pub fn listen(&mut self, notices: bool) {
         self.state.options.notices = notices;
+    }
+
+    /// Wants other options from now on, but its own seed; for one that has not begun.
+    pub fn ask_for(&mut self, options: Options) {
+        self.state.ask_for(options);
     }
 
     /// Whether it has been polled, which is when it begins. One that is cancelled before that ends with nothing done.

@@ -182,6 +182,19 @@ impl UsageLimits {
         }
     }
 
+    /// The stricter of both, for each of what is limited.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+            one.into_iter().chain(other).min()
+        }
+        Self {
+            cost: least(self.cost, other.cost),
+            tokens: least(self.tokens, other.tokens),
+            requests: least(self.requests, other.requests),
+        }
+    }
+
     /// Whether cost is limited and some of `usage` has no known price.
     pub fn needs_price_of(&self, usage: Usage) -> bool {
         usage.unpriced && self.cost.is_some()

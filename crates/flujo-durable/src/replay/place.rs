@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flujo_core::machine::{
-    CacheLead, CacheTicket, Call, Command, Event, Finish, LaneId, Machine, Pause, PauseId, Time,
+    CacheLead, CacheTicket, Call, Command, Event, Finish, LaneId, Machine, Options, Pause, PauseId, Time,
 };
 use flujo_core::plan::{NodeId, Plan};
 use flujo_core::store::WallTime;
@@ -49,7 +49,7 @@ enum Asked<D: Recorded> {
 pub(super) fn again<D: Recorded>(
     plan: &Arc<Plan<D::Callable>>,
     machine: &Machine<D>,
-    host: Host,
+    (host, options): (Host, Option<Options>),
     at: Time,
     sleeps: Option<Time>,
 ) -> Machine<D> {
@@ -59,7 +59,7 @@ pub(super) fn again<D: Recorded>(
     }
     let again = match host {
         Host::Same => Machine::restore(plan, state, at),
-        Host::Another => Machine::take_over(plan, state, at),
+        Host::Another => Machine::take_over(plan, state, options, at),
     };
     again.stopped_like(machine)
 }
@@ -148,14 +148,29 @@ impl<D: Recorded> Place<D> {
     }
 
     /// What was under way is asked for again.
-    pub(super) fn go_on(&mut self, plan: &Arc<Plan<D::Callable>>, host: Host, at: Time) {
+    pub(super) fn go_on(
+        &mut self,
+        plan: &Arc<Plan<D::Callable>>,
+        host: Host,
+        options: Option<Options>,
+        at: Time,
+    ) {
+        self.ask_spawned(options);
         if self.finish.is_some() {
             return;
         }
-        self.machine = again(plan, &self.machine, host, at, None);
+        self.machine = again(plan, &self.machine, (host, options), at, None);
         self.unbegun = None;
         self.asked = Asked::Nothing;
         self.pump();
+    }
+
+    /// Lanes that were started, and that had not begun, begin with other options.
+    pub(super) fn ask_spawned(&mut self, options: Option<Options>) {
+        if let Some(options) = options {
+            let lanes = self.spawned.values_mut();
+            lanes.for_each(|lane| lane.ask_for(options));
+        }
     }
 
     pub(super) fn take_in(&mut self, step: Option<&str>, happened: Happened<D>) -> Result<(), String> {

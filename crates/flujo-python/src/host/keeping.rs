@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::task::Context;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use flujo_core::machine::{FailureKind, LaneId, Time};
+use flujo_core::machine::{FailureKind, LaneId, Options, Time};
 use flujo_core::store::{Change, Claim, Lease, Message, RunStatus, StoreError, WallTime};
+use flujo_core::usage::UsageLimits;
 use flujo_durable::{
     Contents, Durability, DurableError, ForkPoint, Journal, LogPlace, Posted, Saved, Snapshot, Start, Written,
 };
@@ -94,14 +95,20 @@ impl Keeping {
         self: &Arc<Self>,
         id: Arc<str>,
         plan: &Arc<PlanWithSteps>,
-        start: Option<Start<Python3>>,
+        (options, start): (Options, Option<Start<Python3>>),
         migrate: Option<Py<PyAny>>,
     ) -> Awaiting<Result<Opened, DurableError>> {
         let runs = self.migrating(migrate);
         let plan = Arc::clone(&plan.plan);
         let now = wall();
         Awaiting::new(async move {
-            let opening = Opening { id, plan, start, now };
+            let opening = Opening {
+                id,
+                plan,
+                start,
+                options,
+                now,
+            };
             runs.open(opening, Contents::<Python3>::of).await
         })
     }
@@ -129,6 +136,7 @@ impl Keeping {
                 id,
                 plan,
                 start: None,
+                options: Options::default(),
                 now,
             };
             let at = ForkPoint { step, iteration };
@@ -356,6 +364,7 @@ impl KeptRuns {
             worker,
             durability,
             source,
+            given: UsageLimits::default(),
             version: version.map(Arc::from),
             purging: Arc::default(),
             migrate: None,

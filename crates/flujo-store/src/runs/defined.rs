@@ -55,6 +55,7 @@ impl Keeping {
             Some(version) => definition.of_version(&**version),
             None => definition,
         };
+        let definition = definition.within(self.given);
         let bytes = definition.to_bytes();
         let known = Arc::new((definition, bytes));
         *last = Some((fingerprint, Arc::clone(&known)));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use flujo_core::agent::BoxFuture;
 use flujo_core::context::{MergeRules, with_merge_rules};
-use flujo_core::machine::{Finish, LaneId};
+use flujo_core::machine::{Finish, LaneId, Options};
 use flujo_core::plan::Plan;
 use flujo_core::store::{Change, RunStatus, StoredRun, WallTime};
 use flujo_core::value::{TypeCodec, with_codecs};
@@ -38,10 +38,15 @@ pub(super) async fn open(
     keeping: Arc<Keeping>,
     id: Arc<str>,
     plan: Arc<Plan<Handler>>,
-    start: Option<Start<Tokio>>,
+    (options, start): (Options, Option<Start<Tokio>>),
 ) -> Result<Opened, DurableError> {
-    let now = keeping.runs.clock.now();
-    let opening = Opening { id, plan, start, now };
+    let opening = Opening {
+        id,
+        plan,
+        start,
+        options,
+        now: keeping.runs.clock.now(),
+    };
     keeping.runs.open(opening, |stored| keeping.read(stored)).await
 }
 
@@ -50,17 +55,19 @@ pub(super) async fn fork(
     keeping: Arc<Keeping>,
     id: Arc<str>,
     plan: Arc<Plan<Handler>>,
+    options: Options,
     (from, at): (Arc<str>, ForkPoint),
 ) -> Result<Opened, DurableError> {
     let opening = Opening {
         id: Arc::clone(&id),
         plan: Arc::clone(&plan),
         start: None,
+        options,
         now: keeping.runs.clock.now(),
     };
     let read = |stored: &_| keeping.read(stored);
     keeping.runs.fork(from, &at, opening, read).await?;
-    open(keeping, id, plan, None).await
+    open(keeping, id, plan, (options, None)).await
 }
 
 /// Tells lists that a run goes on that stood still.

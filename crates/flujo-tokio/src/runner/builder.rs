@@ -52,6 +52,7 @@ pub struct RunnerBuilder {
     store: Option<Arc<dyn RunStore>>,
     durability: Durability,
     source: Option<Arc<str>>,
+    given: UsageLimits,
     retention: Retention,
     migrate: Option<Arc<Migrate>>,
     lease: Lease,
@@ -81,6 +82,7 @@ impl RunnerBuilder {
             store: None,
             durability: Durability::default(),
             source: None,
+            given: UsageLimits::default(),
             retention: Retention::default(),
             migrate: None,
             lease: Lease::default(),
@@ -216,6 +218,14 @@ impl RunnerBuilder {
         self
     }
 
+    /// Which of the [limits](Self::usage_limits) came with the runs and are not the pipeline's own, such as those of a command
+    /// line: kept with the runs, for whoever goes on with them.
+    #[must_use]
+    pub fn given_limits(mut self, limits: UsageLimits) -> Self {
+        self.given = limits;
+        self
+    }
+
     /// What becomes of runs that have ended: they stay, without this. Old ones are deleted while others end, a part at a time.
     #[must_use]
     pub fn retention(mut self, retention: Retention) -> Self {
@@ -319,6 +329,7 @@ impl RunnerBuilder {
                         worker: WorkerHandle::new(store, self.lease),
                         durability: self.durability,
                         source: self.source,
+                        given: self.given,
                         version: None,
                         purging: Arc::new(Purging::new(self.retention)),
                         migrate: self.migrate,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use flujo_blueprint::{Functions, Rule, parse_value};
 use flujo_core::store::{RunInfo, RunStatus};
 use flujo_core::value::Value;
-use flujo_durable::{ForkPoint, Posted};
+use flujo_durable::{Definition, ForkPoint, Posted};
 use flujo_tokio::Runner;
 
 use super::Runs;
@@ -28,15 +28,22 @@ pub(super) struct Program<'a> {
 
 /// What is done with a run once its blueprint is there.
 enum Aim {
-    GoOn(Answers),
+    GoOn(Answers, Stopped),
     Cancel,
     /// Another run of this name.
     Fork(ForkPoint, Arc<str>),
 }
 
 impl Program<'_> {
-    fn take(self, runs: Runs, arguments: &ResumeArguments, file: &Path, aim: Aim) -> Result<Exit, Failure> {
-        let session = Session::load(file, self.settings, self.functions, Some(runs.store))?;
+    fn take(
+        self,
+        runs: Runs,
+        arguments: &ResumeArguments,
+        (file, before): (&Path, &Definition),
+        aim: Aim,
+    ) -> Result<Exit, Failure> {
+        let store = Some(runs.store);
+        let session = Session::load(file, self.settings, self.functions, store, before.limits())?;
         let showing = Showing {
             json: arguments.json,
             quiet: arguments.quiet,
@@ -45,12 +52,9 @@ impl Program<'_> {
         };
         let id: Arc<str> = Arc::from(arguments.id.as_str());
         match aim {
-            Aim::GoOn(answers) => session.drive(
-                |runner: &Runner| runner.stored(id),
-                Stopped::GoesOn,
-                answers,
-                &showing,
-            ),
+            Aim::GoOn(answers, stopped) => {
+                session.drive(|runner: &Runner| runner.stored(id), stopped, answers, &showing)
+            }
             Aim::Cancel => session.cancel(id, &showing),
             Aim::Fork(at, new) => {
                 let answers = Answers::read(&[], arguments.json)?;
@@ -66,11 +70,20 @@ impl Program<'_> {
 }
 
 pub(super) fn resume(runs: Runs, arguments: &ResumeArguments, program: Program<'_>) -> Result<Exit, Failure> {
-    runs.info(&arguments.id)?;
+    // One that is stopped on its way from here is not gone on with.
+    let stopped = match runs.info(&arguments.id)?.summary.status {
+        RunStatus::LimitExceeded | RunStatus::Cancelled => Stopped::GoesOn,
+        _ => Stopped::Stays,
+    };
     let reading = Reading::of(&runs.load(&arguments.id)?)?;
     let file = needed(&arguments.id, arguments.file.as_deref(), &reading)?;
     let answers = Answers::read(&[], arguments.json)?;
-    program.take(runs, arguments, &file, Aim::GoOn(answers))
+    program.take(
+        runs,
+        arguments,
+        (&file, &reading.definition),
+        Aim::GoOn(answers, stopped),
+    )
 }
 
 pub(super) fn answer(runs: Runs, arguments: &AnswerArguments, program: Program<'_>) -> Result<Exit, Failure> {
@@ -102,7 +115,12 @@ pub(super) fn answer(runs: Runs, arguments: &AnswerArguments, program: Program<'
     match (file, pause) {
         (Some(file), Some(pause)) => {
             let answers = Answers::one(pause, value, resume.json)?;
-            program.take(runs, resume, &file, Aim::GoOn(answers))
+            program.take(
+                runs,
+                resume,
+                (&file, &reading.definition),
+                Aim::GoOn(answers, Stopped::Stays),
+            )
         }
         (_, pause) => {
             let value = plain(&value);
@@ -122,7 +140,7 @@ pub(super) fn cancel(runs: Runs, arguments: &ResumeArguments, program: Program<'
         RunStatus::Paused => {
             let reading = Reading::of(&runs.load(&arguments.id)?)?;
             if let Some(file) = blueprint(arguments.file.as_deref(), &reading) {
-                return program.take(runs, arguments, &file, Aim::Cancel);
+                return program.take(runs, arguments, (&file, &reading.definition), Aim::Cancel);
             }
         }
         _ => {}
@@ -142,7 +160,7 @@ pub(super) fn fork(runs: Runs, arguments: &ForkArguments, program: Program<'_>) 
         iteration: arguments.iteration,
     };
     let new = Arc::from(arguments.run_id.as_str());
-    program.take(runs, resume, &file, Aim::Fork(at, new))
+    program.take(runs, resume, (&file, &reading.definition), Aim::Fork(at, new))
 }
 
 impl Runs {

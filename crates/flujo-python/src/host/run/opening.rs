@@ -128,7 +128,7 @@ fn begin_with(py: Python<'_>, start: Start, version: Option<Version>) -> PyResul
                 opened: keeping.open(
                     id,
                     &run.shared.plan,
-                    start,
+                    (run.shared.options(), start),
                     engine.migrate.as_ref().map(|hook| hook.clone_ref(py)),
                 ),
                 keeping,

@@ -7,7 +7,7 @@ use std::task::{Context as Poller, Poll};
 
 use flujo_core::config::RunTwins;
 use flujo_core::context::Context;
-use flujo_core::machine::{Finish, History, Outcome};
+use flujo_core::machine::{Finish, History, Options, Outcome};
 use flujo_core::store::{Change, Claim, WallTime};
 use flujo_core::usage::{Usage, run_meter};
 use flujo_core::value::Value;
@@ -37,8 +37,9 @@ impl Run {
                     (Some(keeping), Some(fork)) => {
                         let plan = Arc::clone(&self.runner.analysed.plan);
                         let id = Arc::from(self.id.to_string());
+                        let options = self.first_options();
                         State::Opening {
-                            opened: Box::pin(opening::fork(keeping, id, plan, fork)),
+                            opened: Box::pin(opening::fork(keeping, id, plan, options, fork)),
                             begin: None,
                         }
                     }
@@ -112,20 +113,24 @@ impl Run {
         let plan = Arc::clone(&self.runner.analysed.plan);
         let id = Arc::from(self.id.to_string());
         State::Opening {
-            opened: Box::pin(opening::open(keeping, id, plan, start)),
+            opened: Box::pin(opening::open(keeping, id, plan, (self.first_options(), start))),
             begin,
         }
     }
 
     fn begins(&self, input: Value, context: Context) -> Start<Tokio> {
-        let (twins, limits) = (self.runner.twins(), self.runner.limits);
         Start {
-            options: self.options(!limits.is_unlimited(), false, twins),
+            options: self.first_options(),
             input,
             context,
             now: 0,
             deadline: self.deadline(),
         }
+    }
+
+    /// What its machine is to ask for, within its runner's limits; nobody listens to it yet.
+    fn first_options(&self) -> Options {
+        self.options(!self.runner.limits.is_unlimited(), false, self.runner.twins())
     }
 
     /// Puts the run into the store for whoever works on its pipeline.
@@ -137,6 +142,7 @@ impl Run {
                 id: Arc::from(id.to_string()),
                 plan: Arc::clone(&self.runner.analysed.plan),
                 start: Some(self.begins(input, context)),
+                options: self.first_options(),
                 now: keeping.runs.clock.now(),
             };
             keeping.runs.enqueue(opening).await?;
