@@ -159,14 +159,15 @@ fn natural(
         },
         Role::NextItem => {
             // What it is read with isn't saved: how many there are is written in the script too.
-            let items = match &node.kind {
-                Kind::Map(map) => map.items.acts.first().map(|act| &act.does),
+            let written = match &node.kind {
+                Kind::Map(map) => &*map.items.acts,
+                _ => &[],
+            };
+            let written = written.iter().find_map(|act| match act.does {
+                Does::Cursor(items) => Some(i64::from(items)),
                 _ => None,
-            };
-            let items = match (items, input.as_int()) {
-                (Some(Does::Cursor(items)), _) => i64::from(*items),
-                (_, items) => items.unwrap_or(0),
-            };
+            });
+            let items = written.or(input.as_int()).unwrap_or(0);
             let nth = i64::try_from(nth).unwrap_or(i64::MAX);
             Answer::Item((nth < items).then_some(Object::Int(nth)))
         }

@@ -57,8 +57,12 @@ impl Simulation {
             .save_after
             .iter()
             .any(|after| u64::from(*after) <= self.trace.commands);
-        due && !self.lanes.iter().flatten().any(|lane| lane.cancelled)
-            && !self.flights.values().any(|flight| flight.cancelled)
+        due && !self.is_stopping()
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.lanes.iter().flatten().any(|lane| lane.cancelled)
+            || self.flights.values().any(|flight| flight.cancelled)
     }
 
     /// Saves everything, drops it and goes on from what was saved.
@@ -67,7 +71,6 @@ impl Simulation {
         self.schedule
             .save_after
             .retain(|after| u64::from(*after) > commands);
-        self.trace.saves += 1;
         // Whoever's turn it is then is dropped too.
         while self.cache.any_led() {
             for lane in 0..self.lanes.len() {
@@ -75,6 +78,11 @@ impl Simulation {
             }
             self.poll_all()?;
         }
+        // That may have been the command behind which it is cancelled.
+        if self.is_stopping() {
+            return Ok(());
+        }
+        self.trace.saves += 1;
         self.note_orphans();
         if self.trace.saves.is_multiple_of(2) {
             self.begin_anew_behind_a_snapshot()?;

@@ -2,7 +2,7 @@
 
 use flujo_core::machine::Outcome;
 use flujo_simulation::story::{Told, calls, map, parallel, part, repeat, step, story};
-use flujo_simulation::{Act, Does, Object, Script, Spec};
+use flujo_simulation::{Act, Case, Does, Object, Script, Simulation, Spec};
 
 /// Four steps of ten tokens each.
 fn four() -> Spec {
@@ -156,4 +156,24 @@ fn p35_a_loop_goes_on_in_the_iteration_that_it_was_stopped_in() {
 fn a_run_that_passed_the_limit_of_a_step_has_nothing_to_go_on_from() {
     let stopped = story([step("a").uses(5), step("b").uses(10).own_token_limit(5)]).run(1);
     assert!(stopped.finish().kept.is_none());
+}
+
+/// An item had failed when a limit stopped its run; as the run goes on, another one is cancelled for that before it has.
+#[test]
+fn an_item_that_is_cancelled_before_it_goes_on_is_found_again_in_what_was_written() {
+    let found = include_str!("found/cancelled_before_it_goes_on.json");
+    let mut case: Case = serde_json::from_str(found).unwrap();
+    case.schedule.save_after = vec![u32::MAX];
+    let stopped = Simulation::new(&case).and_then(Simulation::run).unwrap();
+    assert!(stopped.finish.kept.is_some());
+    case.limits = flujo_core::usage::UsageLimits::default();
+    // It compares the end with the one that what was written tells of.
+    let ended = Simulation::going_on(&case, stopped)
+        .and_then(Simulation::run)
+        .unwrap();
+    assert!(
+        matches!(ended.finish.outcome, Outcome::Failed(_)),
+        "{}",
+        ended.text()
+    );
 }

@@ -367,9 +367,10 @@ impl<D: Domain> Machine<D> {
         self.state.ask_for(options);
     }
 
-    /// Whether it has been polled, which is when it begins. One that is cancelled before that ends with nothing done.
+    /// Whether it has been polled, which is when it begins, or goes on after it was stopped. One that is cancelled before it
+    /// has begun ends with nothing done.
     pub fn has_begun(&self) -> bool {
-        self.state.begin.is_none()
+        self.state.begin.is_none() && self.dormant.is_none()
     }
 
     /// The record of the innermost step or construct under way.

@@ -76,9 +76,10 @@ impl<D: Recorded> Place<D> {
     /// A machine that begins here.
     pub(super) fn new(mut machine: Machine<D>, parent: Option<(u32, LaneId)>) -> Self {
         let context = machine.context().clone();
+        let unbegun = (!machine.has_begun()).then(|| Box::new(machine.clone()));
         let once = machine.take_once();
         let mut place = Self {
-            unbegun: (!machine.has_begun()).then(|| Box::new(machine.clone())),
+            unbegun,
             machine,
             parent,
             asked: Asked::Nothing,
@@ -294,6 +295,7 @@ impl<D: Recorded> Place<D> {
                 let unbegun = self.unbegun.take();
                 if let (Happened::Cancel { unbegun: true, .. }, Some(unbegun)) = (&other, unbegun) {
                     self.machine = *unbegun;
+                    self.once = self.machine.take_once();
                 }
                 return Some(other);
             }
