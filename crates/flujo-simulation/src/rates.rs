@@ -112,51 +112,65 @@ impl Simulation {
             .buckets(step.rates.iter().chain(&rates.all).chain(own), self.now)
             .unwrap_or_else(|_| Arc::from([])); // cases are written with limits that can be kept
         let gives_up = deadline.map(|deadline| self.push(deadline, Due::NotAdmitted { lane }));
-        self.rates.line.push(Waiting {
+        self.look_at(Waiting {
             lane,
             call,
             admission: Admission::new(limits, tokens),
             gives_up,
         });
-        self.let_through();
     }
 
     fn call_ended(&mut self, lane: usize, tokens: u64, hold: Option<Time>) {
         if let Some((_, admission)) = self.rates.admitted.remove(&lane) {
             let hold = hold.map(|wait| self.now.saturating_add(wait));
             admission.settle(tokens, hold, self.now);
-            self.let_through();
+            self.look_again(self.now);
         }
     }
 
     /// Lets all through whose turn it is.
     pub(crate) fn let_through(&mut self) {
-        if let Some(key) = self.rates.again.take() {
-            self.queue.remove(&key);
+        self.rates.again = None;
+        for waiting in std::mem::take(&mut self.rates.line) {
+            self.look_at(waiting);
         }
-        let (now, mut soonest) = (self.now, None::<Time>);
-        for mut waiting in std::mem::take(&mut self.rates.line) {
-            match waiting.admission.poll(now, Waker::noop()) {
-                Turn::Admitted => {
-                    if let Some(key) = waiting.gives_up {
-                        self.queue.remove(&key);
-                    }
-                    let Waiting {
-                        lane,
-                        call,
-                        admission,
-                        ..
-                    } = waiting;
-                    self.rates.admitted.insert(lane, (call, admission));
-                    self.push(now, Due::Admitted { lane });
+    }
+
+    /// Lets one through if it is its turn; else it waits.
+    fn look_at(&mut self, mut waiting: Waiting) {
+        match waiting.admission.poll(self.now, Waker::noop()) {
+            Turn::Admitted => {
+                if let Some(key) = waiting.gives_up {
+                    self.queue.remove(&key);
                 }
-                Turn::Wait(until) => {
-                    soonest = soonest.into_iter().chain(until).min();
-                    self.rates.line.push(waiting);
+                let Waiting {
+                    lane,
+                    call,
+                    admission,
+                    ..
+                } = waiting;
+                self.rates.admitted.insert(lane, (call, admission));
+                self.push(self.now, Due::Admitted { lane });
+            }
+            Turn::Wait(until) => {
+                self.rates.line.push(waiting);
+                if let Some(at) = until {
+                    self.look_again(at);
                 }
             }
         }
-        self.rates.again = soonest.map(|at| self.push(at, Due::NextTurn));
+    }
+
+    /// Those who wait look again at this time, or before. Whoever's call has ended goes on as far as it comes by itself
+    /// before those who wait for its end are woken.
+    fn look_again(&mut self, at: Time) {
+        if let Some(key) = self.rates.again {
+            if key.0 <= at {
+                return;
+            }
+            self.queue.remove(&key);
+        }
+        self.rates.again = Some(self.push(at, Due::NextTurn));
     }
 
     pub(crate) fn was_admitted(&mut self, lane: usize) {
@@ -197,7 +211,7 @@ impl Simulation {
         }
         let call = waiting.call;
         drop(waiting);
-        self.let_through();
+        self.look_again(self.now);
         Some(call)
     }
 }
