@@ -130,11 +130,12 @@ stress: $(VENV)/.release
 	FLUJO_STRESS=full $(BIN)/python -m pytest tests/stress
 	FLUJO_STRESS=full cargo test --release --locked -p flujo --test stress
 
-# The same tests with a hundred times the generated cases, spoiled files and kills.
+# The same tests with a hundred times the generated cases, spoiled files and kills. One of them may take longer than the ten
+# minutes after which a test counts as stuck otherwise.
 soak: $(VENV)/.flujo services
 	cargo build --workspace --locked --profile soak --example shared_rates
 	PROPTEST_CASES=25600 FLUJO_DIFFERENTIAL_CASES=200000 FLUJO_KILLS=200 cargo test --workspace --locked --profile soak --tests
-	FLUJO_DIFFERENTIAL_CASES=50000 $(BIN)/python -m pytest --hypothesis-profile=soak
+	FLUJO_DIFFERENTIAL_CASES=50000 $(BIN)/python -m pytest --hypothesis-profile=soak -o faulthandler_timeout=7200
 
 advisories: $(VENV)/.tools
 	cargo deny --locked check advisories
