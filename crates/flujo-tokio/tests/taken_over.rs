@@ -138,3 +138,22 @@ async fn the_rates_hold_of_whoever_goes_on() {
         began.elapsed()
     );
 }
+
+#[tokio::test]
+async fn limits_that_are_given_with_a_run_hold_below_those_that_it_was_raised_to() {
+    for (given, status) in [
+        (UsageLimits::default(), "completed"),
+        (tokens(300), "limit_exceeded"),
+    ] {
+        let model = Model::default();
+        let store: Arc<dyn RunStore> = Arc::new(Memory::new());
+        let runner = process(model.lanes(), &store).usage_limits(tokens(200));
+        let runner = runner.build().expect("it can run");
+        let done = runner.run_named("the run", Value::from(0), Context::new()).await;
+        let stopped = done.stopped.as_ref().expect("it can go on");
+        let raised = runner.resume_stopped(stopped, Some(tokens(1_000)));
+        assert_eq!(raised.expect("it goes on").await.status(), "paused");
+        let builder = process(model.lanes(), &store).usage_limits(tokens(300));
+        assert_eq!(goes_on(builder.given_limits(given)).await.status(), status);
+    }
+}
