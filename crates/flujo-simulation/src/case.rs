@@ -46,6 +46,9 @@ pub struct Case {
 pub struct Schedule {
     /// Which of the events that are due at the same time comes first, and which machine is polled first.
     pub seed: u64,
+    /// Whether the seed says so of events.
+    #[serde(default)]
+    pub ties: Ties,
     /// The run is cancelled after this many commands.
     pub cancel_after: Option<u32>,
     /// The run is cancelled at this time, in virtual nanoseconds from its beginning.
@@ -62,6 +65,18 @@ pub struct Schedule {
     /// When the host asks its clock.
     #[serde(default)]
     pub clock: Clock,
+}
+
+/// Which of the events that are due at the same time comes first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ties {
+    /// The one that the seed draws.
+    #[default]
+    Drawn,
+    /// One of the lane that something happened to last, as on a host that drives each lane as far as it comes by itself;
+    /// else the one that has been due for longest.
+    LaneGoesOn,
 }
 
 /// When a host asks its clock, and whether it is told of everything.

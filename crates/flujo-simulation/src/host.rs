@@ -21,7 +21,7 @@ use crate::recording::Recording;
 use crate::script::Reply;
 use crate::trace::{NoticeTrace, PauseTrace, Ran, Trace};
 use crate::under_way::{Due, Flight, Lane, Orphan};
-use crate::{Callable, Case, Clock, Context, Object, Schedule, Script, Simulated};
+use crate::{Callable, Case, Clock, Context, Object, Schedule, Script, Simulated, Ties};
 
 pub use crate::stuck::Stuck;
 
@@ -44,6 +44,8 @@ pub struct Simulation {
     pub(crate) flights: HashMap<(usize, CallId), Flight>,
     pub(crate) queue: BTreeMap<(Time, u64), Due>,
     sequence: u64,
+    /// The lane that something happened to last.
+    latest: usize,
     /// How often each callable has been called to the end, per lane.
     pub(crate) counts: HashMap<(u64, NodeId, Role, u32), usize>,
     pub(crate) rates: Rates,
@@ -109,6 +111,7 @@ impl Simulation {
             flights: HashMap::new(),
             queue: BTreeMap::new(),
             sequence: 0,
+            latest: 0,
             counts: HashMap::new(),
             rates: Rates::new(case),
             budget: Budget::new(twin, case.limits),
@@ -258,17 +261,20 @@ impl Simulation {
             }
         }
         let (first, _) = *self.queue.first_key_value()?.0;
-        let together = self.queue.range((first, 0)..=(first, u64::MAX)).count();
-        let mut lanes = self
-            .queue
-            .range((first, 0)..=(first, u64::MAX))
-            .map(|(_, due)| due.lane());
+        let together = || self.queue.range((first, 0)..=(first, u64::MAX));
+        let mut lanes = together().map(|(_, due)| due.lane());
         let one = lanes.next();
         self.trace.seed_decided += u32::from(lanes.any(|lane| Some(lane) != one));
-        let chosen = self.random.below(together);
-        let key = *self.queue.range((first, 0)..).nth(chosen)?.0;
+        let chosen = match self.schedule.ties {
+            Ties::Drawn => self.random.below(together().count()),
+            Ties::LaneGoesOn => {
+                let goes_on = together().position(|(_, due)| due.lane() == self.latest);
+                goes_on.unwrap_or(0)
+            }
+        };
+        let key = *together().nth(chosen)?.0;
         self.now = first;
-        self.queue.remove(&key)
+        self.queue.remove(&key).inspect(|due| self.latest = due.lane())
     }
 
     fn happen(&mut self, due: Due) {

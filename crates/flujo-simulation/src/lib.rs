@@ -27,7 +27,7 @@ mod save;
 mod stuck;
 mod under_way;
 
-pub use case::{Case, Clock, Schedule, Spec};
+pub use case::{Case, Clock, Schedule, Spec, Ties};
 pub use context::Context;
 pub use host::{Simulation, Stuck};
 pub use object::Object;

@@ -128,16 +128,20 @@ impl Simulation {
         }
     }
 
-    /// Lets all through whose turn it is.
+    /// Lets the next one through whose turn it is. Those behind it are woken when it has gone on as far as it comes by
+    /// itself: a call that takes no time may make them wait.
     pub(crate) fn let_through(&mut self) {
         self.rates.again = None;
-        for waiting in std::mem::take(&mut self.rates.line) {
-            self.look_at(waiting);
+        let mut line = std::mem::take(&mut self.rates.line).into_iter();
+        let admitted = line.by_ref().any(|waiting| self.look_at(waiting));
+        self.rates.line.extend(line);
+        if admitted && !self.rates.line.is_empty() {
+            self.look_again(self.now);
         }
     }
 
-    /// Lets one through if it is its turn; else it waits.
-    fn look_at(&mut self, mut waiting: Waiting) {
+    /// Lets one through if it is its turn, and says so; else it waits.
+    fn look_at(&mut self, mut waiting: Waiting) -> bool {
         match waiting.admission.poll(self.now, Waker::noop()) {
             Turn::Admitted => {
                 if let Some(key) = waiting.gives_up {
@@ -151,12 +155,14 @@ impl Simulation {
                 } = waiting;
                 self.rates.admitted.insert(lane, (call, admission));
                 self.push(self.now, Due::Admitted { lane });
+                true
             }
             Turn::Wait(until) => {
                 self.rates.line.push(waiting);
                 if let Some(at) = until {
                     self.look_again(at);
                 }
+                false
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Rate limits: calls wait for their turn, fairly, and what stops the run ends the waiting.
 
+use std::collections::BTreeSet;
+
 use flujo_core::machine::{FailureKind, Role, Status};
 use flujo_core::rate::RateLimit;
 use flujo_simulation::differential::{self, Constructs};
@@ -116,6 +118,29 @@ fn a_server_that_says_wait_holds_everybody_and_what_others_have_is_kept() {
     .attempts("b", 1);
     // The third branch begins with the second attempt of the first, although there was room for it long before.
     assert_eq!(told.ran.ended, 520 * 1_000_000);
+}
+
+/// Whoever is let through goes on before those behind it or after them, as on hosts: no case that tells which says anything
+/// about a host.
+#[test]
+fn a_call_that_takes_no_time_may_hold_those_who_are_let_through_at_that_very_instant() {
+    let limit = || RateLimit::new("model").max_concurrent(9);
+    let waits = |milliseconds, then: Spec| part([part(step("w").takes(milliseconds)), then]);
+    let refused = || step("a").fails(1).asks_to_wait(500).rate(limit());
+    let run = |seed| {
+        let branches = [
+            ("x", part(refused())),
+            ("y", waits(10, part(refused()))),
+            ("z", waits(20, part(step("c").rate(limit())))),
+        ];
+        let told = story(parallel("p", branches).ignores_failures())
+            .seed(seed)
+            .run(1)
+            .lanes("p", "ffc");
+        told.ran.ended / 1_000_000
+    };
+    let ended: BTreeSet<_> = (0..40).map(run).collect();
+    assert_eq!(ended, BTreeSet::from([500, 1_000]));
 }
 
 #[test]

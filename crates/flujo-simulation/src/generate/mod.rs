@@ -16,7 +16,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::case::{CachedBy, StepSpec, retries};
 use crate::script::{Act, Does, Script};
-use crate::{Case, Context, Object, Schedule, Spec};
+use crate::{Case, Context, Object, Schedule, Spec, Ties};
 
 /// Constructs within constructs, at most.
 const DEPTH: u32 = 6;
@@ -106,8 +106,13 @@ fn spec() -> BoxedStrategy<Spec> {
 fn schedule() -> impl Strategy<Value = Schedule> {
     let cancel_after = prop::option::weighted(0.2, 1..60_u32);
     let cancel_asked = prop::option::weighted(0.1, 1..4_u32);
-    (any::<u64>(), cancel_after, cancel_asked).prop_map(|(seed, cancel_after, cancel_asked)| Schedule {
+    let drawn = (any::<u64>(), cancel_after, cancel_asked);
+    drawn.prop_map(|(seed, cancel_after, cancel_asked)| Schedule {
         seed,
+        ties: match seed % 5 {
+            0 => Ties::LaneGoesOn,
+            _ => Ties::Drawn,
+        },
         cancel_after,
         cancel_asked,
         faulty_cache: true,
