@@ -124,9 +124,10 @@ class RunHandle(Generic[OutputT]):
     async def events(self, after: int = 0) -> AsyncGenerator[Event]:
         """What happened in the run, in order and from its beginning, and what happens, up to `run_finished`.
 
-        With a store it is what is stored, the same in every process: `run_started`, `step_started`, `step_finished`,
-        `step_failed` and `run_finished`; a question is waited for. Without one it is all that `run_with_events` tells,
-        and a pause is an end.
+        With a store it is what is stored, the same in every process: `run_started`, `step_started`, `paused`,
+        `step_finished`, `step_failed` and `run_finished`. A step that asks is told as `paused` right behind its
+        beginning; the questions that wait are `(await handle.result()).pauses`, and the answer is waited for.
+        Without a store it is all that `run_with_events` tells, and a pause is an end.
 
         Args:
             after: So many events are left out: as many as somebody has seen who looks again. A run that was stopped,

@@ -65,19 +65,21 @@ async def events(runner: Flujo[Any, Any], run_id: str, after: int) -> AsyncGener
     assert kept is not None
     loop = asyncio.get_running_loop()
     pause = SOONEST
+    seen: dict[str, Any] | None = None
     while True:
         run = await details(kept.store, run_id)
-        steps = await kept.store.steps(run_id, event_loop=loop)
-        told = [Event("run_started", run_id, "", "", "", 0, _began(run)), *_told(run_id, _began(run), steps)]
-        for event in told[after:]:
-            yield event
-            pause = SOONEST
-        after = max(after, len(told))
-        if run["status"] not in ("queued", "running", "paused"):
-            if after == len(told):
-                ended = await result(runner, run_id)
-                yield Event("run_finished", run_id, "", "", "", 0, _time(run["updated_at"]), ended)
-            return
+        if run != seen:  # else nothing has happened that could be read
+            steps = await kept.store.steps(run_id, event_loop=loop)
+            told = [Event("run_started", run_id, "", "", "", 0, _began(run)), *_told(run_id, _began(run), steps)]
+            for event in told[after:]:
+                yield event
+            after = max(after, len(told))
+            if run["status"] not in ("queued", "running", "paused"):
+                if after == len(told):
+                    ended = await result(runner, run_id)
+                    yield Event("run_finished", run_id, "", "", "", 0, _time(run["updated_at"]), ended)
+                return
+            seen, pause = run, SOONEST
         await asyncio.sleep(pause)
         pause = min(2 * pause, LATEST)
 
@@ -91,6 +93,8 @@ def _told(run_id: str, began: datetime, steps: list[dict[str, Any]]) -> list[Eve
         started, ended = step["started_s"], step["ended_s"]
         at = began + timedelta(seconds=started)
         told.append(((started, 1, index), Event("step_started", *where, 0, at)))
+        if step["asks"]:
+            told.append(((started, 1, index), Event("paused", *where, 0, at)))
         if ended is not None:
             kind: EventKind = "step_finished" if step["status"] == "completed" else "step_failed"
             # Of two that end at one time the inner one is first; one that takes no time begins before it ends.

@@ -59,6 +59,8 @@ class StepDetails(TypedDict):
     cost_usd: float
     token_counts: int
     requests: int
+    asks: bool
+    """Whether it asks somebody, and has begun to."""
     latency_s: float
     started_s: float
     """In seconds of the run's own time, which stands still while nobody runs it."""

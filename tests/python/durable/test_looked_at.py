@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from flujo import Flujo, Step
+from flujo.application import _stored
 from flujo.domain.usage import UsageLimits
 from flujo.exceptions import UsageLimitExceededError
 from flujo.state import SQLiteBackend
@@ -115,7 +116,8 @@ async def test_events_have_the_same_numbers_over_a_kill_a_pause_and_in_every_pro
     runner = runner_of(path)
     assert (await runner.recover()).resumed == ["one"]
     reader = Reader(path, len(seen))
-    seen += await asyncio.to_thread(reader.read, ("step_started", "ask"))
+    seen += await asyncio.to_thread(reader.read, ("paused", "ask"))
+    assert seen[-2][:2] == ["step_started", "ask"]
     # 3. It is answered in yet another one.
     other = runner_of(path)
     await other.get("one").answer(True)
@@ -129,6 +131,40 @@ async def test_events_have_the_same_numbers_over_a_kill_a_pause_and_in_every_pro
     kinds = [kind for kind, *_ in seen]
     assert (kinds[0], kinds[-1]) == ("run_started", "run_finished")
     assert kinds.count("step_started") == kinds.count("step_finished") == 9
+    assert kinds.count("paused") == 1
+
+
+async def test_a_run_that_stands_still_is_looked_at_and_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = Step.human_in_the_loop("ask", "Go on?", bool)
+    runner: Flujo[Any, Any] = Flujo(ask, pipeline_name="still", state_backend=SQLiteBackend(tmp_path / "runs.db"))
+    assert (await runner.run_async(1, run_id="one")).status == "paused"
+    looks, reads, looked = 0, 0, asyncio.Event()
+    details, told = _stored.details, _stored._told
+
+    async def look(*of: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        if looks == 5:
+            looked.set()
+        return await details(*of)
+
+    def read(*of: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        return told(*of)
+
+    monkeypatch.setattr(_stored, "details", look)
+    monkeypatch.setattr(_stored, "_told", read)
+    monkeypatch.setattr(_stored, "LATEST", 0.0)
+    events = runner.get("one").events()
+    assert [(await anext(events)).kind for _ in range(3)] == ["run_started", "step_started", "paused"]
+    following = asyncio.ensure_future(anext(events))
+    await looked.wait()
+    assert reads == 1
+    await runner.get("one").answer(True)
+    assert (await following).kind == "step_finished"
 
 
 class Gate:

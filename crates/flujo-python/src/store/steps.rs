@@ -7,6 +7,7 @@ use flujo_core::machine::{Finish, Record, Status};
 use flujo_core::plan::Plan;
 use flujo_core::store::StoredRun;
 use flujo_durable::{Contents, Definition, DurableError, Raw, RawValue, Replay, Uncalled};
+use flujo_store::runs::asks;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
@@ -84,6 +85,7 @@ pub(super) fn steps(py: Python<'_>, stored: StoredRun) -> PyResult<Bound<'_, PyA
                 parent
             } else {
                 let step = step(py, record)?;
+                step.set_item("asks", asks(&plan, record))?;
                 step.set_item("step_name", &*node.name)?;
                 step.set_item("path", node.path.to_string())?;
                 step.set_item("lane", &lane)?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flujo_core::machine::{Finish, Record, Status, Time};
+use flujo_core::plan::Kind;
 use flujo_core::store::{RunInfo, RunStatus, StoredRun};
 use flujo_core::usage::Usage;
 use flujo_durable::{Contents, Definition, DurableError, Raw, Uncalled};
@@ -36,6 +37,9 @@ pub enum KeptEventKind {
     RunStarted,
     /// A step began.
     StepStarted,
+    /// A step asks somebody, and what is behind it waits for the answer: told right behind its beginning. The questions
+    /// that wait now are those of the run's result.
+    Paused,
     /// A step succeeded.
     StepFinished {
         /// What it has used.
@@ -79,11 +83,12 @@ impl fmt::Display for KeptEvent {
 }
 
 impl KeptEventKind {
-    /// Its name: `run_started`, `step_started`, `step_finished`, `step_failed`, `run_finished`.
+    /// Its name: `run_started`, `step_started`, `paused`, `step_finished`, `step_failed`, `run_finished`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::RunStarted => "run_started",
             Self::StepStarted => "step_started",
+            Self::Paused => "paused",
             Self::StepFinished { .. } => "step_finished",
             Self::StepFailed { .. } => "step_failed",
             Self::RunFinished { .. } => "run_finished",
@@ -183,12 +188,11 @@ fn tell(plan: &Plan, finish: Arc<Finish<Raw>>, told: &mut Vec<KeptEvent>) {
             tours.pop();
             continue;
         };
-        told.extend(event(
-            plan,
-            &tour.lane,
-            record,
-            Some((record.started, KeptEventKind::StepStarted)),
-        ));
+        let began = |kind| event(plan, &tour.lane, record, Some((record.started, kind)));
+        told.extend(began(KeptEventKind::StepStarted));
+        if asks(plan, record) {
+            told.extend(began(KeptEventKind::Paused));
+        }
         tour.open.push(tour.next);
         tour.next += 1;
         let (lane, name) = (Arc::clone(&tour.lane), &plan.node(record.node).name);
@@ -204,6 +208,11 @@ fn tell(plan: &Plan, finish: Arc<Finish<Raw>>, told: &mut Vec<KeptEvent>) {
             }
         }
     }
+}
+
+/// Whether a step asks somebody, and has begun to: one whose time is up before that never does.
+pub fn asks(plan: &Plan, record: &Record<Raw>) -> bool {
+    matches!(plan.node(record.node).kind, Kind::Human(_)) && record.attempts > 0
 }
 
 /// How a step has ended, and when, if it has.

@@ -4,7 +4,7 @@ use flujo_core::context::Context;
 use flujo_core::store::RunStatus;
 use flujo_core::value::Value;
 use flujo_durable::DurableError;
-use flujo_tokio::{Handler, KeptEvent, KeptEventKind, Parallel, Pipeline, Raised, Runner, Step};
+use flujo_tokio::{Handler, Human, KeptEvent, KeptEventKind, Parallel, Pipeline, Raised, Runner, Step};
 
 use super::{World, memory, process};
 
@@ -96,6 +96,30 @@ async fn a_run_under_way_is_followed_to_its_end() {
         }
     });
     assert_eq!(done.status(), "completed");
+    assert_eq!(told, all(&here, 0).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_is_told_of_behind_the_beginning_of_its_step_also_once_it_has_been_answered() {
+    let (world, store) = (World::default(), memory());
+    let pipeline = || Pipeline::from(Human::new("ask")).then(world.step("last"));
+    let here = process(pipeline(), &store);
+    let late = process(pipeline(), &store);
+    let done = here.run_named("the run", Value::from(1), Context::new()).await;
+    let mut events = late.get("the run").events(0);
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        told.extend(events.next().await.expect("a store"));
+    }
+    assert_eq!(
+        lines(&told),
+        ["1 run_started ", "2 step_started ask", "3 paused ask"]
+    );
+    let paused = done.paused.expect("it asks");
+    here.resume(&paused, Value::from(5)).expect("it goes on").await;
+    let rest = all(&late, 3).await;
+    assert_eq!(lines(&rest)[..2], ["4 step_finished ask", "5 step_started last"]);
+    told.extend(rest);
     assert_eq!(told, all(&here, 0).await);
 }
 
