@@ -344,6 +344,23 @@ def test_an_agent_that_a_plugin_asks_for_waits_for_its_own_limit() -> None:
     assert another.began == [0.0, 1.0, 2.0]
 
 
+def test_an_agent_that_a_constructs_plugin_asks_for_waits_for_the_limit_of_all_steps() -> None:
+    another = Another(RateLimit("its own", max_concurrent=9))
+
+    def validate(data: Any) -> PluginOutcome:
+        return PluginOutcome(success=data.get("output") == "another", redirect_to=_unless_done(data, another))
+
+    both = Step.parallel("both", {"a": Step[Any, Any]("a", str)}, plugins=[(validate, 0)], max_retries=0)
+    runner = Flujo(both, rate_limits=[RateLimit("of all", max_concurrent=1)])
+
+    async def main() -> list[Any]:
+        return await asyncio.gather(*(runner.run_async(n) for n in range(3)))
+
+    results = virtual_time.run(main())
+    assert [result.output for result in results] == ["another"] * 3
+    assert another.began == [0.0, 1.0, 2.0]
+
+
 def test_the_limit_of_an_agent_that_a_plugin_asks_for_must_not_contradict_another_one() -> None:
     another = Another(RateLimit("of both", max_concurrent=1))
     runner = Flujo(_asks_for(another), rate_limits=[RateLimit("of both", max_concurrent=2)])

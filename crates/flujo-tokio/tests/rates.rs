@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use flujo_core::agent::{Agent, AgentError, AgentOutput, AgentRequest, BoxFuture, Retry};
 use flujo_core::context::Context;
-use flujo_core::machine::{FailureKind, Outcome};
+use flujo_core::machine::{Answer, FailureKind, Outcome};
 use flujo_core::value::Value;
 use flujo_tokio::{BuildError, Handler, MapOver, Parallel, Pipeline, RateLimit, Runner, Step};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -218,6 +218,34 @@ async fn a_runners_limit_holds_for_every_step_beside_that_of_the_step() {
         .await;
     assert!(matches!(done.finish.outcome, Outcome::Completed(_)));
     assert_eq!(begun.elapsed().as_secs(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_runners_limit_holds_for_agents_that_plugins_of_constructs_ask_for() {
+    let most = Arc::default();
+    let another = Value::opaque(slow(&most));
+    let asks = Handler::inline(move |decision| {
+        Ok(match decision.value().as_str() {
+            Some("first") => Answer::Redirect {
+                agent: another.clone(),
+                identity: 1,
+                unpriced: false,
+                rated: false,
+            },
+            _ => Answer::Done,
+        })
+    });
+    let first = Step::new("first", Handler::function(|_| async { Ok(Value::from("first")) }));
+    let whole = Step::body("whole", first).plugin(asks);
+    let runner = Runner::builder(whole).rate_limit(RateLimit::new("of agents").max_concurrent(1));
+    let runner = runner.build().expect("it can run");
+    let begun = Instant::now();
+    let runs = (0..3).map(|n: i64| tokio::spawn(runner.run(n.into(), Context::default())));
+    for run in runs.collect::<Vec<_>>() {
+        let done = run.await.expect("nobody panics");
+        assert!(matches!(done.finish.outcome, Outcome::Completed(_)));
+    }
+    assert_eq!((most.load(Ordering::SeqCst), begun.elapsed().as_secs()), (1, 3));
 }
 
 #[tokio::test(start_paused = true)]

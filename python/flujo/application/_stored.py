@@ -70,7 +70,10 @@ async def events(runner: Flujo[Any, Any], run_id: str, after: int) -> AsyncGener
         run = await details(kept.store, run_id)
         if run != seen:  # else nothing has happened that could be read
             steps = await kept.store.steps(run_id, event_loop=loop)
-            told = [Event("run_started", run_id, "", "", "", 0, _began(run)), *_told(run_id, _began(run), steps)]
+            told = [
+                Event("run_started", run_id, "", "", "", 0, _began(run)),
+                *_told(run_id, _began(run), steps),
+            ]
             for event in told[after:]:
                 yield event
             after = max(after, len(told))

@@ -38,17 +38,16 @@ def rules_of(kind: type) -> dict[str, Rule] | None:
     Raises:
         ConfigurationError: a rule doesn't fit its field's type, or is no rule.
     """
-    try:
+    if kind in _known:
         return _known[kind]
-    except KeyError:
-        rules = {
-            field: rule
-            for field, declared, notes in _fields(kind)
-            if (rule := _rule_of(kind, field, declared, notes)) is not None
-        }
-        if getattr(kind, "__pydantic_complete__", True):
-            _known[kind] = rules or None
-        return rules or None
+    rules = {
+        field: rule
+        for field, declared, notes in _fields(kind)
+        if (rule := _rule_of(kind, field, declared, notes)) is not None
+    }
+    if getattr(kind, "__pydantic_complete__", True):
+        _known[kind] = rules or None
+    return rules or None
 
 
 def check(kind: type) -> None:

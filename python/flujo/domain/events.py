@@ -60,7 +60,8 @@ class Event(NamedTuple):
     time: datetime
     data: Any = None
     """Of `chunk` the chunk, of `attempt_failed` what failed as text, of `step_finished` and `step_failed` the
-    `StepResult`, of `paused` the `Pause` (None where it is read from a store), of `alert` the `Alert`, of `run_finished` the `PipelineResult`."""
+    `StepResult`, of `paused` the `Pause` (None where it is read from a store), of `alert` the `Alert`, of
+    `run_finished` the `PipelineResult`."""
 
 
 def now() -> datetime:

@@ -138,7 +138,9 @@ async def test_a_run_that_stands_still_is_looked_at_and_not_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ask = Step.human_in_the_loop("ask", "Go on?", bool)
-    runner: Flujo[Any, Any] = Flujo(ask, pipeline_name="still", state_backend=SQLiteBackend(tmp_path / "runs.db"))
+    runner: Flujo[Any, Any] = Flujo(
+        ask, pipeline_name="still", state_backend=SQLiteBackend(tmp_path / "runs.db")
+    )
     assert (await runner.run_async(1, run_id="one")).status == "paused"
     looks, reads, looked = 0, 0, asyncio.Event()
     details, told = _stored.details, _stored._told

@@ -26,13 +26,13 @@ impl StepRates {
         now: Time,
     ) -> Result<Option<Self>, RateLimitError> {
         let steps = plan.nodes().map(|(_, node)| match &node.kind {
-            Kind::Step(step) if matches!(step.work, Work::Body(_)) => match step.rates.first() {
-                Some(limit) => Err(RateLimitError::NoAgent {
+            // It calls no agent itself, and yet a plugin may ask for one in its place.
+            Kind::Step(step) if matches!(step.work, Work::Body(_)) && !step.rates.is_empty() => {
+                Err(RateLimitError::NoAgent {
                     step: Arc::clone(&node.name),
-                    name: Arc::clone(&limit.name),
-                }),
-                None => Ok(None),
-            },
+                    name: Arc::clone(&step.rates[0].name),
+                })
+            }
             Kind::Step(step) if !(step.rates.is_empty() && for_all.is_empty()) => {
                 registry.buckets(step.rates.iter().chain(for_all), now).map(Some)
             }
