@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 SOONEST, LATEST = 0.05, 1.0
 """Seconds between two looks at a run that another process runs: longer from one to the next."""
 
+REST = 4
+"""Whoever follows a run rests so many times as long as reading it took: it is read whole, and grows."""
+
 
 async def details(store: Store, run_id: str) -> dict[str, Any]:
     """What is known of a run.
@@ -69,11 +72,13 @@ async def events(runner: Flujo[Any, Any], run_id: str, after: int) -> AsyncGener
     while True:
         run = await details(kept.store, run_id)
         if run != seen:  # else nothing has happened that could be read
+            began = loop.time()
             steps = await kept.store.steps(run_id, event_loop=loop)
             told = [
                 Event("run_started", run_id, "", "", "", 0, _began(run)),
                 *_told(run_id, _began(run), steps),
             ]
+            took = loop.time() - began
             for event in told[after:]:
                 yield event
             after = max(after, len(told))
@@ -82,7 +87,7 @@ async def events(runner: Flujo[Any, Any], run_id: str, after: int) -> AsyncGener
                     ended = await result(runner, run_id)
                     yield Event("run_finished", run_id, "", "", "", 0, _time(run["updated_at"]), ended)
                 return
-            seen, pause = run, SOONEST
+            seen, pause = run, max(SOONEST, REST * took)
         await asyncio.sleep(pause)
         pause = min(2 * pause, LATEST)
 

@@ -7,7 +7,12 @@ use flujo_core::store::RunInfo;
 use flujo_durable::{DurableError, load};
 use flujo_store::runs::{KeptEvent, KeptEventKind, events};
 
+use tokio::time::Instant;
+
 use super::{KeptRun, LOOKS};
+
+/// Whoever follows a run rests so many times as long as reading it took: it is read whole, and grows.
+const REST: u32 = 4;
 
 /// What happens in a run, whoever runs it, from a place on. Its store is looked at again and again, once a second in the end.
 #[derive(Debug)]
@@ -46,31 +51,32 @@ impl KeptEvents {
             if self.ended {
                 return Ok(None);
             }
-            if self.look().await? {
-                continue;
+            if self.seen.is_some() {
+                tokio::time::sleep(self.pause).await;
+                self.pause = (self.pause * 2).min(LOOKS.1);
             }
-            tokio::time::sleep(self.pause).await;
-            self.pause = (self.pause * 2).min(LOOKS.1);
+            self.look().await?;
         }
     }
 
-    /// Looks at the run; whether something has come of it.
-    async fn look(&mut self) -> Result<bool, DurableError> {
+    /// Looks at the run, and reads it where it has moved.
+    async fn look(&mut self) -> Result<(), DurableError> {
         let info = self.run.info().await?;
         let unmoved = |seen: &RunInfo| {
             let stands = |info: &RunInfo| (info.last_record, info.summary.clone(), info.owner.is_some());
             stands(seen) == stands(&info)
         };
         if self.seen.as_ref().is_some_and(unmoved) {
-            return Ok(false);
+            return Ok(());
         }
+        let begun = Instant::now();
         let store = self.run.keeping()?.runs.store().clone();
         let told = events(&load(store, self.run.id.clone()).await?)?;
         let finished = |event: &KeptEvent| matches!(event.kind, KeptEventKind::RunFinished { .. });
         self.ended = told.last().is_some_and(finished);
         let new = told.into_iter().filter(|event| event.number > self.after);
         self.waiting.extend(new);
-        (self.seen, self.pause) = (Some(info), LOOKS.0);
-        Ok(true)
+        (self.seen, self.pause) = (Some(info), LOOKS.0.max(begun.elapsed() * REST));
+        Ok(())
     }
 }
