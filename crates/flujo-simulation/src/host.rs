@@ -45,7 +45,7 @@ pub struct Simulation {
     pub(crate) queue: BTreeMap<(Time, u64), Due>,
     sequence: u64,
     /// The lane that something happened to last.
-    latest: usize,
+    latest: Option<usize>,
     /// How often each callable has been called to the end, per lane.
     pub(crate) counts: HashMap<(u64, NodeId, Role, u32), usize>,
     pub(crate) rates: Rates,
@@ -111,7 +111,7 @@ impl Simulation {
             flights: HashMap::new(),
             queue: BTreeMap::new(),
             sequence: 0,
-            latest: 0,
+            latest: None,
             counts: HashMap::new(),
             rates: Rates::new(case),
             budget: Budget::new(twin, case.limits),
@@ -268,8 +268,8 @@ impl Simulation {
         let chosen = match self.schedule.ties {
             Ties::Drawn => self.random.below(together().count()),
             Ties::LaneGoesOn => {
-                let goes_on = together().position(|(_, due)| due.lane() == self.latest);
-                goes_on.unwrap_or(0)
+                let goes_on = |due: &Due| due.lane().is_some() && due.lane() == self.latest;
+                together().position(|(_, due)| goes_on(due)).unwrap_or(0)
             }
         };
         let key = *together().nth(chosen)?.0;

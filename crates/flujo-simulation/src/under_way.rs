@@ -104,7 +104,7 @@ pub(crate) enum Due {
 
 impl Due {
     /// Whom it happens to; a request from outside is nobody else's.
-    pub(crate) fn lane(&self) -> usize {
+    pub(crate) fn lane(&self) -> Option<usize> {
         match self {
             Self::CallEnds { lane, .. }
             | Self::Late { lane, .. }
@@ -115,8 +115,8 @@ impl Due {
             | Self::Replied { lane, .. }
             | Self::Admitted { lane }
             | Self::NotAdmitted { lane }
-            | Self::LaneFinished { parent: lane, .. } => *lane,
-            Self::Cancelled | Self::NextTurn => usize::MAX,
+            | Self::LaneFinished { parent: lane, .. } => Some(*lane),
+            Self::Cancelled | Self::NextTurn => None,
         }
     }
 }

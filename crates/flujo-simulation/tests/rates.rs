@@ -6,7 +6,7 @@ use flujo_core::machine::{FailureKind, Role, Status};
 use flujo_core::rate::RateLimit;
 use flujo_simulation::differential::{self, Constructs};
 use flujo_simulation::story::{calls, map, parallel, part, repeat, step, story};
-use flujo_simulation::{Does, Object, Spec};
+use flujo_simulation::{Does, Object, Spec, Ties};
 
 const MINUTE: u64 = 60_000;
 
@@ -127,7 +127,7 @@ fn a_call_that_takes_no_time_may_hold_those_who_are_let_through_at_that_very_ins
     let limit = || RateLimit::new("model").max_concurrent(9);
     let waits = |milliseconds, then: Spec| part([part(step("w").takes(milliseconds)), then]);
     let refused = || step("a").fails(1).asks_to_wait(500).rate(limit());
-    let run = |seed| {
+    let run = |seed, ties| {
         let branches = [
             ("x", part(refused())),
             ("y", waits(10, part(refused()))),
@@ -135,12 +135,14 @@ fn a_call_that_takes_no_time_may_hold_those_who_are_let_through_at_that_very_ins
         ];
         let told = story(parallel("p", branches).ignores_failures())
             .seed(seed)
+            .ties(ties)
             .run(1)
             .lanes("p", "ffc");
         told.ran.ended / 1_000_000
     };
-    let ended: BTreeSet<_> = (0..40).map(run).collect();
-    assert_eq!(ended, BTreeSet::from([500, 1_000]));
+    let ended = |ties| (0..40).map(|seed| run(seed, ties)).collect::<BTreeSet<_>>();
+    assert_eq!(ended(Ties::Drawn), BTreeSet::from([500, 1_000]));
+    assert_eq!(ended(Ties::LaneGoesOn), BTreeSet::from([1_000]));
 }
 
 #[test]

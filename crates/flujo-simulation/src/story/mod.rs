@@ -25,7 +25,7 @@ pub use constructs::*;
 pub use step::{Step, step};
 pub use told::Told;
 
-use crate::{Act, Case, Context, Does, Object, Script, Simulation, Spec, Stuck};
+use crate::{Act, Case, Context, Does, Object, Script, Simulation, Spec, Stuck, Ties};
 
 const MILLISECOND: u64 = 1_000_000;
 
@@ -80,6 +80,12 @@ impl Story {
     /// The interleaving's seed.
     pub fn seed(mut self, seed: u64) -> Self {
         self.0.schedule.seed = seed;
+        self
+    }
+
+    /// Which of what is due at the same time comes first.
+    pub fn ties(mut self, ties: Ties) -> Self {
+        self.0.schedule.ties = ties;
         self
     }
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 use flujo_core::store::RunInfo;
 use flujo_durable::{DurableError, load};
 use flujo_store::runs::{KeptEvent, KeptEventKind, events};
-
 use tokio::time::Instant;
 
 use super::{KeptRun, LOOKS};
@@ -23,6 +22,8 @@ pub struct KeptEvents {
     /// How the run stood when it was looked at last.
     seen: Option<RunInfo>,
     pause: Duration,
+    /// When it is to be looked at again; nobody who asks with little patience puts that off.
+    due: Option<Instant>,
     ended: bool,
 }
 
@@ -34,6 +35,7 @@ impl KeptEvents {
             waiting: VecDeque::new(),
             seen: None,
             pause: LOOKS.0,
+            due: None,
             ended: false,
         }
     }
@@ -51,11 +53,11 @@ impl KeptEvents {
             if self.ended {
                 return Ok(None);
             }
-            if self.seen.is_some() {
-                tokio::time::sleep(self.pause).await;
-                self.pause = (self.pause * 2).min(LOOKS.1);
+            if let Some(due) = self.due {
+                tokio::time::sleep_until(due).await;
             }
             self.look().await?;
+            self.due = Some(Instant::now() + self.pause);
         }
     }
 
@@ -67,6 +69,7 @@ impl KeptEvents {
             stands(seen) == stands(&info)
         };
         if self.seen.as_ref().is_some_and(unmoved) {
+            self.pause = (self.pause * 2).min(LOOKS.1);
             return Ok(());
         }
         let begun = Instant::now();
