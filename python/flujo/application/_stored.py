@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from flujo.application._runs import cancelled_error
-from flujo.domain.events import Event, EventKind
+from flujo.domain.events import Event
 from flujo.exceptions import RunBusyError, RunNotFoundError, UsageLimitExceededError
 
 if TYPE_CHECKING:
@@ -72,52 +72,36 @@ async def events(runner: Flujo[Any, Any], run_id: str, after: int) -> AsyncGener
     while True:
         run = await details(kept.store, run_id)
         if run != seen:  # else nothing has happened that could be read
-            began = loop.time()
-            steps = await kept.store.steps(run_id, event_loop=loop)
-            told = [
-                Event("run_started", run_id, "", "", "", 0, _began(run)),
-                *_told(run_id, _began(run), steps),
-            ]
-            took = loop.time() - began
-            for event in told[after:]:
-                yield event
-            after = max(after, len(told))
-            if run["status"] not in ("queued", "running", "paused"):
-                if after == len(told):
-                    ended = await result(runner, run_id)
-                    yield Event("run_finished", run_id, "", "", "", 0, _time(run["updated_at"]), ended)
+            looked = loop.time()
+            told, ended = await kept.store.events(run_id, after, event_loop=loop)
+            took = loop.time() - looked
+            after += len(told)
+            for one in told:
+                yield await _event(runner, run, one, ended)
+            if ended is not None:
                 return
             seen, pause = run, max(SOONEST, REST * took)
         await asyncio.sleep(pause)
         pause = min(2 * pause, LATEST)
 
 
-def _told(run_id: str, began: datetime, steps: list[dict[str, Any]]) -> list[Event]:
-    """The beginnings and ends of steps, in the order of the run's own time."""
-    told: list[tuple[tuple[float, int, int], Event]] = []
-    for step in steps:
-        index = step["step_index"]
-        where = (run_id, step["step_name"], step["path"], step["lane"])
-        started, ended = step["started_s"], step["ended_s"]
-        at = began + timedelta(seconds=started)
-        told.append(((started, 1, index), Event("step_started", *where, 0, at)))
-        if step["asks"]:
-            told.append(((started, 1, index), Event("paused", *where, 0, at)))
-        if ended is not None:
-            kind: EventKind = "step_finished" if step["status"] == "completed" else "step_failed"
-            # Of two that end at one time the inner one is first; one that takes no time begins before it ends.
-            key = (ended, 2 if ended == started else 0, -index)
-            at = began + timedelta(seconds=ended)
-            told.append((key, Event(kind, *where, 0, at, _result(step))))
-    return [event for _, event in sorted(told, key=lambda one: one[0])]
+async def _event(
+    runner: Flujo[Any, Any], run: dict[str, Any], told: dict[str, Any], ended: int | None
+) -> Event:
+    run_id, kind, step = run["run_id"], told["kind"], told["step"]
+    data = None if step is None else _result(told["step_name"], step)
+    at = _time(run["created_at"]) + timedelta(seconds=told["at_s"])
+    if kind == "run_finished" and ended is not None:
+        at, data = _time(ended), await result(runner, run_id)
+    return Event(kind, run_id, told["step_name"], told["path"], told["lane"], 0, at, data)
 
 
-def _result(step: dict[str, Any]) -> Any:
+def _result(name: str, step: dict[str, Any]) -> Any:
     from flujo.domain.results import StepResult
 
     error = step["error_message"]
     return StepResult(
-        name=step["step_name"],
+        name=name,
         output=step["output"],
         success=step["status"] == "completed",
         attempts=step["attempts"],
@@ -126,10 +110,6 @@ def _result(step: dict[str, Any]) -> Any:
         cost_usd=step["cost_usd"],
         feedback=None if error is None else f"{step['error_type']}: {error}",
     )
-
-
-def _began(run: dict[str, Any]) -> datetime:
-    return _time(run["created_at"])
 
 
 def _time(milliseconds: int) -> datetime:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -134,37 +135,58 @@ async def test_events_have_the_same_numbers_over_a_kill_a_pause_and_in_every_pro
     assert kinds.count("paused") == 1
 
 
-async def test_a_run_that_stands_still_is_looked_at_and_not_read_again(
+class Counted:
+    """A store that counts how often a run is looked at and read, and how long reading took last."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.looks, self.reads, self.took = 0, 0, 0.0
+        self.looked = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def info(self, *of: Any, **how: Any) -> Any:
+        self.looks += 1
+        if self.looks == 5:
+            self.looked.set()
+        return await self._store.info(*of, **how)
+
+    async def events(self, *of: Any, **how: Any) -> Any:
+        self.reads += 1
+        began = asyncio.get_running_loop().time()
+        told = await self._store.events(*of, **how)
+        self.took = asyncio.get_running_loop().time() - began
+        return told
+
+
+async def test_a_run_that_stands_still_is_looked_at_and_not_read_again_and_a_follower_rests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ask = Step.human_in_the_loop("ask", "Go on?", bool)
-    runner: Flujo[Any, Any] = Flujo(
-        ask, pipeline_name="still", state_backend=SQLiteBackend(tmp_path / "runs.db")
-    )
+
+    def runner_of() -> Flujo[Any, Any]:
+        return Flujo(ask, pipeline_name="still", state_backend=SQLiteBackend(tmp_path / "runs.db"))
+
+    runner, follower = runner_of(), runner_of()
     assert (await runner.run_async(1, run_id="one")).status == "paused"
-    looks, reads, looked = 0, 0, asyncio.Event()
-    details, told = _stored.details, _stored._told
+    assert follower._kept is not None
+    store = Counted(follower._kept.store)
+    monkeypatch.setattr(follower, "_kept", SimpleNamespace(store=store))
+    rests, sleep = [], asyncio.sleep
 
-    async def look(*of: Any) -> Any:
-        nonlocal looks
-        looks += 1
-        if looks == 5:
-            looked.set()
-        return await details(*of)
+    async def rest(seconds: float) -> None:
+        rests.append(seconds)
+        await sleep(0)
 
-    def read(*of: Any) -> Any:
-        nonlocal reads
-        reads += 1
-        return told(*of)
-
-    monkeypatch.setattr(_stored, "details", look)
-    monkeypatch.setattr(_stored, "_told", read)
-    monkeypatch.setattr(_stored, "LATEST", 0.0)
-    events = runner.get("one").events()
+    monkeypatch.setattr(_stored, "SOONEST", 0.0)
+    monkeypatch.setattr(asyncio, "sleep", rest)
+    events = follower.get("one").events()
     assert [(await anext(events)).kind for _ in range(3)] == ["run_started", "step_started", "paused"]
     following = asyncio.ensure_future(anext(events))
-    await looked.wait()
-    assert reads == 1
+    await store.looked.wait()
+    assert store.reads == 1
+    assert rests[0] >= _stored.REST * store.took
     await runner.get("one").answer(True)
     assert (await following).kind == "step_finished"
 

@@ -185,6 +185,21 @@ impl Store {
         asked(py, event_loop, self.load(run_id), steps::steps)
     }
 
+    /// What happened in a run behind the first `after` events, and when it ended, if the last one of all is its end.
+    #[pyo3(signature = (run_id, after, *, event_loop=None))]
+    fn events(
+        &self,
+        py: Python<'_>,
+        run_id: &str,
+        after: usize,
+        event_loop: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let stored = self.load(run_id);
+        asked(py, event_loop, stored, move |py, stored| {
+            steps::events(py, stored, after)
+        })
+    }
+
     /// The questions of a run that wait for answers: each one's id, and the path of its step.
     #[pyo3(signature = (run_id, *, event_loop=None))]
     fn questions(

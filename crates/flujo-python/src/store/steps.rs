@@ -1,4 +1,4 @@
-//! The steps of a stored run, read without its pipeline: what ran, how it ended, what it used and what came out.
+//! The steps of a stored run, read without its pipeline: what ran, how it ended, what it used and what came out, and when.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use flujo_core::machine::{Finish, Record, Status};
 use flujo_core::plan::Plan;
 use flujo_core::store::StoredRun;
 use flujo_durable::{Contents, Definition, DurableError, Raw, RawValue, Replay, Uncalled};
-use flujo_store::runs::asks;
+use flujo_store::runs::{KeptEventKind, asks};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
@@ -109,6 +109,37 @@ pub(super) fn steps(py: Python<'_>, stored: StoredRun) -> PyResult<Bound<'_, PyA
         }
     }
     Ok(shown.into_any())
+}
+
+/// What happened behind the first `after` events, and when the run ended, if the last one of all is its end: in milliseconds
+/// since 1970 began. The end of a step comes with the step.
+pub(super) fn events(py: Python<'_>, stored: StoredRun, after: usize) -> PyResult<Bound<'_, PyAny>> {
+    let read = py.detach(|| {
+        let mut told = flujo_store::runs::events(&stored)?;
+        let end = told.last().filter(|last| last.is_end());
+        let ended = end.map(|_| stored.info.summary.updated);
+        told.drain(..after.min(told.len()));
+        Ok((told, ended))
+    });
+    let (told, ended) = read.map_err(|error: DurableError| durable_error(py, &error, None))?;
+    let shown = PyList::empty(py);
+    for one in &told {
+        let event = PyDict::new(py);
+        event.set_item("kind", one.event.kind.name())?;
+        event.set_item("step_name", &*one.event.step)?;
+        event.set_item("path", &*one.event.path)?;
+        event.set_item("lane", &*one.event.lane)?;
+        event.set_item("at_s", one.event.at.as_secs_f64())?;
+        let ends = matches!(
+            one.event.kind,
+            KeptEventKind::StepFinished { .. } | KeptEventKind::StepFailed { .. }
+        );
+        let ended = one.record().filter(|_| ends);
+        event.set_item("step", ended.map(|record| step(py, record)).transpose()?)?;
+        shown.append(event)?;
+    }
+    py.detach(|| drop(told));
+    Ok((shown, ended).into_pyobject(py)?.into_any())
 }
 
 #[allow(clippy::cast_precision_loss)] // a float is asked for

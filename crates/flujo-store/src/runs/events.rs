@@ -96,12 +96,34 @@ impl KeptEventKind {
     }
 }
 
+/// An event, and the record of the step that it is of.
+#[derive(Debug)]
+pub struct Told {
+    /// What happened.
+    pub event: KeptEvent,
+    /// A history, and a place in it.
+    of: Option<(Arc<Finish<Raw>>, usize)>,
+}
+
+impl Told {
+    /// The step's record as it is now, also for its beginning; `None` for the run as a whole.
+    pub fn record(&self) -> Option<&Record<Raw>> {
+        let (finish, place) = self.of.as_ref()?;
+        finish.history.records.get(*place)
+    }
+
+    /// Whether it is the run's end.
+    pub fn is_end(&self) -> bool {
+        matches!(self.event.kind, KeptEventKind::RunFinished { .. })
+    }
+}
+
 /// All that is known to have happened in a run, in the order of its own time: what was told before comes first again,
 /// however much has happened since.
 ///
 /// # Errors
 /// [`DurableError::Corrupt`] when it can't be read.
-pub fn events(stored: &StoredRun) -> Result<Vec<KeptEvent>, DurableError> {
+pub fn events(stored: &StoredRun) -> Result<Vec<Told>, DurableError> {
     let definition = Definition::of_stored(stored)?;
     let plan = definition.plan().map_err(|reason| DurableError::Corrupt {
         run: Arc::clone(&stored.info.id),
@@ -120,25 +142,28 @@ pub fn events(stored: &StoredRun) -> Result<Vec<KeptEvent>, DurableError> {
         tell(&plan, Arc::from(finish), &mut told);
     }
     // Stable: what happened at one time stays in this order.
-    told.sort_by_key(|event| event.at);
-    let whole = |at, kind| KeptEvent {
-        number: 1,
-        step: Arc::from(""),
-        path: Arc::from(""),
-        lane: Arc::from(""),
-        at,
-        kind,
+    told.sort_by_key(|one: &Told| one.event.at);
+    let whole = |at, kind| Told {
+        event: KeptEvent {
+            number: 0,
+            step: Arc::from(""),
+            path: Arc::from(""),
+            lane: Arc::from(""),
+            at,
+            kind,
+        },
+        of: None,
     };
     let mut events = vec![whole(Duration::ZERO, KeptEventKind::RunStarted)];
     events.extend(told);
     let RunInfo { summary, owner, .. } = &stored.info;
     if summary.status.has_ended() && owner.is_none() {
         let (status, usage) = (summary.status, summary.usage);
-        let last = events.last().map_or(now, |event| event.at);
+        let last = events.last().map_or(now, |last| last.event.at);
         events.push(whole(last, KeptEventKind::RunFinished { status, usage }));
     }
-    for (number, event) in (1..).zip(&mut events) {
-        event.number = number;
+    for (number, one) in (1..).zip(&mut events) {
+        one.event.number = number;
     }
     Ok(events)
 }
@@ -163,10 +188,27 @@ impl Tour {
             open,
         }
     }
+
+    /// What is told of the step at a place; of what is the work of a step nothing is: the step stands for it.
+    fn told(&self, plan: &Plan, place: usize, happened: Option<(Time, KeptEventKind)>) -> Option<Told> {
+        let (at, kind) = happened?;
+        let node = plan.node(self.finish.history.records.get(place)?.node);
+        (!node.inner).then(|| Told {
+            event: KeptEvent {
+                number: 0,
+                step: Arc::clone(&node.name),
+                path: Arc::clone(&node.path),
+                lane: Arc::clone(&self.lane),
+                at: Duration::from_nanos(at),
+                kind,
+            },
+            of: Some((Arc::clone(&self.finish), place)),
+        })
+    }
 }
 
 /// What happened, in the order in which steps are in one another and behind one another.
-fn tell(plan: &Plan, finish: Arc<Finish<Raw>>, told: &mut Vec<KeptEvent>) {
+fn tell(plan: &Plan, finish: Arc<Finish<Raw>>, told: &mut Vec<Told>) {
     let mut tours = vec![Tour::of(Arc::from(""), finish)];
     while let Some(tour) = tours.last_mut() {
         let finish = Arc::clone(&tour.finish);
@@ -181,14 +223,14 @@ fn tell(plan: &Plan, finish: Arc<Finish<Raw>>, told: &mut Vec<KeptEvent>) {
                 break;
             }
             if let Some(record) = records.get(open) {
-                told.extend(event(plan, &tour.lane, record, ended(record)));
+                told.extend(tour.told(plan, open, ended(record)));
             }
         }
         let Some(record) = record else {
             tours.pop();
             continue;
         };
-        let began = |kind| event(plan, &tour.lane, record, Some((record.started, kind)));
+        let began = |kind| tour.told(plan, tour.next, Some((record.started, kind)));
         told.extend(began(KeptEventKind::StepStarted));
         if asks(plan, record) {
             told.extend(began(KeptEventKind::Paused));
@@ -232,23 +274,4 @@ fn ended(record: &Record<Raw>) -> Option<(Time, KeptEventKind)> {
         }
     };
     Some((record.ended, kind))
-}
-
-/// What is told of a step; of what is the work of a step nothing is: the step stands for it.
-fn event(
-    plan: &Plan,
-    lane: &Arc<str>,
-    record: &Record<Raw>,
-    happened: Option<(Time, KeptEventKind)>,
-) -> Option<KeptEvent> {
-    let (at, kind) = happened?;
-    let node = plan.node(record.node);
-    (!node.inner).then(|| KeptEvent {
-        number: 0,
-        step: Arc::clone(&node.name),
-        path: Arc::clone(&node.path),
-        lane: Arc::clone(lane),
-        at: Duration::from_nanos(at),
-        kind,
-    })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use flujo_core::store::RunInfo;
 use flujo_durable::{DurableError, load};
-use flujo_store::runs::{KeptEvent, KeptEventKind, events};
+use flujo_store::runs::{KeptEvent, Told, events};
 use tokio::time::Instant;
 
 use super::{KeptRun, LOOKS};
@@ -40,7 +40,7 @@ impl KeptEvents {
         }
     }
 
-    /// The next one; `None` behind [`KeptEventKind::RunFinished`]. Nothing is lost when it is dropped before it is ready.
+    /// The next one; `None` behind [`RunFinished`](crate::KeptEventKind::RunFinished). Nothing is lost when it is dropped before it is ready.
     ///
     /// # Errors
     /// There is no such run, it can't be read, or the store can't be used. It may be asked for again.
@@ -75,10 +75,10 @@ impl KeptEvents {
         let begun = Instant::now();
         let store = self.run.keeping()?.runs.store().clone();
         let told = events(&load(store, self.run.id.clone()).await?)?;
-        let finished = |event: &KeptEvent| matches!(event.kind, KeptEventKind::RunFinished { .. });
-        self.ended = told.last().is_some_and(finished);
-        let new = told.into_iter().filter(|event| event.number > self.after);
-        self.waiting.extend(new);
+        self.ended = told.last().is_some_and(Told::is_end);
+        let events = told.into_iter().map(|told| told.event);
+        self.waiting
+            .extend(events.filter(|event| event.number > self.after));
         (self.seen, self.pause) = (Some(info), LOOKS.0.max(begun.elapsed() * REST));
         Ok(())
     }
