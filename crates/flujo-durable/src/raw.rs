@@ -7,11 +7,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use flujo_core::machine::{Domain, Failure};
+use flujo_core::plan::Plan;
+use flujo_core::store::StoredRun;
 use flujo_core::value::{Map, Value};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::Recorded;
+use crate::{Contents, Definition, DurableError, Recorded, Replay};
 
 pub use contexts::RawIn;
 
@@ -49,6 +51,23 @@ impl Domain for Raw {
     fn commit(base: &mut RawValue, view: RawValue) -> Result<(), Failure<Self>> {
         *base = view;
         Ok(())
+    }
+}
+
+impl Replay<Raw> {
+    /// A stored run, replayed on the plan that was stored with it.
+    ///
+    /// # Errors
+    /// [`DurableError::Corrupt`] when it can't be read, [`DurableError::Diverged`] when its log isn't one of that plan.
+    pub fn of_stored(stored: &StoredRun) -> Result<(Arc<Plan<Uncalled>>, Self), DurableError> {
+        let plan = Definition::of_stored(stored)?.plan();
+        let plan = Arc::new(plan.map_err(|reason| DurableError::Corrupt {
+            run: Arc::clone(&stored.info.id),
+            location: "the definition".to_owned(),
+            reason,
+        })?);
+        let replay = Contents::of(stored)?.replay(Arc::clone(&plan))?;
+        Ok((plan, replay))
     }
 }
 

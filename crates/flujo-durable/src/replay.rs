@@ -392,6 +392,14 @@ impl<D: Recorded> Replay<D> {
         })
     }
 
+    /// What the run has done so far, or how it ended.
+    pub fn into_done(self) -> Option<Box<Finish<D>>> {
+        match self.so_far() {
+            Some(so_far) => Some(Box::new(so_far)),
+            None => self.finish,
+        }
+    }
+
     /// How the run ended, if it has.
     pub fn into_finish(self) -> Option<Box<Finish<D>>> {
         self.finish

@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use flujo_core::machine::{Finish, Record, Status};
-use flujo_core::plan::Plan;
 use flujo_core::store::StoredRun;
-use flujo_durable::{Contents, Definition, DurableError, Raw, RawValue, Replay, Uncalled};
+use flujo_durable::{Definition, DurableError, Raw, RawValue, Replay};
 use flujo_store::runs::{KeptEventKind, asks};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -14,38 +13,6 @@ use pyo3::types::{PyDict, PyList};
 use super::errors::durable_error;
 use crate::agents::to_object;
 use crate::cache;
-
-/// What a stored run did so far.
-struct Done {
-    plan: Arc<Plan<Uncalled>>,
-    finish: Option<Box<Finish<Raw>>>,
-}
-
-/// Reads a stored run.
-///
-/// # Errors
-/// [`DurableError::Corrupt`] when it can't be read.
-fn done(stored: &StoredRun) -> Result<Done, DurableError> {
-    let (plan, replay) = replayed(stored)?;
-    let so_far = replay.so_far().map(Box::new);
-    Ok(Done {
-        plan,
-        finish: so_far.or_else(|| replay.into_finish()),
-    })
-}
-
-/// A stored run on the plan that was stored with it.
-fn replayed(stored: &StoredRun) -> Result<(Arc<Plan<Uncalled>>, Replay<Raw>), DurableError> {
-    let corrupt = |reason| DurableError::Corrupt {
-        run: Arc::clone(&stored.info.id),
-        location: "the definition".to_owned(),
-        reason,
-    };
-    let definition = Definition::of_stored(stored)?;
-    let plan = Arc::new(definition.plan().map_err(corrupt)?);
-    let replay = Contents::<Raw>::of(stored)?.replay(Arc::clone(&plan))?;
-    Ok((plan, replay))
-}
 
 /// The version of the pipeline, where it is known.
 pub(super) fn version(py: Python<'_>, stored: StoredRun) -> PyResult<Bound<'_, PyAny>> {
@@ -56,7 +23,7 @@ pub(super) fn version(py: Python<'_>, stored: StoredRun) -> PyResult<Bound<'_, P
 /// The questions that wait for answers: each one's id, and the path of its step.
 pub(super) fn questions(py: Python<'_>, stored: StoredRun) -> PyResult<Bound<'_, PyAny>> {
     let read = py.detach(|| {
-        let (plan, replay) = replayed(&stored)?;
+        let (plan, replay) = Replay::of_stored(&stored)?;
         let asked = replay.questions().into_iter();
         let named = asked.map(|open| (open.id, plan.node(open.question.node).path.to_string()));
         Ok(named.collect::<Vec<_>>())
@@ -67,8 +34,11 @@ pub(super) fn questions(py: Python<'_>, stored: StoredRun) -> PyResult<Bound<'_,
 
 /// The steps, those in lanes behind the step that the lanes belong to.
 pub(super) fn steps(py: Python<'_>, stored: StoredRun) -> PyResult<Bound<'_, PyAny>> {
-    let read = py.detach(|| done(&stored));
-    let Done { plan, finish } = read.map_err(|error| durable_error(py, &error, None))?;
+    let read = py.detach(|| {
+        let (plan, replay) = Replay::of_stored(&stored)?;
+        Ok((plan, replay.into_done()))
+    });
+    let (plan, finish) = read.map_err(|error: DurableError| durable_error(py, &error, None))?;
     let shown = PyList::empty(py);
     let mut waiting: Vec<(String, Option<usize>, Arc<Finish<Raw>>)> = Vec::new();
     waiting.extend(finish.map(|finish| (String::new(), None, Arc::from(finish))));

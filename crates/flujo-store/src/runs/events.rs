@@ -8,7 +8,7 @@ use flujo_core::machine::{Finish, Record, Status, Time};
 use flujo_core::plan::Kind;
 use flujo_core::store::{RunInfo, RunStatus, StoredRun};
 use flujo_core::usage::Usage;
-use flujo_durable::{Contents, Definition, DurableError, Raw, Uncalled};
+use flujo_durable::{DurableError, Raw, Replay, Uncalled};
 
 type Plan = flujo_core::plan::Plan<Uncalled>;
 
@@ -122,23 +122,12 @@ impl Told {
 /// however much has happened since.
 ///
 /// # Errors
-/// [`DurableError::Corrupt`] when it can't be read.
+/// As [`Replay::of_stored`].
 pub fn events(stored: &StoredRun) -> Result<Vec<Told>, DurableError> {
-    let definition = Definition::of_stored(stored)?;
-    let plan = definition.plan().map_err(|reason| DurableError::Corrupt {
-        run: Arc::clone(&stored.info.id),
-        location: "the definition".to_owned(),
-        reason,
-    })?;
-    let plan = Arc::new(plan);
-    let replay = Contents::<Raw>::of(stored)?.replay(Arc::clone(&plan))?;
+    let (plan, replay) = Replay::of_stored(stored)?;
     let now = Duration::from_nanos(replay.now());
-    let finish = match replay.so_far() {
-        Some(so_far) => Some(Box::new(so_far)),
-        None => replay.into_finish(),
-    };
     let mut told = Vec::new();
-    if let Some(finish) = finish {
+    if let Some(finish) = replay.into_done() {
         tell(&plan, Arc::from(finish), &mut told);
     }
     // Stable: what happened at one time stays in this order.

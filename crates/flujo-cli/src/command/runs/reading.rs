@@ -56,10 +56,7 @@ fn steps(run: Arc<str>, plan: Arc<Plan<Uncalled>>, contents: Contents<Raw>) -> R
     let mut entries = contents.records.into_iter().flat_map(|(_, entries)| entries);
     let cut = entries.try_for_each(|entry| replay.feed(entry)).err();
     let (asked, questions) = (replay.asked(), Questions::of(run, &replay));
-    let finish = match replay.so_far() {
-        Some(so_far) => so_far,
-        None => *replay.into_finish().ok_or("it has neither begun nor ended")?,
-    };
+    let finish = *replay.into_done().ok_or("it has neither begun nor ended")?;
     Ok(Steps {
         plan,
         finish,
