@@ -37,7 +37,7 @@ pub struct OpenQuestion<D: Recorded> {
     pub id: String,
     /// The number of the machine that asks.
     pub machine: u32,
-    /// The branch or item around it, such as `split.left` or `each[3]`; empty outside of them.
+    /// The branch or item around it, such as `split[left]` or `each[3]`; empty outside of them.
     pub lane: String,
     /// What is asked, and by which node.
     pub question: Pause<D>,

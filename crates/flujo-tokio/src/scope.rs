@@ -72,7 +72,7 @@ pub struct Place {
     pub step: Arc<str>,
     /// The step's path in the pipeline, such as `review/critic`.
     pub path: Arc<str>,
-    /// The branch or item around it, such as `split.left` or `each[3]`; empty outside of them.
+    /// The branch or item around it, such as `split[left]` or `each[3]`; empty outside of them.
     pub lane: String,
     /// The attempt, from 1; 0 outside attempts.
     pub attempt: u32,

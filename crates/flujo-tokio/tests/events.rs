@@ -120,7 +120,7 @@ async fn chunks_are_in_order_and_a_retry_after_chunks_announces_itself() {
             _ => None,
         })
         .collect();
-    let lane = "split.a";
+    let lane = "split[a]";
     let expected = [(1, 0), (1, 1), (2, 0), (2, 1), (2, 2), (2, 3)];
     assert_eq!(
         chunks,

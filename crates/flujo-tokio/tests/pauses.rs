@@ -154,7 +154,7 @@ async fn several_questions_are_open_at_once_and_each_answer_finds_its_own_at_any
     let done = start(&runner, 7).await;
     let pauses = paused(&done).pauses();
     let lanes: Vec<_> = pauses.iter().map(|pause| pause.lane.as_str()).collect();
-    assert_eq!(lanes, ["split.a", "split.c/each[0]", "split.c/each[1]"]);
+    assert_eq!(lanes, ["split[a]", "split[c]/each[0]", "split[c]/each[1]"]);
     let finished = &done.finish.history.records[0].lanes()[1];
     assert_eq!(
         finished.output(),

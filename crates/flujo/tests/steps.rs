@@ -390,7 +390,7 @@ async fn an_agent_is_told_the_context_and_the_outputs_of_earlier_steps_also_in_b
     );
     let key = told.get("key").unwrap().as_str().unwrap();
     assert!(
-        key.ends_with("/split.a/split/a/mirror") && key.starts_with(&done.id.to_string()),
+        key.ends_with("/split[a]/split/a/mirror") && key.starts_with(&done.id.to_string()),
         "{key}"
     );
 }

@@ -31,7 +31,7 @@ class Difference:
     """The step's path; empty for what is of the run. Of its context and usage the part, such as
     `notes.total`."""
     lane: str
-    """The branch or item around it, such as `split.left`; empty outside of them."""
+    """The branch or item around it, such as `split[left]`; empty outside of them."""
     attempt: int
     what: Literal["input", "call", "status", "output", "context", "usage"]
     """What an agent was asked; a call that is new or isn't made any more; how the run ended; what it gave; what its

@@ -52,7 +52,7 @@ class StepDetails(TypedDict):
     step_name: str
     path: str
     lane: str
-    """The branch or item it ran in, such as `split.left`; empty outside of them."""
+    """The branch or item it ran in, such as `split[left]`; empty outside of them."""
     status: str
     """`running`, `completed`, `failed`, `cancelled` or `limit_exceeded`."""
     attempts: int

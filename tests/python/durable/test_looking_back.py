@@ -190,7 +190,7 @@ async def test_a_replay_says_what_is_not_as_it_was() -> None:
     found = [(one.path, one.lane, one.what, one.recorded, one.now) for one in replayed.differences]
     assert ("extra", "", "call", None, "yes") in found
     assert ("turns/turn", "", "call", 2, None) in found
-    assert ("fan/left/left", "fan.left", "call", "yes", None) in found
+    assert ("fan/left/left", "fan[left]", "call", "yes", None) in found
     assert ("", "", "status", "completed", "failed") in found
     assert "extra, attempt 1: call is new, with the input 'yes'" in str(replayed)
     with pytest.raises(ReplayError, match="extra, attempt 1: call is new"):

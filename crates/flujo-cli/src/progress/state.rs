@@ -231,12 +231,12 @@ pub(super) mod tests {
             state.steps.first().map(|step| step.used.tokens)
         };
         tell("", "fan", EventKind::StepStarted);
-        tell("fan.a", "fan/a/one", EventKind::StepStarted);
-        assert_eq!(tell("fan.a", "fan/a/one", finished(3)), Some(3));
-        tell("fan.a", "fan/a/inner", EventKind::StepStarted);
-        tell("fan.a/inner.x", "fan/a/inner/x/two", EventKind::StepStarted);
-        assert_eq!(tell("fan.a/inner.x", "fan/a/inner/x/two", finished(4)), Some(3));
-        assert_eq!(tell("fan.a", "fan/a/inner", finished(4)), Some(7));
+        tell("fan[a]", "fan/a/one", EventKind::StepStarted);
+        assert_eq!(tell("fan[a]", "fan/a/one", finished(3)), Some(3));
+        tell("fan[a]", "fan/a/inner", EventKind::StepStarted);
+        tell("fan[a]/inner[x]", "fan/a/inner/x/two", EventKind::StepStarted);
+        assert_eq!(tell("fan[a]/inner[x]", "fan/a/inner/x/two", finished(4)), Some(3));
+        assert_eq!(tell("fan[a]", "fan/a/inner", finished(4)), Some(7));
         assert_eq!(tell("", "fan", finished(7)), Some(7));
     }
 }

@@ -60,7 +60,7 @@ pub use kept::Kept;
 pub use notices::{Notice, NoticeKind};
 pub use once::Once;
 pub use outcome::{Finish, Outcome, Stop};
-pub use place::LanePlace;
+pub use place::{LanePlace, lane_name};
 pub use round::Round;
 pub use storage::Storage;
 

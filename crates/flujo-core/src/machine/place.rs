@@ -1,6 +1,6 @@
 //! Where lanes run, and how lanes and questions of a run are named: the same in every host, in every process.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::sync::Arc;
 
 use super::{Domain, Machine, PauseId};
@@ -55,22 +55,28 @@ impl LanePlace {
         places
     }
 
-    /// Its name with those around it, such as `split.left/each[3]`.
+    /// Its name with those around it, such as `split[left]/each[3]`.
     pub fn name<C>(&self, plan: &Plan<C>) -> String {
-        let name = |place: &Self| {
-            let node = plan.node(place.node);
-            match &node.kind {
+        self.around()
+            .into_iter()
+            .fold(String::new(), |around, lane| match &plan.node(lane.node).kind {
                 Kind::Parallel(parallel) => {
-                    let branch = parallel.branches.get(place.index as usize);
-                    let branch = branch.map_or("", |(name, _)| name);
-                    format!("{}.{branch}", node.name)
+                    let branch = parallel.branches.get(lane.index as usize);
+                    lane_name(plan, &around, lane.node, branch.map_or("", |(name, _)| name))
                 }
-                Kind::Group(_) => node.name.to_string(),
-                _ => format!("{}[{}]", node.name, place.index),
-            }
-        };
-        let names: Vec<String> = self.around().into_iter().map(name).collect();
-        names.join("/")
+                _ => lane_name(plan, &around, lane.node, lane.index),
+            })
+    }
+}
+
+/// The name of a lane in the one `around` it, which may be none: its step's, and its own in brackets, such as
+/// `split[left]/each[3]`. The only lane of a sub-pipeline is called as that.
+pub fn lane_name<C>(plan: &Plan<C>, around: &str, node: NodeId, own: impl Display) -> String {
+    let node = plan.node(node);
+    let within = if around.is_empty() { "" } else { "/" };
+    match &node.kind {
+        Kind::Group(_) => format!("{around}{within}{}", node.name),
+        _ => format!("{around}{within}{}[{own}]", node.name),
     }
 }
 

@@ -204,20 +204,7 @@ impl PlaceState {
 
 /// `fan[a]/items[3]`, outermost first; empty outside lanes.
 pub(crate) fn lane_path(plan: &Plan, lane: Option<&Arc<LanePlace>>) -> String {
-    let mut places = Vec::new();
-    let mut place = lane;
-    while let Some(lane) = place {
-        places.push(lane);
-        place = lane.parent.as_ref();
-    }
-    let mut path = String::new();
-    for lane in places.into_iter().rev() {
-        let separator = if path.is_empty() { "" } else { "/" };
-        let branch = branch_name(plan, lane);
-        // Writing to a string cannot fail.
-        let _ = write!(path, "{separator}{}[{branch}]", plan.node(lane.node).name);
-    }
-    path
+    lane.map(|lane| lane.name(plan)).unwrap_or_default()
 }
 
 /// The branch's name, or the item's number.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use flujo_core::machine::{Finish, Record, Status};
+use flujo_core::machine::{Finish, Record, Status, lane_name};
 use flujo_core::store::StoredRun;
 use flujo_durable::{Definition, DurableError, Raw, RawValue, Replay};
 use flujo_store::runs::{KeptEventKind, asks};
@@ -67,13 +67,8 @@ pub(super) fn steps(py: Python<'_>, stored: StoredRun) -> PyResult<Bound<'_, PyA
             places.insert(place, here);
             for inside in record.lanes().iter().rev() {
                 if let Some(finish) = &inside.finish {
-                    let name = format!("{}.{}", node.name, inside.name);
-                    let name = if lane.is_empty() {
-                        name
-                    } else {
-                        format!("{lane}/{name}")
-                    };
-                    waiting.push((name, here, Arc::clone(finish)));
+                    let lane = lane_name(&plan, &lane, record.node, &inside.name);
+                    waiting.push((lane, here, Arc::clone(finish)));
                 }
             }
         }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flujo_core::machine::{Finish, Record, Status, Time};
+use flujo_core::machine::{Finish, Record, Status, Time, lane_name};
 use flujo_core::plan::Kind;
 use flujo_core::store::{RunInfo, RunStatus, StoredRun};
 use flujo_core::usage::Usage;
@@ -21,7 +21,7 @@ pub struct KeptEvent {
     pub step: Arc<str>,
     /// The step's path; empty for the run as a whole.
     pub path: Arc<str>,
-    /// The branch or item around it, such as `split.left` or `each.3`; empty outside of them.
+    /// The branch or item around it, such as `split[left]` or `each[3]`; empty outside of them.
     pub lane: Arc<str>,
     /// When, as the run's active time.
     pub at: Duration,
@@ -226,15 +226,10 @@ fn tell(plan: &Plan, finish: Arc<Finish<Raw>>, told: &mut Vec<Told>) {
         }
         tour.open.push(tour.next);
         tour.next += 1;
-        let (lane, name) = (Arc::clone(&tour.lane), &plan.node(record.node).name);
+        let around = Arc::clone(&tour.lane);
         for inside in record.lanes().iter().rev() {
             if let Some(finish) = &inside.finish {
-                let inside = format!("{name}.{}", inside.name);
-                let lane = if lane.is_empty() {
-                    inside
-                } else {
-                    format!("{lane}/{inside}")
-                };
+                let lane = lane_name(plan, &around, record.node, &inside.name);
                 tours.push(Tour::of(lane.into(), Arc::clone(finish)));
             }
         }

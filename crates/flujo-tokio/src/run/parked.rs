@@ -69,7 +69,7 @@ pub struct Pause {
     pub step: Arc<str>,
     /// Its path in the pipeline.
     pub path: Arc<str>,
-    /// The branch or item around it, such as `split.left` or `each[3]`; empty outside of them.
+    /// The branch or item around it, such as `split[left]` or `each[3]`; empty outside of them.
     pub lane: String,
     /// What is asked.
     pub message: String,

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use flujo_core::machine::{History, Status};
+use flujo_core::machine::{History, Status, lane_name};
 use flujo_core::plan::Plan;
 use flujo_core::store::{RunInfo, RunStatus};
 use flujo_durable::{Raw, Uncalled};
@@ -95,7 +95,7 @@ fn ended(steps: &Steps, as_json: bool) -> Vec<(String, String)> {
             let place = format!("{place}/{at}");
             for below in record.lanes() {
                 if let Some(finish) = &below.finish {
-                    let inner = format!("{lane}{}.{}/", name(&steps.plan, record.node), below.name);
+                    let inner = lane_name(&steps.plan, &lane, record.node, &below.name);
                     waiting.push((format!("{place}.{}", below.name), inner, &finish.history));
                 }
             }
@@ -106,7 +106,8 @@ fn ended(steps: &Steps, as_json: bool) -> Vec<(String, String)> {
                 Status::Cancelled => "cancelled",
                 Status::LimitExceeded => "limit_exceeded",
             };
-            let name = format!("{lane}{}", name(&steps.plan, record.node));
+            let within = if lane.is_empty() { "" } else { "/" };
+            let name = format!("{lane}{within}{}", name(&steps.plan, record.node));
             let time = seconds(record);
             let line = if as_json {
                 json!({"event": "step", "step": name, "status": status, "time_s": time}).to_string()
