@@ -129,7 +129,7 @@ async fn several_questions_are_answered_by_their_ids() {
     let answers = run
         .pauses()
         .iter()
-        .map(|pause| (pause.id.clone(), if pause.lane == "both.a" { 10 } else { 20 }));
+        .map(|pause| (pause.id.clone(), if pause.lane == "both[a]" { 10 } else { 20 }));
     assert_eq!(
         flujo.resume_with(&run, answers).await.expect("it ends").output,
         (10, 20)

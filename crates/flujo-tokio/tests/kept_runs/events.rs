@@ -65,7 +65,7 @@ async fn whoever_looks_is_told_the_same_from_the_place_that_it_names() {
         .iter()
         .find(|event| &*event.step == "one")
         .expect("it is told of");
-    assert_eq!(&*inside.lane, "both.left");
+    assert_eq!(&*inside.lane, "both[left]");
 }
 
 #[tokio::test(start_paused = true)]
