@@ -11,9 +11,10 @@ import json
 import os
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from pydantic import ValidationError, create_model
@@ -44,15 +45,19 @@ SWITCHES = [switch for switch in OptimizationConfig().to_dict() if switch.starts
 Json = Any
 
 
-def simulation(*arguments: str, lines: list[Json] | None = None) -> Iterator[Json]:
+def simulation(*arguments: str, lines: Iterable[Json] = ()) -> Iterator[Json]:
     """What the simulation writes, one JSON value a line, read as it is asked for."""
-    command = ["cargo", "run", "--quiet", "--locked", "--example", "differential_cases"]
-    given = None if lines is None else "".join(json.dumps(line) + "\n" for line in lines)
-    done = subprocess.run(
-        [*command, "--", *arguments], cwd=ROOT, input=given, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return map(json.loads, done.stdout.splitlines())
+    command = ["cargo", "run", "--quiet", "--locked", "--example", "differential_cases", "--", *arguments]
+    with TemporaryFile("w+") as given, TemporaryFile("w+") as said:
+        given.writelines(json.dumps(line) + "\n" for line in lines)
+        given.seek(0)
+        with subprocess.Popen(
+            command, cwd=ROOT, stdin=given, stdout=subprocess.PIPE, stderr=said, text=True
+        ) as process:
+            assert process.stdout is not None
+            yield from map(json.loads, process.stdout)
+        said.seek(0)
+        assert process.returncode == 0, said.read()
 
 
 async def to_its_end(runner: Any, case: Json) -> Any:

@@ -41,8 +41,7 @@ class Executor:
 
         def run() -> None:
             if not future.cancelled():
-                result, error = _outcome(work)
-                _tell(loop, future, result, error)
+                _tell(loop, future, *_outcome(work))
 
         self._executor.submit(run)
         return future
@@ -105,8 +104,11 @@ class Workers:
         result, error = _outcome(work)
         del work  # before the caller goes on, so that it finds the function held by nobody here
         _tell(loop, future, result, error)
+        cancelled = future.cancelled()
+        # The error's traceback holds this frame, which would hold the error.
+        del loop, future, result, error
         with self._lock:
-            if future.cancelled() and self._given_up:
+            if cancelled and self._given_up:
                 self._given_up -= 1
 
     def give_up(self) -> None:

@@ -273,7 +273,10 @@ fn of_several_questions_the_one_that_is_named_is_answered() {
     let shown = json(&context.run("runs show b --json"));
     let pauses = shown["pauses"].as_array().unwrap();
     let ids: Vec<_> = pauses.iter().map(|pause| pause["id"].as_str().unwrap()).collect();
-    assert_eq!((pauses.len(), pauses[0]["lane"].as_str()), (2, Some("both[left]")));
+    assert_eq!(
+        (pauses.len(), pauses[0]["lane"].as_str()),
+        (2, Some("both[left]"))
+    );
     assert!(
         pauses[0]["expires"].is_string() && pauses[1]["expires"].is_null(),
         "{shown:#}"

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::cursor::{Ask, Cursor, Next, Reply};
 use super::frame::{Frame, top};
+use super::held::Visitor;
 use super::step::both_failed;
-use super::{Answer, Completion, Domain, Failure, Held, Input, Role};
+use super::{Answer, Completion, Domain, Failure, Input, Role};
 use crate::plan::{Kind, NodeId};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,8 +33,11 @@ enum Stage {
 }
 
 impl<D: Domain> GuardFrame<D> {
-    pub(super) fn visit(&self, visit: &mut dyn FnMut(Held<'_, D>)) {
-        visit(Held::Object(&self.input));
+    pub(super) fn visit(&self, visit: &mut Visitor<'_, D>) {
+        visit.object(&self.input);
+        if let Some(failure) = &self.failure {
+            visit.failure(failure);
+        }
     }
 }
 

@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::cursor::{Ask, Cursor, Next, Reply};
 use super::fault::{Fault, is_planted};
 use super::frame::{Frame, Opened, top};
+use super::held::Visitor;
 use super::{
-    Answer, Command, Completion, Domain, Failure, FailureKind, Held, HookPoint, Input, NoticeKind, Pause,
-    PauseId, Pending, Role,
+    Answer, Command, Completion, Domain, Failure, FailureKind, HookPoint, Input, NoticeKind, Pause, PauseId,
+    Pending, Role,
 };
 use crate::plan::{HumanNode, NodeId};
 
@@ -55,10 +56,13 @@ impl<D: Domain> HumanFrame<D> {
         })
     }
 
-    pub(super) fn visit(&self, visit: &mut dyn FnMut(Held<'_, D>)) {
-        visit(Held::Object(&self.value));
+    pub(super) fn visit(&self, visit: &mut Visitor<'_, D>) {
+        visit.object(&self.value);
         if let Some((_, question)) = &self.question {
-            visit(Held::Object(question));
+            visit.object(question);
+        }
+        if let Some(failure) = &self.rejected {
+            visit.failure(failure);
         }
     }
 }

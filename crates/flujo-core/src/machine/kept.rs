@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::cursor::{Cursor, Next, Reply};
 use super::frame::{self, Frame};
+use super::held::Visitor;
 use super::{
     Command, Completion, Domain, Finish, Held, History, LaneId, Machine, Once, Options, Outcome, Pending,
     Record, State, Stop, Time, step,
@@ -121,8 +122,12 @@ impl<D: Domain> Kept<D> {
         }
     }
 
-    /// Shows everything it holds to `visit`.
-    pub fn visit(&self, visit: &mut dyn FnMut(Held<'_, D>)) {
+    /// Shows everything it holds to `show`.
+    pub fn visit(&self, show: &mut dyn FnMut(Held<'_, D>)) {
+        self.shown(&mut Visitor::new(show));
+    }
+
+    pub(super) fn shown(&self, visit: &mut Visitor<'_, D>) {
         self.state.visit(visit);
         visit_kept(&self.lanes, self.once.as_ref(), visit);
     }
@@ -143,7 +148,7 @@ impl<D: Domain> Kept<D> {
 }
 
 impl<D: Domain> Dormant<D> {
-    pub(super) fn visit(&self, visit: &mut dyn FnMut(Held<'_, D>)) {
+    pub(super) fn visit(&self, visit: &mut Visitor<'_, D>) {
         visit_kept(&self.lanes, self.once.as_ref(), visit);
     }
 }
@@ -152,17 +157,17 @@ impl<D: Domain> Dormant<D> {
 fn visit_kept<D: Domain>(
     lanes: &[(LaneId, KeptLane<D>)],
     once: Option<&Once<D::Object>>,
-    visit: &mut dyn FnMut(Held<'_, D>),
+    visit: &mut Visitor<'_, D>,
 ) {
     let mut waiting = vec![(lanes, once)];
     while let Some((lanes, once)) = waiting.pop() {
         for (_, value) in once.iter().flat_map(|once| &once.values) {
-            visit(Held::Object(value));
+            visit.object(value);
         }
         for (_, lane) in lanes {
             let (KeptLane::Stopped(_, finish) | KeptLane::Ended(finish)) = lane;
-            if Arc::strong_count(finish) == 1 {
-                finish.visit(visit);
+            if visit.holders.are_all(finish) {
+                finish.shown(visit);
             }
             if let KeptLane::Stopped(kept, _) = lane {
                 kept.state.visit(visit);

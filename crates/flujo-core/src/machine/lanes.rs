@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::cursor::Cursor;
 use super::fault::{Fault, is_planted};
-use super::{Domain, Finish, Held, LaneId, LaneRecord, Outcome, Stop};
+use super::held::Visitor;
+use super::{Domain, Finish, LaneId, LaneRecord, Outcome, Stop};
 use crate::plan::{Kind, LaneFailure, NodeId, Plan};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -89,11 +90,11 @@ impl<D: Domain> Lanes<D> {
         }
     }
 
-    pub(super) fn visit(&self, visit: &mut dyn FnMut(Held<'_, D>)) {
+    pub(super) fn visit(&self, visit: &mut Visitor<'_, D>) {
         for slot in &self.slots {
             match slot {
-                Slot::Waiting(input) => visit(Held::Object(input)),
-                Slot::Ended { finish, .. } if Arc::strong_count(finish) == 1 => finish.visit(visit),
+                Slot::Waiting(input) => visit.object(input),
+                Slot::Ended { finish, .. } if visit.holders.are_all(finish) => finish.shown(visit),
                 Slot::Running { .. } | Slot::Ended { .. } => {}
             }
         }

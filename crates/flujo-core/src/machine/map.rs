@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 use super::cursor::{Ask, Cursor, Next, Reply};
 use super::fault::{Fault, is_planted};
 use super::frame::{Frame, Opened, top};
+use super::held::Visitor;
 use super::lanes::{Joined, Lanes};
 use super::parallel::{JoinStage, lane_failure};
 use super::{
-    Answer, Command, Completion, Domain, Failure, FailureKind, Held, Input, LaneRecord, Outcome, Pending,
-    Role, State,
+    Answer, Command, Completion, Domain, Failure, FailureKind, Input, LaneRecord, Outcome, Pending, Role,
+    State,
 };
 use crate::plan::NodeId;
 
@@ -32,16 +33,19 @@ pub(super) struct MapFrame<D: Domain> {
 }
 
 impl<D: Domain> MapFrame<D> {
-    pub(super) fn visit(&self, visit: &mut dyn FnMut(Held<'_, D>)) {
+    pub(super) fn visit(&self, visit: &mut Visitor<'_, D>) {
         match &self.source {
-            Source::Input(object) | Source::Anew(object) => visit(Held::Object(object)),
+            Source::Input(object) | Source::Anew(object) => visit.object(object),
             Source::Cursor { from, items, .. } => {
-                visit(Held::Object(from));
+                visit.object(from);
                 if let Some(items) = items {
-                    visit(Held::Object(items));
+                    visit.object(items);
                 }
             }
             Source::Dry => {}
+        }
+        if let Some(failure) = &self.broken {
+            visit.failure(failure);
         }
         self.lanes.visit(visit);
     }

@@ -53,7 +53,7 @@ pub use domain::Domain;
 pub use failure::{Failure, FailureKind, LimitBreach, LimitKind, RetryAdvice};
 #[cfg(feature = "planted-faults")]
 pub use fault::{Fault, plant};
-pub use held::Held;
+pub use held::{Held, Holders};
 pub use history::{Details, ExitReason, History, LaneRecord, LoopEnd, Mark, Record, Status};
 pub use input::Input;
 pub use kept::Kept;

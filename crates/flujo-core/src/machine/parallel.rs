@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::cursor::{Ask, Cursor, Next, Reply};
 use super::fault::{Fault, is_planted};
 use super::frame::{Frame, Opened, top};
+use super::held::Visitor;
 use super::lanes::{Joined, Lanes};
 use super::{
-    Answer, Chosen, Completion, Domain, Failure, FailureKind, Finish, Held, Input, LaneRecord, Outcome, Role,
+    Answer, Chosen, Completion, Domain, Failure, FailureKind, Finish, Input, LaneRecord, Outcome, Role,
 };
 use crate::plan::{Kind, NodeId};
 
@@ -35,11 +36,11 @@ struct Routing<O> {
 }
 
 impl<D: Domain> ParallelFrame<D> {
-    pub(super) fn visit(&self, visit: &mut dyn FnMut(Held<'_, D>)) {
+    pub(super) fn visit(&self, visit: &mut Visitor<'_, D>) {
         if let Some(routing) = &self.routing {
             std::iter::once(&routing.input)
                 .chain(&routing.output)
-                .for_each(|object| visit(Held::Object(object)));
+                .for_each(|object| visit.object(object));
         }
         self.lanes.visit(visit);
     }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::cursor::{Ask, Cursor, Next, Reply};
 use super::fault::{Fault, is_planted};
 use super::frame::{Frame, Opened, top};
-use super::{Answer, Completion, Domain, ExitReason, Failure, FailureKind, Held, Input, LoopEnd, Role};
+use super::held::Visitor;
+use super::{Answer, Completion, Domain, ExitReason, Failure, FailureKind, Input, LoopEnd, Role};
 use crate::plan::{IterationFailure, NodeId};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -43,14 +44,14 @@ enum Stage {
 }
 
 impl<D: Domain> LoopFrame<D> {
-    pub(super) fn visit(&self, visit: &mut dyn FnMut(Held<'_, D>)) {
+    pub(super) fn visit(&self, visit: &mut Visitor<'_, D>) {
         [&self.start, &self.value]
             .into_iter()
             .chain(&self.judged)
             .chain(&self.output)
-            .for_each(|object| visit(Held::Object(object)));
+            .for_each(|object| visit.object(object));
         if let Some(outer) = &self.outer {
-            visit(Held::Context(outer));
+            visit.context(outer);
         }
     }
 }

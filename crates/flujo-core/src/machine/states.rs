@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::cursor::{Ask, Cursor, Next, Reply};
 use super::frame::{Frame, Opened, top};
-use super::{Answer, Completion, Domain, Failure, FailureKind, Held, Input, Role};
+use super::held::Visitor;
+use super::{Answer, Completion, Domain, Failure, FailureKind, Input, Role};
 use crate::plan::{Kind, NodeId, StatesNode};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -31,10 +32,13 @@ enum Stage {
 }
 
 impl<D: Domain> StatesFrame<D> {
-    pub(super) fn visit(&self, visit: &mut dyn FnMut(Held<'_, D>)) {
+    pub(super) fn visit(&self, visit: &mut Visitor<'_, D>) {
         std::iter::once(&self.input)
             .chain(&self.output)
-            .for_each(|object| visit(Held::Object(object)));
+            .for_each(|object| visit.object(object));
+        if let Some(failure) = &self.failure {
+            visit.failure(failure);
+        }
     }
 }
 

@@ -91,7 +91,7 @@ pub(super) fn step_failure<'py>(
             record.failure = Some(Arc::clone(route.failure));
         }
     }
-    let results = record::results_of(py, plan, Arc::new(History { records }))?;
+    let results = record::results_of(py, plan, History { records })?;
     let error = super::failure::error_of(py, route.failure);
     names::step_failure(py)?.call1((
         &*step,

@@ -17,7 +17,7 @@ mod kept;
 mod metadata;
 mod standing_still;
 
-use kept::{Kept, Shown, left_by_condition};
+use kept::{Kept, Placed, Shown, left_by_condition};
 use metadata::price_metadata;
 use standing_still::is_shown;
 pub(crate) use standing_still::paused_result;
@@ -51,11 +51,8 @@ pub(crate) struct StepRecord {
 enum Of {
     /// A record in a history.
     Step(Kept, u32),
-    /// One lane of a parallel step or map: its branch or item.
-    Lane {
-        lanes: Arc<Vec<LaneRecord<Python3>>>,
-        place: usize,
-    },
+    /// One lane of a parallel step or map, of the step at this place: its branch or item.
+    Lane(Kept, u32, u32),
 }
 
 /// A result model that reads its fields from `record`.
@@ -102,14 +99,8 @@ pub(crate) fn lane_result<'py>(
     lanes: &Arc<Vec<LaneRecord<Python3>>>,
     place: usize,
 ) -> PyResult<Bound<'py, PyAny>> {
-    step_result(
-        py,
-        plan,
-        Of::Lane {
-            lanes: Arc::clone(lanes),
-            place,
-        },
-    )
+    let place = u32::try_from(place).unwrap_or(u32::MAX);
+    step_result(py, plan, Of::Lane(Kept::lanes_of(py, lanes)?, 0, place))
 }
 
 /// The result of a step of a run that is still under way.
@@ -142,17 +133,18 @@ pub(crate) fn snapshot<'py>(
         }
         records.push(entry);
     }
-    let taken = Kept::Taken(Arc::new(History { records }));
-    step_result(py, plan, Of::Step(taken, 0))
+    let mut taken = History { records };
+    taken.set_apart();
+    step_result(py, plan, Of::Step(Kept::taken(py, taken)?, 0))
 }
 
 /// The results of all that a history holds.
 pub(crate) fn results_of<'py>(
     py: Python<'py>,
     plan: &Arc<PlanWithSteps>,
-    history: Arc<History<Python3>>,
+    history: History<Python3>,
 ) -> PyResult<Bound<'py, PyList>> {
-    children_of(py, plan, &Kept::Taken(history), None)
+    children_of(py, plan, &Kept::taken(py, history)?, None)
 }
 
 fn children_of<'py>(
@@ -174,7 +166,10 @@ fn append_children(
     without: Option<NodeId>,
     results: &Bound<'_, PyList>,
 ) -> PyResult<()> {
-    let (py, history) = (results.py(), kept.history());
+    let Some(history) = kept.history() else {
+        return Ok(());
+    };
+    let py = results.py();
     for (place, record) in history.children(parent) {
         if without == Some(record.node) || !is_shown(history, place, record) {
             continue;
@@ -219,13 +214,11 @@ impl RunRecord {
     }
 
     /// The value of the field `name` of a `PipelineResult`, or `usage`: all that it used.
-    fn field<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-        let finish = &self.finish;
+    fn field<'py>(slf: &Bound<'py, Self>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+        let (py, this) = (slf.py(), slf.get());
+        let finish = &this.finish;
         match name {
-            "step_history" => {
-                let kept = Kept::Finish(Arc::clone(finish));
-                Ok(children_of(py, &self.plan, &kept, None)?.into_any())
-            }
+            "step_history" => Ok(children_of(py, &this.plan, &Kept::run(slf), None)?.into_any()),
             "total_cost_usd" => object(py, finish.usage.cost.dollars()),
             "total_tokens" => object(py, finish.usage.tokens),
             "usage" => Ok(usage::to_dict(py, finish.usage)?.into_any()),
@@ -239,12 +232,12 @@ impl RunRecord {
                 let last = records
                     .filter(|(_, record)| record.status != Status::Running)
                     .last();
-                let shown = last.and_then(|(place, _)| Shown::of(&self.plan, &finish.history, place));
+                let shown = last.and_then(|(place, _)| Shown::of(&this.plan, &finish.history, place));
                 let output = shown.and_then(|shown| shown.output());
                 output.map_or_else(|| py.None().into_bound(py), |output| output.bind(py).clone())
             }),
-            "trace_tree" => trace::tree(py, &self.plan, finish, self.epoch),
-            "pauses" => Ok(match &self.pauses {
+            "trace_tree" => trace::tree(py, &this.plan, finish, this.epoch),
+            "pauses" => Ok(match &this.pauses {
                 Some(pauses) => pauses.bind(py).clone().into_any(),
                 None => PyList::empty(py).into_any(),
             }),
@@ -256,24 +249,35 @@ impl RunRecord {
 #[pymethods]
 impl StepRecord {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match &self.of {
-            Of::Step(Kept::Finish(finish), _) => collected::finish(finish, &visit),
-            Of::Step(Kept::Taken(_), _) | Of::Lane { .. } => Ok(()),
-        }
+        let (Of::Step(kept, _) | Of::Lane(kept, _, _)) = &self.of;
+        kept.tell(&visit)
     }
 
     /// The value of the field `name` of a `StepResult`.
     fn field<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
         match &self.of {
-            Of::Step(kept, place) => match Shown::of(&self.plan, kept.history(), *place) {
-                Some(shown) => self.step_field(py, kept, shown, name),
-                None => Err(unknown(name)),
-            },
-            Of::Lane { lanes, place } => match lanes.get(*place) {
+            Of::Step(kept, place) => {
+                let history = kept.history();
+                match history.and_then(|history| Shown::of(&self.plan, history, *place)) {
+                    Some(shown) => self.step_field(py, kept, shown, name),
+                    None => Err(unknown(name)),
+                }
+            }
+            Of::Lane(kept, record, place) => match kept.lanes(*record).get(*place as usize) {
+                Some(lane) if name == "step_history" && lane.finish.is_some() => {
+                    let inside = kept.within(*record, *place);
+                    Ok(children_of(py, &self.plan, &inside, None)?.into_any())
+                }
                 Some(lane) => self.lane_field(py, lane, name),
                 None => Err(unknown(name)),
             },
         }
+    }
+}
+
+impl RunRecord {
+    fn history(&self) -> &History<Python3> {
+        &self.finish.history
     }
 }
 
@@ -345,8 +349,8 @@ impl StepRecord {
             "step_history" => Ok(self.inside(py, kept, shown)?.into_any()),
             "items" => {
                 let items = PyList::empty(py);
-                if let (Kind::Map(_), Some(details)) = (&self.plan.plan.node(body.node).kind, &body.details) {
-                    self.append_lanes(&details.lanes, &items)?;
+                if let Kind::Map(_) = &self.plan.plan.node(body.node).kind {
+                    self.append_lanes(kept, shown.body(), &items)?;
                 }
                 Ok(items.into_any())
             }
@@ -366,19 +370,13 @@ impl StepRecord {
     fn inside<'py>(&self, py: Python<'py>, kept: &Kept, shown: Shown<'_>) -> PyResult<Bound<'py, PyList>> {
         let body = shown.body();
         let results = children_of(py, &self.plan, kept, Some(body.place))?;
-        if let Some(details) = &body.record.details {
-            let lanes = &details.lanes;
-            match self.plan.plan.node(body.record.node).kind {
-                Kind::Group(_) => {
-                    if let Some(finish) = lanes.first().and_then(|lane| lane.finish.as_ref()) {
-                        let finish = Kept::Finish(Arc::clone(finish));
-                        append_children(&self.plan, &finish, None, None, &results)?;
-                    }
-                }
-                // Those of a map are its items.
-                Kind::Map(_) => {}
-                _ => self.append_lanes(lanes, &results)?,
+        match self.plan.plan.node(body.record.node).kind {
+            Kind::Group(_) => {
+                append_children(&self.plan, &kept.within(body.place, 0), None, None, &results)?;
             }
+            // Those of a map are its items.
+            Kind::Map(_) => {}
+            _ => self.append_lanes(kept, body, &results)?,
         }
         if let Some(construct) = shown.construct {
             let construct = Some(construct.record.node);
@@ -387,13 +385,11 @@ impl StepRecord {
         Ok(results)
     }
 
-    fn append_lanes(
-        &self,
-        lanes: &Arc<Vec<LaneRecord<Python3>>>,
-        results: &Bound<'_, PyList>,
-    ) -> PyResult<()> {
-        (0..lanes.len())
-            .try_for_each(|place| results.append(lane_result(results.py(), &self.plan, lanes, place)?))
+    fn append_lanes(&self, kept: &Kept, of: Placed<'_>, results: &Bound<'_, PyList>) -> PyResult<()> {
+        (0u32..).zip(of.record.lanes()).try_for_each(|(lane, _)| {
+            let of = Of::Lane(kept.clone(), of.place, lane);
+            results.append(step_result(results.py(), &self.plan, of)?)
+        })
     }
 
     fn lane_field<'py>(
@@ -437,14 +433,8 @@ impl StepRecord {
                 None => Ok(none()),
             },
             "metadata_" => Ok(price_metadata(py, usage)?.into_any()),
-            "step_history" => match finish {
-                Some(finish) => {
-                    let finish = Kept::Finish(Arc::clone(finish));
-                    Ok(children_of(py, &self.plan, &finish, None)?.into_any())
-                }
-                None => Ok(PyList::empty(py).into_any()),
-            },
-            "items" => Ok(PyList::empty(py).into_any()),
+            // One that never began has none.
+            "step_history" | "items" => Ok(PyList::empty(py).into_any()),
             "error" => Ok(failure
                 .and_then(|failure| failure::error_of(py, failure))
                 .unwrap_or_else(none)),

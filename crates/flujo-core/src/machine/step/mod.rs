@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use super::cursor::{Ask, Cursor, Next, nanoseconds};
 use super::frame::{Frame, Opened, top};
+use super::held::Visitor;
 use super::{
-    CacheLead, CacheTicket, Command, Domain, Failure, FailureKind, Held, Input, NoticeKind, Pending, Role,
-    Time,
+    CacheLead, CacheTicket, Command, Domain, Failure, FailureKind, Input, NoticeKind, Pending, Role, Time,
 };
 use crate::plan::{Kind, Node, NodeId, Rejection, StepNode, Work};
 use crate::usage::Usage;
@@ -112,22 +112,25 @@ enum Stage {
 }
 
 impl<D: Domain> StepFrame<D> {
-    pub(super) fn visit(&self, visit: &mut dyn FnMut(Held<'_, D>)) {
-        visit(Held::Object(&self.input));
+    pub(super) fn visit(&self, visit: &mut Visitor<'_, D>) {
+        visit.object(&self.input);
         if let Made::Value(value) = &self.made {
-            visit(Held::Object(value));
+            visit.object(value);
         }
         if let Some(view) = &self.view {
-            visit(Held::Context(view));
+            visit.context(view);
         }
         if let Some(outer) = self.details.as_ref().and_then(|details| details.outer.as_ref()) {
-            visit(Held::Context(outer));
+            visit.context(outer);
         }
         for redirect in self.redirects() {
-            visit(Held::Object(&redirect.agent));
+            visit.object(&redirect.agent);
+        }
+        if let Some(failure) = &self.failure {
+            visit.failure(failure);
         }
         if let Some(context) = self.lead.as_ref().and_then(|lead| lead.context.as_ref()) {
-            visit(Held::Context(context));
+            visit.context(context);
         }
     }
 

@@ -2,28 +2,124 @@
 
 use std::sync::Arc;
 
-use flujo_core::machine::{ExitReason, History, Record, Status};
+use flujo_core::machine::{ExitReason, History, LaneRecord, Record, Status};
+use pyo3::PyTraverseError;
+use pyo3::prelude::*;
+use pyo3::pyclass::PyVisit;
 
-use super::super::domain::{Finish, Python3};
+use super::super::collected;
+use super::super::domain::Python3;
 use super::super::planning::PlanWithSteps;
+use super::RunRecord;
 use crate::object::Object;
 
-/// What holds a history.
+/// What was there at some time of a run under way.
+#[pyclass(module = "flujo._native", frozen)]
+pub(crate) struct Taken(Of);
+
+enum Of {
+    History(History<Python3>),
+    /// Those of a step that hasn't ended.
+    Lanes(Arc<Vec<LaneRecord<Python3>>>),
+}
+
+#[pymethods]
+impl Taken {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match &self.0 {
+            Of::History(history) => collected::history(history, &visit),
+            Of::Lanes(lanes) => collected::lanes(lanes, &visit),
+        }
+    }
+}
+
 #[derive(Clone)]
-pub(super) enum Kept {
-    /// A run or lane that has ended.
-    Finish(Arc<Finish>),
-    /// What was there of one at some time.
-    Taken(Arc<History<Python3>>),
+enum Root {
+    Run(Py<RunRecord>),
+    Taken(Py<Taken>),
+}
+
+/// A history: one as a whole, or that of a lane in it. It is reached through the object that holds it all, so that the
+/// garbage collector finds what results hold however many of them there are.
+#[derive(Clone)]
+pub(super) struct Kept {
+    root: Root,
+    /// The lanes around it, outermost first: each one's step, by its place in the history around it, and its own place.
+    within: Vec<(u32, u32)>,
 }
 
 impl Kept {
-    pub(super) fn history(&self) -> &History<Python3> {
-        match self {
-            Self::Finish(finish) => &finish.history,
-            Self::Taken(history) => history,
+    /// That of a run that has ended.
+    pub(super) fn run(run: &Bound<'_, RunRecord>) -> Self {
+        Self {
+            root: Root::Run(run.clone().unbind()),
+            within: Vec::new(),
         }
     }
+
+    /// One as it is now.
+    pub(super) fn taken(py: Python<'_>, history: History<Python3>) -> PyResult<Self> {
+        Self::of(py, Of::History(history))
+    }
+
+    /// What the lanes of a step under way are in.
+    pub(super) fn lanes_of(py: Python<'_>, lanes: &Arc<Vec<LaneRecord<Python3>>>) -> PyResult<Self> {
+        Self::of(py, Of::Lanes(Arc::clone(lanes)))
+    }
+
+    fn of(py: Python<'_>, of: Of) -> PyResult<Self> {
+        Ok(Self {
+            root: Root::Taken(Py::new(py, Taken(of))?),
+            within: Vec::new(),
+        })
+    }
+
+    /// That of a lane in it.
+    pub(super) fn within(&self, record: u32, lane: u32) -> Self {
+        let mut inside = self.clone();
+        inside.within.push((record, lane));
+        inside
+    }
+
+    pub(super) fn history(&self) -> Option<&History<Python3>> {
+        let mut within = self.within.iter();
+        let history = match &self.root {
+            Root::Run(run) => run.get().history(),
+            Root::Taken(taken) => match &taken.get().0 {
+                Of::History(history) => history,
+                Of::Lanes(lanes) => history_of(lanes, within.next()?.1)?,
+            },
+        };
+        within.try_fold(history, |history, (record, lane)| {
+            history_of(history.records.get(*record as usize)?.lanes(), *lane)
+        })
+    }
+
+    /// The lanes of a step in it.
+    pub(super) fn lanes(&self, record: u32) -> &[LaneRecord<Python3>] {
+        if let (Root::Taken(taken), []) = (&self.root, &*self.within)
+            && let Of::Lanes(lanes) = &taken.get().0
+        {
+            return lanes;
+        }
+        let record = self
+            .history()
+            .and_then(|history| history.records.get(record as usize));
+        record.map_or(&[], Record::lanes)
+    }
+
+    /// Tells the garbage collector of it.
+    pub(super) fn tell(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match &self.root {
+            Root::Run(run) => visit.call(run),
+            Root::Taken(taken) => visit.call(taken),
+        }
+    }
+}
+
+fn history_of(lanes: &[LaneRecord<Python3>], lane: u32) -> Option<&History<Python3>> {
+    let finish = lanes.get(lane as usize)?.finish.as_ref()?;
+    Some(&finish.history)
 }
 
 /// A record with its place.

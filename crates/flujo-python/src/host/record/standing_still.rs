@@ -18,10 +18,11 @@ use crate::vectorcall;
 pub(crate) fn paused_result<'py>(
     paused: &Bound<'py, PausedRun>,
     shared: &Shared,
-    finish: Finish,
+    mut finish: Finish,
     pauses: Bound<'py, PyList>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = paused.py();
+    finish.history.set_apart();
     let record = RunRecord {
         plan: Arc::clone(&paused.get().plan),
         finish: Arc::new(finish),

@@ -134,6 +134,9 @@ pub(super) fn end(py: Python<'_>, under_way: UnderWay, mut finish: Box<Finish>) 
         }
         (None, None) => None,
     };
+    if stopped.is_some() {
+        finish.history.set_apart();
+    }
     let finish: Arc<Finish> = Arc::from(finish);
     let result = result(py, shared, &finish, stopped.as_ref())?;
     let cancelled = was_cancelled(&finish);
