@@ -133,9 +133,7 @@ pub(crate) fn snapshot<'py>(
         }
         records.push(entry);
     }
-    let mut taken = History { records };
-    taken.set_apart();
-    step_result(py, plan, Of::Step(Kept::taken(py, taken)?, 0))
+    step_result(py, plan, Of::Step(Kept::taken(py, History { records })?, 0))
 }
 
 /// The results of all that a history holds.

@@ -58,7 +58,8 @@ impl Kept {
     }
 
     /// One as it is now.
-    pub(super) fn taken(py: Python<'_>, history: History<Python3>) -> PyResult<Self> {
+    pub(super) fn taken(py: Python<'_>, mut history: History<Python3>) -> PyResult<Self> {
+        history.set_apart();
         Self::of(py, Of::History(history))
     }
 
