@@ -13,6 +13,7 @@ import pytest
 
 from flujo import Flujo, PipelineContext, Step, blocking, step
 from flujo.domain.validation import validator
+from flujo.exceptions import PipelineAbortSignal
 
 variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable", default=0)
 
@@ -248,3 +249,29 @@ async def test_blocking_sends_a_mapper_to_a_thread_where_plain_ones_run_inline()
 
     assert (await Flujo(Step.from_mapper(elsewhere)).run_async(1)).output != threading.get_ident()
     assert (await Flujo(Step.from_mapper(here)).run_async(1)).output == threading.get_ident()
+
+
+@pytest.mark.parametrize("raised", [PipelineAbortSignal("enough"), asyncio.CancelledError()])
+async def test_a_function_that_ends_the_run_itself_isnt_given_up(
+    raised: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    release = threading.Event()
+    threads: set[int] = set()
+
+    def work(value: int) -> int:
+        threads.add(threading.get_ident())
+        if value == 0:
+            raise raised
+        assert release.wait(10)
+        return value
+
+    runner: Flujo[Any, Any] = Flujo(Step("work", work, max_retries=0), sync_workers=1)
+    with caplog.at_level(logging.WARNING, "flujo.run"):
+        assert not (await runner.run_async(0)).success
+    assert caplog.text == ""
+    runs = [asyncio.ensure_future(runner.run_async(value)) for value in (1, 2, 3)]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    release.set()
+    await asyncio.gather(*runs)
+    assert len(threads) == 1

@@ -40,8 +40,26 @@ pub(crate) struct Pending {
     pub(crate) limit_from: Option<i64>,
     /// How often the task had been cancelled when a cancellation was last thrown into the coroutine.
     pub(crate) thrown_at: Option<i64>,
-    /// The name of the callable that a worker thread runs.
-    pub(crate) worker: Option<String>,
+    /// What a worker thread runs.
+    pub(crate) worker: Option<Worker>,
+}
+
+/// A function in a worker thread.
+pub(crate) struct Worker {
+    name: String,
+    /// Its result's.
+    future: Py<PyAny>,
+}
+
+impl Worker {
+    /// Says that it goes on, though nobody waits for it any more, unless it has ended itself.
+    pub(crate) fn leave(&self, py: Python<'_>, shared: &Shared) -> PyResult<()> {
+        let is = |state| self.future.bind(py).call_method0(state)?.is_truthy();
+        if is(intern!(py, "cancelled"))? || !is(intern!(py, "done"))? {
+            names::report_abandoned(py)?.call1((shared.workers(py), &self.name))?;
+        }
+        Ok(())
+    }
 }
 
 /// How a result is read.
@@ -79,6 +97,9 @@ impl Pending {
     /// Tells the garbage collector of what the call holds.
     pub(crate) fn tell(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.coroutine)?;
+        if let Some(worker) = &self.worker {
+            visit.call(&worker.future)?;
+        }
         match &self.reader {
             Reader::Hooks(telling) => telling.tell(visit)?,
             Reader::Aside(aside) => aside.tell(visit)?,
@@ -280,8 +301,9 @@ fn invoke<'py>(
         }
     };
     drop(given);
-    let coroutine = match result.and_then(|result| awaitable(&result).map(|found| (found, result))) {
-        Ok((Some(coroutine), _)) => coroutine,
+    let (coroutine, future) = match result.and_then(|result| awaitable(&result).map(|found| (found, result)))
+    {
+        Ok((Some(coroutine), result)) => (coroutine, result),
         Ok((None, result)) => {
             return aside::settled(py, shared, returned(py, shared, call, spec, own, result)?);
         }
@@ -299,7 +321,10 @@ fn invoke<'py>(
     };
     let pending = Box::new(Pending {
         context: own,
-        worker,
+        worker: worker.map(|name| Worker {
+            name,
+            future: future.unbind(),
+        }),
         ..Pending::new(
             call,
             deadline,

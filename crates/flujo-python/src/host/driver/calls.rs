@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use super::super::call::{self, Begun, Pending, Reader};
 use super::super::domain::Event;
-use super::super::{aside, cached, hooks, names, usage};
+use super::super::{aside, cached, hooks, usage};
 use super::cancelling::cancels_of;
 use super::{Awaited, Driver, Resume, Turn};
 use crate::prices::Tariff;
@@ -108,7 +108,7 @@ impl Driver {
         self.end_grace(py)?;
         if let Some(thrown_at) = pending.thrown_at.take() {
             if let Some(worker) = &pending.worker {
-                names::report_abandoned(py)?.call1((self.shared.workers(py), worker))?;
+                worker.leave(py, &self.shared)?;
             }
             let still = self.cancel_count(py)?;
             if expired {
