@@ -144,3 +144,22 @@ def test_hooks_that_keep_what_they_are_told_of_a_failure_leave_nothing_behind() 
     local = asyncio.run(awaits())
     gc.collect()
     assert local() is None
+
+
+def test_what_somebody_keeps_of_a_failed_run_stays_whole() -> None:
+    async def awaits() -> list[Any]:
+        told: list[Any] = []
+        pipeline = Step.parallel("fan", {"left": PIPELINES["inline"](), "right": body()})
+        result = await Flujo(pipeline, hooks=[told.append]).run_async(1)
+        [fan] = result.step_history
+        of_hooks = [payload.step_result for payload in told if getattr(payload, "step_result", None)]
+        return [fan, *fan.step_history, *of_hooks, *(one for step in of_hooks for one in step.step_history)]
+
+    kept = asyncio.run(awaits())
+    gc.collect()
+    failed = [one for one in kept if one.error is not None]
+    assert len(failed) >= 4
+    for one in failed:
+        assert one.error.args == ("as asked for",)
+        assert one.error.__traceback__ is not None
+    assert {one.output for one in kept if one.name == "right"} == {1}

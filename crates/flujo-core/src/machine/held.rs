@@ -276,7 +276,9 @@ fn own_finishes<'r, D: Domain>(
 fn visit_lanes<D: Domain>(lanes: &Arc<Vec<LaneRecord<D>>>, visit: &mut Visitor<'_, D>) {
     let mut own = Vec::new();
     own_finishes(lanes, &mut visit.holders, &mut own);
-    own.into_iter().for_each(|finish| finish.shown(visit));
+    for finish in own {
+        finish.shown(visit);
+    }
 }
 
 fn visit_stop<D: Domain>(stop: &Stop<D>, visit: &mut Visitor<'_, D>) {
