@@ -265,7 +265,7 @@ async def test_a_call_that_nobody_cancels_any_more_fails(monkeypatch: pytest.Mon
     now = Flujo(tolerant, state_backend=backend, pipeline_name="p")
     monkeypatch.setattr(_replaying, "_STUCK_S", 0.01)
     replayed = await now.replay("one")
-    assert "fan/slow/slow in fan.slow, attempt 2: call is new" in str(replayed)
+    assert "fan/slow/slow in fan[slow], attempt 2: call is new" in str(replayed)
 
 
 async def test_runs_that_went_on_after_a_stop_or_in_another_process_are_played_again_alike(
