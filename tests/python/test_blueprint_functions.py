@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 import pytest
+
+from flujo.application._functions import imported
 
 MODULE = """
 import asyncio
@@ -142,3 +146,15 @@ def test_what_a_function_reports_as_used_is_counted(folder: Path) -> None:
     done = run(folder, "--allow", "python_import", "--json")
     result = json.loads(done.stdout)
     assert (result["usage"]["tokens"], result["usage"]["cost_usd"]) == (5, 0.25), done.stdout
+
+
+def test_a_function_that_cancels_itself_isnt_reported_as_one_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = "import asyncio\n\ndef work(_):\n    raise asyncio.CancelledError\n"
+    (tmp_path / "cancels_itself.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    called = imported("cancels_itself:work").start(1, {}, lambda _: None)
+    with caplog.at_level(logging.WARNING, "flujo.run"), pytest.raises(CancelledError):
+        called.result(10)
+    assert caplog.text == ""

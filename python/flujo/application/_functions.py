@@ -80,7 +80,8 @@ class Function:
             try:
                 result = await work
             except asyncio.CancelledError:
-                report_abandoned(workers, self._path)
+                if work.cancelled():
+                    report_abandoned(workers, self._path)
                 raise
         return await result if isawaitable(result) else result
 

@@ -135,7 +135,10 @@ class RunHandle(Generic[OutputT]):
 
         Raises:
             RunNotFoundError: the run wasn't started here by `runner.start`.
+            ValueError: `after` is negative.
         """
+        if after < 0:
+            raise ValueError(f"after={after}: a number of events that were seen, from 0 on")
         if self._runner._kept is not None:
             from flujo.application._stored import events
 

@@ -191,6 +191,15 @@ async def test_a_run_that_stands_still_is_looked_at_and_not_read_again_and_a_fol
     assert (await following).kind == "step_finished"
 
 
+async def test_a_negative_number_of_events_seen_is_refused(tmp_path: Path) -> None:
+    runner: Flujo[Any, Any] = Flujo(
+        Step("one", lambda x: x), pipeline_name="p", state_backend=SQLiteBackend(tmp_path / "runs.db")
+    )
+    await runner.run_async(1, run_id="one")
+    with pytest.raises(ValueError, match="after=-1: a number of events"):
+        await anext(runner.get("one").events(after=-1))
+
+
 class Gate:
     def __init__(self) -> None:
         self.entered = asyncio.Event()

@@ -4,7 +4,7 @@ use std::fmt::{Display, Write};
 use std::sync::Arc;
 
 use super::{Domain, Machine, PauseId};
-use crate::plan::{Kind, NodeId, Plan};
+use crate::plan::{Kind, Node, NodeId, Plan};
 
 /// Where a lane runs.
 #[derive(Debug, Clone)]
@@ -57,26 +57,37 @@ impl LanePlace {
 
     /// Its name with those around it, such as `split[left]/each[3]`.
     pub fn name<C>(&self, plan: &Plan<C>) -> String {
-        self.around()
-            .into_iter()
-            .fold(String::new(), |around, lane| match &plan.node(lane.node).kind {
+        let mut name = String::new();
+        for lane in self.around() {
+            let node = plan.node(lane.node);
+            match &node.kind {
                 Kind::Parallel(parallel) => {
                     let branch = parallel.branches.get(lane.index as usize);
-                    lane_name(plan, &around, lane.node, branch.map_or("", |(name, _)| name))
+                    append_lane(&mut name, node, branch.map_or("", |(name, _)| name));
                 }
-                _ => lane_name(plan, &around, lane.node, lane.index),
-            })
+                _ => append_lane(&mut name, node, lane.index),
+            }
+        }
+        name
     }
 }
 
 /// The name of a lane in the one `around` it, which may be none: its step's, and its own in brackets, such as
 /// `split[left]/each[3]`. The only lane of a sub-pipeline is called as that.
 pub fn lane_name<C>(plan: &Plan<C>, around: &str, node: NodeId, own: impl Display) -> String {
-    let node = plan.node(node);
-    let within = if around.is_empty() { "" } else { "/" };
-    match &node.kind {
-        Kind::Group(_) => format!("{around}{within}{}", node.name),
-        _ => format!("{around}{within}{}[{own}]", node.name),
+    let mut name = around.to_owned();
+    append_lane(&mut name, plan.node(node), own);
+    name
+}
+
+fn append_lane<C>(name: &mut String, node: &Node<C>, own: impl Display) {
+    if !name.is_empty() {
+        name.push('/');
+    }
+    name.push_str(&node.name);
+    if !matches!(node.kind, Kind::Group(_)) {
+        // Writing to a string cannot fail.
+        let _ = write!(name, "[{own}]");
     }
 }
 

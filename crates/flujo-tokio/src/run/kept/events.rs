@@ -40,7 +40,8 @@ impl KeptEvents {
         }
     }
 
-    /// The next one; `None` behind [`RunFinished`](crate::KeptEventKind::RunFinished). Nothing is lost when it is dropped before it is ready.
+    /// The next one; `None` behind [`RunFinished`](crate::KeptEventKind::RunFinished). Nothing is lost when it is dropped
+    /// before it is ready.
     ///
     /// # Errors
     /// There is no such run, it can't be read, or the store can't be used. It may be asked for again.
