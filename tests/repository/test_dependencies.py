@@ -100,6 +100,28 @@ def test_nothing_the_core_is_built_from_reaches_outside() -> None:
     assert names & OUTSIDE_CRATES == set()
 
 
+def features_of_others(*of: str) -> dict[str, set[str]]:
+    """What others wrote, with the features it is compiled with."""
+    command = ["cargo", "tree", "--locked", *of, "--prefix", "none", "--format", "{p}|{f}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, set[str]] = {}
+    # Headings and empty lines stand between them.
+    for line in filter(lambda line: "|" in line, done.stdout.splitlines()):
+        package, _, features = line.removesuffix(" (*)").partition("|")
+        if package.split()[0] not in LAYERS:
+            found.setdefault(package.removesuffix(" (proc-macro)"), set()).add(features)
+    return found
+
+
+def test_what_others_wrote_is_compiled_once_for_the_python_package_and_the_tests() -> None:
+    package = features_of_others("--package", "flujo-python", "--edges", "normal,no-proc-macro")
+    tests = features_of_others("--workspace", "--edges", "no-build,no-proc-macro")
+    assert len(package) > 100
+    # What is above one that differs is compiled twice as well. What is missing belongs into flujo-python's Cargo.toml.
+    assert package == {name: tests[name] for name in package}
+
+
 def test_the_core_names_no_file_network_thread_clock_or_chance() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{line}: {text}"

@@ -16,7 +16,7 @@ from os import getcwd
 from types import SimpleNamespace
 from typing import Any
 
-from flujo.application._workers import report_abandoned, submit, workers_for
+from flujo.application._workers import leave, submit, workers_for
 from flujo.exceptions import ConfigurationError, ContextMutationError
 
 
@@ -80,8 +80,7 @@ class Function:
             try:
                 result = await work
             except asyncio.CancelledError:
-                if work.cancelled():
-                    report_abandoned(workers, self._path)
+                leave(workers, work, self._path)
                 raise
         return await result if isawaitable(result) else result
 

@@ -139,7 +139,7 @@ async def _in_thread(name: str, target: Callable[..., Any], *args: Any, **kwargs
     """What `target` gives in one of the run's worker threads."""
     import asyncio
 
-    from flujo.application._workers import report_abandoned, submit, workers_for
+    from flujo.application._workers import leave, submit, workers_for
 
     place = PLACE.get()
     workers = workers_for() if place is None else place.workers
@@ -147,8 +147,7 @@ async def _in_thread(name: str, target: Callable[..., Any], *args: Any, **kwargs
     try:
         return await work
     except asyncio.CancelledError:
-        if work.cancelled():
-            report_abandoned(workers, name)
+        leave(workers, work, name)
         raise
 
 

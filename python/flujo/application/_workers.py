@@ -25,7 +25,30 @@ _log = logger("run")
 _Job = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[..., Any]]
 
 
-class Executor:
+class _AtWork:
+    """Knows which functions run at the moment, each by its result's future."""
+
+    def __init__(self) -> None:
+        # Reentrant: what the collector frees while it is held may be waited for no longer.
+        self._lock = threading.RLock()
+        self._at_work: set[asyncio.Future[Any]] = set()
+
+    def _begins(self, future: asyncio.Future[Any]) -> bool:
+        """Whether a function is to be run still: not if its caller has gone."""
+        with self._lock:
+            begins = not future.cancelled()
+            if begins:
+                self._at_work.add(future)
+            return begins
+
+    def give_up(self, future: asyncio.Future[Any]) -> bool:
+        """Nobody waits any more for a function, which can't be stopped. Whether it runs on: it may not have begun, or
+        have ended."""
+        with self._lock:
+            return future in self._at_work
+
+
+class Executor(_AtWork):
     """The user's own executor in place of a pool.
 
     Args:
@@ -33,6 +56,7 @@ class Executor:
     """
 
     def __init__(self, executor: concurrent.futures.Executor) -> None:
+        super().__init__()
         self._executor = executor
 
     def submit(self, loop: asyncio.AbstractEventLoop, work: Callable[..., Any]) -> asyncio.Future[Any]:
@@ -40,17 +64,18 @@ class Executor:
         future = loop.create_future()
 
         def run() -> None:
-            if not future.cancelled():
-                _tell(loop, future, *_outcome(work))
+            if not self._begins(future):
+                return
+            result, error = _outcome(work)
+            with self._lock:
+                self._at_work.discard(future)
+            _tell(loop, future, result, error)
 
         self._executor.submit(run)
         return future
 
-    def give_up(self) -> None:
-        """Somebody no longer waits for a thread that can't be stopped."""
 
-
-class Workers:
+class Workers(_AtWork):
     """A pool of daemon threads.
 
     Args:
@@ -63,11 +88,11 @@ class Workers:
         _all.add(self)
 
     def _begin(self) -> None:
+        super().__init__()
         self._jobs: SimpleQueue[_Job] = SimpleQueue()
-        self._lock = threading.Lock()
         self._threads = 0
         self._idle = 0  # threads that wait, less the jobs that wait for one
-        self._given_up = 0
+        self._given_up: set[asyncio.Future[Any]] = set()  # of those at work
 
     def forget_threads(self) -> None:
         """After a fork: threads, and what they were to do, stay in the parent."""
@@ -78,43 +103,59 @@ class Workers:
         future = loop.create_future()
         with self._lock:
             self._jobs.put((loop, future, work))
-            starts = self._idle <= 0 and self._threads - self._given_up < self.limit
-            if starts:
-                self._threads += 1
-            else:
-                self._idle -= 1
+            self._idle -= 1
+            starts = self._gets_another()
         if starts:
-            threading.Thread(target=self._work, name="flujo-worker", daemon=True).start()
+            self._start()
         return future
 
-    def _work(self) -> None:
-        while True:
-            job: list[Any] = [*self._jobs.get()]
-            if not job[1].cancelled():
-                self._run(job)
-            with self._lock:
-                if self._given_up and self._threads - self._given_up >= self.limit:
-                    self._threads -= 1
-                    return
-                self._idle += 1
+    def give_up(self, future: asyncio.Future[Any]) -> bool:
+        """Nobody waits any more for a function, which can't be stopped. Whether it runs on: it may not have begun, or
+        have ended. Its thread doesn't count any more, so that another one takes what waits."""
+        with self._lock:
+            if future not in self._at_work:
+                return False
+            self._given_up.add(future)
+            starts = self._gets_another()
+        if starts:
+            self._start()
+        return True
 
-    def _run(self, job: list[Any]) -> None:
+    def _gets_another(self) -> bool:
+        """Whether a job waits for a thread that may be started, which counts from now on."""
+        gets = self._idle < 0 and self._threads - len(self._given_up) < self.limit
+        if gets:
+            self._threads += 1
+            self._idle += 1
+        return gets
+
+    def _start(self) -> None:
+        threading.Thread(target=self._work, name="flujo-worker", daemon=True).start()
+
+    def _work(self) -> None:
+        while self._run([*self._jobs.get()]):
+            pass
+
+    def _run(self, job: list[Any]) -> bool:
+        """Whether there is room for its thread afterwards."""
         loop, future, work = job
         job.clear()
-        result, error = _outcome(work)
+        begins = self._begins(future)
+        result, error = _outcome(work) if begins else (None, None)
         del work  # before the caller goes on, so that it finds the function held by nobody here
-        _tell(loop, future, result, error)
-        cancelled = future.cancelled()
+        with self._lock:
+            self._at_work.discard(future)
+            self._given_up.discard(future)
+            stays = self._threads - len(self._given_up) <= self.limit
+            if stays:
+                self._idle += 1
+            else:
+                self._threads -= 1
+        if begins:
+            _tell(loop, future, result, error)
         # The error's traceback holds this frame, which would hold the error.
         del loop, future, result, error
-        with self._lock:
-            if cancelled and self._given_up:
-                self._given_up -= 1
-
-    def give_up(self) -> None:
-        """Somebody no longer waits for a thread that can't be stopped."""
-        with self._lock:
-            self._given_up += 1
+        return stays
 
 
 def _outcome(work: Callable[..., Any]) -> tuple[Any, BaseException | None]:
@@ -154,13 +195,14 @@ def submit(
     return workers.submit(loop, lambda: context.run(target, *args, **kwargs))
 
 
-def report_abandoned(workers: Workers | Executor, name: str) -> None:
-    """Say that a function goes on although its time is up; what it does from now on reaches nothing."""
-    workers.give_up()
-    _log.warning(
-        "%s can't be stopped and goes on in its thread; what it does from now on reaches neither context nor result",
-        name,
-    )
+def leave(workers: Workers | Executor, future: asyncio.Future[Any], name: str) -> None:
+    """Wait no longer for a function in a worker thread, and say so if it goes on; what it does then reaches nothing."""
+    if workers.give_up(future):
+        _log.warning(
+            "%s can't be stopped and goes on in its thread; "
+            "what it does from now on reaches neither context nor result",
+            name,
+        )
 
 
 def report_cut_off(name: str, grace_s: float) -> None:

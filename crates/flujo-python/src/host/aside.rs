@@ -77,13 +77,16 @@ pub(crate) struct Aside {
     /// What the machine is told when it is done.
     event: Option<Event>,
     workers: Py<PyAny>,
+    /// Its result's.
+    future: Py<PyAny>,
 }
 
 impl Aside {
     /// Tells the garbage collector of the contexts that are worked on.
     pub(crate) fn tell(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.work.visit(visit)?;
-        visit.call(&self.workers)
+        visit.call(&self.workers)?;
+        visit.call(&self.future)
     }
 
     /// The event of work that has ended.
@@ -99,9 +102,9 @@ impl Drop for Aside {
     fn drop(&mut self) {
         Python::attach(|py| {
             if self.ticket.withdraw(py) {
-                let told = names::report_abandoned(py)
-                    .and_then(|report| report.call1((&self.workers, "a field's merge rule")));
-                if let Err(error) = told {
+                let left = names::leave_worker(py)
+                    .and_then(|leave| leave.call1((&self.workers, &self.future, "a field's merge rule")));
+                if let Err(error) = left {
                     error.write_unraisable(py, None);
                 }
             }
@@ -125,15 +128,10 @@ pub(crate) fn begin(
     let Event::Answered { call, .. } = event else {
         return Ok(Begun::Ended(event));
     };
-    let aside = Aside {
-        work: Arc::new(work),
-        ticket: Arc::default(),
-        event: Some(event),
-        workers: shared.workers(py).clone().unbind(),
-    };
+    let (work, ticket) = (Arc::new(work), Arc::<Ticket>::default());
     let job = Job {
-        work: Arc::clone(&aside.work),
-        ticket: Arc::clone(&aside.ticket),
+        work: Arc::clone(&work),
+        ticket: Arc::clone(&ticket),
     };
     let request = (
         shared.workers(py),
@@ -143,6 +141,13 @@ pub(crate) fn begin(
         PyDict::new(py),
     );
     let future = names::submit_to_worker(py)?.call1(request)?;
+    let aside = Aside {
+        work,
+        ticket,
+        event: Some(event),
+        workers: shared.workers(py).clone().unbind(),
+        future: future.clone().unbind(),
+    };
     let Some(coroutine) = call::awaitable(&future)? else {
         return Err(answer::refuse("a worker without a future"));
     };

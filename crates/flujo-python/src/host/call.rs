@@ -52,13 +52,11 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Says that it goes on, though nobody waits for it any more, unless it has ended itself.
+    /// Waits for it no longer. It may have ended.
     pub(crate) fn leave(&self, py: Python<'_>, shared: &Shared) -> PyResult<()> {
-        let is = |state| self.future.bind(py).call_method0(state)?.is_truthy();
-        if is(intern!(py, "cancelled"))? || !is(intern!(py, "done"))? {
-            names::report_abandoned(py)?.call1((shared.workers(py), &self.name))?;
-        }
-        Ok(())
+        names::leave_worker(py)?
+            .call1((shared.workers(py), &self.future, &self.name))
+            .map(drop)
     }
 }
 

@@ -35,7 +35,7 @@ imported! {
     retry_after => "flujo.application._outcomes"."retry_after";
     fatal_error => "flujo.application._outcomes"."fatal_error";
     report_hook_error => "flujo.application._hooks"."report";
-    report_abandoned => "flujo.application._workers"."report_abandoned";
+    leave_worker => "flujo.application._workers"."leave";
     report_cut_off => "flujo.application._workers"."report_cut_off";
     report_uncached => "flujo.application._caching"."report_uncached";
     run_cancelled => "flujo.application._runs"."cancelled_error";
