@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 import pytest
 
+from flujo import Flujo, Step
 from flujo.domain.dsl._tracking import TrackedList
 from flujo.domain.events import HookPayload, PostStepPayload, PreRunPayload
 from flujo.domain.models import AgentProcessors
@@ -124,3 +125,25 @@ def test_secrets_show_asterisks() -> None:
     secret = Secret[dict[str, str]]({"token": "t0p"})
     assert "t0p" not in repr(secret) + str(secret) + repr(SecretStr("t0p"))
     assert secret.get_secret_value() == {"token": "t0p"}
+
+
+async def helper(value: str) -> str:
+    """Does a step's work by the name of its module."""
+    return f"helped {value}"
+
+
+@pytest.mark.parametrize(
+    ("name", "output"),
+    [("draft", "drafted drafted x"), (f"{__name__}:helper", "helped drafted x"), ("nobody", None)],
+)
+async def test_a_plugin_may_ask_for_an_agent_by_name(name: str, output: str | None) -> None:
+    async def draft(value: str) -> str:
+        return f"drafted {value}"
+
+    verdicts = [PluginOutcome(success=False, redirect_to=name), PluginOutcome(success=True)]
+    check = Step("check", str.upper, plugins=[(DummyPlugin(verdicts), 0)], max_retries=0)
+    result = await Flujo(Step("draft", draft) >> check).run_async("x")
+    assert result.step_history[1].output == output
+    if output is None:
+        feedback = result.step_history[1].feedback or ""
+        assert '"nobody", which is neither the path of a step nor MODULE:NAME' in feedback

@@ -13,7 +13,8 @@ class PluginOutcome:
     """A plugin's verdict.
 
     `success=False` fails the attempt, with `feedback` as the reason. `new_solution` replaces the output.
-    `redirect_to` is an agent that does the step's work in place of its own.
+    `redirect_to` is an agent that does the step's work in place of its own, or its name: the path of a step whose agent
+    it is (`"draft"`, `"outer/draft"`), or `"MODULE:NAME"` of something in a module that has been imported.
     """
 
     success: bool
