@@ -122,3 +122,26 @@ async def test_what_an_executor_hasnt_begun_isnt_said_to_go_on(caplog: pytest.Lo
     assert [result.success for result in results] == [False, False]
     assert functions.most == 0
     assert [record.getMessage().split(" ")[0] for record in caplog.records] == ["Functions.hang"]
+
+
+async def test_without_room_for_a_thread_a_step_fails_or_waits_for_one_that_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    functions = Functions()
+    runs: Flujo[Any, Any] = Flujo(Step("work", functions.work, max_retries=0), sync_workers=2)
+
+    def no_room(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_room)
+        failed = await runs.run_async(1)
+    assert "can't start new thread" in (failed.step_history[0].feedback or "")
+    assert (await runs.run_async(2)).output == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_room)
+        results = await asyncio.gather(*(runs.run_async(value) for value in range(5)))
+    assert [result.output for result in results] == list(range(5))
+    assert (functions.most, len(functions.threads)) == (1, 1)
+    results = await asyncio.gather(*(runs.run_async(value) for value in range(20)))
+    assert all(result.success for result in results) and functions.most == 2

@@ -106,7 +106,12 @@ class Workers(_AtWork):
             self._idle -= 1
             starts = self._gets_another()
         if starts:
-            self._start()
+            try:
+                self._start()
+            except RuntimeError:
+                if not self._threads - len(self._given_up):  # nobody else would take it
+                    future.cancel()
+                    raise
         return future
 
     def give_up(self, future: asyncio.Future[Any]) -> bool:
@@ -118,7 +123,10 @@ class Workers(_AtWork):
             self._given_up.add(future)
             starts = self._gets_another()
         if starts:
-            self._start()
+            with contextlib.suppress(
+                RuntimeError
+            ):  # what waits gets one with the next call, if there is room then
+                self._start()
         return True
 
     def _gets_another(self) -> bool:
@@ -130,7 +138,14 @@ class Workers(_AtWork):
         return gets
 
     def _start(self) -> None:
-        threading.Thread(target=self._work, name="flujo-worker", daemon=True).start()
+        """`RuntimeError`: the system has no room for another thread, or the interpreter is about to end."""
+        try:
+            threading.Thread(target=self._work, name="flujo-worker", daemon=True).start()
+        except RuntimeError:
+            with self._lock:
+                self._threads -= 1
+                self._idle -= 1
+            raise
 
     def _work(self) -> None:
         while self._run([*self._jobs.get()]):
