@@ -124,6 +124,21 @@ async def test_what_an_executor_hasnt_begun_isnt_said_to_go_on(caplog: pytest.Lo
     assert [record.getMessage().split(" ")[0] for record in caplog.records] == ["Functions.hang"]
 
 
+async def test_what_an_executor_that_is_shut_down_drops_fails() -> None:
+    functions = Functions()
+    executor = ThreadPoolExecutor(1)
+    steps = [Step("hang", functions.hang, max_retries=0), Step("late", functions.work, max_retries=0)]
+    runners: list[Flujo[Any, Any]] = [Flujo(step, executor=executor) for step in steps]
+    runs = [asyncio.ensure_future(runner.run_async(1)) for runner in runners]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    executor.shutdown(wait=False, cancel_futures=True)
+    functions.go_on.set()
+    begun, dropped = await asyncio.gather(*runs)
+    assert begun.output == 1
+    assert "the executor was shut down before it began" in (dropped.step_history[0].feedback or "")
+
+
 async def test_without_room_for_a_thread_a_step_fails_or_waits_for_one_that_is_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

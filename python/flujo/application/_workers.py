@@ -71,7 +71,12 @@ class Executor(_AtWork):
                 self._at_work.discard(future)
             _tell(loop, future, result, error)
 
-        self._executor.submit(run)
+        def over(submitted: concurrent.futures.Future[None]) -> None:
+            if submitted.cancelled():
+                reason = "the executor was shut down before it began this function, and cancelled it"
+                _tell(loop, future, None, RuntimeError(reason))
+
+        self._executor.submit(run).add_done_callback(over)
         return future
 
 
