@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -314,3 +315,16 @@ def test_an_interrupt_inside_a_branch_ends_the_run_and_leaves_no_branch_waiting(
         else:
             runner.run(1)
     assert ended == ["sibling"]
+
+
+async def test_without_a_thread_large_contexts_are_worked_on_all_the_same() -> None:
+    @step
+    async def look(x: Any, *, context: Table) -> list[list[int]]:
+        return [context.rows[key] for key in (1, 2, 3, 4)]
+
+    executor = ThreadPoolExecutor(1)
+    executor.shutdown()
+    pipeline = writer(3) >> Step.parallel("both", {"first": writer(1), "second": writer(2)}) >> look
+    data = {"initial_prompt": "", "rows": rows()}
+    runner = Flujo(pipeline, context_model=Table, initial_context_data=data, executor=executor)
+    assert (await runner.run_async(1)).output == [[1, -1], [2, -1], [3, -1], [4]]

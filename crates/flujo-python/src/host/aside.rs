@@ -140,7 +140,15 @@ pub(crate) fn begin(
         PyTuple::empty(py),
         PyDict::new(py),
     );
-    let future = names::submit_to_worker(py)?.call1(request)?;
+    let future = match names::submit_to_worker(py)?.call1(request) {
+        Ok(future) => future,
+        // There is no thread for it: here then, however long it takes.
+        Err(error) if error.is_instance_of::<PyRuntimeError>(py) => {
+            let done = work.perform(py, &Pace::brief());
+            return Ok(Begun::Ended(outcome(py, shared, &work, event, done)?));
+        }
+        Err(error) => return Err(error),
+    };
     let aside = Aside {
         work,
         ticket,
