@@ -6,7 +6,9 @@ import asyncio
 import contextvars
 import gc
 import os
+import sqlite3
 import weakref
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +64,16 @@ def test_each_loop_leaves_no_file_open(tmp_path: Path, run: Any) -> None:
 def test_a_run_that_is_cancelled_as_it_opens_leaves_its_loop_free_to_be_closed(tmp_path: Path) -> None:
     backend = SQLiteBackend(tmp_path / "runs.db")
     runner = _runner(backend)
+    assert asyncio.run(runner.run_async(1)).success
     for number in range(20):
         loop = asyncio.SelectorEventLoop()
         task = loop.create_task(runner.run_async(1, run_id=f"run {number}"))
         loop.call_soon(loop.stop)
-        loop.run_forever()
-        assert not task.done()
-        task.cancel()
+        with closing(sqlite3.connect(tmp_path / "runs.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")  # nothing can be opened meanwhile
+            loop.run_forever()
+            assert not task.done()
+            task.cancel()
         with pytest.raises(asyncio.CancelledError):
             loop.run_until_complete(task)
         loop.close()

@@ -169,10 +169,10 @@ fn append_children(
     };
     let py = results.py();
     for (place, record) in history.children(parent) {
-        if without == Some(record.node) || !is_shown(history, place, record) {
+        if without == Some(record.node) || !is_shown(&history, place, record) {
             continue;
         }
-        results.append(if leaf::is_one(plan, history, place, record) {
+        results.append(if leaf::is_one(plan, &history, place, record) {
             leaf::result(py, plan, record)?
         } else {
             step_result(py, plan, Of::Step(kept.clone(), place))?
@@ -256,17 +256,21 @@ impl StepRecord {
         match &self.of {
             Of::Step(kept, place) => {
                 let history = kept.history();
-                match history.and_then(|history| Shown::of(&self.plan, history, *place)) {
+                match history
+                    .as_deref()
+                    .and_then(|history| Shown::of(&self.plan, history, *place))
+                {
                     Some(shown) => self.step_field(py, kept, shown, name),
                     None => Err(unknown(name)),
                 }
             }
-            Of::Lane(kept, record, place) => match kept.lanes(*record).get(*place as usize) {
-                Some(lane) if name == "step_history" && lane.finish.is_some() => {
-                    let inside = kept.within(*record, *place);
-                    Ok(children_of(py, &self.plan, &inside, None)?.into_any())
-                }
-                Some(lane) => self.lane_field(py, lane, name),
+            Of::Lane(kept, record, place) => match kept.lane(*record, *place) {
+                Some(lane) => match kept.within(&lane) {
+                    Some(inside) if name == "step_history" => {
+                        Ok(children_of(py, &self.plan, &inside, None)?.into_any())
+                    }
+                    _ => self.lane_field(py, &lane, name),
+                },
                 None => Err(unknown(name)),
             },
         }
@@ -370,7 +374,9 @@ impl StepRecord {
         let results = children_of(py, &self.plan, kept, Some(body.place))?;
         match self.plan.plan.node(body.record.node).kind {
             Kind::Group(_) => {
-                append_children(&self.plan, &kept.within(body.place, 0), None, None, &results)?;
+                if let Some(inside) = body.record.lanes().first().and_then(|lane| kept.within(lane)) {
+                    append_children(&self.plan, &inside, None, None, &results)?;
+                }
             }
             // Those of a map are its items.
             Kind::Map(_) => {}

@@ -1,6 +1,7 @@
 //! Where results are read from: a history that is kept, and in it a step with the construct it works with.
 
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, Weak};
 
 use flujo_core::machine::{ExitReason, History, LaneRecord, Record, Status};
 use pyo3::PyTraverseError;
@@ -8,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::pyclass::PyVisit;
 
 use super::super::collected;
-use super::super::domain::Python3;
+use super::super::domain::{Finish, Python3};
 use super::super::planning::PlanWithSteps;
 use super::RunRecord;
 use crate::object::Object;
@@ -44,8 +45,25 @@ enum Root {
 #[derive(Clone)]
 pub(super) struct Kept {
     root: Root,
-    /// The lanes around it, outermost first: each one's step, by its place in the history around it, and its own place.
-    within: Vec<(u32, u32)>,
+    /// The lane's end, which the root holds: found at once, however deep the lane lies, and not held here as well.
+    lane: Option<Weak<Finish>>,
+}
+
+/// A history that is being read.
+pub(super) enum Reading<'k> {
+    Whole(&'k History<Python3>),
+    Lane(Arc<Finish>),
+}
+
+impl Deref for Reading<'_> {
+    type Target = History<Python3>;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::Whole(history) => history,
+            Self::Lane(finish) => &finish.history,
+        }
+    }
 }
 
 impl Kept {
@@ -53,7 +71,7 @@ impl Kept {
     pub(super) fn run(run: &Bound<'_, RunRecord>) -> Self {
         Self {
             root: Root::Run(run.clone().unbind()),
-            within: Vec::new(),
+            lane: None,
         }
     }
 
@@ -71,42 +89,41 @@ impl Kept {
     fn of(py: Python<'_>, of: Of) -> PyResult<Self> {
         Ok(Self {
             root: Root::Taken(Py::new(py, Taken(of))?),
-            within: Vec::new(),
+            lane: None,
         })
     }
 
-    /// That of a lane in it.
-    pub(super) fn within(&self, record: u32, lane: u32) -> Self {
-        let mut inside = self.clone();
-        inside.within.push((record, lane));
-        inside
+    /// That of a lane in it, which has ended.
+    pub(super) fn within(&self, lane: &LaneRecord<Python3>) -> Option<Self> {
+        Some(Self {
+            root: self.root.clone(),
+            lane: Some(Arc::downgrade(lane.finish.as_ref()?)),
+        })
     }
 
-    pub(super) fn history(&self) -> Option<&History<Python3>> {
-        let mut within = self.within.iter();
-        let history = match &self.root {
-            Root::Run(run) => run.get().history(),
+    pub(super) fn history(&self) -> Option<Reading<'_>> {
+        if let Some(lane) = &self.lane {
+            return lane.upgrade().map(Reading::Lane);
+        }
+        match &self.root {
+            Root::Run(run) => Some(Reading::Whole(run.get().history())),
             Root::Taken(taken) => match &taken.get().0 {
-                Of::History(history) => history,
-                Of::Lanes(lanes) => history_of(lanes, within.next()?.1)?,
+                Of::History(history) => Some(Reading::Whole(history)),
+                Of::Lanes(_) => None,
             },
-        };
-        within.try_fold(history, |history, (record, lane)| {
-            history_of(history.records.get(*record as usize)?.lanes(), *lane)
-        })
+        }
     }
 
-    /// The lanes of a step in it.
-    pub(super) fn lanes(&self, record: u32) -> &[LaneRecord<Python3>] {
-        if let (Root::Taken(taken), []) = (&self.root, &*self.within)
+    /// A lane of a step in it.
+    pub(super) fn lane(&self, record: u32, lane: u32) -> Option<LaneRecord<Python3>> {
+        if let (Root::Taken(taken), None) = (&self.root, &self.lane)
             && let Of::Lanes(lanes) = &taken.get().0
         {
-            return lanes;
+            return lanes.get(lane as usize).cloned();
         }
-        let record = self
-            .history()
-            .and_then(|history| history.records.get(record as usize));
-        record.map_or(&[], Record::lanes)
+        let history = self.history()?;
+        let lanes = history.records.get(record as usize)?.lanes();
+        lanes.get(lane as usize).cloned()
     }
 
     /// Tells the garbage collector of it.
@@ -116,11 +133,6 @@ impl Kept {
             Root::Taken(taken) => visit.call(taken),
         }
     }
-}
-
-fn history_of(lanes: &[LaneRecord<Python3>], lane: u32) -> Option<&History<Python3>> {
-    let finish = lanes.get(lane as usize)?.finish.as_ref()?;
-    Some(&finish.history)
 }
 
 /// A record with its place.
