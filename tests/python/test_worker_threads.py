@@ -23,11 +23,13 @@ class Functions:
         self.running = self.most = 0
         self.threads: set[int] = set()
         self.go_on, self.proceed = threading.Event(), threading.Event()
-        self.began, self.ended = threading.Semaphore(0), threading.Semaphore(0)
+        self.hangs, self.ended = threading.Semaphore(0), threading.Semaphore(0)
+        self.began = threading.Semaphore(0)
         self.proceed.set()
 
     def hang(self, value: int) -> int:
         """Comes to an end once it is let go."""
+        self.hangs.release()
         try:
             assert self.go_on.wait(60)
             return value
@@ -48,10 +50,22 @@ class Functions:
         return value
 
 
-def runner(functions: Functions, hang_s: float | None = None, work_s: float | None = None) -> Flujo[Any, Any]:
+async def came(what: threading.Semaphore) -> None:
+    """Waits until a function has come so far."""
+    assert await asyncio.to_thread(what.acquire, timeout=60)
+
+
+async def given_up(run: asyncio.Task[Any], functions: Functions) -> None:
+    """Cancels a run whose function hangs."""
+    await came(functions.hangs)
+    run.cancel()
+    await asyncio.gather(run, return_exceptions=True)
+
+
+def runner(functions: Functions, work_s: float | None = None) -> Flujo[Any, Any]:
     """One worker thread, in which a number below 0 hangs and others take a moment, with a time limit up to 99."""
     steps = {
-        "hang": Step("hang", functions.hang, max_retries=0, timeout_s=hang_s),
+        "hang": Step("hang", functions.hang, max_retries=0),
         "hurry": Step("hurry", functions.work, max_retries=0, timeout_s=work_s),
         "work": Step("work", functions.work, max_retries=0),
     }
@@ -67,10 +81,10 @@ async def test_what_waits_for_a_thread_gets_one_when_another_is_given_up(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     functions = Functions()
-    runs = runner(functions, hang_s=0.05)
+    runs = runner(functions)
     with caplog.at_level(logging.WARNING, "flujo.run"):
         stuck, *waiting = (asyncio.ensure_future(runs.run_async(value)) for value in (-1, 1, 2, 3))
-        assert not (await stuck).success
+        await given_up(stuck, functions)
         assert [(await run).output for run in waiting] == [1, 2, 3]
         assert not functions.ended.acquire(blocking=False)
     assert caplog.text.count("goes on in its thread") == 1
@@ -80,15 +94,15 @@ async def test_what_waits_for_a_thread_gets_one_when_another_is_given_up(
 
 async def test_a_thread_that_was_given_up_and_ends_isnt_one_too_many() -> None:
     functions = Functions()
-    runs = runner(functions, hang_s=0.01)
+    runs = runner(functions)
     for value in (-1, -2, -3):
-        assert not (await runs.run_async(value)).success
+        await given_up(asyncio.ensure_future(runs.run_async(value)), functions)
     functions.proceed.clear()
     beside = asyncio.ensure_future(runs.run_async(1))
-    assert await asyncio.to_thread(functions.began.acquire, timeout=60)
+    await came(functions.began)
     functions.go_on.set()
     for _ in range(3):
-        assert await asyncio.to_thread(functions.ended.acquire, timeout=60)
+        await came(functions.ended)
     functions.proceed.set()
     assert (await beside).success
     await asyncio.gather(*(runs.run_async(value) for value in range(20)))
@@ -112,14 +126,14 @@ async def test_what_was_cancelled_before_it_began_runs_in_no_thread(caplog: pyte
 async def test_what_an_executor_hasnt_begun_isnt_said_to_go_on(caplog: pytest.LogCaptureFixture) -> None:
     functions = Functions()
     with ThreadPoolExecutor(1) as executor, caplog.at_level(logging.WARNING, "flujo.run"):
-        steps = [
-            Step("hang", functions.hang, max_retries=0, timeout_s=0.05),
-            Step("late", functions.work, max_retries=0, timeout_s=0.02),
-        ]
-        runners: list[Flujo[Any, Any]] = [Flujo(step, executor=executor) for step in steps]
-        results = await asyncio.gather(*(runner.run_async(1) for runner in runners))
+        hanging: Flujo[Any, Any] = Flujo(Step("hang", functions.hang), executor=executor)
+        stuck = asyncio.ensure_future(hanging.run_async(1))
+        await came(functions.hangs)
+        late = Step("late", functions.work, max_retries=0, timeout_s=0.02)
+        assert not (await Flujo(late, executor=executor).run_async(1)).success
+        functions.hangs.release()
+        await given_up(stuck, functions)
         functions.go_on.set()
-    assert [result.success for result in results] == [False, False]
     assert functions.most == 0
     assert [record.getMessage().split(" ")[0] for record in caplog.records] == ["Functions.hang"]
 
@@ -130,8 +144,7 @@ async def test_what_an_executor_that_is_shut_down_drops_fails() -> None:
     steps = [Step("hang", functions.hang, max_retries=0), Step("late", functions.work, max_retries=0)]
     runners: list[Flujo[Any, Any]] = [Flujo(step, executor=executor) for step in steps]
     runs = [asyncio.ensure_future(runner.run_async(1)) for runner in runners]
-    for _ in range(10):
-        await asyncio.sleep(0)
+    await came(functions.hangs)
     executor.shutdown(wait=False, cancel_futures=True)
     functions.go_on.set()
     begun, dropped = await asyncio.gather(*runs)
@@ -158,5 +171,10 @@ async def test_without_room_for_a_thread_a_step_fails_or_waits_for_one_that_is_t
         results = await asyncio.gather(*(runs.run_async(value) for value in range(5)))
     assert [result.output for result in results] == list(range(5))
     assert (functions.most, len(functions.threads)) == (1, 1)
-    results = await asyncio.gather(*(runs.run_async(value) for value in range(20)))
-    assert all(result.success for result in results) and functions.most == 2
+    functions.proceed.clear()
+    functions.began = threading.Semaphore(0)
+    both = [asyncio.ensure_future(runs.run_async(value)) for value in range(2)]
+    for _ in both:
+        await came(functions.began)
+    functions.proceed.set()
+    assert all(result.success for result in await asyncio.gather(*both))

@@ -128,9 +128,8 @@ class Workers(_AtWork):
             self._given_up.add(future)
             starts = self._gets_another()
         if starts:
-            with contextlib.suppress(
-                RuntimeError
-            ):  # what waits gets one with the next call, if there is room then
+            # What waits gets one with the next call, if there is no room now.
+            with contextlib.suppress(RuntimeError):
                 self._start()
         return True
 

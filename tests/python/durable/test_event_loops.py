@@ -6,9 +6,11 @@ import asyncio
 import contextvars
 import gc
 import os
-import sqlite3
+import subprocess
+import sys
 import weakref
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,16 +63,40 @@ def test_each_loop_leaves_no_file_open(tmp_path: Path, run: Any) -> None:
     backend.close()
 
 
+HOLDS = """
+import sqlite3, sys
+other = sqlite3.connect(sys.argv[1], isolation_level=None)
+other.execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Nobody else writes into the file meanwhile.
+
+    By a process of its own: two SQLite libraries in one don't see each other's locks, and take them from each other.
+    """
+    command = [sys.executable, "-c", HOLDS, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        yield
+        other.communicate()
+
+
 def test_a_run_that_is_cancelled_as_it_opens_leaves_its_loop_free_to_be_closed(tmp_path: Path) -> None:
+    made = SQLiteBackend(tmp_path / "runs.db")
+    assert asyncio.run(_runner(made).run_async(1)).success
+    made.close()
     backend = SQLiteBackend(tmp_path / "runs.db")
     runner = _runner(backend)
-    assert asyncio.run(runner.run_async(1)).success
     for number in range(20):
         loop = asyncio.SelectorEventLoop()
         task = loop.create_task(runner.run_async(1, run_id=f"run {number}"))
         loop.call_soon(loop.stop)
-        with closing(sqlite3.connect(tmp_path / "runs.db", isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")  # nothing can be opened meanwhile
+        with held(tmp_path / "runs.db"):
             loop.run_forever()
             assert not task.done()
             task.cancel()

@@ -264,15 +264,15 @@ impl StepRecord {
                     None => Err(unknown(name)),
                 }
             }
-            Of::Lane(kept, record, place) => match kept.lane(*record, *place) {
-                Some(lane) => match kept.within(&lane) {
-                    Some(inside) if name == "step_history" => {
-                        Ok(children_of(py, &self.plan, &inside, None)?.into_any())
-                    }
-                    _ => self.lane_field(py, &lane, name),
-                },
-                None => Err(unknown(name)),
-            },
+            Of::Lane(kept, record, place) => {
+                let lane = kept.lane(*record, *place).ok_or_else(|| unknown(name))?;
+                if name == "step_history"
+                    && let Some(inside) = kept.within(&lane)
+                {
+                    return Ok(children_of(py, &self.plan, &inside, None)?.into_any());
+                }
+                self.lane_field(py, &lane, name)
+            }
         }
     }
 }
