@@ -14,17 +14,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::{DurableError, Recorded};
 
-/// One thing that happened. The machines of a run are numbered in the order in which they began; the run itself is 0.
+#[cfg(test)]
+mod tests;
+
+/// One thing that happened. The machines of a run are numbered in the order in which they began; the run itself is 0. What
+/// is nothing isn't written: a step without usage and context leaves 80 bytes.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(bound = "")]
 pub struct Entry<D: Recorded> {
     /// The machine.
+    #[serde(default, skip_serializing_if = "is_the_run")]
     pub machine: u32,
     /// The path of the step that it is about, where it is about one: replaying it with another one is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<Arc<str>>,
     /// What happened to it.
     pub happened: Happened<D>,
+}
+
+/// Whether a machine is that of the run itself, of which most is told.
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde asks
+fn is_the_run(machine: &u32) -> bool {
+    *machine == 0
 }
 
 /// Where a run goes on that was made again.
@@ -74,6 +85,7 @@ pub enum Happened<D: Recorded> {
         /// The answer.
         answer: Answer<D>,
         /// What was written to the context that the call was given; `None` where it was given none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         writes: Option<D::Writes>,
         /// When.
         at: Time,
@@ -101,6 +113,7 @@ pub enum Happened<D: Recorded> {
         /// The failure.
         failure: Box<Failure<D>>,
         /// What was used.
+        #[serde(default, skip_serializing_if = "Usage::is_zero")]
         usage: Usage,
         /// When.
         at: Time,
@@ -110,6 +123,7 @@ pub enum Happened<D: Recorded> {
         /// The call.
         call: CallId,
         /// What was used.
+        #[serde(default, skip_serializing_if = "Usage::is_zero")]
         usage: Usage,
         /// When.
         at: Time,
@@ -164,6 +178,7 @@ pub enum Happened<D: Recorded> {
         /// The output.
         output: D::Object,
         /// What was saved.
+        #[serde(default, skip_serializing_if = "Usage::is_zero")]
         saved: Usage,
         /// When.
         at: Time,

@@ -1,5 +1,8 @@
 //! A queue between those who ask and the threads that do it.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,12 +19,40 @@ struct State<T> {
     waiting: VecDeque<T>,
     /// How many threads wait for something: without any, waking them costs nothing.
     idle: usize,
+    /// How many of them have been woken and aren't back yet: nobody wakes them once more.
+    woken: usize,
     /// They needn't be woken before there is so much.
     wanted: usize,
     closed: bool,
 }
 
+impl<T> Default for State<T> {
+    fn default() -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            idle: 0,
+            woken: 0,
+            wanted: 0,
+            closed: false,
+        }
+    }
+}
+
 impl<T> State<T> {
+    /// Puts something behind the rest, and tells whether a thread is to be woken for it.
+    fn put(&mut self, item: T) -> bool {
+        self.waiting.push_back(item);
+        let wakes = self.idle > self.woken && self.waiting.len() >= self.wanted;
+        self.woken += usize::from(wakes);
+        wakes
+    }
+
+    /// A thread that waited is back, because it was woken or of itself.
+    fn back(&mut self) {
+        self.idle -= 1;
+        self.woken = self.woken.saturating_sub(1);
+    }
+
     fn take(&mut self, most: usize) -> Vec<T> {
         let count = self.waiting.len().min(most);
         self.waiting.drain(..count).collect()
@@ -31,12 +62,7 @@ impl<T> State<T> {
 impl<T> Default for Queue<T> {
     fn default() -> Self {
         Self {
-            state: Mutex::new(State {
-                waiting: VecDeque::new(),
-                idle: 0,
-                wanted: 0,
-                closed: false,
-            }),
+            state: Mutex::default(),
             changed: Condvar::new(),
         }
     }
@@ -49,10 +75,9 @@ impl<T> Queue<T> {
         if state.closed {
             return Err(item);
         }
-        state.waiting.push_back(item);
-        let idle = state.idle > 0 && state.waiting.len() >= state.wanted;
+        let wakes = state.put(item);
         drop(state);
-        if idle {
+        if wakes {
             self.changed.notify_one();
         }
         Ok(())
@@ -76,7 +101,7 @@ impl<T> Queue<T> {
             }
             state.idle += 1;
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-            state.idle -= 1;
+            state.back();
         }
         Some(state)
     }
@@ -98,7 +123,7 @@ impl<T> Queue<T> {
                 .wait_timeout_while(state, patience, |state| state.waiting.len() < wanted)
                 .unwrap_or_else(PoisonError::into_inner);
             state.wanted = 0;
-            state.idle -= 1;
+            state.back();
         }
         state.take(most)
     }

@@ -393,6 +393,7 @@ pub enum Answer<D: Domain> {
         /// The value.
         value: D::Object,
         /// The usage.
+        #[serde(default, skip_serializing_if = "Usage::is_zero")]
         usage: Usage,
     },
     /// Done, with nothing to say; a validator or plugin accepts.

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use super::{CodecError, Map, Opaque, TypeCodec, Value};
 
+/// Room for a number or a short text.
+const SMALL: usize = 48;
 /// Values nested deeper aren't stored.
 const DEEPEST: usize = 128;
 
@@ -17,7 +19,7 @@ impl Value {
     /// # Errors
     /// [`CodecError`] for an object that can't be saved, and for values nested deeper than 128 levels.
     pub fn to_bytes(&self) -> Result<Vec<u8>, CodecError> {
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(SMALL);
         write(self, &mut bytes, 0)?;
         Ok(bytes)
     }

@@ -93,7 +93,7 @@ fn body(
     row: Option<&Row>,
     at: usize,
     location: impl Fn() -> String,
-    expected: impl Fn(&[u8]) -> i64,
+    fits: impl Fn(&[u8], i64) -> bool,
 ) -> Result<Arc<[u8]>, Failure> {
     let found = match row {
         Some(row) => row.try_get::<_, Option<&[u8]>>(at)?.map(|body| (row, body)),
@@ -101,7 +101,7 @@ fn body(
     };
     match found {
         None => Err(Failure::Damaged(location(), "it is missing")),
-        Some((row, body)) if row.try_get::<_, i64>(at + 1)? == expected(body) => Ok(body.into()),
+        Some((row, body)) if fits(body, row.try_get(at + 1)?) => Ok(body.into()),
         Some(_) => Err(Failure::Damaged(location(), "its checksum doesn't fit")),
     }
 }
@@ -114,13 +114,13 @@ pub(super) async fn load(session: &Session, id: &Arc<str>) -> Result<StoredRun, 
         Some(row),
         21,
         || "its definition".to_owned(),
-        |body| sum::of(Kind::Definition, id, &[], body),
+        |body, sum| sum::fits(sum, Kind::Definition, id, &[], body),
     )?;
     let snapshot = body(
         Some(row),
         23,
         || "its snapshot".to_owned(),
-        |body| sum::numbered(Kind::Snapshot, id, through, body),
+        |body, sum| sum::fits_numbered(sum, Kind::Snapshot, id, through, body),
     )?;
     let range = (through.cast_signed(), info.last_record.cast_signed());
     let rows = session
@@ -134,8 +134,8 @@ pub(super) async fn load(session: &Session, id: &Arc<str>) -> Result<StoredRun, 
                 .is_ok_and(|found: i64| found.cast_unsigned() == number)
         });
         let location = || format!("record {number}");
-        let body = body(row, 0, location, |body| {
-            sum::numbered(Kind::Record, id, number, body)
+        let body = body(row, 0, location, |body, sum| {
+            sum::fits_numbered(sum, Kind::Record, id, number, body)
         })?;
         records.push(Record { number, body });
     }
@@ -157,7 +157,7 @@ pub(super) async fn blob(session: &Session, id: &Arc<str>, blob: BlobId) -> Resu
         Some(&row),
         1,
         || format!("blob {blob}"),
-        |body| sum::of(Kind::Blob, id, &blob.0, body),
+        |body, sum| sum::fits(sum, Kind::Blob, id, &blob.0, body),
     )
 }
 
@@ -166,8 +166,8 @@ pub(super) async fn messages(session: &Session, worker: WorkerId) -> Result<Vec<
     for row in session.rows(MESSAGES, &[&worker.0]).await? {
         let (id, run) = (row.try_get(2)?, text(&row, 3)?);
         let location = || format!("message {id} of run `{run}`");
-        let body = body(Some(&row), 0, location, |body| {
-            sum::of(Kind::Message, &run, &[], body)
+        let body = body(Some(&row), 0, location, |body, sum| {
+            sum::fits(sum, Kind::Message, &run, &[], body)
         })?;
         messages.push(Message {
             id: MessageId(id),

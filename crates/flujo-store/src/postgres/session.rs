@@ -13,7 +13,7 @@ use super::failure::Failure;
 use super::{PostgresOptions, call};
 
 /// What brings the tables from each version to the next.
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 /// Whoever makes tables holds this lock: "flur".
 const LOCK: i32 = 0x666c_7572;
 

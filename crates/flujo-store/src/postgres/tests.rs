@@ -1,11 +1,13 @@
-//! How tables are brought to a later version. There is one version so far, so later ones are made up here.
+//! How tables are brought to a later version. The two behind the last one are made up here.
 #![cfg(unix)]
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use super::failure::Failure;
 use super::session::{MIGRATIONS, Place, Session};
-use super::{PostgresOptions, named};
+use super::{PostgresOptions, named, read};
+use crate::sum::{self, Kind};
 
 #[allow(
     clippy::panic,
@@ -18,10 +20,10 @@ mod server;
 
 const ADDRESS: &str = "FLUJO_TEST_MIGRATED_SERVER";
 
-/// A second version, and a third.
-fn versions(third: &'static str) -> Vec<&'static str> {
-    let second = "ALTER TABLE runs ADD COLUMN colour TEXT; UPDATE runs SET colour = 'blue';";
-    [MIGRATIONS, &[second, third]].concat()
+/// Two more versions.
+fn versions(second: &'static str) -> Vec<&'static str> {
+    let first = "ALTER TABLE runs ADD COLUMN colour TEXT; UPDATE runs SET colour = 'blue';";
+    [MIGRATIONS, &[first, second]].concat()
 }
 
 /// It waits in its middle for whoever holds the lock 77.
@@ -91,14 +93,50 @@ fn a_migration_that_is_killed_in_the_middle_has_not_begun() {
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(number(&holder, "SELECT version FROM version").await, 2);
+        let known = i64::try_from(MIGRATIONS.len()).unwrap();
+        assert_eq!(number(&holder, "SELECT version FROM version").await, known + 1);
         assert_eq!(colour(&holder).await, "blue");
         // The server goes on with what was asked of it, and then finds nobody who says that it is to stay.
         holder.execute("SELECT pg_advisory_unlock(77)").await.unwrap();
         Session::prepare(&place, &versions(FINE)).await.unwrap();
-        assert_eq!(number(&holder, "SELECT version FROM version").await, 3);
+        assert_eq!(number(&holder, "SELECT version FROM version").await, known + 2);
         assert_eq!(colour(&holder).await, "blue and green");
         let half = "SELECT count(*) FROM pg_tables WHERE tablename = 'half'";
         assert_eq!(number(&holder, half).await, 0);
+    });
+}
+
+#[test]
+fn what_the_first_version_wrote_is_read() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let server = server::Server::with(&["fsync=off"]);
+    let place = place(&server.address());
+    runtime.block_on(async {
+        Session::prepare(&place, &MIGRATIONS[..1]).await.unwrap();
+        let first = Session::open(&place).await.unwrap();
+        let sum = |kind, place: &[u8], body: &[u8]| sum::earlier(kind, "a", place, body);
+        first
+            .execute(&format!(
+                "INSERT INTO runs (id, pipeline, created, status, updated, last) VALUES ('a', 'p', 1, 'running', 1, 1); \
+                 INSERT INTO contents SELECT run, 'all', {}, 'begin', {} FROM runs; \
+                 INSERT INTO records (run, number, body, sum) SELECT run, 1, 'one', {} FROM runs",
+                sum(Kind::Definition, &[], b"all"),
+                sum(Kind::Snapshot, &0_u64.to_le_bytes(), b"begin"),
+                sum(Kind::Record, &1_u64.to_le_bytes(), b"one"),
+            ))
+            .await
+            .unwrap();
+        Session::prepare(&place, MIGRATIONS).await.unwrap();
+        let session = Session::open(&place).await.unwrap();
+        let stored = read::load(&session, &"a".into()).await.unwrap();
+        assert_eq!((&*stored.definition, &*stored.snapshot), (&b"all"[..], &b"begin"[..]));
+        assert_eq!(&*stored.records[0].body, b"one");
+        let damaged = "UPDATE records SET body = 'two'";
+        session.execute(damaged).await.unwrap();
+        let refused = read::load(&session, &"a".into()).await;
+        assert!(matches!(&refused, Err(Failure::Damaged(record, _)) if record == "record 1"), "{refused:?}");
     });
 }

@@ -11,7 +11,7 @@ use crate::log::Log;
 
 /// A row tells of all but the records with so many keys, whosever they are, behind the last one that it tells of. What the
 /// schema says of it, too.
-const AHEAD: i64 = 256;
+const AHEAD: i64 = 1024;
 
 /// Where a log ends.
 #[derive(Debug, Clone, Copy)]

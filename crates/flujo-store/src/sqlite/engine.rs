@@ -13,6 +13,7 @@ use super::failure::{Failure, named};
 use super::file::{self, Use};
 use super::known::Known;
 use super::slot::Slot;
+use super::statements::Statements;
 use super::writer::{Job, Write, Writer};
 use crate::queue::Queue;
 
@@ -69,7 +70,7 @@ impl Engine {
         place: &Arc<Place>,
         of: Of,
         whose: Whose,
-        act: impl FnMut(&Connection, &mut Known) -> Result<T, Failure> + Send + 'static,
+        act: impl FnMut(&mut Statements<'_>, &mut Known) -> Result<T, Failure> + Send + 'static,
     ) -> StoreFuture<T> {
         let (write, answered) = asked(whose, act);
         let (queue, _) = self.desk(of, place);
@@ -82,7 +83,7 @@ impl Engine {
         &self,
         place: &Arc<Place>,
         whose: Whose,
-        act: impl FnMut(&Connection, &mut Known) -> Result<T, Failure> + Send + 'static,
+        act: impl FnMut(&mut Statements<'_>, &mut Known) -> Result<T, Failure> + Send + 'static,
     ) -> StoreFuture<T> {
         let (write, answered) = asked(whose, act);
         let (queue, writer) = self.desk(Of::Runs, place);
@@ -195,44 +196,46 @@ impl Drop for Engine {
 struct Asked<T, A> {
     act: A,
     outcome: Option<T>,
-    answer: oneshot::Sender<Result<T, StoreError>>,
+    answer: Option<oneshot::Sender<Result<T, StoreError>>>,
 }
 
 impl<T, A> Job for Asked<T, A>
 where
     T: Send,
-    A: FnMut(&Connection, &mut Known) -> Result<T, Failure> + Send,
+    A: FnMut(&mut Statements<'_>, &mut Known) -> Result<T, Failure> + Send,
 {
-    fn act(&mut self, connection: &Connection, known: &mut Known) -> Result<(), Failure> {
+    fn act(&mut self, at: &mut Statements<'_>, known: &mut Known) -> Result<(), Failure> {
         self.outcome = None;
-        self.outcome = Some((self.act)(connection, known)?);
+        self.outcome = Some((self.act)(at, known)?);
         Ok(())
     }
 
-    fn tell(self: Box<Self>, written: Result<(), StoreError>) {
-        let Self { outcome, answer, .. } = *self;
+    fn tell(&mut self, written: Result<(), StoreError>) {
+        let outcome = self.outcome.take();
         let told = written.and_then(|()| outcome.ok_or_else(|| ended("nothing was done")));
-        // Who asked may have gone: it was written all the same.
-        drop(answer.send(told));
+        if let Some(answer) = self.answer.take() {
+            // Who asked may have gone: it was written all the same.
+            drop(answer.send(told));
+        }
     }
 }
 
 /// Something to write, and where its answer comes.
 fn asked<T: Send + 'static>(
     (run, token): Whose,
-    act: impl FnMut(&Connection, &mut Known) -> Result<T, Failure> + Send + 'static,
+    act: impl FnMut(&mut Statements<'_>, &mut Known) -> Result<T, Failure> + Send + 'static,
 ) -> (Write, StoreFuture<T>) {
     let (answer, answered) = oneshot::channel();
     let job = Box::new(Asked {
         act,
         outcome: None,
-        answer,
+        answer: Some(answer),
     });
     (Write { run, token, job }, wait(answered))
 }
 
 fn put(queue: &Queue<Write>, write: Write) {
-    if let Err(write) = queue.push(write) {
+    if let Err(mut write) = queue.push(write) {
         write.job.tell(Err(ended("it is closed")));
     }
 }

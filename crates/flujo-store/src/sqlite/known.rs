@@ -1,6 +1,7 @@
 //! What the writing thread knows of runs without asking, as long as nobody else has written into the file.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use rusqlite::Connection;
@@ -50,16 +51,23 @@ impl Known {
         self.version = None;
     }
 
-    /// A run's row, which isn't known any more then.
-    pub(super) fn take(&mut self, run: &Arc<str>) -> Option<Row> {
-        self.rows.remove(run)
-    }
-
-    /// Remembers a run's row.
-    pub(super) fn put(&mut self, run: &Arc<str>, row: Row) {
-        if self.rows.len() >= MOST {
+    /// A run's row, asked for if it isn't known.
+    pub(super) fn row(
+        &mut self,
+        run: &Arc<str>,
+        ask: impl FnOnce() -> Result<Row, Failure>,
+    ) -> Result<&mut Row, Failure> {
+        if self.rows.len() >= MOST && !self.rows.contains_key(run) {
             self.rows.clear();
         }
-        self.rows.insert(run.clone(), row);
+        match self.rows.entry(run.clone()) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(unknown) => Ok(unknown.insert(ask()?)),
+        }
+    }
+
+    /// Forgets one run's row.
+    pub(super) fn forget_one(&mut self, run: &Arc<str>) {
+        self.rows.remove(run);
     }
 }

@@ -9,8 +9,10 @@ mod failure;
 mod file;
 mod known;
 mod list;
+mod purge;
 mod read;
 mod slot;
+mod statements;
 #[cfg(test)]
 mod tests;
 mod wal;
@@ -33,6 +35,7 @@ use self::failure::named;
 use self::known::Known;
 use self::slot::Slot;
 pub use self::slot::{after_fork, before_fork};
+use self::statements::Statements;
 
 /// How a file of runs is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,8 +123,9 @@ impl Sqlite {
     fn write<T: Send + 'static>(
         &self,
         run: Option<Arc<str>>,
-        act: impl FnMut(&rusqlite::Connection, &mut Known) -> Result<T, failure::Failure> + Send + 'static,
+        mut act: impl FnMut(&rusqlite::Connection, &mut Known) -> Result<T, failure::Failure> + Send + 'static,
     ) -> StoreFuture<T> {
+        let act = move |at: &mut Statements<'_>, known: &mut Known| act(at.connection, known);
         self.engine.get().write(&self.place, Of::Runs, (run, None), act)
     }
 
@@ -129,7 +133,7 @@ impl Sqlite {
         &self,
         mut act: impl FnMut(&rusqlite::Connection) -> Result<T, failure::Failure> + Send + 'static,
     ) -> StoreFuture<T> {
-        let act = move |connection: &rusqlite::Connection, _: &mut Known| act(connection);
+        let act = move |at: &mut Statements<'_>, _: &mut Known| act(at.connection);
         self.engine
             .get()
             .write(&self.place, Of::Workers, (None, None), act)
@@ -142,13 +146,11 @@ fn claimed(
     changes: Vec<Change>,
 ) -> (
     Whose,
-    impl FnMut(&rusqlite::Connection, &mut Known) -> Result<(), failure::Failure> + Send + 'static,
+    impl FnMut(&mut Statements<'_>, &mut Known) -> Result<(), failure::Failure> + Send + 'static,
 ) {
     let claim = claim.clone();
     let of = (Some(claim.run.clone()), Some(claim.token));
-    (of, move |connection, known| {
-        write::write(connection, known, &claim, &changes)
-    })
+    (of, move |at, known| write::write(at, known, &claim, &changes))
 }
 
 impl RunStore for Sqlite {
@@ -204,7 +206,7 @@ impl RunStore for Sqlite {
 
     fn purge(&self, query: PurgeQuery) -> StoreFuture<u64> {
         self.write(query.run.clone(), move |connection, known| {
-            write::purge(connection, known, &query)
+            purge::purge(connection, known, &query)
         })
     }
 

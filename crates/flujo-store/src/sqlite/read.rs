@@ -17,7 +17,7 @@ use crate::sum::{self, Kind};
 
 /// What is known of a run, as `Told::of` reads it.
 const INFO: &str = "SELECT runs.run, id, pipeline, created, forked_from, status, updated, due, steps, cost, tokens, \
-     requests, unpriced, message, last, bytes, workers.worker, host, pid, beats, through, told, runs.worker \
+     requests, unpriced, message, last, bytes, workers.worker, host, pid, beats, through, tells, runs.worker \
      FROM runs LEFT JOIN workers ON workers.worker = runs.worker";
 
 /// A run's row.
@@ -135,11 +135,11 @@ fn row_of(connection: &Connection, run: &Arc<str>) -> Result<i64, Failure> {
 fn body(
     found: Option<(Vec<u8>, i64)>,
     location: impl Fn() -> String,
-    expected: impl Fn(&[u8]) -> i64,
+    fits: impl Fn(&[u8], i64) -> bool,
 ) -> Result<Arc<[u8]>, Failure> {
     match found {
         None => Err(Failure::Damaged(location(), "it is missing")),
-        Some((body, sum)) if sum == expected(&body) => Ok(body.into()),
+        Some((body, sum)) if fits(&body, sum) => Ok(body.into()),
         Some(_) => Err(Failure::Damaged(location(), "its checksum doesn't fit")),
     }
 }
@@ -166,12 +166,12 @@ pub(super) fn load(connection: &Connection, id: &Arc<str>) -> Result<StoredRun, 
     let definition = body(
         one("SELECT body, sum FROM definitions WHERE run = ?1")?,
         || "its definition".to_owned(),
-        |body| sum::of(Kind::Definition, id, &[], body),
+        |body, sum| sum::fits(sum, Kind::Definition, id, &[], body),
     )?;
     let snapshot = body(
         one("SELECT body, sum FROM snapshots WHERE run = ?1")?,
         || "its snapshot".to_owned(),
-        |body| sum::numbered(Kind::Snapshot, id, through, body),
+        |body, sum| sum::fits_numbered(sum, Kind::Snapshot, id, through, body),
     )?;
     let records = records(connection, (id, run), log, tail)?;
     Ok(StoredRun {
@@ -197,8 +197,8 @@ fn records(
         let found = statement.query_row((tail, run), |row| Ok((with_sum(row)?, row.get(2)?)));
         let (found, previous) = found.optional()?.unzip();
         let location = || format!("record {number}");
-        let body = body(found, location, |body| {
-            sum::numbered(Kind::Record, id, number, body)
+        let body = body(found, location, |body, sum| {
+            sum::fits_numbered(sum, Kind::Record, id, number, body)
         })?;
         records.push(Record { number, body });
         tail = previous.flatten();
@@ -215,7 +215,7 @@ pub(super) fn blob(connection: &Connection, id: &Arc<str>, blob: BlobId) -> Resu
     body(
         found,
         || format!("blob {blob}"),
-        |body| sum::of(Kind::Blob, id, &blob.0, body),
+        |body, sum| sum::fits(sum, Kind::Blob, id, &blob.0, body),
     )
 }
 
@@ -229,8 +229,8 @@ pub(super) fn messages(connection: &Connection, worker: WorkerId) -> Result<Vec<
     while let Some(row) = rows.next()? {
         let (id, run) = (row.get(2)?, row.get::<_, Arc<str>>(3)?);
         let location = || format!("message {id} of run `{run}`");
-        let body = body(Some(with_sum(row)?), location, |body| {
-            sum::of(Kind::Message, &run, &[], body)
+        let body = body(Some(with_sum(row)?), location, |body, sum| {
+            sum::fits(sum, Kind::Message, &run, &[], body)
         })?;
         messages.push(Message {
             id: MessageId(id),

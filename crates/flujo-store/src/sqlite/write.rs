@@ -3,22 +3,24 @@
 use std::sync::Arc;
 
 use flujo_core::store::{
-    Blob, BlobId, Change, Claim, Created, MessageId, NewRun, Process, PurgeQuery, Record, RunStatus, Seen,
-    StoreError, Summary, WorkerId,
+    Blob, BlobId, Change, Claim, Created, MessageId, NewRun, Process, Record, Seen, StoreError, Summary,
+    WorkerId,
 };
-use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::end::End;
 use super::failure::Failure;
 use super::known::{Known, Row};
+use super::purge::{cut, delete};
 use super::read;
+use super::statements::Statements;
 use crate::log::Log;
 use crate::sum::{self, Kind};
 
-fn row(connection: &Connection, id: &Arc<str>) -> Result<Row, Failure> {
+/// What is known of a run without its contents.
+pub(super) fn row(connection: &Connection, id: &Arc<str>) -> Result<Row, Failure> {
     let mut statement = connection.prepare_cached(
-        "SELECT run, workers.worker, token, through, last, status, due, told, runs.worker IS NOT NULL \
+        "SELECT run, workers.worker, token, through, last, status, due, tells, runs.worker IS NOT NULL \
          FROM runs LEFT JOIN workers ON workers.worker = runs.worker WHERE id = ?1",
     )?;
     let found = statement.query_row((&**id,), |row| {
@@ -127,7 +129,7 @@ pub(super) fn claim(
     place: &str,
 ) -> Result<Claim, Failure> {
     enlisted(connection, by, place)?;
-    known.take(id);
+    known.forget_one(id);
     let row = row(connection, id)?;
     let owner = match row.worker {
         Some(owner) => worker(connection, owner)?.map(|(process, beats)| (owner, process, beats)),
@@ -157,16 +159,36 @@ pub(super) fn claim(
 }
 
 pub(super) fn write(
-    connection: &Connection,
+    statements: &mut Statements<'_>,
     known: &mut Known,
     claim: &Claim,
     changes: &[Change],
 ) -> Result<(), Failure> {
-    // Not known any more until all is well.
-    let mut row = match known.take(&claim.run) {
-        Some(row) => row,
-        None => row(connection, &claim.run)?,
-    };
+    let connection = statements.connection;
+    let written = known
+        .row(&claim.run, || row(connection, &claim.run))
+        .and_then(|row| put(statements, row, claim, changes));
+    if !matches!(written, Ok(Left::Owned)) {
+        known.forget_one(&claim.run);
+    }
+    written.map(drop)
+}
+
+/// How a run is left.
+enum Left {
+    /// Its row is as it is known.
+    Owned,
+    /// It isn't, or is gone.
+    Free,
+}
+
+fn put(
+    statements: &mut Statements<'_>,
+    row: &mut Row,
+    claim: &Claim,
+    changes: &[Change],
+) -> Result<Left, Failure> {
+    let connection = statements.connection;
     if row.worker != Some(claim.worker.0) || row.token != claim.token {
         return Err(StoreError::Fenced {
             run: claim.run.clone(),
@@ -179,9 +201,9 @@ pub(super) fn write(
     let (mut bytes, mut last, mut released) = (0, None, false);
     for change in changes {
         match change {
-            Change::Append(records) => bytes += append(connection, &mut row, &claim.run, records)?,
+            Change::Append(records) => bytes += append(statements, row, &claim.run, records)?,
             Change::Snapshot { through, body } => {
-                bytes -= outgrown(connection, &mut row, *through)?;
+                bytes -= outgrown(connection, row, *through)?;
                 snapshot(connection, row.run, &claim.run, *through, body)?;
                 bytes += size(body);
             }
@@ -193,27 +215,27 @@ pub(super) fn write(
                     .prepare_cached("DELETE FROM messages WHERE message = ?1 AND run = ?2")?
                     .execute((message.0, row.run))?;
             }
-            Change::Release => {
-                connection
-                    .prepare_cached("UPDATE runs SET worker = NULL WHERE run = ?1")?
-                    .execute((row.run,))?;
-                released = true;
+            Change::Release => (row.worker, released) = (None, true),
+            Change::Delete => {
+                delete(connection, row.run, row.log, row.end.tail)?;
+                return Ok(Left::Free);
             }
-            Change::Delete => return delete(connection, row.run, row.log, row.end.tail),
         }
     }
     row.end.add(bytes);
     let appends = changes.iter().all(|change| matches!(change, Change::Append(_)));
     match last {
-        Some(summary) => summarise(connection, &mut row, summary)?,
+        Some(summary) => summarise(connection, row, summary, released)?,
         None if appends && row.end.is_near() => {}
         None if row.log == before && bytes == 0 && row.end.is_told() => {}
-        None => grown(connection, &mut row)?,
+        None => grown(connection, row)?,
     }
-    if !released {
-        known.put(&claim.run, row);
+    if released && last.is_none() {
+        connection
+            .prepare_cached("UPDATE runs SET worker = NULL WHERE run = ?1")?
+            .execute((row.run,))?;
     }
-    Ok(())
+    Ok(if released { Left::Free } else { Left::Owned })
 }
 
 /// Tells a run's row where its log ends.
@@ -222,7 +244,7 @@ fn grown(connection: &Connection, row: &mut Row) -> Result<(), Failure> {
     let bytes = row.end.tell();
     connection
         .prepare_cached(
-            "UPDATE runs SET through = ?2, last = ?3, told = ?4, bytes = bytes + ?5 WHERE run = ?1",
+            "UPDATE runs SET through = ?2, last = ?3, tells = ?4, bytes = bytes + ?5 WHERE run = ?1",
         )?
         .execute((
             row.run,
@@ -235,9 +257,14 @@ fn grown(connection: &Connection, row: &mut Row) -> Result<(), Failure> {
 }
 
 /// Puts records behind the run's last one, and tells their bytes.
-fn append(connection: &Connection, row: &mut Row, id: &str, records: &[Record]) -> Result<i64, Failure> {
-    let mut insert = connection
-        .prepare_cached("INSERT INTO records (run, previous, body, sum) VALUES (?1, ?2, ?3, ?4)")?;
+fn append(
+    statements: &mut Statements<'_>,
+    row: &mut Row,
+    id: &str,
+    records: &[Record],
+) -> Result<i64, Failure> {
+    let connection = statements.connection;
+    let insert = statements.append()?;
     let mut bytes = 0;
     for Record { number, body } in records {
         let sum = sum::numbered(Kind::Record, id, *number, body);
@@ -259,37 +286,6 @@ fn outgrown(connection: &Connection, row: &mut Row, through: u64) -> Result<i64,
         row.end.tail = None;
     }
     Ok(before.unwrap_or(0) + bytes)
-}
-
-/// Deletes a run's records up to this one, and tells their bytes.
-fn cut(
-    connection: &Connection,
-    run: i64,
-    log: Log,
-    mut tail: Option<i64>,
-    through: u64,
-) -> Result<i64, Failure> {
-    let mut kept =
-        connection.prepare_cached("SELECT previous FROM records WHERE record = ?1 AND run = ?2")?;
-    let mut deleted = connection.prepare_cached(
-        "DELETE FROM records WHERE record = ?1 AND run = ?2 RETURNING previous, length(body)",
-    )?;
-    let mut bytes = 0;
-    for number in (log.through + 1..=log.last).rev() {
-        let found = if number > through {
-            kept.query_row((tail, run), |row| Ok((row.get(0)?, 0)))
-                .optional()?
-        } else {
-            deleted
-                .query_row((tail, run), |row| Ok((row.get(0)?, row.get(1)?)))
-                .optional()?
-        };
-        let Some((previous, size)) = found else {
-            return Err(Failure::Damaged(format!("record {number}"), "it is missing"));
-        };
-        (tail, bytes) = (previous, bytes + size);
-    }
-    Ok(bytes)
 }
 
 fn snapshot(connection: &Connection, run: i64, id: &str, through: u64, body: &[u8]) -> Result<(), Failure> {
@@ -332,108 +328,54 @@ fn free_blobs(connection: &Connection, run: i64, kept: &[BlobId]) -> Result<i64,
     Ok(freed)
 }
 
-fn summarise(connection: &Connection, row: &mut Row, summary: &Summary) -> Result<(), Failure> {
-    let usage = &summary.usage;
-    let bytes = row.end.tell();
-    connection
-        .prepare_cached(
-            "UPDATE runs SET updated = ?2, steps = ?3, cost = ?4, tokens = ?5, requests = ?6, unpriced = ?7, \
-             message = ?8, through = ?9, last = ?10, told = ?11, bytes = bytes + ?12 WHERE run = ?1",
-        )?
-        .execute(params![
-            row.run,
-            summary.updated,
-            summary.steps.cast_signed(),
-            usage.cost.nanos(),
-            usage.tokens.cast_signed(),
-            usage.requests.cast_signed(),
-            usage.unpriced,
-            summary.message.as_deref(),
-            row.log.through.cast_signed(),
-            row.log.last.cast_signed(),
-            row.end.tail,
-            bytes,
-        ])?;
+/// The columns of a run's row that a summary changes, and more.
+macro_rules! summary_and {
+    ($more:literal) => {
+        concat!(
+            "UPDATE runs SET updated = ?2, steps = ?3, cost = ?4, tokens = ?5, requests = ?6, unpriced = ?7, ",
+            "message = ?8, through = ?9, last = ?10, tells = ?11, bytes = bytes + ?12",
+            $more,
+            " WHERE run = ?1"
+        )
+    };
+}
+
+fn summarise(
+    connection: &Connection,
+    row: &mut Row,
+    summary: &Summary,
+    released: bool,
+) -> Result<(), Failure> {
     // An index is written even when nothing changes.
-    if row.status != summary.status.as_str() || row.due != summary.due {
-        connection
-            .prepare_cached("UPDATE runs SET status = ?2, due = ?3 WHERE run = ?1")?
-            .execute(params![row.run, summary.status.as_str(), summary.due])?;
-        summary.status.as_str().clone_into(&mut row.status);
+    let same = !released && row.status == summary.status.as_str() && row.due == summary.due;
+    let (status, usage, bytes) = (summary.status.as_str(), &summary.usage, row.end.tell());
+    let values = params![
+        row.run,
+        summary.updated,
+        summary.steps.cast_signed(),
+        usage.cost.nanos(),
+        usage.tokens.cast_signed(),
+        usage.requests.cast_signed(),
+        usage.unpriced,
+        summary.message.as_deref(),
+        row.log.through.cast_signed(),
+        row.log.last.cast_signed(),
+        row.end.tail,
+        bytes,
+        status,
+        summary.due,
+        row.worker,
+    ];
+    if same {
+        let of_the_row = values.split_at(12).0;
+        connection.prepare_cached(summary_and!(""))?.execute(of_the_row)?;
+    } else {
+        let sql = summary_and!(", status = ?13, due = ?14, worker = ?15");
+        connection.prepare_cached(sql)?.execute(values)?;
+        status.clone_into(&mut row.status);
         row.due = summary.due;
     }
     Ok(())
-}
-
-fn delete(connection: &Connection, run: i64, log: Log, tail: Option<i64>) -> Result<(), Failure> {
-    match cut(connection, run, log, tail, log.last) {
-        // What doesn't lead from one to the next any more is looked for among all.
-        Err(Failure::Damaged(..)) => {
-            let mut all = connection.prepare_cached("DELETE FROM records WHERE run = ?1")?;
-            all.execute((run,))?;
-        }
-        cut => drop(cut?),
-    }
-    for sql in [
-        "DELETE FROM definitions WHERE run = ?1",
-        "DELETE FROM snapshots WHERE run = ?1",
-        "DELETE FROM blobs WHERE run = ?1",
-        "DELETE FROM messages WHERE run = ?1",
-        "DELETE FROM runs WHERE run = ?1",
-    ] {
-        connection.prepare_cached(sql)?.execute((run,))?;
-    }
-    Ok(())
-}
-
-pub(super) fn purge(connection: &Connection, known: &mut Known, query: &PurgeQuery) -> Result<u64, Failure> {
-    known.forget();
-    let ended = RunStatus::ALL.into_iter().filter(|status| status.has_ended());
-    let statuses: Vec<RunStatus> = if query.statuses.is_empty() {
-        ended.collect()
-    } else {
-        query.statuses.clone()
-    };
-    let mut values: Vec<Value> = statuses
-        .iter()
-        .map(|status| Value::from(status.as_str().to_owned()))
-        .collect();
-    let places = vec!["?"; values.len()].join(", ");
-    let mut sql = format!(
-        "SELECT id, workers.worker IS NULL FROM runs LEFT JOIN workers ON workers.worker = runs.worker \
-         WHERE status IN ({places})"
-    );
-    if let Some(run) = &query.run {
-        sql.push_str(" AND id = ?");
-        values.push(run.to_string().into());
-    }
-    if let Some(pipeline) = &query.pipeline {
-        sql.push_str(" AND pipeline = ?");
-        values.push(pipeline.to_string().into());
-    }
-    if let Some(before) = query.updated_before {
-        sql.push_str(" AND updated < ?");
-        values.push(before.into());
-    }
-    sql.push_str(" ORDER BY created DESC, id LIMIT ? OFFSET ?");
-    values.push(query.at_most.map_or(-1, i64::from).into());
-    values.push(i64::try_from(query.keep.unwrap_or(0)).unwrap_or(i64::MAX).into());
-    let mut statement = connection.prepare_cached(&sql)?;
-    let rows = statement.query_map(params_from_iter(values), |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let found = rows.collect::<Result<Vec<(Arc<str>, bool)>, _>>()?;
-    let mut purged = 0;
-    for (id, _) in found.into_iter().filter(|(_, free)| *free) {
-        let row = row(connection, &id)?;
-        delete(connection, row.run, row.log, row.end.tail)?;
-        purged += 1;
-    }
-    if purged > 0 {
-        // The disk gets its room back, so much at a time that nobody waits for long. The rest is used again.
-        let mut vacuum = connection.prepare_cached("PRAGMA incremental_vacuum(16384)")?;
-        let mut pages = vacuum.query(())?;
-        while pages.next()?.is_some() {}
-    }
-    Ok(purged)
 }
 
 pub(super) fn post(connection: &Connection, id: &Arc<str>, body: &[u8]) -> Result<MessageId, Failure> {

@@ -25,6 +25,7 @@ use super::failure::Failure;
 use super::file::{self, Use};
 use super::known::Known;
 use super::slot::Slot;
+use super::statements::Statements;
 use super::wal;
 use crate::failed::Failed;
 use crate::queue::Queue;
@@ -53,10 +54,10 @@ pub(super) struct Write {
 /// What is done inside a transaction.
 pub(super) trait Job: Send {
     /// Does it: more than once, when the transaction around it is lost.
-    fn act(&mut self, connection: &Connection, known: &mut Known) -> Result<(), Failure>;
+    fn act(&mut self, at: &mut Statements<'_>, known: &mut Known) -> Result<(), Failure>;
 
-    /// Tells whoever asked: what it came to, or why nothing was written.
-    fn tell(self: Box<Self>, written: Result<(), StoreError>);
+    /// Tells whoever asked: what it came to, or why nothing was written. Only the first time counts.
+    fn tell(&mut self, written: Result<(), StoreError>);
 }
 
 /// What a write came to.
@@ -265,6 +266,7 @@ impl Writer {
     ) -> bool {
         self.log.make_room();
         let (before, mut done) = (self.failed.clone(), 0);
+        let mut statements = Statements::new(connection);
         loop {
             if done == writes.len() {
                 writes.append(&mut more(done));
@@ -275,7 +277,7 @@ impl Writer {
                 break;
             };
             let passes = self.failed.passes(write.run.as_ref(), write.token);
-            let written = match passes.map(|()| write.job.act(connection, &mut self.known)) {
+            let written = match passes.map(|()| write.job.act(&mut statements, &mut self.known)) {
                 Ok(Ok(())) => Ok(()),
                 // Refused before it wrote anything.
                 Ok(Err(failure)) if failure.is_refusal() => Err(self.place.told(failure, write.run.as_ref())),
@@ -294,6 +296,7 @@ impl Writer {
             *told = Some(written.map_err(|error| self.fails(write, error)));
             done += 1;
         }
+        drop(statements);
         let Err(failure) = execute(connection, "COMMIT") else {
             return true;
         };
@@ -325,8 +328,10 @@ impl Writer {
     }
 }
 
-fn tell(written: Vec<(Write, Told)>) {
-    for (write, told) in written {
+/// Tells all of them before it clears away what they wrote: the first of them asks for the next thing meanwhile.
+fn tell(mut written: Vec<(Write, Told)>) {
+    for (write, told) in &mut written {
+        let told = told.take();
         write
             .job
             .tell(told.unwrap_or_else(|| Err(ended("nothing was done"))));

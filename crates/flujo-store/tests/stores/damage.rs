@@ -77,7 +77,7 @@ fn a_record_that_leads_to_another_runs_is_told_and_purging_takes_nothing_of_othe
         outside.query_row(sql, (id,), |row| row.get(0)).unwrap()
     };
     let (a, b) = (run("a"), run("b"));
-    let led = "UPDATE records SET previous = (SELECT told FROM runs WHERE run = ?2) \
+    let led = "UPDATE records SET previous = (SELECT tells FROM runs WHERE run = ?2) \
                WHERE record = (SELECT record FROM records WHERE run = ?1 ORDER BY record LIMIT 1 OFFSET 4)";
     assert_eq!(outside.execute(led, (a, b)).unwrap(), 1);
     outside

@@ -6,10 +6,11 @@ use flujo_store::Sqlite;
 use super::runs::{body, enlist, have, wait, whole, write};
 
 /// By version.
-const FILES: [&str; 3] = [
+const FILES: [&str; 4] = [
     include_str!("versions/1.sql"),
     include_str!("versions/2.sql"),
     include_str!("versions/3.sql"),
+    include_str!("versions/4.sql"),
 ];
 
 #[test]
@@ -44,16 +45,18 @@ fn a_file_of_every_earlier_version_is_read_and_written() {
 
 #[test]
 fn a_process_of_an_earlier_version_that_still_has_the_file_open_can_spoil_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("runs.db");
-    let earlier = rusqlite::Connection::open(&file).unwrap();
-    earlier.execute_batch("PRAGMA journal_mode = wal").unwrap();
-    earlier.execute_batch(FILES[1]).unwrap();
-    // What version 2 does to append a record: its row tells all of the log there.
-    let sql = "UPDATE runs SET last = last + 1, tail = ?1 WHERE id = 'a'";
-    let mut grown = earlier.prepare(sql).unwrap();
-    assert_eq!(grown.execute((3,)).unwrap(), 1);
-    drop(Sqlite::open(&file).unwrap());
-    let refused = grown.execute((3,)).unwrap_err();
-    assert!(refused.to_string().contains("tail"), "{refused}");
+    // What versions 2 and 3 do when a run's row is to tell all of its log.
+    for (version, column) in [(2, "tail"), (3, "told")] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("runs.db");
+        let earlier = rusqlite::Connection::open(&file).unwrap();
+        earlier.execute_batch("PRAGMA journal_mode = wal").unwrap();
+        earlier.execute_batch(FILES[version - 1]).unwrap();
+        let sql = format!("UPDATE runs SET last = last + 1, {column} = ?1 WHERE id = 'a'");
+        let mut grown = earlier.prepare(&sql).unwrap();
+        assert_eq!(grown.execute((3,)).unwrap(), 1);
+        drop(Sqlite::open(&file).unwrap());
+        let refused = grown.execute((3,)).unwrap_err();
+        assert!(refused.to_string().contains(column), "{refused}");
+    }
 }

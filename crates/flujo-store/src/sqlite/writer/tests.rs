@@ -12,22 +12,23 @@ use super::super::engine::Place;
 use super::super::failure::Failure;
 use super::super::file;
 use super::super::known::Known;
+use super::super::statements::Statements;
 use super::{IN_A_ROW, Job, SHORT, Write, Writer};
 use crate::queue::Queue;
 
-struct Raise(oneshot::Sender<Result<(), StoreError>>);
+struct Raise(Option<oneshot::Sender<Result<(), StoreError>>>);
 
 impl Job for Raise {
-    fn act(&mut self, connection: &Connection, _: &mut Known) -> Result<(), Failure> {
-        connection.execute(
+    fn act(&mut self, at: &mut Statements<'_>, _: &mut Known) -> Result<(), Failure> {
+        at.connection.execute(
             "INSERT INTO workers (host, boot, pid, began, beats) VALUES ('', '', 1, 1, 1)",
             (),
         )?;
         Ok(())
     }
 
-    fn tell(self: Box<Self>, written: Result<(), StoreError>) {
-        self.0.send(written).unwrap();
+    fn tell(&mut self, written: Result<(), StoreError>) {
+        self.0.take().unwrap().send(written).unwrap();
     }
 }
 
@@ -38,7 +39,7 @@ fn write(run: &str) -> (Write, Answer) {
     let write = Write {
         run: Some(run.into()),
         token: Some(1),
-        job: Box::new(Raise(tell)),
+        job: Box::new(Raise(Some(tell))),
     };
     (write, told)
 }

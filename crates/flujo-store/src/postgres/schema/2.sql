@@ -1,0 +1,2 @@
+-- Version 2: new checksums are XXH3's, and those of BLAKE3 that are there stay. A process of an earlier version, which would
+-- take them for damage, doesn't open it.
