@@ -48,6 +48,40 @@ pub(crate) fn name_text(node: &Node) -> Option<String> {
     }
 }
 
+/// Whether a step without a `kind` has a key that tells of another one; it has been reported as unknown already.
+pub(crate) fn tells_of_another_kind(step: &Node) -> bool {
+    let Some((_, section)) = kind_of(step).filter(|_| step.get("kind").is_none()) else {
+        return false;
+    };
+    let entries = step.as_map().unwrap_or_default();
+    let mut unknown = entries.iter().filter(|entry| section.key(&entry.key).is_none());
+    unknown.any(|entry| hint_of_kind(&entry.key).is_some())
+}
+
+/// A kind that somebody took for a key, and the kind of a key that steps of the written kind don't have.
+fn hint_of_kind(key: &str) -> Option<String> {
+    let meant = match canonical(key) {
+        "human" | "ask" | "approval" => "hitl",
+        "router" => "dynamic_router",
+        "branch" | "switch" | "if" => "conditional",
+        other => other,
+    };
+    if let Some((kind, section)) = STEP_KINDS.iter().find(|(kind, _)| *kind == meant) {
+        let required = section.keys().filter(|key| key.need == Need::Required);
+        let keys: Vec<_> = required.map(|key| format!("`{}:`", key.name)).collect();
+        let keys = match &*keys {
+            [] => String::new(),
+            keys => format!(", and beside it {}", keys.join(" and ")),
+        };
+        return Some(format!("that is a kind of step: write `kind: {kind}`{keys}"));
+    }
+    let having = STEP_KINDS
+        .iter()
+        .filter(|(_, section)| section.key(key).is_some());
+    let kinds: Vec<_> = having.map(|(kind, _)| format!("`{kind}`")).collect();
+    (!kinds.is_empty()).then(|| format!("it belongs to steps of kind {}", kinds.join(", ")))
+}
+
 /// Whether the node has a key that was probably meant to be `key`; it has been reported as unknown already.
 pub(crate) fn misspells(node: &Node, key: &str) -> bool {
     let keys = ["agent", "uses", "name", "step", "input", "kind"];
@@ -242,14 +276,10 @@ fn later(entry: &Entry, reporter: &mut Reporter) {
 }
 
 fn unknown_key(entry: &Entry, section: &'static Section, reporter: &mut Reporter) {
-    let elsewhere = STEP_KINDS
-        .iter()
-        .find(|(_, other)| other.title != section.title && other.key(&entry.key).is_some())
-        .filter(|_| STEP_KINDS.iter().any(|(_, own)| own.title == section.title));
-    let hint = match elsewhere {
-        Some((kind, _)) => format!("it belongs to steps of `kind: {kind}`"),
-        None => did_you_mean(&entry.key, section.names(), "known keys"),
-    };
+    let of_a_step = STEP_KINDS.iter().any(|(_, own)| own.title == section.title);
+    let hint = Some(&entry.key).filter(|_| of_a_step);
+    let hint = hint.and_then(|key| hint_of_kind(key));
+    let hint = hint.unwrap_or_else(|| did_you_mean(&entry.key, section.names(), "known keys"));
     reporter.report_with_hint(
         Rule::UnknownKey,
         entry.key_position,

@@ -237,6 +237,21 @@ steps:
 }
 
 #[test]
+fn a_kind_that_was_taken_for_a_key_is_told_how_it_is_written() {
+    insta::assert_snapshot!(said_about(
+        "steps:
+  - name: both
+    parallel:
+      left: [{name: l, agent: {type: template, template: x}}]
+  - name: ask
+    human: {message: ok?}
+  - name: route
+    branches: {}
+"
+    ));
+}
+
+#[test]
 fn a_file_that_is_cut_off_anywhere_is_read_or_refused() {
     let whole = "version: \"0.1\"
 agents:

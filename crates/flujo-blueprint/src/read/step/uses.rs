@@ -12,7 +12,7 @@ use crate::position::Position;
 use crate::problem::{Reporter, did_you_mean};
 use crate::read::agent_hint;
 use crate::rule::Rule;
-use crate::structure::{misspells, name_text};
+use crate::structure::{misspells, name_text, tells_of_another_kind};
 
 /// What `uses` names.
 pub(super) enum Used {
@@ -33,8 +33,8 @@ impl StepReader<'_> {
                 );
                 None
             }
-            // A misspelt key has been reported already.
-            (None, None) if misspells(node, "agent") => None,
+            // A misspelt key, and one of another kind, has been reported already.
+            (None, None) if misspells(node, "agent") || tells_of_another_kind(node) => None,
             (None, None) => {
                 reporter.report_with_hint(
                     Rule::StepWithoutAgent,
