@@ -112,7 +112,8 @@ impl<T> Queue<T> {
         state.waiting.is_empty() && !state.closed
     }
 
-    /// Takes up to `most` of what is there by now; when that is less than is wanted, waits for so long until it is there.
+    /// Takes up to `most` of what is there by now; when that is less than is wanted, waits for so long until it is there. For
+    /// a thread that takes alone.
     pub(crate) fn meanwhile(&self, most: usize, wanted: usize, patience: Duration) -> Vec<T> {
         let mut state = self.lock();
         if !patience.is_zero() && state.waiting.len() < wanted {

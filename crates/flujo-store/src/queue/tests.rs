@@ -56,18 +56,17 @@ fn a_thread_that_is_on_its_way_is_not_woken_again() {
     assert_eq!((state.idle, state.woken), (0, 0));
 }
 
-#[test]
-fn nothing_is_left_by_many_who_put_and_many_who_take() {
-    const EACH: u32 = 20_000;
+/// What `takers` get that take from a queue that three threads fill.
+fn sum_of<const TAKERS: usize>(
+    take: impl Fn(&Queue<u32>) -> Option<Vec<u32>> + Copy + Send + 'static,
+) -> u64 {
     let queue = Arc::new(Queue::default());
-    let takers = [(); 3].map(|()| {
+    let takers = [(); TAKERS].map(|()| {
         let queue = Arc::clone(&queue);
         thread::spawn(move || {
             let mut sum = 0;
-            while let Some(taken) = queue.take(2) {
+            while let Some(taken) = take(&queue) {
                 sum += taken.into_iter().map(u64::from).sum::<u64>();
-                let more = queue.meanwhile(4, 3, Duration::from_micros(5));
-                sum += more.into_iter().map(u64::from).sum::<u64>();
             }
             sum
         })
@@ -80,11 +79,21 @@ fn nothing_is_left_by_many_who_put_and_many_who_take() {
         putter.join().unwrap();
     }
     queue.close();
-    let sums = takers.map(|thread| thread.join().unwrap());
-    assert_eq!(
-        sums.iter().sum::<u64>(),
-        3 * u64::from(EACH) * u64::from(EACH + 1) / 2
-    );
+    let sums = takers.map(|taker| taker.join().unwrap());
     let state = queue.lock();
     assert_eq!((state.idle, state.woken), (0, 0));
+    sums.iter().sum()
+}
+
+const EACH: u32 = 20_000;
+
+#[test]
+fn nothing_is_left_by_those_who_put_and_those_who_take() {
+    let all = 3 * u64::from(EACH) * u64::from(EACH + 1) / 2;
+    assert_eq!(sum_of::<3>(|queue| queue.take(2)), all);
+    let alone = |queue: &Queue<u32>| {
+        let there = queue.wait();
+        there.then(|| queue.meanwhile(64, 8, Duration::from_micros(50)))
+    };
+    assert_eq!(sum_of::<1>(alone), all);
 }
