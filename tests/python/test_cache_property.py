@@ -56,6 +56,13 @@ shapes = st.recursive(
 )
 
 
+def may_fail(shape: Shape) -> bool:
+    kind, *rest = shape
+    if kind in ("fan", "nested"):
+        return any(map(may_fail, rest[0]))
+    return kind in ("fail_on_odd", "loop")
+
+
 class Maker:
     """Makes steps of a shape; with a cache those that are marked are cached."""
 
@@ -80,7 +87,15 @@ class Maker:
         made: Step[Any, Any]
         if kind == "fan":
             branches = {f"b{place}": self.pipeline([inner]) for place, inner in enumerate(rest[0])}
-            made = Step.parallel(name, branches, merge_strategy="overwrite", reduce=_total)
+            # Of two that fail, the first one counts: that is the faster one, which one that is cached may become.
+            alone = sum(map(may_fail, rest[0])) > 1
+            made = Step.parallel(
+                name,
+                branches,
+                merge_strategy="overwrite",
+                reduce=_total,
+                max_concurrency=1 if alone else None,
+            )
         elif kind == "nested":
             made = self.pipeline(rest[0]).as_step(name)
         elif kind == "loop":
