@@ -12,6 +12,7 @@ from flujo import Flujo, OptimizationConfig, Step, StepConfig, UsageLimits
 from flujo.application.core.executor_core import OptimizedUsageMeter
 from flujo.domain.agent_result import FlujoAgentResult
 from flujo.domain.models import PipelineContext
+from flujo.domain.plugins import PluginOutcome
 from flujo.exceptions import UsageLimitExceededError
 
 
@@ -135,3 +136,26 @@ async def test_p14_a_large_field_that_nobody_touches_costs_no_work_per_step() ->
         cloned.append({name: statistics[name] for name in ("forks", "fields_cloned", "bytes_cloned")})
     assert cloned[0] == cloned[1]
     assert cloned[0]["fields_cloned"] == 300
+
+
+def test_what_a_construct_expects_is_set_aside_for_the_agent_that_its_plugin_asks_for() -> None:
+    called = []
+
+    async def another(given: Any) -> str:
+        called.append(given)
+        return "another"
+
+    def validate(data: Any) -> PluginOutcome:
+        asks = not called
+        return PluginOutcome(success=not asks, redirect_to=another if asks else None)
+
+    both: Any = Step.parallel(
+        "both",
+        {"a": Step[Any, Any]("a", str)},
+        plugins=[(validate, 0)],
+        config=StepConfig(max_retries=0, expected_tokens=7),
+    )
+    with pytest.raises(UsageLimitExceededError, match="Token limit of 6"):
+        Flujo(both, usage_limits=UsageLimits(total_tokens_limit=6)).run(1)
+    assert called == []
+    assert Flujo(both, usage_limits=UsageLimits(total_tokens_limit=7)).run(1).output == "another"

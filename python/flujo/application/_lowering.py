@@ -157,10 +157,6 @@ def _leaf(builder: PlanBuilder, step: Any, around: Around, fallback: int | None 
     if config.top_p is not None and facts.accepts_top_p:
         settings["top_p"] = config.top_p
     life = _life(step, around, fallback)
-    if config.expected_cost_usd is not None:
-        life["expected_cost_usd"] = config.expected_cost_usd
-    if config.expected_tokens is not None:
-        life["expected_tokens"] = config.expected_tokens
     if getattr(step.agent, "pricing", None) == "unknown" and not has_price(step.agent):
         life["unpriced"] = True
     if limits := _rate_limits(step):
@@ -206,6 +202,11 @@ def _fallback(builder: PlanBuilder, step: Any, around: Around) -> Lowering:
 def _life(step: Any, around: Around, fallback: int | None) -> dict[str, Any]:
     life: dict[str, Any] = {"object": step}
     config, processors = step.config, step.__dict__.get("processors")
+    # Of a construct: of each call of an agent that its plugins ask for.
+    if config.expected_cost_usd is not None:
+        life["expected_cost_usd"] = config.expected_cost_usd
+    if config.expected_tokens is not None:
+        life["expected_tokens"] = config.expected_tokens
     if step.input is not None or (processors is not None and processors.prompt_processors):
         life["prompt_processors"] = [
             *input_template(step.input, f"the input of step {step.name!r}"),
