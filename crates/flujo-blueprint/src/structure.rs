@@ -55,18 +55,20 @@ pub(crate) fn tells_of_another_kind(step: &Node) -> bool {
     };
     let entries = step.as_map().unwrap_or_default();
     let mut unknown = entries.iter().filter(|entry| section.key(&entry.key).is_none());
-    unknown.any(|entry| hint_of_kind(&entry.key).is_some())
+    unknown.any(|entry| hint_of_kind(&entry.key, section).is_some())
 }
 
-/// A kind that somebody took for a key, and the kind of a key that steps of the written kind don't have.
-fn hint_of_kind(key: &str) -> Option<String> {
+/// Of a key that steps of this kind don't have: another kind that somebody took for a key, or the kinds that have it.
+fn hint_of_kind(key: &str, section: &Section) -> Option<String> {
+    let title = section.title;
     let meant = match canonical(key) {
         "human" | "ask" | "approval" => "hitl",
         "router" => "dynamic_router",
         "branch" | "switch" | "if" => "conditional",
         other => other,
     };
-    if let Some((kind, section)) = STEP_KINDS.iter().find(|(kind, _)| *kind == meant) {
+    let meant = STEP_KINDS.iter().find(|(kind, _)| *kind == meant);
+    if let Some((kind, section)) = meant.filter(|(_, other)| other.title != title) {
         let required = section.keys().filter(|key| key.need == Need::Required);
         let keys: Vec<_> = required.map(|key| format!("`{}:`", key.name)).collect();
         let keys = match &*keys {
@@ -277,8 +279,7 @@ fn later(entry: &Entry, reporter: &mut Reporter) {
 
 fn unknown_key(entry: &Entry, section: &'static Section, reporter: &mut Reporter) {
     let of_a_step = STEP_KINDS.iter().any(|(_, own)| own.title == section.title);
-    let hint = Some(&entry.key).filter(|_| of_a_step);
-    let hint = hint.and_then(|key| hint_of_kind(key));
+    let hint = of_a_step.then(|| hint_of_kind(&entry.key, section)).flatten();
     let hint = hint.unwrap_or_else(|| did_you_mean(&entry.key, section.names(), "known keys"));
     reporter.report_with_hint(
         Rule::UnknownKey,

@@ -247,6 +247,9 @@ fn a_kind_that_was_taken_for_a_key_is_told_how_it_is_written() {
     human: {message: ok?}
   - name: route
     branches: {}
+  - name: again
+    kind: hitl
+    human: {message: ok?}
 "
     ));
 }

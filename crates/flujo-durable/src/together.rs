@@ -31,8 +31,11 @@ struct Inner<T> {
 struct Waiting(Mutex<(Option<Waker>, Vec<Waker>)>);
 
 impl Waiting {
-    /// Has one woken the next time, once.
+    /// Has one woken the next time, once; nobody who only looks.
     fn add(&self, waker: &Waker) {
+        if waker.will_wake(Waker::noop()) {
+            return;
+        }
         let mut all = lock(&self.0);
         let (first, others) = &mut *all;
         match first {

@@ -165,29 +165,22 @@ pub(super) fn write(
     changes: &[Change],
 ) -> Result<(), Failure> {
     let connection = statements.connection;
-    let written = known
+    let is_owned = known
         .row(&claim.run, || row(connection, &claim.run))
-        .and_then(|row| put(statements, row, claim, changes));
-    if !matches!(written, Ok(Left::Owned)) {
+        .and_then(|row| put(statements, row, claim, changes).map(|()| row.worker.is_some()));
+    if !matches!(is_owned, Ok(true)) {
         known.forget_one(&claim.run);
     }
-    written.map(drop)
+    is_owned.map(drop)
 }
 
-/// How a run is left.
-enum Left {
-    /// Its row is as it is known.
-    Owned,
-    /// It isn't, or is gone.
-    Free,
-}
-
+/// Afterwards the row names the worker, unless the run was given back or deleted.
 fn put(
     statements: &mut Statements<'_>,
     row: &mut Row,
     claim: &Claim,
     changes: &[Change],
-) -> Result<Left, Failure> {
+) -> Result<(), Failure> {
     let connection = statements.connection;
     if row.worker != Some(claim.worker.0) || row.token != claim.token {
         return Err(StoreError::Fenced {
@@ -198,7 +191,7 @@ fn put(
     // Nothing is written of changes that can't follow.
     row.log.after(&claim.run, changes)?;
     let before = row.log;
-    let (mut bytes, mut last, mut released) = (0, None, false);
+    let (mut bytes, mut last) = (0, None);
     for change in changes {
         match change {
             Change::Append(records) => bytes += append(statements, row, &claim.run, records)?,
@@ -215,27 +208,27 @@ fn put(
                     .prepare_cached("DELETE FROM messages WHERE message = ?1 AND run = ?2")?
                     .execute((message.0, row.run))?;
             }
-            Change::Release => (row.worker, released) = (None, true),
+            Change::Release => row.worker = None,
             Change::Delete => {
-                delete(connection, row.run, row.log, row.end.tail)?;
-                return Ok(Left::Free);
+                row.worker = None;
+                return delete(connection, row.run, row.log, row.end.tail);
             }
         }
     }
     row.end.add(bytes);
     let appends = changes.iter().all(|change| matches!(change, Change::Append(_)));
     match last {
-        Some(summary) => summarise(connection, row, summary, released)?,
+        Some(summary) => summarise(connection, row, summary)?,
         None if appends && row.end.is_near() => {}
         None if row.log == before && bytes == 0 && row.end.is_told() => {}
         None => grown(connection, row)?,
     }
-    if released && last.is_none() {
+    if row.worker.is_none() && last.is_none() {
         connection
             .prepare_cached("UPDATE runs SET worker = NULL WHERE run = ?1")?
             .execute((row.run,))?;
     }
-    Ok(if released { Left::Free } else { Left::Owned })
+    Ok(())
 }
 
 /// Tells a run's row where its log ends.
@@ -340,14 +333,9 @@ macro_rules! summary_and {
     };
 }
 
-fn summarise(
-    connection: &Connection,
-    row: &mut Row,
-    summary: &Summary,
-    released: bool,
-) -> Result<(), Failure> {
+fn summarise(connection: &Connection, row: &mut Row, summary: &Summary) -> Result<(), Failure> {
     // An index is written even when nothing changes.
-    let same = !released && row.status == summary.status.as_str() && row.due == summary.due;
+    let same = row.worker.is_some() && row.status == summary.status.as_str() && row.due == summary.due;
     let (status, usage, bytes) = (summary.status.as_str(), &summary.usage, row.end.tell());
     let values = params![
         row.run,
