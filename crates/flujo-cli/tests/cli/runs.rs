@@ -256,6 +256,63 @@ fn a_run_that_is_under_way_is_watched_to_its_end() {
 }
 
 #[test]
+fn who_watches_is_told_of_steps_in_the_order_in_which_they_end() {
+    let context = context();
+    let nested = "name: nested
+steps:
+  - {name: first, agent: {type: template, template: a}}
+  - name: split
+    kind: parallel
+    branches:
+      left: {name: l, agent: {type: template, template: b}}
+      right: {name: r, agent: {type: template, template: c}}
+  - {name: last, agent: {type: template, template: d}}
+";
+    let context = context.file("nested.yaml", nested);
+    context.run("run nested.yaml --store --run-id one");
+    let said = context.run("runs watch one");
+    let ended: Vec<&str> = said
+        .stdout
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(ended[0], "first", "{}", said.whole());
+    assert!(
+        ended[1..3].contains(&"split[left]/l") && ended[1..3].contains(&"split[right]/r"),
+        "{ended:?}"
+    );
+    assert_eq!(ended[3..], ["split", "last"]);
+    assert!(said.stdout.ends_with("\ncompleted\n"), "{}", said.whole());
+}
+
+#[test]
+fn who_watches_is_told_of_each_question_also_where_a_run_stands_still_for_one_after_the_other() {
+    let context = context();
+    let two = "name: two
+steps:
+  - {name: one, kind: hitl, message: 'first?'}
+  - {name: other, kind: hitl, message: 'then?'}
+";
+    let context = context.file("two.yaml", two);
+    context.run("run two.yaml --store --run-id one");
+    let mut watching = context
+        .command("runs watch one")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    for (asked, answer) in [("one asks: first?", "a"), ("other asks: then?", "b")] {
+        assert!(lines.any(|line| line.contains(asked)), "{asked}");
+        context.run(&format!("runs answer one {answer}"));
+    }
+    assert_eq!(lines.last().as_deref(), Some("completed"));
+    assert!(watching.wait().unwrap().success());
+}
+
+#[test]
 fn of_several_questions_the_one_that_is_named_is_answered() {
     let context = context();
     let said = context.run("run both.yaml --store --run-id b");
