@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex};
 
 use flujo_core::context::Context;
 use flujo_core::machine::Outcome;
-use flujo_core::store::{RunStatus, RunStore};
+use flujo_core::store::{Change, Created, NewRun, Process, RunStatus, RunStore, StoredRun};
 use flujo_core::value::Value;
 use flujo_durable::{DurableError, ForkPoint};
 use flujo_store::Memory;
+use flujo_store::runs::{KeptEventKind, events};
 use flujo_tokio::{Done, Handler, Human, Parallel, Pipeline, Runner, RunnerBuilder, Step, user_error};
 use tokio::sync::Notify;
 
@@ -251,6 +252,107 @@ async fn a_run_whose_process_dies_after_it_went_on_from_a_stop_goes_on_in_lanes_
         ran.extend(world.ran());
         ran.sort_unstable();
         assert_eq!(ran, expected, "each once");
+    }
+}
+
+/// The first records of a run, in a store of their own, as its process would have left them had it died behind them.
+async fn first_of(stored: &StoredRun, records: usize) -> Arc<dyn RunStore> {
+    let store = memory();
+    let process = Process {
+        host: "here".into(),
+        boot: "now".into(),
+        pid: 1,
+        began: 1,
+    };
+    let worker = store.enlist(process).await.expect("a worker");
+    let run = NewRun {
+        id: Arc::clone(&stored.info.id),
+        pipeline: Arc::clone(&stored.info.pipeline),
+        definition: Arc::clone(&stored.definition),
+        created: stored.info.created,
+        forked_from: None,
+        status: RunStatus::Running,
+        snapshot: Arc::clone(&stored.snapshot),
+        blobs: Vec::new(),
+    };
+    let Created::New(Some(claim)) = store.create(run, Some(worker)).await.expect("a run") else {
+        panic!("it is there already");
+    };
+    let kept = Change::Append(stored.records[..records].to_vec());
+    store
+        .write(&claim, vec![kept, Change::Release])
+        .await
+        .expect("its records");
+    store
+}
+
+#[tokio::test]
+async fn a_run_goes_on_from_each_record_of_its_log_and_what_had_ended_is_not_run_again() {
+    let (world, store) = (World::default(), memory());
+    let lanes = || {
+        let inner = Parallel::new("inner")
+            .branch("p", world.step("p"))
+            .branch("c", Pipeline::from(world.step("b")).then(world.step("c")));
+        let outer = Parallel::new("outer")
+            .branch("x", Pipeline::from(world.step("a")).then(inner))
+            .branch("y", Pipeline::from(world.step("y")).then(world.step("z")));
+        Pipeline::from(outer)
+    };
+    *world.0.dies_in.lock().expect("where") = Some("c");
+    let runner = process(lanes(), &store).build().expect("it can run");
+    let run = runner.run_named("the run", Value::from(0), Context::new());
+    let canceller = run.canceller();
+    let (done, ()) = tokio::join!(run, async {
+        world.0.died.notified().await;
+        canceller.cancel();
+    });
+    *world.0.dies_in.lock().expect("where") = None;
+    let stopped = done.stopped.expect("it can go on");
+    let whole = runner.resume_stopped(&stopped, None).expect("it goes on").await;
+    assert_eq!(whole.status(), "completed", "{:?}", whole.finish.outcome);
+    world.ran();
+
+    let stored = store.load("the run".into()).await.expect("it is there");
+    assert!(stored.records.len() > 8, "{}", stored.records.len());
+    for records in 0..=stored.records.len() {
+        for changed in [false, true] {
+            let store = first_of(&stored, records).await;
+            let left = store.load("the run".into()).await.expect("it is there");
+            let ended: Vec<_> = events(&left)
+                .expect("what happened")
+                .into_iter()
+                .filter(|one| matches!(one.event.kind, KeptEventKind::StepFinished { .. }))
+                .map(|one| one.event.step)
+                .collect();
+            let pipeline = if changed {
+                lanes().then(world.step("new"))
+            } else {
+                lanes()
+            };
+            let runner = process(pipeline, &store).build().expect("it can run");
+            let found = runner.stored("the run").await;
+            let done = match &found.stopped {
+                Some(stopped) => runner.resume_stopped(stopped, None).expect("it goes on").await,
+                None => found,
+            };
+            let at = format!(
+                "{records} of {} records, changed: {changed}",
+                stored.records.len()
+            );
+            assert_eq!(done.status(), "completed", "{at}: {:?}", done.finish.outcome);
+            assert_eq!(
+                done.finish.history.records.len(),
+                1 + usize::from(changed),
+                "{at}"
+            );
+            let mut ran = world.ran();
+            ran.sort_unstable();
+            let all = ["a", "b", "c", "new", "p", "y", "z"].into_iter();
+            let due: Vec<_> = all
+                .filter(|step| (changed || *step != "new") && !ended.iter().any(|ended| **ended == **step))
+                .collect();
+            assert_eq!(ran, due, "{at}");
+        }
     }
 }
 
