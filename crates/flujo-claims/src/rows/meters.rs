@@ -16,8 +16,9 @@ use crate::load::{linear, one_thread};
 use crate::{Apart, Comparison, Effort};
 
 const THREADS: u64 = 4;
-/// So many that the threads run at the same time, and not one after the other.
-const ADDS: u64 = 100_000;
+/// So many that the threads run at the same time, and not one after the other, and that the system has them share the
+/// processors evenly: it takes some ten milliseconds to move one of three to the processor that has one.
+const ADDS: u64 = 500_000;
 const ONE: Usage = Usage {
     tokens: 7,
     requests: 1,
