@@ -7,29 +7,9 @@ from typing import Any
 
 from flujo.domain.results import StepFailure, StepResult
 
-from .scripted import dollars, feedback_field, plain, value_of
+from .scripted import FailedStep, dollars, feedback_field, plain, value_of
 
 Json = Any
-
-
-class FailedStep:
-    """Equal to the name of the step that a handler is told of: the one with the handler, or in it the one that failed,
-    which the simulation names.
-    """
-
-    def __init__(self, failure: StepFailure) -> None:
-        self.names = {failure.step}
-        inside = list(failure.history)
-        while inside:
-            step = inside.pop()
-            self.names.add(step.name)
-            inside += [*step.step_history, *step.items]
-
-    def __eq__(self, other: object) -> bool:
-        return other in self.names
-
-    def __repr__(self) -> str:
-        return f"one of {sorted(self.names)}"
 
 
 def shown(value: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 from flujo import RateLimit, current_step
 from flujo.domain.agent_result import FlujoAgentResult
 from flujo.domain.plugins import PluginOutcome
+from flujo.domain.results import StepFailure
 from flujo.exceptions import NonRetryableError
 
 Json = Any
@@ -138,13 +139,34 @@ class Scripted:
         return acts[min(nth, len(acts) - 1)], nth
 
 
+class FailedStep:
+    """Equal to the name of the step that a handler is told of: the one with the handler, or in it the one that failed,
+    which the simulation names. Steps hand it on in place of the failure, whose times and exceptions are of one lane
+    alone: two lanes that write the same one don't contradict each other.
+    """
+
+    def __init__(self, failure: StepFailure) -> None:
+        self.names = {failure.step}
+        inside = list(failure.history)
+        while inside:
+            step = inside.pop()
+            self.names.add(step.name)
+            inside += [*step.step_history, *step.items]
+
+    def __eq__(self, other: object) -> bool:
+        return self.names == other.names if isinstance(other, FailedStep) else other in self.names
+
+    def __repr__(self) -> str:
+        return f"one of {sorted(self.names)}"
+
+
 def _outcome(act: Json, nth: int, given: Any) -> Any:
     """What a script makes of an input."""
     does = act["does"]
     number = given if isinstance(given, int) else 0
     match does:
         case "natural":
-            return given
+            return FailedStep(given) if isinstance(given, StepFailure) else given
         case "fail_odd":
             if number % 2:
                 raise ScriptedError(f"call {nth + 1} fails as written")

@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
+import pytest
 from pydantic import ValidationError, create_model
 from virtual_time import run
 
@@ -180,14 +181,18 @@ def own(step: Json) -> set[str]:
     return {outcome for outcome, happened in met.items() if happened}
 
 
-def test_random_pipelines_end_on_asyncio_as_in_the_simulation() -> None:
+def test_random_pipelines_end_on_asyncio_as_in_the_simulation(capfd: pytest.CaptureFixture[str]) -> None:
     tally: Counter[tuple[str, str]] = Counter()
     disagreed = []
     compared = 0
     for index, expectation in enumerate(simulation(str(SEED), str(CASES), SWITCHED_ON)):
         compared += 1
         count(expectation["view"]["end"]["steps"], tally)
-        if disagreement(expectation, index) is not None:
+        found = disagreement(expectation, index)
+        if found is not None:
+            # Whoever soaks learns of it at once, and still knows it if they end the test.
+            with capfd.disabled():
+                print(f"case {index} of seed {SEED} disagrees: {found}", flush=True)
             disagreed.append((expectation, index))
     print(f"{compared} cases of seed {SEED}")
     for (construct, outcome), times in sorted(tally.items()):
