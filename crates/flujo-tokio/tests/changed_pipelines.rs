@@ -6,13 +6,15 @@ use std::sync::{Arc, Mutex};
 
 use flujo_core::context::Context;
 use flujo_core::machine::Outcome;
-use flujo_core::store::{Change, Created, NewRun, Process, RunStatus, RunStore, StoredRun};
+use flujo_core::store::{RunStatus, RunStore};
 use flujo_core::value::Value;
 use flujo_durable::{DurableError, ForkPoint};
 use flujo_store::Memory;
 use flujo_store::runs::{KeptEventKind, events};
 use flujo_tokio::{Done, Handler, Human, Parallel, Pipeline, Runner, RunnerBuilder, Step, user_error};
 use tokio::sync::Notify;
+
+use crate::left::first_of;
 
 /// The names of the steps that ran; one that is to die never ends.
 #[derive(Clone, Default)]
@@ -255,37 +257,6 @@ async fn a_run_whose_process_dies_after_it_went_on_from_a_stop_goes_on_in_lanes_
     }
 }
 
-/// The first records of a run, in a store of their own, as its process would have left them had it died behind them.
-async fn first_of(stored: &StoredRun, records: usize) -> Arc<dyn RunStore> {
-    let store = memory();
-    let process = Process {
-        host: "here".into(),
-        boot: "now".into(),
-        pid: 1,
-        began: 1,
-    };
-    let worker = store.enlist(process).await.expect("a worker");
-    let run = NewRun {
-        id: Arc::clone(&stored.info.id),
-        pipeline: Arc::clone(&stored.info.pipeline),
-        definition: Arc::clone(&stored.definition),
-        created: stored.info.created,
-        forked_from: None,
-        status: RunStatus::Running,
-        snapshot: Arc::clone(&stored.snapshot),
-        blobs: Vec::new(),
-    };
-    let Created::New(Some(claim)) = store.create(run, Some(worker)).await.expect("a run") else {
-        panic!("it is there already");
-    };
-    let kept = Change::Append(stored.records[..records].to_vec());
-    store
-        .write(&claim, vec![kept, Change::Release])
-        .await
-        .expect("its records");
-    store
-}
-
 #[tokio::test]
 async fn a_run_goes_on_from_each_record_of_its_log_and_what_had_ended_is_not_run_again() {
     let (world, store) = (World::default(), memory());
@@ -316,7 +287,7 @@ async fn a_run_goes_on_from_each_record_of_its_log_and_what_had_ended_is_not_run
     assert!(stored.records.len() > 8, "{}", stored.records.len());
     for records in 0..=stored.records.len() {
         for changed in [false, true] {
-            let store = first_of(&stored, records).await;
+            let store: Arc<dyn RunStore> = first_of(&stored, records).await;
             let left = store.load("the run".into()).await.expect("it is there");
             let ended: Vec<_> = events(&left)
                 .expect("what happened")

@@ -15,6 +15,7 @@ mod going_on;
 mod informed;
 #[path = "kept_runs/main.rs"]
 mod kept_runs;
+mod left;
 mod mutated_state;
 mod once;
 mod optimization;

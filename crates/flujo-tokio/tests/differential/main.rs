@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // a test fails by panicking
 
 mod flow;
+mod kept;
 mod scripted;
 mod seen;
 

@@ -43,6 +43,10 @@ pub(crate) struct Log {
     pub(crate) calls: BTreeMap<String, Vec<CallView>>,
     /// The rate limits of agents that plugins ask for, by their identity.
     agent_rates: BTreeMap<u64, RateLimit>,
+    /// Whether plugins ask for agents by their names.
+    pub(crate) named: bool,
+    /// The agents by their names.
+    pub(crate) agents: BTreeMap<String, Handler>,
     /// The lane that each task runs. Its first call tells it; the run's own task is in no lane.
     lanes: HashMap<Id, String>,
     counts: HashMap<(String, String, &'static str, u32), usize>,
@@ -121,7 +125,7 @@ impl Scripted {
                     feedback: format!("call {} rejects as written", nth + 1).into(),
                 },
                 Does::Redirect(identity) => Answer::Redirect {
-                    agent: Value::Opaque(Opaque::new(redirected(&self, *identity))),
+                    agent: self.asked(*identity),
                     identity: *identity,
                     unpriced: false,
                     rated: false,
@@ -134,6 +138,16 @@ impl Scripted {
         })
     }
 
+    /// An agent as a plugin asks for it: where a run is kept by a name, which can be saved.
+    fn asked(&self, identity: u64) -> Value {
+        let named = self.log.lock().unwrap().named;
+        if named {
+            Value::from(agent_name(&self.step, identity))
+        } else {
+            Value::Opaque(Opaque::new(redirected(self, identity)))
+        }
+    }
+
     pub(crate) fn role(&self, role: &'static str, index: usize, script: &Script) -> Self {
         Self {
             script: Arc::new(script.clone()),
@@ -142,6 +156,11 @@ impl Scripted {
             ..self.clone()
         }
     }
+}
+
+/// By which name a step's plugins know an agent.
+fn agent_name(step: &str, identity: u64) -> String {
+    format!("{step} asks for {identity}")
 }
 
 /// The agent of an identity that a plugin asks for: it gives back who it is and what it was given.
@@ -301,6 +320,15 @@ fn step(spec: &StepSpec, log: &Arc<Mutex<Log>>) -> Step {
         step = step.output_processor(of.role("output", index, script).timed());
     }
     for (index, script) in spec.plugins.iter().enumerate() {
+        for act in &script.acts {
+            if let Does::Redirect(identity) = act.does {
+                let agent = redirected(&of, identity);
+                log.lock()
+                    .unwrap()
+                    .agents
+                    .insert(agent_name(&spec.name, identity), agent);
+            }
+        }
         step = step.plugin(of.role("plugin", index, script).deciding(|_| Answer::Done));
     }
     for (index, script) in spec.validators.iter().enumerate() {

@@ -9,9 +9,9 @@ use flujo_core::config::{OptimizationConfig, Part, Twin};
 use flujo_core::context::Context;
 use flujo_core::rate::RateLimit;
 use flujo_core::value::Value;
-use flujo_simulation::differential::{View, end, plain};
+use flujo_simulation::differential::{EndView, View, end, plain};
 use flujo_simulation::{Case, Object, Spec, Write};
-use flujo_tokio::{Run, Runner};
+use flujo_tokio::{Canceller, Done, Run, Runner, RunnerBuilder};
 
 use super::flow;
 use super::scripted::{self, Log};
@@ -34,22 +34,23 @@ pub(crate) fn config(index: u64) -> OptimizationConfig {
 
 /// Runs a case.
 pub(crate) fn run(case: &Case, config: &OptimizationConfig) -> View {
+    let (case, config) = (case.clone(), config.clone());
+    on_paused_clock(async move { drive(&case, config).await })
+}
+
+/// Time passes by itself as soon as everybody waits. The work is a task, so that everything it calls is called by the task
+/// of a lane.
+pub(crate) fn on_paused_clock<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .unwrap();
-    // The run is a task, so that everything it calls is called by the task of a lane.
-    runtime.block_on(async {
-        let (case, config) = (case.clone(), config.clone());
-        tokio::spawn(async move { drive(&case, config).await })
-            .await
-            .unwrap()
-    })
+    runtime.block_on(async { tokio::spawn(work).await.unwrap() })
 }
 
 /// A case whose rate limits have names of their own: all that a process runs shares them by name.
-fn own_rates(case: &Case) -> Case {
+pub(crate) fn own_rates(case: &Case) -> Case {
     static CASES: AtomicUsize = AtomicUsize::new(0);
     let number = CASES.fetch_add(1, Ordering::Relaxed);
     let rename = |limit: &mut RateLimit| limit.name = format!("{}, case {number}", limit.name).into();
@@ -64,30 +65,30 @@ fn own_rates(case: &Case) -> Case {
     case
 }
 
-async fn drive(case: &Case, config: OptimizationConfig) -> View {
-    let case = &own_rates(case);
-    let log = Arc::new(Mutex::new(Log::of(case)));
-    let mut builder = Runner::builder(scripted::pipeline(&case.pipeline, &log))
+/// What runs a case.
+pub(crate) fn builder(case: &Case, config: OptimizationConfig, log: &Arc<Mutex<Log>>) -> RunnerBuilder {
+    let mut builder = Runner::builder(scripted::pipeline(&case.pipeline, log))
         .usage_limits(case.limits)
         .optimization_config(config)
         .event_buffer(1 << 20);
+    for (name, agent) in std::mem::take(&mut log.lock().unwrap().agents) {
+        builder = builder.agent(name, agent);
+    }
     for limit in &case.rates {
         builder = builder.rate_limit(limit.clone());
     }
     if let Some(deadline) = case.deadline {
         builder = builder.deadline(Duration::from_nanos(deadline));
     }
-    let runner = builder.build().unwrap();
+    builder
+}
+
+async fn drive(case: &Case, config: OptimizationConfig) -> View {
+    let case = &own_rates(case);
+    let log = Arc::new(Mutex::new(Log::of(case)));
+    let runner = builder(case, config, &log).build().unwrap();
     let mut run = runner.run(scripted::value_of(&case.input), context_of(case));
-    let cancellers = Arc::new(Mutex::new(run.canceller()));
-    if let Some(at) = case.schedule.cancel_at {
-        assert!(scripted::is_whole(at));
-        let cancellers = Arc::clone(&cancellers);
-        tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_nanos(at)).await;
-            cancellers.lock().unwrap().cancel();
-        });
-    }
+    let canceller = cancelling(case, &run);
     let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut asked: BTreeMap<String, usize> = BTreeMap::new();
     let done = loop {
@@ -107,14 +108,33 @@ async fn drive(case: &Case, config: OptimizationConfig) -> View {
             })
             .collect();
         run = runner.resume_with(paused, answers).unwrap();
-        *cancellers.lock().unwrap() = run.canceller();
+        *canceller.lock().unwrap() = run.canceller();
     };
     let log = std::mem::take(&mut *log.lock().unwrap());
     View {
-        end: end(&done.plan, &done.finish, &object_of, &plain_context),
+        end: end_of(&done),
         calls: log.calls,
         events: told,
     }
+}
+
+/// Cancels a run when its case says so; another one that takes its place, too.
+pub(crate) fn cancelling(case: &Case, run: &Run) -> Arc<Mutex<Canceller>> {
+    let canceller = Arc::new(Mutex::new(run.canceller()));
+    if let Some(at) = case.schedule.cancel_at {
+        assert!(scripted::is_whole(at));
+        let canceller = Arc::clone(&canceller);
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_nanos(at)).await;
+            canceller.lock().unwrap().cancel();
+        });
+    }
+    canceller
+}
+
+/// How a run ended.
+pub(crate) fn end_of(done: &Done) -> EndView {
+    end(&done.plan, &done.finish, &object_of, &plain_context)
 }
 
 /// Drives a run as far as it goes; notes what is told of its steps.
@@ -135,7 +155,7 @@ async fn tell(run: &mut Run, told: &mut BTreeMap<String, Vec<String>>) {
     }
 }
 
-fn context_of(case: &Case) -> Context {
+pub(crate) fn context_of(case: &Case) -> Context {
     let mut context = Context::new();
     for (field, value) in case.context.fields() {
         context.set(renamed(field), scripted::value_of(value));
