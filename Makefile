@@ -145,7 +145,7 @@ stress: $(VENV)/.release
 soak: $(VENV)/.flujo services
 	cargo build --workspace --locked --profile soak --example shared_rates
 	PROPTEST_CASES=25600 FLUJO_DIFFERENTIAL_CASES=200000 FLUJO_KILLS=200 cargo test --workspace --locked --profile soak --tests
-	FLUJO_DIFFERENTIAL_CASES=50000 $(BIN)/python -m pytest --hypothesis-profile=soak -o faulthandler_timeout=7200
+	FLUJO_DIFFERENTIAL_CASES=50000 FLUJO_DIFFERENTIAL_KEPT=20000 $(BIN)/python -m pytest --hypothesis-profile=soak -o faulthandler_timeout=7200
 
 advisories: $(VENV)/.tools
 	cargo deny --locked check advisories

@@ -17,7 +17,7 @@ def shown(value: Any) -> Any:
     if isinstance(value, StepResult):
         return "failed"
     if isinstance(value, StepFailure):
-        return FailedStep(value)
+        return FailedStep.of(value)
     if isinstance(value, str):
         return plain(value)
     if isinstance(value, Mapping):

@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
@@ -139,25 +140,27 @@ class Scripted:
         return acts[min(nth, len(acts) - 1)], nth
 
 
+@dataclass(eq=False)
 class FailedStep:
     """Equal to the name of the step that a handler is told of: the one with the handler, or in it the one that failed,
     which the simulation names. Steps hand it on in place of the failure, whose times and exceptions are of one lane
     alone: two lanes that write the same one don't contradict each other.
     """
 
-    def __init__(self, failure: StepFailure) -> None:
-        self.names = {failure.step}
+    names: list[str]
+
+    @classmethod
+    def of(cls, failure: StepFailure) -> FailedStep:
+        names = {failure.step}
         inside = list(failure.history)
         while inside:
             step = inside.pop()
-            self.names.add(step.name)
+            names.add(step.name)
             inside += [*step.step_history, *step.items]
+        return cls(sorted(names))
 
     def __eq__(self, other: object) -> bool:
         return self.names == other.names if isinstance(other, FailedStep) else other in self.names
-
-    def __repr__(self) -> str:
-        return f"one of {sorted(self.names)}"
 
 
 def _outcome(act: Json, nth: int, given: Any) -> Any:
@@ -166,7 +169,7 @@ def _outcome(act: Json, nth: int, given: Any) -> Any:
     number = given if isinstance(given, int) else 0
     match does:
         case "natural":
-            return FailedStep(given) if isinstance(given, StepFailure) else given
+            return FailedStep.of(given) if isinstance(given, StepFailure) else given
         case "fail_odd":
             if number % 2:
                 raise ScriptedError(f"call {nth + 1} fails as written")
