@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Generator
 from contextlib import suppress
@@ -80,6 +81,7 @@ class Case:
                 total_cost_usd_limit=None if limits["cost"] is None else dollars(limits["cost"]),
                 total_tokens_limit=limits["tokens"],
             ),
+            rate_limits=map(self.log.rate_limit, self.case["rates"]),
             state_backend=self.backend,
             lease_s=3600,  # no beat comes between: its thread has no part in virtual time
         )
@@ -128,13 +130,23 @@ def tells_time(case: Json) -> bool:
     """Whether what happens depends on how long calls take: then a call that is made again makes a difference."""
     text = json.dumps(case["pipeline"])
     parts = ('"parallel"', '"map"', '"router"')
-    limited = any(f'"{name}": {{' in text for name in ("timeout", "deadline"))
+    limited = re.search(r'"(timeout|deadline)": (?!null)', text) is not None
     return limited or any(part in text for part in parts)
+
+
+def tells_attempts(part: Json) -> bool:
+    """Whether a prompt processor does something else the next time: the attempt under way begins again with it."""
+    if isinstance(part, dict):
+        return any(len(script) > 1 for script in part.get("prompt", ())) or any(
+            map(tells_attempts, part.values())
+        )
+    return isinstance(part, list) and any(map(tells_attempts, part))
 
 
 def disagreement(expectation: Json, index: int) -> str | None:
     case = Case(expectation["case"])
-    breaks = [] if tells_time(case.case) else [10.0 + 7.0 * (index % 13), 20.0, 30.0 + index % 5]
+    whole = tells_time(case.case) or tells_attempts(case.case["pipeline"])
+    breaks = [] if whole else [10.0 + 7.0 * (index % 13), 20.0, 30.0 + index % 5]
 
     async def both() -> tuple[Any, Any]:
         result = await case.carry_out(breaks)
