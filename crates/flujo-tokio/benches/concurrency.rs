@@ -20,6 +20,7 @@ use tokio::sync::{Notify, watch};
 const IN_FLIGHT: usize = 10_000;
 const MEGABYTES: f64 = 40.0;
 const RUNS: u64 = 400;
+const STEPS: u32 = 10;
 /// The interval over five alternations whose lower end must reach the factor: the smallest of the five.
 const ALTERNATIONS: usize = 5;
 const FACTOR: f64 = 1.7;
@@ -94,17 +95,33 @@ fn resident() -> f64 {
     stats.map_or(f64::NAN, |stats| stats.physical_mem as f64)
 }
 
-/// A step that only computes, about 20 µs.
-fn compute(name: u32) -> Step {
+/// About 20 µs.
+fn compute() {
+    let mut number = 1_u64;
+    for round in 0..20_000_u64 {
+        number = black_box(number.rotate_left(5) ^ round);
+    }
+    black_box(number);
+}
+
+/// A step that only computes.
+fn computing(name: u32) -> Step {
     let handler = Handler::function(|input| async move {
-        let mut number = 1_u64;
-        for round in 0..20_000_u64 {
-            number = black_box(number.rotate_left(5) ^ round);
-        }
-        black_box(number);
+        compute();
         Ok(input)
     });
     Step::new(format!("compute {name}"), handler)
+}
+
+/// Seconds for the work of as many runs, shared out to plain threads.
+fn by_threads(threads: u64) -> f64 {
+    let begin = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| (0..RUNS * u64::from(STEPS) / threads).for_each(|_| compute()));
+        }
+    });
+    begin.elapsed().as_secs_f64()
 }
 
 /// Seconds for so many runs at once.
@@ -121,23 +138,26 @@ fn all_at_once(runtime: &Runtime, runner: &Runner) -> f64 {
     begin.elapsed().as_secs_f64()
 }
 
-/// Runs a second on two cores over those on one.
+/// Runs a second on two cores over those on one, beside what plain threads gain in the same moments: where others share the
+/// machine's cores nobody gains more.
 fn cores_row(one: &Runtime, two: &Runtime) -> Row {
-    let runner = build((0..10).fold(Pipeline::new(), |pipeline, name| pipeline.then(compute(name))));
+    let runner = build((0..STEPS).fold(Pipeline::new(), |pipeline, name| pipeline.then(computing(name))));
     black_box((all_at_once(one, &runner), all_at_once(two, &runner)));
-    let factor = |_| {
+    let (mut value, mut threads) = (f64::INFINITY, f64::INFINITY);
+    for _ in 0..ALTERNATIONS {
         let alone = all_at_once(one, &runner);
-        alone / all_at_once(two, &runner)
-    };
-    let value = (0..ALTERNATIONS).map(factor).fold(f64::INFINITY, f64::min);
+        value = value.min(alone / all_at_once(two, &runner));
+        let alone = by_threads(1);
+        threads = threads.min(alone / by_threads(2));
+    }
     Row {
         name: "rust runs/s of two cores, the smallest of 5 alternations".into(),
         value,
         unit: "x",
-        baseline: 1.0,
-        reach: ">= 1.7 x",
+        baseline: threads,
+        reach: ">= 1.7 x one core",
         holds: value >= FACTOR,
-        against: "one core",
+        against: "plain threads",
     }
 }
 
