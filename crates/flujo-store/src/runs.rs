@@ -26,7 +26,7 @@ use crate::WorkerHandle;
 pub use clock::Clock;
 pub use defined::Defined;
 use defined::Known;
-pub use events::{KeptEvent, KeptEventKind, Told, asks, events};
+pub use events::{KeptEvent, KeptEventKind, Told, asks, events, events_of};
 pub use post::Post;
 
 /// How runs are kept.

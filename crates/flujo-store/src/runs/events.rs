@@ -126,9 +126,19 @@ impl Told {
 pub fn events(stored: &StoredRun) -> Result<Vec<Told>, DurableError> {
     let (plan, replay) = Replay::of_stored(stored)?;
     let now = Duration::from_nanos(replay.now());
+    Ok(events_of(
+        &plan,
+        replay.into_done().map(Arc::from),
+        now,
+        &stored.info,
+    ))
+}
+
+/// The same of what has been read of a run: how it ended or what it has done so far, and its time then.
+pub fn events_of(plan: &Plan, finish: Option<Arc<Finish<Raw>>>, now: Duration, info: &RunInfo) -> Vec<Told> {
     let mut told = Vec::new();
-    if let Some(finish) = replay.into_done() {
-        tell(&plan, Arc::from(finish), &mut told);
+    if let Some(finish) = finish {
+        tell(plan, finish, &mut told);
     }
     // Stable: what happened at one time stays in this order.
     told.sort_by_key(|one: &Told| one.event.at);
@@ -145,7 +155,7 @@ pub fn events(stored: &StoredRun) -> Result<Vec<Told>, DurableError> {
     };
     let mut events = vec![whole(Duration::ZERO, KeptEventKind::RunStarted)];
     events.extend(told);
-    let RunInfo { summary, owner, .. } = &stored.info;
+    let RunInfo { summary, owner, .. } = info;
     if summary.status.has_ended() && owner.is_none() {
         let (status, usage) = (summary.status, summary.usage);
         let last = events.last().map_or(now, |last| last.event.at);
@@ -154,7 +164,7 @@ pub fn events(stored: &StoredRun) -> Result<Vec<Told>, DurableError> {
     for (number, one) in (1..).zip(&mut events) {
         one.event.number = number;
     }
-    Ok(events)
+    events
 }
 
 /// A history on the way through it, from the beginning of each step to its end.

@@ -1,5 +1,5 @@
-//! Random pipelines whose runs are kept: what is found in the store is how they ended, and from each record of their log
-//! another process goes on to the same end.
+//! Random pipelines whose runs are kept: what is found in the store is how they ended, and from several records of
+//! their log another process goes on to the same end.
 
 use std::sync::{Arc, Mutex};
 
@@ -218,7 +218,8 @@ fn check<T: Send + 'static>(
 }
 
 #[test]
-fn random_pipelines_are_found_in_their_store_as_they_ended_and_go_on_from_each_record_to_the_same_end() {
+fn random_pipelines_are_found_in_their_store_as_they_ended_and_go_on_from_records_of_their_log_to_the_same_end()
+ {
     let (mut kept, mut went_on, mut places) = (0, 0, 0);
     for index in 0..cases() / SHARE {
         let Some(expectation) = differential::expectation(SEED, index, CONSTRUCTS).unwrap() else {

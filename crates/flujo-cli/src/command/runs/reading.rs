@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use flujo_core::machine::Finish;
 use flujo_core::plan::Plan;
@@ -22,7 +23,9 @@ pub(in crate::command) struct Reading {
 pub(in crate::command) struct Steps {
     pub(in crate::command) plan: Arc<Plan<Uncalled>>,
     /// How it ended, or what it has done so far.
-    pub(in crate::command) finish: Finish<Raw>,
+    pub(in crate::command) finish: Arc<Finish<Raw>>,
+    /// The run's active time as of its last record.
+    pub(super) now: Duration,
     /// The questions that wait for answers.
     pub(super) questions: Questions<Raw>,
     /// When they were asked, as far as that is known: by the numbers of their machines.
@@ -56,10 +59,12 @@ fn steps(run: Arc<str>, plan: Arc<Plan<Uncalled>>, contents: Contents<Raw>) -> R
     let mut entries = contents.records.into_iter().flat_map(|(_, entries)| entries);
     let cut = entries.try_for_each(|entry| replay.feed(entry)).err();
     let (asked, questions) = (replay.asked(), Questions::of(run, &replay));
-    let finish = *replay.into_done().ok_or("it has neither begun nor ended")?;
+    let now = Duration::from_nanos(replay.now());
+    let finish = replay.into_done().ok_or("it has neither begun nor ended")?;
     Ok(Steps {
         plan,
-        finish,
+        finish: Arc::from(finish),
+        now,
         questions,
         asked: asked.into_iter().collect(),
         cut,

@@ -1,10 +1,11 @@
 //! `flujo runs watch`: a run that goes on elsewhere, step by step.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flujo_core::machine::Status;
 use flujo_core::store::{RunInfo, RunStatus};
-use flujo_store::runs::{KeptEventKind, Told, events};
+use flujo_store::runs::{KeptEventKind, Told, events_of};
 use serde_json::json;
 
 use super::reading::Reading;
@@ -70,19 +71,24 @@ impl Watcher<'_> {
     fn look(&mut self, info: &RunInfo) -> Result<(), Failure> {
         let status = info.summary.status;
         let stored = self.runs.load(&info.id)?;
+        let reading = Reading::of(&stored)?;
         // Where a plan can't be read, how the run stands can.
-        let all = events(&stored).unwrap_or_default();
+        let steps = reading.steps.as_ref().ok();
+        let all = steps.map_or_else(Vec::new, |steps| {
+            let finish = Some(Arc::clone(&steps.finish));
+            events_of(&steps.plan, finish, steps.now, info)
+        });
         let new = all.get(self.told..).unwrap_or_default();
         self.told = all.len();
-        let mut asks = self.last.map(|(status, ..)| status) != Some(status);
+        let mut moved = self.last.map(|(status, ..)| status) != Some(status);
         for one in new {
-            asks |= matches!(one.event.kind, KeptEventKind::Paused);
+            moved |= status == RunStatus::Paused && matches!(one.event.kind, KeptEventKind::Paused);
             if let Some(line) = self.ended(one) {
                 terminal::data_line(&line);
             }
         }
         self.last = Some(standing(info));
-        if !asks {
+        if !moved {
             return Ok(());
         }
         if self.as_json {
@@ -90,7 +96,7 @@ impl Watcher<'_> {
             return Ok(());
         }
         if status == RunStatus::Paused
-            && let Ok(steps) = &Reading::of(&stored)?.steps
+            && let Some(steps) = steps
         {
             let asked = look::questions(&info.id, steps, self.runs.store.option(), self.paint);
             terminal::data_line(asked.trim());
